@@ -1,0 +1,1 @@
+"""Science of inception loops: arrays, files and torch, without any database."""

@@ -1,0 +1,44 @@
+"""Errors that a person can act on."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+
+class DataError(ValueError):
+    """A recording, file or data set that cannot be used as it is.
+
+    The message is one line that names file, field, what was found, what was expected and what to
+    do. Workers quarantine a job that raises it and do not retry.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong, in a few words.
+    file, field : optional
+        Where it is wrong.
+    found, expected : optional
+        The offending value and what would have been right.
+    remedy : str, optional
+        What the person should do.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | PathLike | None = None,
+        field: str | None = None,
+        found: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        where = ": ".join(str(part) for part in (file, field) if part is not None)
+        text = f"{where}: {problem}" if where else problem
+        if found is not None:
+            text += f"; found {found}"
+        if expected is not None:
+            text += f"; expected {expected}"
+        if remedy is not None:
+            text += f"; {remedy}"
+        super().__init__(" ".join(text.split()))

