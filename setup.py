@@ -1,11 +1,11 @@
-"""Packaging of inception-loop. Tool settings are in pyproject.toml, exact pins in constraints.txt."""
+"""Packaging of inception-loop (tool settings: pyproject.toml, exact pins: constraints.txt)."""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 INSTALL = [
-    "datajoint==2.3.5",  # the relational pipeline; measured and worked around at exactly this version
+    "datajoint==2.3.5",  # the relational pipeline; measured at exactly this version
     "torch",  # encoders and stimulus ascent, CPU or CUDA
     "numpy",  # arrays
     "scipy",  # FFTs, statistics, sparse algebra, assignment

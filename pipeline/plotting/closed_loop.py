@@ -1,0 +1,114 @@
+"""Day 2: matched cells, confusion matrix, and MEIs against their controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pipeline.plotting.imaging import draw_field
+from pipeline.plotting.style import COLORS, name_of, new_figure, tidy
+
+
+def matches_figure(
+    source: tuple[NDArray, NDArray],
+    target: tuple[NDArray, NDArray],
+    pairs: NDArray[np.integer],
+    *,
+    um_per_px: float | None = None,
+) -> Figure:
+    """Show two days side by side; a matched pair has one colour and one number.
+
+    Parameters
+    ----------
+    source, target : (mean image (H, W), masks (units, H, W))
+    pairs : array of int, shape (pairs, 2)
+        Rows of the source and of the target masks.
+    """
+    figure = new_figure(10.4, 5.5)
+    palette = [f"C{i % 10}" for i in range(len(pairs))]
+    for column, (day, (image, masks)) in enumerate({"day 1": source, "day 2": target}.items()):
+        colors = ["#7f8c8d"] * len(masks)
+        for pair, color in zip(pairs, palette, strict=True):
+            colors[pair[column]] = color
+        axes = figure.add_subplot(1, 2, column + 1)
+        draw_field(axes, image, masks, colors, um_per_px)
+        for number, (pair, color) in enumerate(zip(pairs, palette, strict=True)):
+            y, x = (axis.mean() for axis in np.nonzero(masks[pair[column]]))
+            axes.text(x, y, str(number), color=color, fontsize=6, ha="center", va="center")
+        axes.set_title(f"{day}: {len(masks)} units, {len(pairs)} matched", fontsize=9)
+    return figure
+
+
+def confusion_figure(matrix: NDArray, *, title: str = "") -> Figure:
+    """Show mean responses, each image's neuron a row, each responding neuron a column.
+
+    Parameters
+    ----------
+    matrix : array, shape (neurons, neurons)
+        Mean response of the column's neuron to the row's image; rows are scaled to a maximum of 1.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scaled = matrix / np.nanmax(matrix, axis=1, keepdims=True)
+    own = np.diag(scaled)
+    first = float(np.nanmean(own >= 1 - 1e-9)) if len(own) else np.nan
+    figure = new_figure(5.4, 5)
+    axes = figure.add_subplot()
+    picture = axes.imshow(scaled, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xlabel("responding neuron", fontsize=9)
+    axes.set_ylabel("neuron whose MEI is shown", fontsize=9)
+    axes.tick_params(labelsize=7)
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="response / largest in the row")
+    axes.set_title(title or f"own neuron responds most to {100 * first:.0f} % of MEIs", fontsize=9)
+    return figure
+
+
+def comparison_figure(
+    mei: NDArray,
+    controls: Mapping[str, NDArray],
+    *,
+    mei_sem: NDArray | None = None,
+    control_sem: Mapping[str, NDArray] | None = None,
+    significant: Mapping[str, NDArray] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> Figure:
+    """Scatter each neuron's day-2 response to its MEI against each control.
+
+    Parameters
+    ----------
+    mei : array, shape (neurons,)
+        Mean response to the own MEI (in units of the neuron's sd over the scan).
+    controls : mapping of kind to array, shape (neurons,)
+    mei_sem, control_sem : optional
+        Standard errors, drawn as bars.
+    significant : mapping of kind to array of bool, optional
+        Neurons with a significant difference after correction: filled dots.
+    notes : mapping of kind to str, optional
+        A line of statistics below the title.
+    """
+    figure = new_figure(3.5 * len(controls), 3.9)
+    for index, (kind, control) in enumerate(controls.items()):
+        axes = tidy(figure.add_subplot(1, len(controls), index + 1))
+        known = np.isfinite(mei) & np.isfinite(control)
+        values = np.concatenate([mei[known], control[known], [0.0]])
+        low, high = values.min() - 0.1, values.max() * 1.08 + 0.1
+        axes.plot([low, high], [low, high], color="0.75", linewidth=1)
+        color = COLORS.get(kind, "black")
+        if mei_sem is not None and control_sem is not None:
+            axes.errorbar(
+                control[known], mei[known], xerr=control_sem[kind][known], yerr=mei_sem[known],
+                fmt="none", ecolor="0.8", elinewidth=0.7,
+            )  # fmt: skip
+        filled = np.ones(len(mei), bool) if significant is None else significant[kind]
+        axes.plot(control[known & filled], mei[known & filled], "o", color=color, markersize=4.5)
+        rest = known & ~filled
+        axes.plot(control[rest], mei[rest], "o", mfc="white", mec=color, markersize=4.5)
+        wins = int((mei[known] > control[known]).sum())
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        axes.set_xlabel(f"response to {name_of(kind)} (sd)", fontsize=9)
+        axes.set_ylabel("response to MEI (sd)", fontsize=9)
+        note = (notes or {}).get(kind, "")
+        axes.set_title(f"MEI > {name_of(kind)}: {wins} of {known.sum()}\n{note}", fontsize=9)
+    return figure
