@@ -1,0 +1,14 @@
+"""A mouse whose brain is known: recordings to test the whole way on, and the truth behind them."""
+
+from .photographs import natural_images
+from .population import Population, TrueResponse, gamma_poisson
+from .responses import SimulatedDataset, simulate_dataset
+
+__all__ = [
+    "Population",
+    "SimulatedDataset",
+    "TrueResponse",
+    "gamma_poisson",
+    "natural_images",
+    "simulate_dataset",
+]
