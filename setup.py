@@ -56,5 +56,8 @@ setup(
     package_data={"pipeline": ["**/*.safetensors", "**/*.json"], "workers": ["**/*.html.j2"]},
     install_requires=INSTALL,
     extras_require={"notebook": NOTEBOOK, "dev": DEV, "nwb": ["pynwb"]},  # pynwb: NWB export
-    entry_points={"console_scripts": ["inception=workers.cli:main"]},
+    entry_points={
+        "console_scripts": ["inception=workers.cli:main"],
+        "inception.connector": ["default=workers.embedded:connect"],  # schemas.activate calls it
+    },
 )

@@ -1,0 +1,1 @@
+"""Workers: when and where the tables are computed; see `workers.loop`."""
