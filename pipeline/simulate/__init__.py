@@ -1,10 +1,14 @@
 """A mouse whose brain is known: recordings to test the whole way on, and the truth behind them."""
 
+from .mouse import Mouse
+from .movie import Detector
 from .photographs import natural_images
 from .population import Population, TrueResponse, gamma_poisson
 from .responses import SimulatedDataset, simulate_dataset
 
 __all__ = [
+    "Detector",
+    "Mouse",
     "Population",
     "SimulatedDataset",
     "TrueResponse",

@@ -7,7 +7,7 @@ and ``o`` (odd) are in units of their standard deviation over natural images:
 - *complex*: ``u = sqrt(e^2 + o^2)``, the energy
 - *mixed*: ``u = a e + (1 - a) sqrt(e^2 + o^2)``
 - *normalised*: ``u = k v / (s + c)`` with ``v`` as of a simple, complex or mixed cell and ``c`` the
-  contrast (root of the locally averaged squared image) around its receptive field.
+  contrast (standard deviation of the image) around its receptive field.
 
 The rate is ``base + scale * softplus(u - threshold)^power``, gently saturating, times a gain set by
 pupil and running; gaze moves all receptive fields together.
@@ -170,7 +170,8 @@ class TrueResponse(nn.Module):
         return torch.where(self.normalisation[units] > 0, mixed / divisor, mixed)
 
     def _drive(self, flat: torch.Tensor) -> torch.Tensor:
-        contrast = ((flat**2) @ self.pool.T + 1e-6).sqrt()
+        variance = (flat**2) @ self.pool.T - (flat @ self.pool.T) ** 2
+        contrast = (variance.clamp(min=0) + 1e-6).sqrt()
         return self._mix(flat @ self.even.T, flat @ self.odd.T, contrast)
 
     def _rate(self, drive: torch.Tensor, units=slice(None)) -> torch.Tensor:
@@ -187,7 +188,9 @@ class TrueResponse(nn.Module):
         """Return the rate of unit ``units[i]`` to image i, shape (n,)."""
         flat = images.reshape(len(images), -1)
         even, odd = ((flat * bank[units]).sum(1) for bank in (self.even, self.odd))
-        contrast = ((flat**2 * self.pool[units]).sum(1) + 1e-6).sqrt()
+        pool = self.pool[units]
+        variance = (flat**2 * pool).sum(1) - (flat * pool).sum(1) ** 2
+        contrast = (variance.clamp(min=0) + 1e-6).sqrt()
         return self._rate(self._mix(even, odd, contrast, units) * self.drive_scale[units], units)
 
 
