@@ -1,0 +1,148 @@
+"""The whole chain on files, without a database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.imaging.extraction import fluorescence_methods
+from pipeline.imaging.motion import corrected_movie, motion_methods
+from pipeline.imaging.movie import RasterCorrected
+from pipeline.imaging.raster import raster_methods
+from pipeline.imaging.segmentation import segmenters
+from pipeline.imaging.tiff import open_scan
+
+
+def process(
+    files: str | os.PathLike | Sequence[str | os.PathLike],
+    out_folder: str | os.PathLike,
+    *,
+    fps: float | None = None,
+    um_per_px: tuple[float, float] | float | None = None,
+    field: int = 0,
+    channel: int = 0,
+    soma_diameter_um: float | None = None,
+    raster: str | None = None,
+    motion: str | None = None,
+    segmenter: str | None = None,
+    fluorescence: str | None = None,
+    deconvolver: str | None = None,
+    raster_params: Mapping[str, Any] | None = None,
+    motion_params: Mapping[str, Any] | None = None,
+    segmenter_params: Mapping[str, Any] | None = None,
+    fluorescence_params: Mapping[str, Any] | None = None,
+    deconvolver_params: Mapping[str, Any] | None = None,
+    min_snr: float = 3.0,
+    min_soma_probability: float = 0.5,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Turn the TIFF files of a scan into traces and activity.
+
+    Parameters
+    ----------
+    files, fps
+        See `open_scan`; a plain TIFF needs `fps` (Hz).
+    out_folder : path
+        Made if it is not there; receives `imaging.npz`.
+    um_per_px : float or tuple (y, x), optional
+        Size of a pixel (um) where the header does not say.
+    field, channel : int
+        Which of the scan's, counted from 0.
+    soma_diameter_um : float, optional
+        Expected diameter of a soma (um); the segmenter's default otherwise.
+    raster, motion, segmenter, fluorescence, deconvolver : str, optional
+        Registered methods; the recommended ones otherwise.
+    raster_params, ..., deconvolver_params : dict, optional
+        Parameters of each method that differ from its defaults.
+    min_snr, min_soma_probability : float
+        Units below either are written with `keep` False.
+    progress : callable, optional
+        Called with one line when a step begins.
+
+    Returns
+    -------
+    Path
+        Of `imaging.npz`, with `shifts_y`, `shifts_x` (frames; px, displacement of the content, down
+        and right positive), `raster_px`, `masks` (units, H, W), `traces` (units, frames; neuropil
+        removed, not smoothed), `denoised`, `deconv` (units, frames), `keep` (units), and `weights`,
+        `neuropil`, `coefficient`, `snr`, `score`, `soma_probability`, `mean_image`,
+        `correlation_image`, `fps`, `um_per_px` (NaN if unknown).
+
+    Raises
+    ------
+    DataError
+        If the files cannot be used.
+    ValueError
+        If a method or parameter does not exist.
+    """
+    from pipeline.imaging.deconvolution import deconvolvers  # compiled code: load when needed
+
+    say = progress or (lambda line: None)
+    if isinstance(um_per_px, (int, float)):
+        um_per_px = (float(um_per_px), float(um_per_px))
+    segmenter = segmenter or segmenters.default
+    segmenter_params = dict(segmenter_params or {})
+    if soma_diameter_um is not None and "soma_diameter_um" in segmenters.defaults(segmenter):
+        segmenter_params["soma_diameter_um"] = soma_diameter_um
+    steps = {}
+    for name, registry, method, params in (
+        ("raster", raster_methods, raster, raster_params),
+        ("motion", motion_methods, motion, motion_params),
+        ("segmentation", segmenters, segmenter, segmenter_params),
+        ("fluorescence", fluorescence_methods, fluorescence, fluorescence_params),
+        ("deconvolution", deconvolvers, deconvolver, deconvolver_params),
+    ):
+        method = method or registry.default
+        steps[name] = (registry[method], registry.complete(method, params))
+
+    def run(name: str, *data: Any) -> Any:
+        function, params = steps[name]
+        say(name)
+        return function(*data, **params)
+
+    scan = open_scan(files, fps=fps, um_per_px=um_per_px)
+    movie = scan.movie(field, channel)
+    offset = run("raster", movie)
+    steady = RasterCorrected(movie, offset.raster_px)
+    moved = run("motion", steady)
+    corrected = corrected_movie(steady, moved)
+    cells = run("segmentation", corrected)
+    traces = run("fluorescence", corrected, cells.masks, cells.weights)
+    activity = run("deconvolution", traces.corrected, scan.fps)
+    keep = (cells.soma_probability >= min_soma_probability) & (traces.snr >= min_snr)
+    target = Path(out_folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError("cannot be made", file=target, found=error.strerror) from error
+    path = target / "imaging.npz"
+    partial = target / ".imaging.partial.npz"
+    say("writing")
+    np.savez(
+        partial,
+        shifts_y=moved.y_shifts,
+        shifts_x=moved.x_shifts,
+        raster_px=np.float64(offset.raster_px),
+        masks=cells.masks,
+        traces=traces.corrected,
+        denoised=activity.denoised,
+        deconv=activity.activity,
+        keep=keep,
+        weights=cells.weights,
+        neuropil=traces.neuropil,
+        coefficient=traces.coefficient,
+        snr=traces.snr,
+        score=cells.score,
+        soma_probability=cells.soma_probability,
+        mean_image=cells.mean_image,
+        correlation_image=cells.correlation_image,
+        fps=np.float64(scan.fps),
+        um_per_px=np.array(movie.um_per_px or (np.nan, np.nan)),
+    )
+    partial.replace(path)  # whole or not at all
+    return path

@@ -1,0 +1,270 @@
+"""Fluorescence of every unit: weighted mean, neuropil around it, overlap taken apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.ndimage import binary_dilation, gaussian_filter1d, percentile_filter
+
+from pipeline.imaging.movie import Movie
+from pipeline.registry import Registry
+
+fluorescence_methods = Registry("fluorescence method")
+
+
+@dataclass
+class FluorescenceResult:
+    """Traces of all units.
+
+    Attributes
+    ----------
+    raw : array float32, shape (units, frames)
+        Weighted mean of the unit's pixels (grey levels of the microscope).
+    neuropil : array float32, shape (units, frames)
+        Mean of the surroundings that belong to no unit.
+    corrected : array float32, shape (units, frames)
+        Raw, freed of overlapping units and of `coefficient` times the neuropil's departure from
+        its median. Not smoothed.
+    coefficient : array float32, shape (units,)
+        Share of the neuropil signal that is in the raw trace.
+    snr : array float32, shape (units,)
+        Size of the largest transients in units of the frame-to-frame noise.
+    """
+
+    raw: NDArray[np.float32]
+    neuropil: NDArray[np.float32]
+    corrected: NDArray[np.float32]
+    coefficient: NDArray[np.float32]
+    snr: NDArray[np.float32]
+
+
+def neuropil_rings(
+    masks: NDArray[np.bool_], *, gap_px: int, pixels: int, margin_px: int = 0
+) -> NDArray[np.bool_]:
+    """Return for every unit a ring of pixels that belong to no unit.
+
+    Parameters
+    ----------
+    masks : array of bool, shape (units, H, W)
+    gap_px : int
+        Pixels left out around every unit, where its own light still falls.
+    pixels : int
+        Fewest pixels of a ring; it grows until it has them.
+    margin_px : int
+        Pixels left out at the edges of the field.
+
+    Returns
+    -------
+    array of bool, shape (units, H, W)
+    """
+    _, height, width = masks.shape
+    cross = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+    taken = masks.any(axis=0)
+    taken = binary_dilation(taken, cross, iterations=gap_px) if gap_px else taken
+    if margin_px:
+        inner = np.zeros_like(taken)
+        inner[margin_px : height - margin_px, margin_px : width - margin_px] = True
+        taken = taken | ~inner
+    rings = np.zeros_like(masks)
+    rows, columns = np.arange(height)[:, None], np.arange(width)[None]
+    free = ~taken if (~taken).any() else ~masks.any(axis=0)
+    for unit, mask in enumerate(masks):
+        if not mask.any():
+            continue
+        y, x = (axis.mean() for axis in np.nonzero(mask))
+        distance = np.hypot(rows - y, columns - x)
+        nearest = np.sort(distance[free])
+        if len(nearest):
+            radius = nearest[min(pixels, len(nearest)) - 1]
+            rings[unit] = free & (distance <= radius)
+    return rings
+
+
+def neuropil_coefficient(
+    raw: NDArray, neuropil: NDArray, fps: float, *, limit: float
+) -> NDArray[np.float64]:
+    """Fit how much of the neuropil is in the raw trace, from frames in which the unit rests.
+
+    Both are smoothed over a third of a second and freed of slow drift; frames whose remainder is
+    above two of its (lower) standard deviations hold the unit's own transients, and are left out
+    of the next of four least-squares fits.
+
+    Parameters
+    ----------
+    raw, neuropil : array, shape (units, frames)
+    fps : float
+        Frames per second (Hz).
+    limit : float
+        Largest coefficient.
+
+    Returns
+    -------
+    array, shape (units,)
+    """
+    out = np.zeros(len(raw))
+    sigma = max(0.5, fps / 3)
+    window = min(raw.shape[1] | 1, round(60 * fps) | 1)
+    for unit in range(len(raw)):
+        y, x = (gaussian_filter1d(t[unit].astype(np.float64), sigma) for t in (raw, neuropil))
+        y, x = (t - gaussian_filter1d(t, window / 4) for t in (y, x))
+        keep = np.ones(len(y), bool)
+        slope = 0.0
+        for _ in range(4):
+            centered = x[keep] - x[keep].mean()
+            power = float(centered @ centered)
+            if power <= 0 or keep.sum() < 10:
+                break
+            slope = float(np.clip(centered @ y[keep] / power, 0, limit))
+            rest = y - slope * x
+            rest = rest - np.median(rest)
+            noise = np.sqrt(np.mean(rest[rest < 0] ** 2)) if np.any(rest < 0) else 0.0
+            keep = rest < 2 * noise if noise > 0 else keep
+        out[unit] = slope
+    return out
+
+
+def trace_snr(traces: NDArray, fps: float) -> NDArray[np.float32]:
+    """Return the size of the largest transients over the noise, shape (units,).
+
+    Size: 99.5th minus 50th percentile of the trace smoothed over 0.3 s; noise: standard deviation
+    of that smoothed trace expected from the differences of neighbouring frames.
+    """
+    sigma = max(0.5, 0.3 * fps)
+    out = np.zeros(len(traces), np.float32)
+    for unit, trace in enumerate(traces):
+        trace = trace.astype(np.float64)
+        if len(trace) < 3:
+            continue
+        noise = np.median(np.abs(np.diff(trace))) / 0.6745 / np.sqrt(2)
+        noise /= np.sqrt(2 * sigma * np.sqrt(np.pi))  # of white noise after the Gaussian
+        smooth = gaussian_filter1d(trace, sigma)
+        if noise > 0:
+            out[unit] = (np.percentile(smooth, 99.5) - np.median(smooth)) / noise
+    return out
+
+
+@fluorescence_methods.register("demixed", default=True)
+def demixed(
+    movie: Movie,
+    masks: NDArray[np.bool_],
+    weights: NDArray[np.floating],
+    *,
+    gap_px: int = 2,
+    ring_pixels: int = 400,
+    max_coefficient: float = 1.2,
+    demix: bool = True,
+) -> FluorescenceResult:
+    """Read every unit's trace in one pass over the movie.
+
+    Parameters
+    ----------
+    movie : Movie
+        Motion-corrected.
+    masks : array of bool, shape (units, H, W)
+    weights : array, shape (units, H, W)
+        Non-negative; only their ratios within a unit count. A unit without any is averaged over
+        its mask.
+    gap_px : int
+        Pixels between any unit and a neuropil ring.
+    ring_pixels : int
+        Fewest pixels of a ring.
+    max_coefficient : float
+        Largest neuropil coefficient.
+    demix : bool
+        Take overlapping units apart by least squares.
+
+    Returns
+    -------
+    FluorescenceResult
+
+    Raises
+    ------
+    ValueError
+        If masks, weights and movie differ in size.
+    """
+    n_frames, height, width = movie.shape
+    masks = np.asarray(masks, bool)
+    weights = np.asarray(weights, np.float32)
+    if masks.shape[1:] != (height, width) or weights.shape != masks.shape:
+        raise ValueError(
+            f"masks {masks.shape} and weights {weights.shape} must be (units, {height}, {width})"
+        )
+    units = len(masks)
+    if units == 0:
+        empty, none = np.zeros((0, n_frames), np.float32), np.zeros(0, np.float32)
+        return FluorescenceResult(empty, empty, empty, none, none)
+    weights = np.where(masks, np.maximum(weights, 0), 0)
+    blank = weights.sum(axis=(1, 2)) <= 0
+    weights[blank] = masks[blank]
+    reader = sparse.csr_matrix(weights.reshape(units, -1), dtype=np.float32)
+    reader = sparse.diags(1 / np.maximum(np.asarray(reader.sum(axis=1)).ravel(), 1e-12)) @ reader
+    rings = neuropil_rings(masks, gap_px=gap_px, pixels=ring_pixels).reshape(units, -1)
+    ring_reader = sparse.csr_matrix(rings, dtype=np.float32)
+    counts = np.maximum(np.asarray(ring_reader.sum(axis=1)).ravel(), 1)
+    both = sparse.vstack([reader, sparse.diags(1 / counts) @ ring_reader]).tocsr()
+    both = both.astype(np.float32)
+    values = np.empty((2 * units, n_frames), np.float32)
+    for start, frames in movie.batches(128):
+        values[:, start : start + len(frames)] = both @ frames.reshape(len(frames), -1).T
+    raw, neuropil = values[:units], values[units:]
+    coefficient = neuropil_coefficient(raw, neuropil, movie.fps, limit=max_coefficient)
+    corrected = raw - coefficient[:, None] * (neuropil - np.median(neuropil, axis=1)[:, None])
+    if demix:
+        corrected = _demix(corrected, reader, weights.reshape(units, -1))
+    return FluorescenceResult(
+        raw, neuropil, corrected.astype(np.float32), coefficient.astype(np.float32),
+        trace_snr(corrected, movie.fps),
+    )  # fmt: skip
+
+
+def _demix(traces: NDArray, reader: sparse.spmatrix, weights: NDArray) -> NDArray:
+    """Solve trace = mixing @ own for units that share pixels; medians stay where they are.
+
+    Unit j lights up pixel p in proportion to its weight there, so that reader i sees
+    sum_p reader[i, p] weights[j, p] of it, relative to what reader j sees.
+    """
+    footprint = sparse.csr_matrix(weights, dtype=np.float64)
+    mixing = np.asarray((reader.astype(np.float64) @ footprint.T).todense())
+    mixing /= np.maximum(np.diag(mixing), 1e-12)[None]
+    if np.count_nonzero(mixing) == len(mixing):
+        return traces
+    level = np.median(traces, axis=1, keepdims=True)
+    # units that are the same pixels cannot be told apart: keep the system well conditioned
+    identity = np.eye(len(mixing))
+    stable = (mixing + 0.02 * identity) / 1.02
+    return level + np.linalg.solve(stable, traces - level)
+
+
+def running_baseline(
+    traces: NDArray, fps: float, *, window_s: float = 60.0, percentile: float = 20.0
+) -> NDArray[np.float32]:
+    """Return a slow baseline of each trace: a running percentile of block means, interpolated.
+
+    Parameters
+    ----------
+    traces : array, shape (units, frames)
+    fps : float
+        Frames per second (Hz).
+    window_s : float
+        Width of the running window (s).
+    percentile : float
+    """
+    block = max(1, round(fps))
+    count = max(1, traces.shape[1] // block)
+    edges = np.linspace(0, traces.shape[1], count + 1).astype(int)
+    means = np.add.reduceat(traces, edges[:-1], axis=1) / np.diff(edges)
+    width = max(1, min(count, round(window_s * fps / block)))
+    low = percentile_filter(means, percentile, size=(1, width), mode="nearest")
+    centers = (edges[:-1] + edges[1:] - 1) / 2
+    frames = np.arange(traces.shape[1])
+    return np.stack([np.interp(frames, centers, row) for row in low]).astype(np.float32)
+
+
+def relative_change(traces: NDArray, fps: float, **baseline: float) -> NDArray[np.float32]:
+    """Return dF/F: departure from the running baseline, in units of the baseline."""
+    low = running_baseline(traces, fps, **baseline)
+    floor = np.maximum(np.abs(np.median(traces, axis=1, keepdims=True)) * 0.05, 1e-6)
+    return ((traces - low) / np.maximum(low, floor)).astype(np.float32)

@@ -1,0 +1,157 @@
+"""What every segmenter returns, and the binned movie that they work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.imaging.movie import Movie
+from pipeline.imaging.summary import _NeighbourCorrelation
+from pipeline.registry import Registry
+
+segmenters = Registry("segmenter")
+
+
+@dataclass
+class SegmentationResult:
+    """Units of a field.
+
+    Attributes
+    ----------
+    masks : array of bool, shape (units, H, W)
+        Filled outlines; they may overlap.
+    weights : array float32, shape (units, H, W)
+        How much each pixel counts in the unit's trace; zero outside of the mask, sum 1.
+    score : array float32, shape (units,)
+        Size of the unit's transients over the noise of its trace; units are ordered by it.
+    soma_probability : array float32, shape (units,)
+        From size, roundness and clarity of the outline.
+    mean_image, correlation_image : array float32, shape (H, W)
+        Mean of the movie; correlation of each pixel with its neighbours after background
+        subtraction.
+    """
+
+    masks: NDArray[np.bool_]
+    weights: NDArray[np.float32]
+    score: NDArray[np.float32]
+    soma_probability: NDArray[np.float32]
+    mean_image: NDArray[np.float32]
+    correlation_image: NDArray[np.float32]
+
+
+@dataclass
+class Residual:
+    """Background-subtracted movie in time bins, in units of each pixel's own noise.
+
+    Attributes
+    ----------
+    values : array float32, shape (H, W, bins)
+        Time runs fastest, since it is read pixel by pixel.
+    mean_image : array float32, shape (H, W)
+    noise : array float32, shape (H, W)
+        Standard deviation of a bin's noise in every pixel (grey levels).
+    margin : int
+        Pixels at the edges that motion left without data at times; `values` is 0 there.
+    bin_s : float
+        Length of a bin (s).
+    """
+
+    values: NDArray[np.float32]
+    mean_image: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    margin: int
+    bin_s: float
+
+
+def diameter_px(movie: Movie, soma_diameter_um: float, default_um_per_px: float) -> float:
+    """Return the expected soma diameter (px)."""
+    scale = float(np.mean(movie.um_per_px)) if movie.um_per_px else default_um_per_px
+    diameter = soma_diameter_um / scale
+    if not 3 <= diameter <= min(movie.shape[1:]) / 2:
+        raise ValueError(
+            f"a soma of {soma_diameter_um} um is {diameter:.1f} px at {scale} um/px; "
+            f"3 px to half the field are possible: check um_per_px and soma_diameter_um"
+        )
+    return diameter
+
+
+def residual_movie(
+    movie: Movie,
+    *,
+    diameter: float,
+    bin_s: float,
+    highpass_s: float,
+    memory_mb: float,
+) -> Residual:
+    """Stream a movie once into its binned residual.
+
+    Each bin loses a box mean about three somata wide (neuropil, brightness), each pixel its slow
+    course, and is divided by its noise: half the mean squared difference of successive bins.
+
+    Parameters
+    ----------
+    movie : Movie
+    diameter : float
+        Soma diameter (px).
+    bin_s : float
+        Wanted length of a bin (s); longer if the result would not fit in `memory_mb`.
+    highpass_s : float
+        Window of the slow course (s).
+    memory_mb : float
+        Most memory that the result may take (MB).
+    """
+    n_frames, height, width = movie.shape
+    size = max(1, round(bin_s * movie.fps))
+    fitting = max(50, int(memory_mb * 1e6 / (4 * height * width)))
+    size = max(1, min(max(size, -(-n_frames // fitting)), n_frames // 2 or 1))
+    bins = n_frames // size
+    values = np.empty((height, width, bins), np.float32)
+    total = np.zeros((height, width))
+    side = int(3 * diameter) | 1
+    per_batch = max(1, 256 // size)
+    for start, frames in movie.batches(size * per_batch):
+        total += frames.sum(axis=0, dtype=np.float64)
+        first, count = start // size, len(frames) // size
+        if count == 0:
+            continue
+        means = frames[: count * size].reshape(count, size, height, width).mean(axis=1)
+        for image in means:
+            image -= cv2.blur(image, (side, side), borderType=cv2.BORDER_REFLECT)
+        values[:, :, first : first + count] = means.transpose(1, 2, 0)
+    margin = _margin(movie)
+    noise = np.empty((height, width), np.float32)
+    window = max(3, min(bins, round(highpass_s / (size / movie.fps)))) | 1
+    for row in range(height):  # row by row: no second copy of the whole
+        line = values[row]
+        line -= cv2.blur(line, (window, 1), borderType=cv2.BORDER_REFLECT)
+        line -= line.mean(axis=1, keepdims=True)
+        step = np.diff(line, axis=1)
+        noise[row] = np.sqrt(np.mean(step**2, axis=1) / 2) if bins > 1 else 1
+        noise[row] = np.maximum(noise[row], 1e-6)
+        line /= noise[row][:, None]
+    if margin:
+        outside = np.ones((height, width), bool)
+        outside[margin : height - margin, margin : width - margin] = False
+        values[outside] = 0
+    return Residual(values, (total / n_frames).astype(np.float32), noise, margin, size / movie.fps)
+
+
+def _margin(movie: Movie) -> int:
+    shifts = [np.abs(getattr(movie, name, np.zeros(1))) for name in ("y_shifts", "x_shifts")]
+    limit = min(movie.shape[1:]) // 8
+    return int(min(limit, np.ceil(max(np.percentile(values, 95) for values in shifts))))
+
+
+def correlation_image(residual: Residual, block: int = 256) -> NDArray[np.float32]:
+    """Return the mean correlation of each pixel of a residual with its eight neighbours."""
+    height, width, bins = residual.values.shape
+    sums = _NeighbourCorrelation((height, width))
+    for start in range(0, bins, block):
+        frames = np.ascontiguousarray(
+            residual.values[:, :, start : start + block].transpose(2, 0, 1)
+        )
+        sums.add(frames)
+    return sums.image()

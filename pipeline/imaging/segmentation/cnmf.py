@@ -1,0 +1,185 @@
+"""Cells from local correlations, refined by constrained matrix factorisation."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, maximum_filter
+
+from pipeline.imaging.movie import Movie
+from pipeline.imaging.segmentation.base import (
+    Residual,
+    SegmentationResult,
+    correlation_image,
+    diameter_px,
+    residual_movie,
+    segmenters,
+)
+from pipeline.imaging.segmentation.grow import Component, grow
+from pipeline.imaging.segmentation.shape import soma_probability
+
+
+@segmenters.register("cnmf", default=True)
+def cnmf(
+    movie: Movie,
+    *,
+    soma_diameter_um: float = 12.0,
+    default_um_per_px: float = 1.0,
+    bin_s: float = 0.4,
+    highpass_s: float = 60.0,
+    min_snr: float = 4.0,
+    min_skew: float = 1.3,
+    edge: float = 0.3,
+    rounds: int = 2,
+    sweeps: int = 2,
+    adapt_size: bool = True,
+    memory_mb: float = 500.0,
+) -> SegmentationResult:
+    """Find cells by seeds of local correlation and alternating footprints and traces.
+
+    Seeds are the maxima of the neighbour correlation of the background-subtracted binned movie.
+    The best is grown (`grow`), tested for size, roundness, transients and a clear edge, and what it
+    explains is subtracted before the next; then every cell is put back, grown anew beside the
+    others and subtracted again, `sweeps` times: hierarchical alternating least squares in which a
+    footprint is one connected, non-negative piece.
+
+    Parameters
+    ----------
+    movie : Movie
+        Motion-corrected.
+    soma_diameter_um : float
+        Expected diameter of a soma (um).
+    default_um_per_px : float
+        Size of a pixel where the movie does not know it (um).
+    bin_s, highpass_s, memory_mb : float
+        See `residual_movie`.
+    min_snr : float
+        Fewest noise units of a cell's largest transients.
+    min_skew : float
+        Fewest times that these exceed the largest negative departures.
+    edge : float
+        Height of the outline relative to the footprint's top.
+    rounds : int
+        Times that seeds are looked for in what is left.
+    sweeps : int
+        Times that all cells are refined.
+    adapt_size : bool
+        Begin again with the median diameter found if it is far from the expected one.
+    memory_mb : float
+
+    Returns
+    -------
+    SegmentationResult
+
+    References
+    ----------
+    Pnevmatikakis et al. (2016), doi:10.1016/j.neuron.2015.11.037; Cichocki and Phan (2009), Fast
+    local algorithms for large scale nonnegative matrix and tensor factorizations.
+    """
+    diameter = diameter_px(movie, soma_diameter_um, default_um_per_px)
+    residual = residual_movie(
+        movie, diameter=diameter, bin_s=bin_s, highpass_s=highpass_s, memory_mb=memory_mb
+    )
+    correlation = correlation_image(residual)
+    tests = {"min_snr": min_snr, "min_skew": min_skew}
+    cells: list[Component] = []
+    image = correlation
+    for number in range(rounds):
+        if number:
+            image = correlation_image(residual)
+        cells += _harvest(residual, image, diameter, edge, cells, **tests)
+        for _ in range(sweeps):
+            cells = _refine(residual, cells, diameter, edge, **tests)
+    return assemble(cells, residual, correlation, diameter)
+
+
+def seeds_of(image: NDArray, diameter: float, margin: int) -> NDArray[np.int64]:
+    """Return local maxima (y, x) of an image smoothed to a third of a soma, the highest first."""
+    smooth = gaussian_filter(image, 0.18 * diameter)
+    size = max(3, round(0.45 * diameter) | 1)
+    level = np.median(smooth)
+    spread = 1.4826 * np.median(np.abs(smooth - level))
+    peak = (smooth == maximum_filter(smooth, size)) & (smooth > level + spread)
+    edge = margin + 1
+    inner = np.zeros_like(peak)
+    inner[edge:-edge, edge:-edge] = True
+    y, x = np.nonzero(peak & inner)
+    order = np.argsort(-smooth[y, x], kind="stable")
+    return np.stack([y[order], x[order]], axis=1)
+
+
+def acceptable(cell: Component, *, min_snr: float, min_skew: float) -> bool:
+    """Return whether a component passes the tests of a cell."""
+    features = cell.features
+    return (
+        cell.snr >= min_snr
+        and cell.skew >= min_skew
+        and 0.45 <= features["relative_diameter"] <= 1.7
+        and features["roundness"] >= 0.6
+        and cell.contrast >= 0.5
+    )
+
+
+def _harvest(
+    residual: Residual,
+    image: NDArray,
+    diameter: float,
+    edge: float,
+    known: list[Component],
+    **tests: float,
+) -> list[Component]:
+    found = []
+    for y, x in seeds_of(image, diameter, residual.margin):
+        cell = grow(residual.values, (y, x), diameter=diameter, edge=edge)
+        if cell is None or not acceptable(cell, **tests):
+            continue
+        if any(overlaps(cell, other, diameter) for other in known + found):
+            continue
+        residual.values[cell.window] -= cell.contribution()
+        found.append(cell)
+    return found
+
+
+def _refine(
+    residual: Residual, cells: list[Component], diameter: float, edge: float, **tests: float
+) -> list[Component]:
+    kept: list[Component] = []
+    for cell in sorted(cells, key=lambda c: -c.snr):
+        residual.values[cell.window] += cell.contribution()
+        again = grow(residual.values, cell.center, diameter=diameter, edge=edge)
+        if again is None or not acceptable(again, **tests):
+            continue
+        if any(overlaps(again, other, diameter) for other in kept):
+            continue
+        residual.values[again.window] -= again.contribution()
+        kept.append(again)
+    return kept
+
+
+def overlaps(one: Component, other: Component, diameter: float) -> bool:
+    """Return whether two components are the same cell: centres within a third of a soma."""
+    distance = np.hypot(one.center[0] - other.center[0], one.center[1] - other.center[1])
+    return bool(distance < 0.35 * diameter)
+
+
+def assemble(
+    cells: list[Component], residual: Residual, correlation: NDArray, diameter: float
+) -> SegmentationResult:
+    """Return components as masks and weights, the clearest first.
+
+    A pixel's weight is its response in grey levels over its noise variance: the filter that makes
+    the least noisy trace.
+    """
+    cells = sorted(cells, key=lambda c: -c.snr)
+    height, width, _ = residual.values.shape
+    masks = np.zeros((len(cells), height, width), bool)
+    weights = np.zeros((len(cells), height, width), np.float32)
+    for index, cell in enumerate(cells):
+        masks[index][cell.window] = cell.mask
+        values = np.where(cell.mask, cell.footprint, 0) / residual.noise[cell.window]
+        weights[index][cell.window] = values / values.sum()
+    probability = [soma_probability(cell.features, cell.contrast) for cell in cells]
+    return SegmentationResult(
+        masks, weights, np.array([cell.snr for cell in cells], np.float32),
+        np.array(probability, np.float32), residual.mean_image, correlation,
+    )  # fmt: skip

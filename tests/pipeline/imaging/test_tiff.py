@@ -1,0 +1,301 @@
+"""TIFF files of microscopes, whole and broken."""
+
+import json
+import os
+import struct
+
+import numpy as np
+import pytest
+import tifffile
+
+from pipeline.errors import DataError
+from pipeline.imaging.tiff import open_scan
+
+HEADER = {
+    "hChannels.channelSave": "1",
+    "hRoiManager.scanFrameRate": "10.0",
+    "hRoiManager.scanVolumeRate": "10.0",
+    "hRoiManager.linePeriod": "6.25e-05",
+    "hRoiManager.mroiEnable": "false",
+    "hRoiManager.imagingFovUm": "[-100 -50;100 -50;100 50;-100 50]",
+    "hScan2D.bidirectional": "true",
+    "hFastZ.enable": "false",
+    "hStackManager.enable": "false",
+    "hStackManager.zs": "0",
+}
+
+
+def software(**changes):
+    entries = HEADER | {key.replace("__", "."): value for key, value in changes.items()}
+    return "\n".join(f"SI.{key} = {value}" for key, value in entries.items())
+
+
+def write(path, pages, *, header=None, artist=None, first=1, description=None, **options):
+    tags = []
+    if artist is not None:
+        tags.append((315, "s", 0, json.dumps(artist), True))
+    with tifffile.TiffWriter(path, **{"bigtiff": True} | options) as file:
+        for index, page in enumerate(pages):
+            text = description or f"frameNumbers = {first + index}\nframeTimestamps_sec = 0.0"
+            file.write(
+                page, photometric="minisblack", description=text, metadata=None,
+                software=header, extratags=tags, contiguous=False,
+            )  # fmt: skip
+    return path
+
+
+def pages_of(count, height=16, width=24, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(-500, 3000, (count, height, width)).astype(np.int16)
+
+
+def test_reads_frames_rate_and_scale_of_a_scanimage_file(tmp_path):
+    pages = pages_of(7)
+    scan = open_scan(write(tmp_path / "a.tif", pages, header=software()))
+    assert (scan.n_frames, scan.n_fields, scan.n_channels) == (7, 1, 1)
+    assert scan.fps == 10.0
+    assert scan.bidirectional
+    field = scan.fields[0]
+    assert field.um_per_px == pytest.approx((100 / 16, 200 / 24))
+    assert field.delay_s == pytest.approx(7.5 * 6.25e-5)
+    movie = scan.movie()
+    assert movie.shape == (7, 16, 24)
+    np.testing.assert_array_equal(movie[2:5], pages[2:5])
+    np.testing.assert_array_equal(movie[:], pages)
+    assert [start for start, _ in movie.batches(3)] == [0, 3, 6]
+
+
+@pytest.mark.parametrize("options", [{"bigtiff": False}, {"byteorder": ">"}])
+def test_classic_and_big_endian_files_read_alike(tmp_path, options):
+    pages = pages_of(4)
+    scan = open_scan(write(tmp_path / "a.tif", pages, header=software(), **options))
+    np.testing.assert_array_equal(scan.movie()[:], pages)
+
+
+def test_compressed_pages_and_several_strips_are_read(tmp_path):
+    pages = pages_of(4)
+    with tifffile.TiffWriter(tmp_path / "deflate.tif") as file:
+        for page in pages:
+            file.write(page, compression="zlib", metadata=None, software=software())
+    with tifffile.TiffWriter(tmp_path / "strips.tif") as file:
+        for page in pages:
+            file.write(page, rowsperstrip=5, metadata=None, software=software())
+    for name in ("deflate.tif", "strips.tif"):
+        np.testing.assert_array_equal(open_scan(tmp_path / name).movie()[:], pages)
+
+
+def test_files_of_a_scan_follow_their_frame_numbers(tmp_path):
+    pages = pages_of(9)
+    first = write(tmp_path / "b.tif", pages[:5], header=software(), first=1)
+    second = write(tmp_path / "a.tif", pages[5:], header=software(), first=6)
+    scan = open_scan([second, first])
+    assert scan.n_frames == 9
+    np.testing.assert_array_equal(scan.movie()[3:7], pages[3:7])
+
+
+def test_channels_and_slices_with_flyback_are_taken_apart(tmp_path):
+    pages = pages_of(2 * 4 * 3 + 5)  # 3 volumes of 3 slices and 1 flyback, 2 channels; 5 left over
+    header = software(
+        hChannels__channelSave="[1;3]", hFastZ__enable="true", hStackManager__zs="[0 20 40]",
+        hFastZ__numFramesPerVolume="4", hRoiManager__scanFrameRate="40",
+    )  # fmt: skip
+    scan = open_scan(write(tmp_path / "v.tif", pages, header=header))
+    assert (scan.n_frames, scan.n_fields, scan.n_channels, scan.fps) == (3, 3, 2, 10.0)
+    assert scan.channel_numbers == [1, 3]
+    assert [field.z_um for field in scan.fields] == [0, 20, 40]
+    np.testing.assert_array_equal(scan.movie(field=2, channel=1)[:], pages[5:24:8])
+    later = scan.fields[1].delay_s - scan.fields[0].delay_s
+    assert later == pytest.approx(1 / 40)
+
+
+def test_fields_of_a_mesoscope_are_cut_out_at_their_places(tmp_path):
+    def roi(center, height):
+        field = {
+            "centerXY": center, "sizeXY": [2.0, 1.0], "rotationDegrees": 0,
+            "pixelResolutionXY": [24, height],
+        }  # fmt: skip
+        return {"zs": 0, "discretePlaneMode": 0, "scanfields": field}
+
+    artist = {
+        "RoiGroups": {"imagingRoiGroup": {"rois": [roi([1.0, -2.0], 10), roi([3.0, 0.5], 6)]}}
+    }
+    pages = pages_of(3, height=20)  # 10 lines, 4 lines of flight, 6 lines
+    header = software(hRoiManager__mroiEnable="true") + "\nSI.objectiveResolution = 150"
+    scan = open_scan(write(tmp_path / "m.tif", pages, header=header, artist=artist))
+    assert scan.n_fields == 2
+    np.testing.assert_array_equal(scan.movie(field=1)[:], pages[:, 14:20])
+    lower = scan.fields[1]
+    assert (lower.x_um, lower.y_um) == pytest.approx((450.0, 75.0))
+    assert lower.um_per_px == pytest.approx((150 / 6, 300 / 24))
+    assert lower.delay_s == pytest.approx((14 + 2.5) * 6.25e-5)
+    np.testing.assert_allclose(np.diff(lower.row_delays()), 6.25e-5)
+
+
+def test_header_in_the_image_description_is_read_as_well(tmp_path):
+    text = "\n".join(f"scanimage.SI.{key} = {value}" for key, value in HEADER.items())
+    scan = open_scan(write(tmp_path / "old.tif", pages_of(3), description=text))
+    assert scan.fps == 10.0
+    assert scan.n_frames == 3
+
+
+def test_plain_tiff_needs_and_takes_a_frame_rate(tmp_path):
+    pages = pages_of(5)
+    tifffile.imwrite(tmp_path / "plain.tif", pages)
+    with pytest.raises(DataError, match="give fps"):
+        open_scan(tmp_path / "plain.tif")
+    scan = open_scan(tmp_path / "plain.tif", fps=15.0, um_per_px=(1.5, 1.5))
+    assert scan.fps == 15.0
+    assert scan.fields[0].um_per_px == (1.5, 1.5)
+    np.testing.assert_array_equal(scan.movie()[:], pages)
+
+
+def test_imagej_stack_brings_its_own_rate(tmp_path):
+    pages = pages_of(6)
+    tifffile.imwrite(
+        tmp_path / "ij.tif", pages.reshape(3, 2, 16, 24), imagej=True,
+        metadata={"axes": "TCYX", "finterval": 0.1},
+    )  # fmt: skip
+    scan = open_scan(tmp_path / "ij.tif")
+    assert scan.fps == pytest.approx(10.0)
+    np.testing.assert_array_equal(scan.movie(channel=1)[:], pages[1::2])
+
+
+@pytest.mark.parametrize("value", ["-10", "0", "NaN", "Inf", "1e9"])
+def test_impossible_frame_rates_are_refused(tmp_path, value):
+    path = write(tmp_path / "a.tif", pages_of(3), header=software(hRoiManager__scanFrameRate=value))
+    with pytest.raises(DataError, match="scanFrameRate"):
+        open_scan(path)
+
+
+def patch(path, old, new):
+    """Replace bytes of a file in place, once."""
+    data = bytearray(path.read_bytes())
+    where = bytes(data).index(old)
+    data[where : where + len(new)] = new
+    path.write_bytes(data)
+
+
+def directories(path):
+    """Return the places of the directories of a classic little-endian TIFF, and of their links."""
+    data = path.read_bytes()
+    link, places = 4, []
+    while True:
+        offset = struct.unpack_from("<I", data, link)[0]
+        if not offset:
+            return places
+        count = struct.unpack_from("<H", data, offset)[0]
+        places.append((link, offset, count))
+        link = offset + 2 + 12 * count
+
+
+def set_tag(path, page, tag, value):
+    """Overwrite the value of a tag of one page."""
+    data = bytearray(path.read_bytes())
+    _, offset, count = directories(path)[page]
+    for entry in range(count):
+        place = offset + 2 + 12 * entry
+        if struct.unpack_from("<H", data, place)[0] == tag:
+            struct.pack_into("<HII", data, place + 2, 4, 1, value)
+            path.write_bytes(data)
+            return
+    raise AssertionError(f"no tag {tag}")
+
+
+def break_file(kind, path):
+    write(path, pages_of(4), header=software(), bigtiff=False)
+    size = path.stat().st_size
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "one byte":
+        path.write_bytes(b"I")
+    elif kind == "header cut":
+        path.write_bytes(path.read_bytes()[:6])
+    elif kind == "directory cut":
+        _, offset, _ = directories(path)[-1]
+        path.write_bytes(path.read_bytes()[: offset + 20])
+    elif kind == "strip cut":
+        path.write_bytes(path.read_bytes()[: size - 16 * 24])
+    elif kind == "loop":
+        places = directories(path)
+        data = bytearray(path.read_bytes())
+        struct.pack_into("<I", data, places[2][0], places[0][1])
+        path.write_bytes(data)
+    elif kind == "offset past the end":
+        set_tag(path, 2, 273, size + 1000)
+    elif kind == "no pixels":
+        for page in range(4):
+            set_tag(path, page, 256, 0)
+            set_tag(path, page, 257, 0)
+    elif kind == "bomb":
+        for page in range(4):
+            set_tag(path, page, 256, 2**31)
+    elif kind == "complex pixels":
+        pages = pages_of(4).astype(np.complex64)
+        tifffile.imwrite(path, pages, metadata=None, photometric="minisblack")
+    elif kind == "float pixels":
+        pages = pages_of(4).astype(np.float64)
+        tifffile.imwrite(path, pages, metadata=None, photometric="minisblack")
+    elif kind == "mixed sizes":
+        with tifffile.TiffWriter(path) as file:
+            for page in (pages_of(1)[0], pages_of(1, height=20)[0]):
+                file.write(page, metadata=None, software=software(), contiguous=False)
+    elif kind == "compression":
+        set_tag(path, 0, 259, 4711)
+    elif kind == "no TIFF":
+        path.write_bytes(b"time_s,counts\n0.0,12\n")
+    elif kind == "directory":
+        path.unlink()
+        path.mkdir()
+    elif kind == "dangling link":
+        path.unlink()
+        path.symlink_to(path.with_name("gone.tif"))
+    elif kind == "missing":
+        path.unlink()
+
+
+BROKEN = {
+    "empty": "empty", "one byte": "too short", "header cut": "too short",
+    "directory cut": "past the end", "strip cut": "past the end", "loop": "loop",
+    "offset past the end": "past the end", "no pixels": "impossible size",
+    "bomb": "impossible size", "complex pixels": "pixel type", "float pixels": "pixel type",
+    "mixed sizes": "differ in size", "compression": "compression", "no TIFF": "not a TIFF",
+    "directory": "not a regular file", "dangling link": "points nowhere", "missing": "no such file",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_file_is_one_clear_line(tmp_path, kind):
+    path = tmp_path / "broken.tif"
+    break_file(kind, path)
+    with pytest.raises(DataError, match=BROKEN[kind]) as caught:
+        open_scan(path).movie()[:]
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "broken.tif" in message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file_is_one_clear_line(tmp_path):
+    path = write(tmp_path / "locked.tif", pages_of(2), header=software())
+    path.chmod(0)
+    with pytest.raises(DataError, match="cannot be read"):
+        open_scan(path)
+
+
+def test_unreadable_file_is_reported_whoever_asks(tmp_path, monkeypatch):
+    path = write(tmp_path / "locked.tif", pages_of(2), header=software())
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(DataError, match=r"locked\.tif: cannot be read; found Permission denied"):
+        open_scan(path)
+
+
+def test_non_finite_pixels_are_refused_when_read(tmp_path):
+    pages = pages_of(4).astype(np.float32)
+    pages[1, 4, 4] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", pages)
+    with pytest.raises(DataError, match="not finite"):
+        open_scan(tmp_path / "nan.tif", fps=10.0).movie()[:]
