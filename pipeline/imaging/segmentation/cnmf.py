@@ -28,7 +28,7 @@ def cnmf(
     bin_s: float = 0.4,
     highpass_s: float = 60.0,
     min_snr: float = 4.0,
-    min_skew: float = 1.3,
+    min_skew: float = 1.5,
     edge: float = 0.3,
     rounds: int = 2,
     sweeps: int = 2,
@@ -96,10 +96,7 @@ def cnmf(
 def seeds_of(image: NDArray, diameter: float, margin: int) -> NDArray[np.int64]:
     """Return local maxima (y, x) of an image smoothed to a third of a soma, the highest first."""
     smooth = gaussian_filter(image, 0.18 * diameter)
-    size = max(3, round(0.45 * diameter) | 1)
-    level = np.median(smooth)
-    spread = 1.4826 * np.median(np.abs(smooth - level))
-    peak = (smooth == maximum_filter(smooth, size)) & (smooth > level + spread)
+    peak = (smooth == maximum_filter(smooth, 3)) & (smooth > np.median(smooth))
     edge = margin + 1
     inner = np.zeros_like(peak)
     inner[edge:-edge, edge:-edge] = True
@@ -114,9 +111,10 @@ def acceptable(cell: Component, *, min_snr: float, min_skew: float) -> bool:
     return (
         cell.snr >= min_snr
         and cell.skew >= min_skew
-        and 0.45 <= features["relative_diameter"] <= 1.7
-        and features["roundness"] >= 0.6
-        and cell.contrast >= 0.5
+        and 0.5 <= features["relative_diameter"] <= 1.5
+        and features["roundness"] >= 0.75
+        and features["solidity"] >= 0.8
+        and cell.contrast >= 0.6
     )
 
 

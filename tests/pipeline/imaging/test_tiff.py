@@ -296,6 +296,6 @@ def test_unreadable_file_is_reported_whoever_asks(tmp_path, monkeypatch):
 def test_non_finite_pixels_are_refused_when_read(tmp_path):
     pages = pages_of(4).astype(np.float32)
     pages[1, 4, 4] = np.nan
-    tifffile.imwrite(tmp_path / "nan.tif", pages)
+    tifffile.imwrite(tmp_path / "nan.tif", pages, photometric="minisblack")
     with pytest.raises(DataError, match="not finite"):
         open_scan(tmp_path / "nan.tif", fps=10.0).movie()[:]
