@@ -19,7 +19,6 @@ import os
 import secrets
 import shutil
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,13 +113,10 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
 
 
 def _datajoint() -> Any:
-    """Import DataJoint without its warning that there is no datajoint.json."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="No datajoint.json found")
-        import datajoint
+    import datajoint
 
-        if "DJ_LOG_LEVEL" not in os.environ:
-            datajoint.logger.setLevel("WARNING")  # one line per connection says nothing new
+    if "DJ_LOG_LEVEL" not in os.environ:
+        datajoint.logger.setLevel("WARNING")  # one line per connection says nothing new
     return datajoint
 
 

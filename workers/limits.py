@@ -1,0 +1,56 @@
+"""What this machine, or the container on it, lets a worker use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cores() -> int:
+    """Return the number of cores: the affinity mask, cut by a container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _quota()
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def _quota() -> float | None:
+    """Return the CPU quota in cores (cgroup 2, then 1), or None without one."""
+    unified = _read(_CGROUP / "cpu.max").split()
+    if len(unified) == 2 and unified[0] != "max":
+        return int(unified[0]) / int(unified[1])
+    quota = _read(_CGROUP / "cpu" / "cpu.cfs_quota_us")
+    period = _read(_CGROUP / "cpu" / "cpu.cfs_period_us")
+    if quota and period and int(quota) > 0:
+        return int(quota) / int(period)
+    return None
+
+
+def usable_memory() -> int:
+    """Return the memory (bytes): the machine's, cut by a container's limit."""
+    total = psutil.virtual_memory().total
+    for file in (_CGROUP / "memory.max", _CGROUP / "memory" / "memory.limit_in_bytes"):
+        text = _read(file)
+        if text.isdigit():
+            total = min(total, int(text))
+    return total
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Return the environment that holds numerical libraries to a number of threads."""
+    names = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")
+    variables = {f"{name}_NUM_THREADS": str(threads) for name in names}
+    return {**variables, "OPENCV_FOR_THREADS_NUM": str(threads)}
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

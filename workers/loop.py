@@ -1,0 +1,428 @@
+"""The worker: claims jobs, has them computed in other processes, records what became of them.
+
+The parent never computes. Its main thread gives jobs to slots and hears what they say; a second
+thread renews leases over its own connection. Whatever happens to a slot's process costs one
+attempt of one job; whatever happens to this process costs the others one lease time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from workers import database, embedded, limits, plan, refresh, tables
+from workers.lease import Claim, Ledger
+from workers.slot import Slot
+from workers.version import code_version
+
+log = logging.getLogger("inception.worker")
+
+_TICK_S = 0.2  # longest time between two looks at signals, limits and queue (s)
+_FRESH_S = 1.0  # shortest time between two looks for what a finished job made possible (s)
+Event = Callable[[str, str, dict[str, Any], float, str], None]
+
+
+@dataclass
+class Options:
+    """How a worker behaves.
+
+    Parameters
+    ----------
+    source, prefix : str
+        Pipeline module and prefix of its database schemas.
+    home : path, optional
+        See `workers.embedded`.
+    processes : int
+        Jobs at a time.
+    queues : tuple of str, optional
+        Queues to serve, all if None.
+    run_duration : float
+        End after this time (s), without claiming more; negative: never.
+    sleep_duration : float
+        Pause between two looks at an empty queue (s).
+    max_idled_cycle : int
+        End after so many looks in a row at an empty queue; negative: never.
+    exit_when_idle : bool
+        End when nothing is due, waiting or running anywhere in the queues served.
+    lease_s : float
+        How long others wait before they take over this worker's jobs if it vanishes (s).
+    grace_s : float
+        How long jobs may go on after SIGTERM before they are handed back (s).
+    job_timeout_s : float
+        Longest time of one job (s), unless its table says otherwise.
+    memory_gb : float, optional
+        Most memory of one job (GB); by default nine tenths of the machine's share per slot.
+    """
+
+    source: str = "schemas"
+    prefix: str = "inception"
+    home: str | os.PathLike | None = None
+    processes: int = 1
+    queues: tuple[str, ...] | None = None
+    run_duration: float = -1.0
+    sleep_duration: float = 2.0
+    max_idled_cycle: int = -1
+    exit_when_idle: bool = False
+    lease_s: float = 30.0
+    grace_s: float = 25.0
+    job_timeout_s: float = 6 * 3600.0
+    memory_gb: float | None = None
+
+
+@dataclass
+class Summary:
+    """What a worker did: outcomes by name, and jobs it put into quarantine."""
+
+    outcomes: Counter = field(default_factory=Counter)
+    quarantined: int = 0
+
+    @property
+    def done(self) -> int:
+        """Number of rows computed."""
+        return self.outcomes["done"]
+
+
+class Worker:
+    """One worker; `run` returns when it is told to stop or has nothing left to do.
+
+    Parameters
+    ----------
+    options : Options
+        Behaviour.
+    on_event : callable, optional
+        Called with `(outcome, table, key, seconds, message)` after `started` and after every end
+        of an attempt.
+    """
+
+    def __init__(self, options: Options, on_event: Event | None = None) -> None:
+        self.options = options
+        self.summary = Summary()
+        self.name = f"{socket.gethostname()[:24]}-{uuid.uuid4().hex}"
+        self._tell = on_event or (lambda *_: None)
+        self._stop_at: float | None = None  # monotonic time by which the slots must be free
+        self._signals = 0
+        self._stolen: set[int] = set()  # tokens of claims that others hold by now
+        self._dirty: set[str] = set()
+        self._slots: list[Slot] = []
+        self._finished = threading.Event()
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Claim nothing more and return once the running jobs end or the grace is over."""
+        grace_s = self.options.grace_s if grace_s is None else grace_s
+        deadline = time.monotonic() + grace_s
+        self._stop_at = deadline if self._stop_at is None else min(self._stop_at, deadline)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop_at is not None
+
+    # ---- run
+
+    def run(self) -> Summary:
+        """Work until told to stop, or until `run_duration`, `max_idled_cycle` or idleness."""
+        options = self.options
+        connection = embedded.connect(options.home)
+        with database.exclusive(connection, "inception_declare"):  # creation races otherwise
+            self._plan = plan.load(options.source, options.prefix)
+            tables.activate(options.prefix)
+            tables.declare()
+        self._tasks = {task.name: task for task in self._plan.select(options.queues)}
+        self._priority = plan.priorities(self._plan)
+        self._ledger = self._new_ledger(connection)
+        self._ledger.register(
+            pid=os.getpid(), slots=options.processes, queues=",".join(options.queues or ())
+        )
+        self._ledger.wake()
+        previous = self._catch_signals()
+        beat = threading.Thread(target=self._heartbeat, daemon=True)
+        try:
+            setup, environment, memory = self._slot_arguments()
+            self._slots = [Slot(setup, environment, memory) for _ in range(options.processes)]
+            beat.start()
+            self._loop()
+        except database.Stopped:
+            log.warning("stopped while the database did not answer")
+        finally:
+            self._close()
+            self._finished.set()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            if beat.is_alive():
+                beat.join(timeout=5.0)
+        return self.summary
+
+    def _new_ledger(self, connection: Any) -> Ledger:
+        return Ledger(
+            connection,
+            self.name,
+            host=socket.gethostname()[:64],
+            version=code_version(),
+            lease_s=self.options.lease_s,
+            stop=self._out_of_time,
+        )
+
+    def _slot_arguments(self) -> tuple[dict[str, Any], dict[str, str], int]:
+        options = self.options
+        setup = {
+            "source": options.source,
+            "prefix": options.prefix,
+            "home": options.home and str(options.home),
+            "worker": self.name,
+            "log_level": log.getEffectiveLevel(),
+        }
+        threads = max(1, limits.usable_cores() // options.processes)
+        paths = [str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)]
+        environment = {
+            **os.environ,
+            **limits.thread_environment(threads),
+            "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),  # what this process can import
+        }
+        share = 0.9 * limits.usable_memory() / options.processes
+        memory = int(options.memory_gb * 2**30 if options.memory_gb else share)
+        return setup, environment, memory
+
+    def _catch_signals(self) -> dict[int, Any]:
+        if threading.current_thread() is not threading.main_thread():
+            return {}  # the owner of the main thread calls `stop`
+        return {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self.stop(0.0)  # the second time is meant
+        else:  # a person at the keyboard does not want to wait
+            self.stop(min(self.options.grace_s, 3.0) if number == signal.SIGINT else None)
+
+    def _out_of_time(self) -> bool:
+        return self._stop_at is not None and time.monotonic() > self._stop_at
+
+    def _loop(self) -> None:
+        options = self.options
+        end = time.monotonic() + options.run_duration if options.run_duration >= 0 else None
+        look, reap, fresh, idled = 0.0, 0.0, 0.0, 0
+        draining = False
+        while True:
+            self._collect()
+            now = time.monotonic()
+            if end is not None and now > end and not self.stopping:
+                self.stop()
+            if self.stopping:
+                if not draining:
+                    draining = True
+                    self._ledger.set_state("draining")
+                if self._out_of_time() or not any(slot.claim for slot in self._slots):
+                    return
+                continue
+            if now > reap:
+                reap = now + options.lease_s / 2
+                self._reap()
+            free = [slot for slot in self._slots if slot.free]
+            if self._dirty and now > fresh:
+                self._refresh_dirty()
+                fresh = time.monotonic() + max(_FRESH_S, 5 * (time.monotonic() - now))
+            if free and (now > look or not self._starved):
+                idle = not self._fill(free)
+                if idle and self._dirty:  # nothing else to do: see at once what has become due
+                    self._refresh_dirty()
+                    idle = not self._fill(free)
+                self._starved = idle
+            if now > look:
+                look = now + options.sleep_duration
+                if self._elected_refresh():
+                    self._starved = False
+                busy = any(slot.claim for slot in self._slots)
+                idled = 0 if busy or not self._starved else idled + 1
+                if 0 <= options.max_idled_cycle < idled:
+                    return
+                if options.exit_when_idle and idled and self._drained():
+                    return
+
+    _starved = False  # the last claim found nothing; look again only after sleep_duration
+
+    # ---- slots
+
+    def _collect(self) -> None:
+        """Hear what the slots say, for at most one tick."""
+        by_link = {slot.link: slot for slot in self._slots}
+        for link in wait(list(by_link), timeout=_TICK_S):
+            self._hear(by_link[link])
+        for slot in self._slots:
+            if slot.claim is not None and slot.claim.token in self._stolen:
+                slot.kill("lost: another worker has taken the job")
+            slot.check()
+
+    def _hear(self, slot: Slot) -> None:
+        claim = slot.claim
+        kind, *rest = slot.answer()
+        if kind == "ready":
+            slot.ready = True
+            return
+        if kind == "broken":  # could not import or connect: nothing to do with any job
+            raise RuntimeError(f"the computing process cannot start: {rest[0]}\n{rest[1]}")
+        seconds = time.monotonic() - slot.started
+        slot.claim = None
+        if kind == "died" and claim is None:
+            self._born_dead = getattr(self, "_born_dead", 0) + (not slot.ready)
+            if self._born_dead >= 3:
+                raise RuntimeError(f"the computing process does not start: {rest[1]}\n{rest[2]}")
+            slot.replace()
+            return
+        if kind == "done":
+            self._dirty.update(self._follows(claim))
+            self._count("done", claim, seconds, "")
+        elif kind == "fenced":
+            self._ledger.refused(claim)
+            self._count("fenced", claim, seconds, "another worker has taken the job")
+        elif kind == "died":
+            slot.replace()  # first, so that the next job need not wait for the database
+            self._failed(claim, rest[0], rest[1], rest[2], seconds)
+        else:
+            error_class, message, stack, lost = rest
+            if lost:
+                slot.replace()
+            self._failed(claim, error_class, message, stack, seconds)
+        self._starved = False
+
+    def _failed(self, claim: Claim, kind: str, message: str, stack: str, seconds: float) -> None:
+        became = self._ledger.fail(claim, kind, message, stack)
+        if became == "fenced":
+            kind = "fenced"
+            self._ledger.refused(claim)
+        self.summary.quarantined += became == "error"
+        self._count(kind, claim, seconds, message)
+        if became != "fenced":
+            level = logging.ERROR if became == "error" else logging.WARNING
+            verdict = "set aside" if became == "error" else "will be tried again"
+            log.log(level, "%s %s: %s (%s)", claim.table_name, claim.key, message, verdict)
+
+    def _count(self, outcome: str, claim: Claim, seconds: float, message: str) -> None:
+        self.summary.outcomes[outcome] += 1
+        self._tell(outcome, claim.table_name, claim.key, seconds, message)
+
+    def _fill(self, free: list[Slot]) -> bool:
+        """Give jobs to free slots; False if there were fewer jobs than slots."""
+        for slot in free:
+            reconnects = self._ledger.reconnects
+            claim = self._ledger.claim(list(self._tasks))
+            if self._ledger.reconnects != reconnects:
+                held = [s.claim for s in self._slots if s.claim] + [claim] * (claim is not None)
+                self._ledger.adopt_strays(held)
+            if claim is None:
+                return False
+            task = self._tasks[claim.table_name]
+            slot.give(claim, task.timeout_s or self.options.job_timeout_s)
+            self._tell("started", claim.table_name, claim.key, 0.0, "")
+        return True
+
+    # ---- queue
+
+    def _follows(self, claim: Claim) -> list[str]:
+        task = self._plan.tasks[claim.table_name]
+        return [name for name in task.follows if name in self._tasks]
+
+    def _refresh_dirty(self) -> None:
+        due, self._dirty = self._dirty, set()
+        tasks = [task for task in self._tasks.values() if task.name in due]
+        if refresh.refresh(self._ledger, tasks, self._priority):
+            self._starved = False
+
+    _refreshes = 0
+
+    def _elected_refresh(self) -> bool:
+        """Once in a while, for all workers, see what was put in from outside."""
+        every = max(5.0, 2 * self.options.sleep_duration)
+        if not self._ledger.elected("refresh", every):
+            return False
+        exact = self._refreshes % 10 == 0
+        self._refreshes += 1
+        tasks = list(self._plan) if exact else refresh.changed(self._ledger, self._plan)
+        return refresh.refresh(self._ledger, tasks, self._priority) > 0
+
+    def _reap(self) -> None:
+        """Free others' expired jobs, but not right after an outage: nobody could renew then."""
+        if self._ledger.reconnects != self._seen_reconnects:
+            self._seen_reconnects = self._ledger.reconnects
+        elif self._ledger.reap():
+            self._starved = False
+
+    _seen_reconnects = 0
+
+    def _drained(self) -> bool:
+        """Tell whether nothing is due, waiting or running in the queues served."""
+        if refresh.refresh(self._ledger, self._tasks.values(), self._priority):
+            self._starved = False
+            return False
+        marks = ",".join(["%s"] * len(self._tasks))
+        open_jobs = self._ledger.rows(
+            f"SELECT COUNT(*) FROM {tables.Job.full_table_name} "
+            f"WHERE status IN ('pending','running') AND table_name IN ({marks})",
+            list(self._tasks),
+        )
+        return int(open_jobs[0][0]) == 0
+
+    # ---- heartbeat and end
+
+    def _heartbeat(self) -> None:
+        """Renew leases over a connection of its own until the worker has finished."""
+        connection = None
+        while not self._finished.wait(self.options.lease_s / 3):
+            try:
+                if connection is None:
+                    connection = database.new_connection()
+                ledger = self._new_ledger(connection)
+                held = [claim for slot in self._slots if (claim := slot.claim) is not None]
+                owned = ledger.heartbeat(held)
+                self._stolen.update(
+                    {claim.job_id for claim in held} - owned - self._just_ended(held)
+                )
+            except database.Stopped:
+                break
+            except Exception as error:  # a heartbeat that fails must not end the work
+                log.warning("heartbeat failed: %s", error)
+                connection = None
+        if connection is not None:
+            connection.close()
+
+    def _close(self) -> None:
+        for slot in self._slots:
+            claim = slot.claim
+            slot.close()  # first: its transaction is over, one way or the other
+            if claim is not None:
+                self._return(claim)
+        self._slots = []
+        self._ledger._stop = lambda: True  # one try: who waits for a dead server at the end?
+        try:
+            self._ledger.set_state("stopped")
+        except Exception as error:
+            log.warning("could not report the end of this worker: %s", error)
+
+    def _return(self, claim: Claim) -> None:
+        deadline = time.monotonic() + 5.0
+        self._ledger._stop = lambda: time.monotonic() > deadline
+        try:
+            back = self._ledger.hand_back(claim)
+        except database.Stopped:
+            log.warning("%s %s stays leased: no database", claim.table_name, claim.key)
+            return
+        self._count("returned" if back else "done", claim, 0.0, "")
+
+
+def run_worker(options: Options, on_event: Event | None = None) -> Summary:
+    """Run one worker in this process; see `Options` and `Worker`."""
+    return Worker(options, on_event).run()

@@ -1,0 +1,148 @@
+"""Which tables are computed, in which order, and what follows from what."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+STAGES = (
+    "experiment",
+    "stimulus",
+    "imaging",
+    "behavior",
+    "dataset",
+    "model",
+    "mei",
+    "closed_loop",
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A computed table as workers see it.
+
+    Parameters
+    ----------
+    name : str
+        Module and class, such as `imaging.Motion`.
+    table : type
+        The DataJoint class.
+    rank : int
+        Position in the order of foreign keys, from 0.
+    follows : tuple of str
+        Names of the computed tables whose due keys may grow when this one gains a row.
+    """
+
+    name: str
+    table: type
+    rank: int
+    follows: tuple[str, ...] = ()
+
+    @property
+    def queue(self) -> str:
+        """Queue of the table's jobs: its attribute `worker_queue`, else `cpu`."""
+        return getattr(self.table, "worker_queue", "cpu")
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Longest time one job may take (s): the table's attribute `worker_timeout_s`."""
+        return getattr(self.table, "worker_timeout_s", None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The computed tables of a pipeline in the order of their foreign keys.
+
+    Parameters
+    ----------
+    source : str
+        Module that was activated.
+    prefix : str
+        Prefix of the database schemas.
+    tasks : dict
+        Task by name, upstream first.
+    """
+
+    source: str
+    prefix: str
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks.values())
+
+    def select(self, queues: tuple[str, ...] | None) -> list[Task]:
+        """Return the tasks of some queues, or of all."""
+        return [task for task in self if queues is None or task.queue in queues]
+
+
+def load(source: str = "schemas", prefix: str = "inception") -> Plan:
+    """Activate a pipeline and sort its computed tables by their foreign keys.
+
+    Parameters
+    ----------
+    source : str
+        Importable module with a function `activate(prefix=...)`; computed tables are taken from it
+        and from its submodules named like the stages.
+    prefix : str
+        Prefix of the database schemas.
+
+    Returns
+    -------
+    Plan
+        Every `dj.Computed` and `dj.Imported` table, upstream first.
+    """
+    package = importlib.import_module(source)
+    package.activate(prefix=prefix)
+    found = {table.full_table_name: (name, table) for name, table in _computed(package)}
+    if not found:
+        return Plan(source, prefix)
+    dependencies = next(iter(found.values()))[1].connection.dependencies
+    dependencies.load()
+    order = [node for node in dependencies.topo_sort() if node in found]
+    tasks = {}
+    for rank, node in enumerate(order):
+        name, table = found[node]
+        follows = tuple(found[child][0] for child in _next_computed(dependencies, node, found))
+        tasks[name] = Task(name, table, rank, follows)
+    return Plan(source, prefix, tasks)
+
+
+def _computed(package: ModuleType) -> Iterator[tuple[str, Any]]:
+    import datajoint as dj
+
+    modules = [package]
+    for stage in STAGES:
+        name = f"{package.__name__}.{stage}"
+        if hasattr(package, "__path__") and importlib.util.find_spec(name) is not None:
+            modules.append(importlib.import_module(name))
+    for module in modules:
+        for name, value in vars(module).items():
+            is_table = isinstance(value, type) and issubclass(value, (dj.Computed, dj.Imported))
+            if is_table and value.__module__ == module.__name__:
+                yield f"{module.__name__.rsplit('.', 1)[-1]}.{name}", value
+
+
+def _next_computed(graph: Any, node: str, computed: dict) -> list[str]:
+    """Walk down the foreign keys, through parts and tables filled by hand, to computed tables."""
+    seen, stack, reached = {node}, [node], []
+    while stack:
+        for child in graph.successors(stack.pop()):
+            if child in seen:
+                continue
+            seen.add(child)
+            if child in computed:
+                reached.append(child)
+            else:
+                stack.append(child)
+    return sorted(reached)
+
+
+def priorities(_plan: Plan) -> Any:
+    """Return the function that gives new jobs their priority."""
+    from workers.refresh import bulk
+
+    return bulk

@@ -1,0 +1,131 @@
+"""Keep the job table in step with the tables: add what is due, drop what is not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from workers.lease import Ledger, canonical, job_id
+from workers.plan import Plan, Task
+
+log = logging.getLogger("inception.refresh")
+
+_CHUNK = 1000  # rows in one INSERT
+Priority = Callable[[Task, list[dict[str, Any]]], Sequence[int]]
+
+
+def bulk(_task: Task, keys: list[dict[str, Any]]) -> Sequence[int]:
+    """Give every key the same, ordinary priority."""
+    return [5] * len(keys)
+
+
+def due(task: Task) -> Any:
+    """Return the query of keys that are to be computed and have no row yet."""
+    table = task.table()
+    return table._jobs_to_do(()) - table.proj()
+
+
+def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tuple[int, int]:
+    """Add jobs for keys that are due and drop those that no longer are.
+
+    The jobs are read before the keys: a key that becomes a row in between is in neither.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Job table.
+    task : Task
+        Table to look at.
+    priority : callable
+        Priorities of new keys.
+
+    Returns
+    -------
+    added, dropped : int
+        Number of jobs.
+    """
+    table = ledger._job
+    known = {
+        job: status
+        for job, status in ledger.rows(
+            f"SELECT job_id, status FROM {table} WHERE table_name=%s", (task.name,)
+        )
+    }
+    keys = ledger.persist(lambda: due(task).keys())
+    texts = {job_id(task.name, text): (key, text) for key in keys for text in [canonical(key)]}
+    fresh = {job: pair for job, pair in texts.items() if job not in known}
+    gone = [job for job, status in known.items() if job not in texts and status != "running"]
+    ranks = priority(task, [key for key, _ in fresh.values()])
+    added = _insert(ledger, task, fresh, ranks)
+    return added, _drop(ledger, gone)
+
+
+def _insert(
+    ledger: Ledger, task: Task, fresh: dict[str, tuple[dict, str]], priorities: Sequence[int]
+) -> int:
+    postgres = ledger.connection.adapter.backend == "postgresql"
+    head = (
+        f"INSERT {'' if postgres else 'IGNORE'} INTO {ledger._job} (job_id, table_name, job_key, "
+        "status, queue, priority, stage_order, created_at, not_before, attempts, crashes, retries, "
+        "token) VALUES "
+    )
+    row = f"(%s,%s,%s,'pending',%s,%s,%s,{ledger.now()},{ledger.now()},0,0,0,0)"
+    tail = " ON CONFLICT DO NOTHING" if postgres else ""  # another worker was quicker
+    values = [
+        (job, task.name, text, task.queue, int(priority), -task.rank)
+        for (job, (_, text)), priority in zip(fresh.items(), priorities, strict=True)
+    ]
+    added = 0
+    for start in range(0, len(values), _CHUNK):
+        chunk = sorted(values[start : start + _CHUNK])  # one order of locks for all workers
+        sql = head + ",".join([row] * len(chunk)) + tail
+        added += ledger.execute(sql, [field for value in chunk for field in value])
+    return added
+
+
+def _drop(ledger: Ledger, gone: list[str]) -> int:
+    dropped = 0
+    for start in range(0, len(gone), _CHUNK):
+        chunk = sorted(gone[start : start + _CHUNK])
+        marks = ",".join(["%s"] * len(chunk))
+        dropped += ledger.execute(
+            f"DELETE FROM {ledger._job} WHERE status <> 'running' AND job_id IN ({marks})", chunk
+        )
+    return dropped
+
+
+def changed(ledger: Ledger, plan: Plan) -> list[Task]:
+    """Return the tables whose number of due keys differs from their number of jobs.
+
+    Two queries for all tables together, whatever their number: cheap enough for an idle worker.
+    An equal number may hide one key gone and one new; `refresh_table` alone is exact.
+    """
+    tasks = list(plan)
+    if not tasks:
+        return []
+
+    def count() -> dict[str, int]:
+        parts = [
+            f"SELECT '{task.name}' AS table_name, COUNT(*) AS n "
+            f"FROM ({due(task).make_sql()}) AS due_{task.rank}"
+            for task in tasks
+        ]
+        counted = ledger.connection.query(" UNION ALL ".join(parts)).fetchall()
+        return {name: int(n) for name, n in counted}
+
+    jobs = ledger.rows(f"SELECT table_name, COUNT(*) FROM {ledger._job} GROUP BY table_name")
+    counted = {name: int(n) for name, n in jobs}
+    waiting = ledger.persist(count)
+    return [task for task in tasks if waiting[task.name] != counted.get(task.name, 0)]
+
+
+def refresh(ledger: Ledger, tasks: Iterable[Task], priority: Priority = bulk) -> int:
+    """Refresh some tables; return the number of jobs added."""
+    total = 0
+    for task in tasks:
+        added, dropped = refresh_table(ledger, task, priority)
+        total += added
+        if added or dropped:
+            log.debug("%s: %d jobs added, %d dropped", task.name, added, dropped)
+    return total

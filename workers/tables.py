@@ -1,0 +1,98 @@
+# ruff: noqa: D101 - the first line of a definition says what the table holds
+"""The workers' own tables: what is due, who works on it, what was tried."""
+
+from __future__ import annotations
+
+import datajoint as dj
+
+schema = dj.Schema()
+
+
+@schema
+class Job(dj.Manual):
+    definition = """
+    # A computation that is due, under way, failed or set aside; done, its row is deleted
+    job_id             : char(32)       # hash of table and key
+    ---
+    table_name         : varchar(64)    # such as imaging.Motion
+    job_key            : varchar(1000)  # primary key of the row to compute, canonical JSON
+    status             : varchar(12)    # pending, running, error or ignore
+    queue              : varchar(16)    # cpu, gpu or io
+    priority           : int16          # lower runs first
+    stage_order        : int16          # minus the table's rank: what is nearly done runs first
+    created_at         : datetime(3)    # (UTC, server time)
+    not_before         : datetime(3)    # (UTC, server time) when it may run, later after a failure
+    attempts           : int32          # claims, less those handed back
+    crashes            : int32          # attempts that took the process with them
+    retries            : int32          # attempts lost to something that may pass
+    token              : int64          # fencing token, grows with every claim
+    worker=null        : varchar(64)    # owner while running
+    claimed_at=null    : datetime(3)    # (UTC, server time)
+    lease_until=null   : datetime(3)    # (UTC, server time) when others may take it
+    error_class=null   : varchar(16)    # data, error, transient, lost, crash, timeout or memory
+    error_message=null : varchar(2000)  # of the last failure
+    error_stack=null   : varchar(8000)  # of the last failure, its end
+    INDEX(status, priority, stage_order, job_id)
+    INDEX(table_name, status)
+    INDEX(worker, status)
+    """
+
+
+@schema
+class Attempt(dj.Manual):
+    definition = """
+    # One try at one job
+    job_id          : char(32)       # hash of table and key
+    token           : int64          # fencing token of the claim
+    ---
+    table_name      : varchar(64)    # such as imaging.Motion
+    job_key         : varchar(1000)  # canonical JSON
+    worker          : varchar(64)    # who tried
+    host            : varchar(64)    # where
+    version         : varchar(64)    # commit or release of the code
+    started_at      : datetime(3)    # (UTC, server time)
+    ended_at=null   : datetime(3)    # (UTC, server time)
+    outcome         : varchar(12)    # running, done, returned, fenced or the class of the failure
+    duration_s=null : float64        # (s) time inside make
+    message=null    : varchar(2000)  # of a failure
+    INDEX(table_name, outcome)
+    """
+
+
+@schema
+class Worker(dj.Manual):
+    definition = """
+    # A worker that has reported itself
+    worker     : varchar(64)   # unique for every start
+    ---
+    host       : varchar(64)
+    pid        : int32
+    slots      : int16         # jobs at a time
+    queues     : varchar(64)   # comma-separated, empty for all
+    version    : varchar(64)   # commit or release of the code
+    state      : varchar(12)   # running, draining or stopped
+    started_at : datetime(3)   # (UTC, server time)
+    seen_at    : datetime(3)   # (UTC, server time) last heartbeat
+    """
+
+
+@schema
+class Duty(dj.Manual):
+    definition = """
+    # Work that one worker does for all
+    duty    : varchar(16)   # refresh
+    ---
+    next_at : datetime(3)   # (UTC, server time) when somebody should do it again
+    """
+
+
+def activate(prefix: str = "inception", connection: dj.Connection | None = None) -> None:
+    """Bind the tables to the schema `{prefix}_workers`, declaring them where missing."""
+    schema.activate(f"{prefix}_workers", connection=connection)
+
+
+def declare() -> None:
+    """Make sure that every table exists in the database."""
+    for table in (Job, Attempt, Worker, Duty):
+        if not table().is_declared:
+            table().declare()

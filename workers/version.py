@@ -1,0 +1,30 @@
+"""Which code computes: the commit baked into an image, a checkout's, or the release."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+@functools.cache
+def code_version() -> str:
+    """Return INCEPTION_COMMIT, else the checkout's commit, else the release's number."""
+    baked = os.environ.get("INCEPTION_COMMIT", "")
+    if baked:
+        return baked[:64]
+    root = Path(__file__).resolve().parents[1]
+    if (root / ".git").exists():
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            done = None  # no git here: the release's number will do
+        if done is not None and done.returncode == 0:
+            return done.stdout.strip()[:64]
+    try:
+        return version("inception-loop")
+    except PackageNotFoundError:
+        return "unknown"
