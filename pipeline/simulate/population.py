@@ -33,7 +33,7 @@ IMAGE_MEAN = 110.0  # (grey levels) of the packaged photographs, fixed so that f
 IMAGE_SD = 55.0
 PUPIL_RADIUS_PX = 15.0  # reference state of the animal, at which the gain is 1
 SPEED_CM_S = 2.0
-SATURATION = 8.0  # (natural sd) drive at which the rate is half of the unsaturated one
+SATURATION = 5.0  # (natural sd) drive at which the rate is half of the unsaturated one
 SHARPNESS = 8.0  # of the softplus that stands for the threshold
 
 
@@ -106,7 +106,7 @@ def draw_cells(
         normalisation=np.where(kind == "normalised", 1.0, 0.0),
         threshold=rng.uniform(0.2, 0.8, n),
         power=rng.uniform(1.0, 1.4, n),
-        mean_hz=np.clip(rng.lognormal(np.log(1.5), 0.5, n), 0.5, 6.0),
+        mean_hz=np.clip(rng.lognormal(np.log(1.9), 0.45, n), 0.6, 6.0),
         base_hz=rng.uniform(0.02, 0.3, n),
         gain_pupil=rng.normal(1.3, 0.7, n),
         gain_dilation=rng.normal(0.06, 0.04, n),

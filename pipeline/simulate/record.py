@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 LEAD_S, TAIL_S = 6.0, 4.0  # imaging before the first and after the last trial
 MARGIN_PX = 14
 FRAMES_AT_ONCE = 256
+MIN_MASK_PX = 20  # of a cell that counts as inside the field
 
 
 def record(
@@ -53,6 +54,7 @@ def record(
     minutes: float | None = None,
     session: int | None = None,
     scan_idx: int = 1,
+    imaging: str = "tiff",
     eye: str = "video",
     eye_hz: float = 10.0,
     own_clocks: bool = True,
@@ -83,6 +85,8 @@ def record(
     session : int, optional
         Session number; default the day.
     scan_idx : int
+    imaging : {"tiff", "traces"}
+        A movie, or traces and masks as from a scan that was extracted elsewhere (much faster).
     eye : {"video", "csv", "none"}
         Eye video, tracked pupil in `pupil.csv`, or neither.
     eye_hz : float
@@ -109,6 +113,8 @@ def record(
     """
     if eye not in ("video", "csv", "none"):
         raise ValueError(f"eye {eye!r}; it is 'video', 'csv' or 'none'")
+    if imaging not in ("tiff", "traces"):
+        raise ValueError(f"imaging {imaging!r}; it is 'tiff' or 'traces'")
     folder = Path(folder)
     if (folder / "recording.json").exists():
         raise DataError("holds a recording already", file=folder, remedy="give another folder")
@@ -149,7 +155,11 @@ def record(
     (folder / "images").mkdir(parents=True, exist_ok=True)
     field = _field(mouse, day)
     truth = _imaging(mouse, field, schedule, shown, state, frame_times, day)
-    files = _movie(mouse, folder, field, frame_times, day, frames_per_file, truth, progress)
+    if imaging == "traces":
+        scan = _traces(mouse, folder, field, frame_times, day, truth)
+    else:
+        files = _movie(mouse, folder, field, frame_times, day, frames_per_file, truth, progress)
+        scan = {"files": files, "channel": 1}
     clocks = _behaviour(mouse, folder, state, frame_times, day, eye, eye_hz, own_clocks)
     _stimulus(mouse, folder, schedule, shown)
     write_csv(
@@ -167,7 +177,7 @@ def record(
         "rig": "sim",
         "brain_area": "V1",
         "depth_um": 200,
-        "imaging": {"files": files, "channel": 1, "um_per_px": list(mouse.um_per_px)},
+        "imaging": {**scan, "um_per_px": list(mouse.um_per_px)},
         "indicator": mouse.indicator,
         "monitor": {
             "width_px": mouse.monitor_px[1],
@@ -302,6 +312,34 @@ def _movie(
     return names
 
 
+def _traces(
+    mouse: Mouse, folder: Path, field: FieldImage, frame_times: NDArray, day: int, truth: _Imaging
+) -> dict[str, str]:
+    """Write traces and masks as another program would have extracted them from the movie."""
+    units = np.flatnonzero(field.masks.sum((1, 2)) >= MIN_MASK_PX)
+    rng = generator(mouse.seed, "traces", day)
+    canvas = field.static.astype(np.float64).copy()
+    np.add.at(canvas.reshape(-1), field.pixel, field.weight)
+    light = np.add.reduceat(field.weight, field.start[:-1])[units]
+    area = field.masks[units].sum((1, 2))
+    photons = mouse.detector.photons
+    # photons of cell and of the neuropil over it, whose changes subtraction has left a part of
+    signal = photons * light[:, None] * truth.full[units]
+    signal += photons * 0.65 * area[:, None] * (1 + 0.2 * truth.neuropil.mean(1))
+    noise = rng.normal(size=signal.shape) * np.sqrt(signal * (1 + mouse.detector.gain_cv**2))
+    fluorescence = mouse.detector.gain * (signal + noise) / area[:, None]
+    margin = field.margin_px
+    np.savez(
+        folder / "traces.npz", time_s=frame_times, fluorescence=fluorescence.astype(np.float32)
+    )
+    np.savez_compressed(
+        folder / "masks.npz",
+        masks=field.masks[units],
+        mean_image=(photons * canvas[margin:-margin, margin:-margin]).astype(np.float32),
+    )
+    return {"traces": "traces.npz", "masks": "masks.npz"}
+
+
 def _stimulus(mouse: Mouse, folder: Path, schedule: Schedule, shown: Shown) -> None:
     for i in np.unique(np.r_[schedule.image_index, shown.image_index]):
         path = folder / "images" / schedule.files[i]
@@ -413,7 +451,7 @@ def _truth(
     """Write everything that is known; nothing but tests, notebooks and reports may read it."""
     (folder / "truth").mkdir(exist_ok=True)
     cells, table = field.cell, mouse.population.cells
-    inside = field.masks.sum((1, 2)) >= 20
+    inside = field.masks.sum((1, 2)) >= MIN_MASK_PX
     active = np.zeros(len(cells), bool)
     active[np.searchsorted(cells, truth.cells)] = truth.activity.spikes.sum(1) > 0
     view = mouse.view(day)
@@ -428,7 +466,7 @@ def _truth(
         cell_id=cells,
         responsive=cells < mouse.population.n_cells,
         active=active,
-        in_field=inside & (field.masks.sum((1, 2)) > 0),
+        in_field=inside,
         centroid_yx_px=field.centroid_yx_px,
         masks=field.masks,
         # rows of the activity arrays
