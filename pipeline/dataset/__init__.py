@@ -1,0 +1,19 @@
+"""From a scan's activity and behaviour to one training set, its tiers and its reliability."""
+
+from .behavior import TrialBehavior, behavior_windows
+from .data import Dataset, Statistics
+from .files import load
+from .reliability import reliability_methods
+from .tiers import assign_tiers
+from .windows import response_windows
+
+__all__ = [
+    "Dataset",
+    "Statistics",
+    "TrialBehavior",
+    "assign_tiers",
+    "behavior_windows",
+    "load",
+    "reliability_methods",
+    "response_windows",
+]

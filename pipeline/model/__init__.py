@@ -1,0 +1,31 @@
+"""Neural predictive models: encoders, their training, ensembles and evaluation."""
+
+from .config import complete_config, default_config, ln_config, paper_config, paper_ln_config
+from .encoder import Encoder, build_encoder, transfer_core
+from .ensemble import Ensemble
+from .evaluate import Evaluation, evaluate, metrics
+from .files import load_encoder, save_encoder
+from .frozen import FrozenModel, Patches
+from .training import TrainingResult, train, trainers
+
+__all__ = [
+    "Encoder",
+    "Ensemble",
+    "Evaluation",
+    "FrozenModel",
+    "Patches",
+    "TrainingResult",
+    "build_encoder",
+    "complete_config",
+    "default_config",
+    "evaluate",
+    "ln_config",
+    "load_encoder",
+    "metrics",
+    "paper_config",
+    "paper_ln_config",
+    "save_encoder",
+    "train",
+    "trainers",
+    "transfer_core",
+]

@@ -1,0 +1,113 @@
+"""Checkpoints of a training in one safetensors file: weights, best weights, optimiser, state."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from pipeline.dataset import Dataset
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
+    from .training import State
+
+
+def dataset_fingerprint(dataset: Dataset) -> str:
+    """Return a hash of what a training sees of a data set."""
+    digest = hashlib.sha256()
+    for name in ("images", "image_index", "responses", "behavior", "pupil_center"):
+        array = getattr(dataset, name)
+        digest.update(f"{name}{None if array is None else array.shape}".encode())
+        if array is not None:
+            digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+    digest.update("".join(tier[0:2] for tier in dataset.tiers).encode())
+    return digest.hexdigest()[:16]
+
+
+def save_atomically(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file that is there whole or not at all, whatever dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary, metadata)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_checkpoint(
+    path: Path,
+    identity: dict[str, Any],
+    state: State,
+    encoder: Encoder,
+    best: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write all that the next epoch depends on."""
+    tensors = {f"now.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
+    metadata = {"identity": json.dumps(identity), "state": json.dumps(asdict(state))}
+    save_atomically(tensors, path, metadata)
+
+
+def read_checkpoint(
+    path: Path,
+    identity: dict[str, Any],
+    encoder: Encoder,
+    best: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> State:
+    """Load a checkpoint into encoder, best weights and optimiser, and return the state.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or of another model, data set or seed.
+    """
+    from .training import State
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"not a readable checkpoint ({error})", file=path, remedy="delete it to start anew"
+        ) from error
+    found = json.loads(metadata.get("identity", "{}"))
+    if found != identity:
+        raise DataError(
+            "checkpoint of another training",
+            file=path,
+            found=found,
+            expected=identity,
+            remedy="delete it, or give another path",
+        )
+    groups: dict[str, dict[str, torch.Tensor]] = {"now": {}, "best": {}, "adam": {}}
+    for name, tensor in tensors.items():
+        group, rest = name.split(".", 1)
+        groups[group][rest] = tensor
+    encoder.load_state_dict(groups["now"])
+    for name, tensor in groups["best"].items():
+        best[name].copy_(tensor)
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in groups["adam"].items():
+        index, moment = name.split(".", 1)
+        moments.setdefault(int(index), {})[moment] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return State(**json.loads(metadata["state"]))

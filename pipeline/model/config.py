@@ -1,0 +1,84 @@
+"""The configuration of an encoder: one JSON dictionary, completed from the registries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from pipeline.registry import Registry, canonical_json
+
+from .cores import cores
+from .losses import losses
+from .modulators import modulators
+from .readouts import readouts
+from .shifters import shifters
+from .training import trainers
+
+SECTIONS: dict[str, Registry] = {
+    "core": cores,
+    "readout": readouts,
+    "shifter": shifters,
+    "modulator": modulators,
+    "loss": losses,
+    "training": trainers,
+}
+
+Config = dict[str, dict[str, Any]]
+
+
+def complete_config(config: Mapping[str, Mapping[str, Any]] | None = None) -> Config:
+    """Fill every default of a configuration; `config_hash` of the result is the key.
+
+    Parameters
+    ----------
+    config : dict
+        Sections `core, readout, shifter, modulator, loss, training`, each ``{"name": ...,
+        **parameters}``. A missing section or name is the default one.
+
+    Raises
+    ------
+    ValueError
+        If a section, name or parameter is unknown.
+    """
+    config = dict(config or {})
+    unknown = sorted(set(config) - set(SECTIONS))
+    if unknown:
+        raise ValueError(f"configuration has no section {unknown}; it has {list(SECTIONS)}")
+    full: Config = {}
+    for section, registry in SECTIONS.items():
+        given = deepcopy(dict(config.get(section, {})))
+        name = given.pop("name", registry.default)
+        full[section] = {"name": name, **registry.complete(name, given)}
+    return json.loads(canonical_json(full))  # as a database hands it back
+
+
+def default_config() -> Config:
+    """Return the recommended encoder: fast, and the best known on simulated and real V1."""
+    return complete_config()
+
+
+def ln_config() -> Config:
+    """Return the linear-nonlinear twin: linear core, all else and the training as the default."""
+    return complete_config({"core": {"name": "linear"}})
+
+
+def paper_config() -> Config:
+    """Return the convolutional model of Walker et al. (2019), REFERENCE 2.8."""
+    return complete_config(
+        {
+            "core": {"name": "gaussian_laplace"},
+            "readout": {"name": "pyramid"},
+            "shifter": {"name": "mlp"},
+            "modulator": {"name": "exp_mlp_2019"},
+            "training": {"name": "staged"},
+        }
+    )
+
+
+def paper_ln_config() -> Config:
+    """Return the linear-nonlinear model of Walker et al. (2019): the same without ELUs."""
+    config = paper_config()
+    config["core"]["linear"] = True
+    return config

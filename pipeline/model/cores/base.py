@@ -1,0 +1,141 @@
+"""What a core is, and the convolutional block that most of them are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pipeline.registry import Registry
+
+cores = Registry("core")
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, nonlinearity, average pool; `same` padding unless said otherwise.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    kernel : int
+        Odd size of the kernel (px).
+    stride, pool : int
+        Stride of the convolution; size of the non-overlapping average pool after it.
+    padded : bool
+        Zeros around the input, so that the size is kept.
+    linear : bool
+        Leave the nonlinearity out.
+    separable : bool
+        One kernel per input channel, then a 1x1 convolution.
+    momentum : float
+        Of the running statistics of the batch norm.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        pool: int = 1,
+        padded: bool = True,
+        linear: bool = False,
+        separable: bool = False,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernels must be odd, got {kernel}")
+        self.kernel, self.stride, self.pool, self.linear = kernel, stride, pool, linear
+        self.padding = kernel // 2 if padded else 0
+        first = inputs if separable else outputs
+        self.conv = nn.Conv2d(
+            inputs, first, kernel, stride, bias=False, groups=inputs if separable else 1
+        )
+        self.mix = nn.Conv2d(inputs, outputs, 1, bias=False) if separable else None
+        self.norm = nn.BatchNorm2d(outputs, momentum=momentum)
+        nn.init.xavier_normal_(self.conv.weight)
+        if self.mix is not None:
+            nn.init.xavier_normal_(self.mix.weight)
+
+    def forward(self, x: torch.Tensor, padding: int | None = None) -> torch.Tensor:
+        """Map (n, inputs, h, w) to (n, outputs, h', w'); `padding` overrides that of the block."""
+        pad = self.padding if padding is None else padding
+        x = F.conv2d(x, self.conv.weight, self.conv.bias, self.stride, pad, 1, self.conv.groups)
+        if self.mix is not None:
+            x = self.mix(x)
+        x = self.norm(x)
+        if not self.linear:
+            x = F.elu(x)
+        return F.avg_pool2d(x, self.pool) if self.pool > 1 else x
+
+    def fold(self) -> None:
+        """Fold the running statistics of the batch norm into the convolution before it."""
+        if isinstance(self.norm, nn.Identity):
+            return
+        norm, last = self.norm, self.mix if self.mix is not None else self.conv
+        with torch.no_grad():
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            last.weight.mul_(gain[:, None, None, None])
+            bias = norm.bias - norm.running_mean * gain
+            last.bias = nn.Parameter(bias, requires_grad=last.weight.requires_grad)
+        self.norm = nn.Identity()
+
+
+class Core(nn.Module):
+    """Base of all cores: (n, 1, h, w) to (n, channels, h', w').
+
+    Attributes
+    ----------
+    channels : int
+        Number of output channels.
+    stride, offset : float
+        Feature (i, j) is centred on pixel ``stride * (i, j) + offset`` of the image.
+    chain : list of ConvBlock or None
+        The blocks if the core is a plain sequence of them, so that a feature can be computed
+        from its receptive field alone.
+    """
+
+    channels: int
+    stride: int = 1
+    offset: float = 0.0
+    chain: list[ConvBlock] | None = None
+
+    def regulariser(self) -> torch.Tensor:
+        """Penalty to add to the loss."""
+        raise NotImplementedError
+
+    def output_size(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the features of an image."""
+        with torch.no_grad():
+            training = self.training
+            weight = next(self.parameters())
+            size = self.eval()(torch.zeros(1, 1, *shape, device=weight.device)).shape[2:]
+            self.train(training)
+        return size[0], size[1]
+
+
+def chain_geometry(chain: list[ConvBlock]) -> tuple[int, float]:
+    """Return stride and offset of a sequence of blocks."""
+    stride, offset = 1, 0.0
+    for block in chain:
+        offset += stride * ((block.kernel - 1) / 2 - block.padding)
+        stride *= block.stride
+        offset += stride * (block.pool - 1) / 2
+        stride *= block.pool
+    return stride, offset
+
+
+def laplace_energy(weight: torch.Tensor, weighting: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean squared Laplacian of kernels (outputs, inputs, k, k), optionally weighted by place."""
+    laplace = weight.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
+    flat = weight.reshape(-1, 1, *weight.shape[2:])
+    square = F.conv2d(flat, laplace[None, None], padding=1) ** 2
+    return (square if weighting is None else square * weighting).mean()
+
+
+def group_sparsity(weight: torch.Tensor) -> torch.Tensor:
+    """Mean L2 norm of the kernels (outputs, inputs, k, k)."""
+    return (weight.square().sum((2, 3)) + 1e-12).sqrt().mean()

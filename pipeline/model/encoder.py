@@ -1,0 +1,314 @@
+"""The encoder: core, readout, shifter and modulator, with the statistics of its training data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from pipeline.dataset import Dataset
+from pipeline.errors import DataError
+from pipeline.registry import config_hash
+from pipeline.rng import derive_seed
+from pipeline.stimulus.images import to_model
+
+from .cores import cores
+from .modulators import modulators
+from .places import receptive_field_places
+from .readouts import readouts
+from .shifters import shifters
+
+HEIGHT_PX = 36  # of the model's image; the width follows from the aspect ratio
+PREDICT_BATCH = 256
+
+
+def model_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
+    """Return the model's (height, width) for images of a shape: 36 high, even, same aspect.
+
+    Raises
+    ------
+    DataError
+        If no such size has the aspect ratio to 1 %.
+    """
+    height, width = image_shape
+    for rows in (HEIGHT_PX, 40, 32, 34, 38, 44, 48):
+        columns = 2 * round(rows * width / height / 2)
+        if columns >= 8 and abs(columns / rows * height / width - 1) <= 0.01:
+            return rows, columns
+    raise DataError(
+        "images of this shape cannot be brought to the model's size",
+        field="images",
+        found=f"{height} x {width}",
+        remedy="crop them to an aspect ratio such as 16:9 or 4:3",
+    )
+
+
+def model_images(dataset: Dataset, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the unique images of a data set at the model's size (grey levels)."""
+    return to_model(dataset.images, shape)
+
+
+class Encoder(nn.Module):
+    """A neural predictive model of all units of one data set.
+
+    Parameters
+    ----------
+    config : dict
+        Complete configuration (`complete_config`).
+    statistics : dict of arrays
+        `image_mean, image_sd` (of the images at the model's size), `response_scale` (units),
+        and `behavior_mean, behavior_sd, pupil_mean, pupil_sd` or None.
+    input_shape : (int, int)
+        Height and width of the images it sees.
+    unit_ids : int array, shape (units,)
+
+    Attributes
+    ----------
+    image_mean, image_sd : float
+        Grey levels; z-scored images are ``(grey - image_mean) / image_sd``.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Mapping[str, Any]],
+        statistics: Mapping[str, NDArray | float | None],
+        input_shape: tuple[int, int],
+        unit_ids: NDArray,
+    ) -> None:
+        super().__init__()
+        self.config = {section: dict(values) for section, values in config.items()}
+        self.input_shape = (int(input_shape[0]), int(input_shape[1]))
+        self.unit_ids = np.asarray(unit_ids)
+        self.n_units = len(self.unit_ids)
+        self.image_mean = float(statistics["image_mean"])
+        self.image_sd = float(statistics["image_sd"])
+        for name in ("behavior", "pupil"):
+            for moment in ("mean", "sd"):
+                value = statistics.get(f"{name}_{moment}")
+                tensor = None if value is None else torch.as_tensor(np.asarray(value, np.float32))
+                self.register_buffer(f"{name}_{moment}", tensor)
+        scale = torch.as_tensor(np.asarray(statistics["response_scale"], np.float32))
+        self.register_buffer("response_scale", scale)
+
+        def build(section: str, registry, *data):
+            params = dict(self.config[section])
+            return registry[params.pop("name")](*data, **params)
+
+        self.core = build("core", cores)
+        size = self.core.output_size(self.input_shape)
+        self.feature_size = size
+        self.readout = build("readout", readouts, self.core.channels, size, self.n_units)
+        self.shifter = None if self.pupil_mean is None else build("shifter", shifters)
+        self.modulator = None
+        if self.behavior_mean is not None:
+            columns = len(self.behavior_mean)
+            self.modulator = build("modulator", modulators, columns, self.n_units)
+
+    @property
+    def model_hash(self) -> str:
+        """Hash of the configuration."""
+        return config_hash(self.config)
+
+    def forward(
+        self,
+        images: torch.Tensor,
+        behavior: torch.Tensor | None = None,
+        pupil: torch.Tensor | None = None,
+        noise: Callable[..., torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Return normalised rates (n, units); all inputs z-scored, None is the mean.
+
+        Parameters
+        ----------
+        images : tensor, shape (n, 1, h, w)
+        behavior : tensor, shape (n, columns), optional
+        pupil : tensor, shape (n, 2), optional
+        noise : function, optional
+            Normal numbers of a given shape, for the sampled places of training.
+        """
+        n = len(images)
+        shift = None
+        if self.shifter is not None:
+            shift = self.shifter(images.new_zeros(n, 2) if pupil is None else pupil)
+        out = self.readout(self.core(images), shift, noise)
+        gain = None
+        if self.modulator is not None:
+            columns = len(self.behavior_mean)
+            gain = self.modulator(images.new_zeros(1, columns) if behavior is None else behavior)
+        return self.rate(out, gain)
+
+    def rate(self, out: torch.Tensor, gain: torch.Tensor | None) -> torch.Tensor:
+        """Return the rate of a readout's output and a gain: ELU + 1."""
+        if gain is None:
+            return F.elu(out) + 1
+        if self.modulator.after:
+            return (F.elu(out) + 1) * gain
+        return F.elu(out * gain) + 1
+
+    def regulariser(self) -> torch.Tensor:
+        """Return the sum of all penalties."""
+        penalty = self.core.regulariser() + self.readout.regulariser()
+        return penalty if self.shifter is None else penalty + self.shifter.regulariser()
+
+    def zscore_images(self, images: NDArray) -> torch.Tensor:
+        """Return grey levels of any size of the right aspect as z-scored (n, 1, h, w)."""
+        images = np.asarray(images)
+        if images.ndim == 4 and images.shape[1] == 1:
+            images = images[:, 0]
+        if images.ndim == 2:
+            images = images[None]
+        grey = to_model(images, self.input_shape)
+        z = (torch.as_tensor(grey) - self.image_mean) / self.image_sd
+        return z[:, None].to(self.response_scale.device)
+
+    def zscore_state(self, name: str, value: NDArray | None, n: int) -> torch.Tensor | None:
+        """Z-score raw `behavior` or `pupil` (n, columns) or (columns,); None stays None."""
+        mean, sd = getattr(self, f"{name}_mean"), getattr(self, f"{name}_sd")
+        if value is None or mean is None:
+            return None
+        raw = np.asarray(value, np.float64)
+        if raw.shape not in ((len(mean),), (n, len(mean))):
+            expected = f"({n}, {len(mean)}) or ({len(mean)},)"
+            raise ValueError(f"{name} must be {expected}, got {raw.shape}")
+        raw = torch.as_tensor(np.broadcast_to(raw, (n, len(mean))).copy())
+        return ((raw - mean.double().cpu()) / sd.double().cpu()).float().to(mean.device)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: NDArray,
+        behavior: NDArray | None = None,
+        pupil_center: NDArray | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the expected response, shape (n, units), in the units of the data set.
+
+        Parameters
+        ----------
+        images : array, shape (n, H, W)
+            Grey levels, any size of the right aspect ratio.
+        behavior, pupil_center : array, shape (n, columns) or (columns,), optional
+            Raw values, as in the data set; None is the training mean.
+        """
+        training = self.training
+        self.eval()
+        images = np.asarray(images)
+        images = images[None] if images.ndim == 2 else images
+        n = len(images)
+        states = {
+            "behavior": self.zscore_state("behavior", behavior, n),
+            "pupil": self.zscore_state("pupil", pupil_center, n),
+        }
+        result = np.empty((n, self.n_units), np.float32)
+        for start in range(0, n, PREDICT_BATCH):
+            part = slice(start, start + PREDICT_BATCH)
+            state = {k: None if v is None else v[part] for k, v in states.items()}
+            rate = self(self.zscore_images(images[part]), **state)
+            result[part] = (rate * self.response_scale).cpu().numpy()
+        self.train(training)
+        return result
+
+    @torch.no_grad()
+    def places_px(self) -> NDArray[np.float64]:
+        """Return where each unit reads at mean gaze, (y, x) in model pixels, shape (units, 2)."""
+        if self.readout.place is None:
+            raise ValueError(f"readout {self.config['readout']['name']!r} has no places")
+        place = self.readout.place
+        if self.shifter is not None:
+            place = place + self.shifter(place.new_zeros(1, 2))
+        size = place.new_tensor([self.feature_size[1], self.feature_size[0]])
+        feature = (place + 1) / 2 * size - 0.5
+        pixels = feature * self.core.stride + self.core.offset
+        return pixels.flip(1).double().cpu().numpy()
+
+
+def build_encoder(
+    config: Mapping[str, Mapping[str, Any]] | None, dataset: Dataset, seed: int = 0
+) -> Encoder:
+    """Build an untrained encoder for a data set.
+
+    Parameters
+    ----------
+    config : dict or None
+        Configuration, completed from the defaults.
+    dataset : Dataset
+        Gives units, image shape and statistics; its train tier gives first guesses of the
+        receptive fields' places where the readout wants them.
+    seed : int
+        Names the initial weights.
+    """
+    from .config import complete_config
+
+    config = complete_config(config)
+    shape = model_shape(dataset.shape)
+    train = dataset.trials("train")
+    stats = dataset.stats
+    small = model_images(dataset, shape)
+    shown = small[dataset.image_index[train]]
+    sd = float(shown.std(dtype=np.float64))
+    statistics = {
+        "image_mean": float(shown.mean(dtype=np.float64)),
+        "image_sd": sd if sd > 0 else 1.0,
+        "response_scale": stats.response_scale,
+        "behavior_mean": stats.behavior_mean,
+        "behavior_sd": stats.behavior_sd,
+        "pupil_mean": stats.pupil_mean,
+        "pupil_sd": stats.pupil_sd,
+    }
+    for name in ("behavior", "pupil"):
+        mean = statistics[f"{name}_mean"]
+        if mean is not None and not np.isfinite(mean).all():
+            raise DataError(
+                "training trials without a value",
+                field=name,
+                remedy="drop them with Dataset.complete()",
+            )
+    if not np.isfinite(stats.response_mean).all():
+        raise DataError(
+            "training trials without a response",
+            field="responses",
+            remedy="drop them with Dataset.complete()",
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "encoder"))
+        encoder = Encoder(config, statistics, shape, dataset.unit_ids)
+    mean = stats.normalise_responses(stats.response_mean)
+    with torch.no_grad():
+        # ELU(b) + 1 = mean: above 1 it is linear, below a logarithm
+        low = np.log(np.clip(mean, 0.05, 1))
+        encoder.readout.bias.copy_(torch.as_tensor(np.where(mean > 1, mean - 1, low)))
+        if config["readout"].get("init_places", False):
+            z = (shown - statistics["image_mean"]) / statistics["image_sd"]
+            pixels = receptive_field_places(z, dataset.responses[train])
+            feature = (pixels[:, ::-1] - encoder.core.offset) / encoder.core.stride
+            size = np.array([encoder.feature_size[1], encoder.feature_size[0]])
+            place = np.clip((feature + 0.5) / size * 2 - 1, -0.97, 0.97)
+            encoder.readout.place.copy_(torch.as_tensor(place.astype(np.float32)))
+    return encoder
+
+
+def transfer_core(source: Encoder, dataset: Dataset, seed: int = 0) -> Encoder:
+    """Build an encoder for another data set on a trained core, whose weights stay as they are.
+
+    Only readout, shifter and modulator are trained: the overnight case of a new scan with few
+    images.
+
+    Parameters
+    ----------
+    source : Encoder
+        Trained on other scans.
+    dataset : Dataset
+        The new scan.
+    seed : int
+        Names the initial weights of the new parts.
+    """
+    encoder = build_encoder(source.config, dataset, seed)
+    if encoder.input_shape != source.input_shape:
+        raise ValueError(f"core sees {source.input_shape}, the data set {encoder.input_shape}")
+    encoder.core.load_state_dict(source.core.state_dict())
+    encoder.core.requires_grad_(False)
+    return encoder

@@ -1,0 +1,195 @@
+"""How well a model predicts: per-unit measures, each with its definition, and per scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.dataset import Dataset
+from pipeline.dataset.moments import (
+    as_trials,
+    correlate,
+    image_moments,
+    mean_over_rows,
+    noise_variance,
+    others_mean,
+    signal_power,
+    total_variance,
+)
+from pipeline.errors import DataError
+from pipeline.rng import generator
+
+if TYPE_CHECKING:
+    from .ensemble import Ensemble
+
+N_BOOTSTRAP = 1000
+
+
+def metrics(
+    responses: ArrayLike, predictions: ArrayLike, image_id: ArrayLike
+) -> dict[str, NDArray[np.float64]]:
+    """Compare predictions with responses to repeated images.
+
+    Parameters
+    ----------
+    responses, predictions : array, shape (trials, units)
+        In the same units.
+    image_id : array, shape (trials,)
+        Image of every trial; repeats may be unequal.
+
+    Returns
+    -------
+    dict of arrays, shape (units,)
+        - `single_trial`: Pearson over all trials.
+        - `to_average`: Pearson over images of the means over repeats.
+        - `oracle`: Pearson of every trial with the mean of the other repeats of its image.
+        - `fraction_oracle`: `single_trial` / `oracle`.
+        - `fev`: (total - noise) / total, with the variance over all trials and the mean over
+          images of the variance across repeats, both ddof 1 [1]_.
+        - `feve`: 1 - (mse - noise) / (total - noise) [1]_.
+        - `cc_norm`: cov(mean response, prediction) / sqrt(var(prediction) SP), with the signal
+          power SP of [2]_.
+
+        NaN for a unit that never varies, and for all but `single_trial` and `to_average` if no
+        image is repeated.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree.
+
+    References
+    ----------
+    .. [1] Cadena et al. (2019), doi:10.1371/journal.pcbi.1006897
+    .. [2] Schoppe et al. (2016), doi:10.3389/fncom.2016.00010
+    """
+    responses, number = as_trials(responses, image_id)
+    predictions = np.asarray(predictions, np.float64)
+    if predictions.shape != responses.shape:
+        raise ValueError(f"predictions {predictions.shape} must match responses {responses.shape}")
+    lost = np.isnan(responses) | np.isnan(predictions)
+    if lost.any():
+        responses = np.where(lost, np.nan, responses)
+        predictions = np.where(lost, np.nan, predictions)
+    mean_response = image_moments(responses, number).mean
+    mean_prediction = image_moments(predictions, number).mean
+    with np.errstate(invalid="ignore", divide="ignore"):
+        single = correlate(responses, predictions)
+        oracle = correlate(responses, others_mean(responses, number))
+        total, noise = total_variance(responses), noise_variance(responses, number)
+        mse = mean_over_rows((responses - predictions) ** 2)
+        power = signal_power(responses, number)
+        spread = total_variance(mean_prediction)
+        cc_norm = _covariance(mean_response, mean_prediction) / np.sqrt(spread * power)
+        return {
+            "single_trial": single,
+            "to_average": correlate(mean_response, mean_prediction),
+            "oracle": oracle,
+            "fraction_oracle": single / oracle,
+            "fev": (total - noise) / total,
+            "feve": 1 - (mse - noise) / (total - noise),
+            "cc_norm": cc_norm,
+        }
+
+
+def _covariance(x: NDArray, y: NDArray) -> NDArray[np.float64]:
+    valid = ~(np.isnan(x) | np.isnan(y))
+    x, y = np.where(valid, x, np.nan), np.where(valid, y, np.nan)
+    product = (x - mean_over_rows(x)) * (y - mean_over_rows(y))
+    n = valid.sum(0)
+    return mean_over_rows(product) * n / (n - 1)
+
+
+def slope_through_origin(x: ArrayLike, y: ArrayLike) -> float:
+    """Least-squares slope of y on x through the origin, over units where both are known."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    valid = np.isfinite(x) & np.isfinite(y)
+    square = float((x[valid] ** 2).sum())
+    return float((x[valid] * y[valid]).sum() / square) if square > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Measures of an ensemble on one tier.
+
+    `per_unit` holds arrays of shape (units,): all of `metrics` with the behaviour and gaze of each
+    trial; `single_trial_frozen`, `to_average_frozen` and `fraction_oracle_frozen` for
+    predictions at mean behaviour and gaze (a model that knows the behaviour may pass a fraction of
+    1, since the oracle does not); and `member_single_trial`, shape (members, units).
+
+    `per_scan` holds the mean over units of each, except that both fractions of the oracle are
+    slopes through the origin of correlation on oracle (also under `..._slope`); `..._low` and
+    `..._high` bound 95 % of a bootstrap over units; `n_units` were known.
+    """
+
+    per_unit: dict[str, NDArray[np.float64]]
+    per_scan: dict[str, float]
+
+
+def evaluate(ensemble: Ensemble, dataset: Dataset, tier: str = "test") -> Evaluation:
+    """Evaluate an ensemble, or a single encoder in one, on a tier of a data set.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    dataset : Dataset
+        Of the same units.
+    tier : str
+        'test' for reports; only 'validation' may guide a choice.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    DataError
+        If the tier has no trials.
+    """
+    trials = dataset.trials(tier)
+    if not len(trials):
+        raise DataError("no trials to evaluate", field="tiers", found=f"no {tier}")
+    if dataset.n_units != ensemble.n_units:
+        raise ValueError(f"model has {ensemble.n_units} units, the data set {dataset.n_units}")
+    responses = dataset.responses[trials].astype(np.float64)
+    ids = dataset.image_id[trials]
+    used, index = np.unique(dataset.image_index[trials], return_inverse=True)
+    frozen = ensemble.predict(dataset.images[used])[index.reshape(-1)]
+    behavior = None if dataset.behavior is None else dataset.behavior[trials]
+    pupil = None if dataset.pupil_center is None else dataset.pupil_center[trials]
+    images = dataset.images[dataset.image_index[trials]]
+    members = ensemble.predict_members(images, behavior, pupil)
+    unit = metrics(responses, members.mean(0, dtype=np.float64), ids)
+    still = metrics(responses, frozen, ids)
+    for name in ("single_trial", "to_average", "fraction_oracle"):
+        unit[f"{name}_frozen"] = still[name]
+    scan = _summarise(unit)
+    unit["member_single_trial"] = np.stack([correlate(responses, m) for m in members])
+    scan["member_single_trial"] = float(np.nanmean(unit["member_single_trial"]))
+    return Evaluation(unit, scan)
+
+
+def _summarise(unit: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    slopes = {"fraction_oracle": "single_trial", "fraction_oracle_frozen": "single_trial_frozen"}
+    n = len(unit["oracle"])
+    draws = generator(0, "bootstrap units").integers(0, n, size=(N_BOOTSTRAP, n))
+    scan: dict[str, float] = {"n_units": int(np.isfinite(unit["single_trial"]).sum())}
+    for name, values in unit.items():
+        if name in slopes:
+            known = np.isfinite(unit["oracle"]) & np.isfinite(unit[slopes[name]])
+            top = np.where(known, unit["oracle"] * unit[slopes[name]], 0.0)
+            bottom = np.where(known, unit["oracle"] ** 2, 0.0)
+            scan[f"{name}_slope"] = slope_through_origin(unit["oracle"], unit[slopes[name]])
+        else:
+            known = np.isfinite(values)
+            top, bottom = np.where(known, values, 0.0), known.astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scan[name] = float(top.sum() / bottom.sum())
+            drawn = top[draws].sum(1) / bottom[draws].sum(1)
+        drawn = drawn[np.isfinite(drawn)]
+        low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+        scan[f"{name}_low"], scan[f"{name}_high"] = float(low), float(high)
+    return scan

@@ -1,0 +1,62 @@
+"""Trained encoders on disk: one safetensors file, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from pipeline.errors import DataError
+
+from .checkpoint import save_atomically
+from .config import complete_config
+from .encoder import Encoder
+
+FORMAT = "inception-encoder/1"
+_STATISTICS = ("behavior_mean", "behavior_sd", "pupil_mean", "pupil_sd", "response_scale")
+
+
+def save_encoder(encoder: Encoder, path: str | os.PathLike) -> None:
+    """Write weights, and configuration and statistics in the file's metadata."""
+    description = {
+        "format": FORMAT,
+        "config": encoder.config,
+        "input_shape": list(encoder.input_shape),
+        "image_mean": encoder.image_mean,
+        "image_sd": encoder.image_sd,
+        "unit_ids": encoder.unit_ids.tolist(),
+    }
+    save_atomically(encoder.state_dict(), Path(path), {"encoder": json.dumps(description)})
+
+
+def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") -> Encoder:
+    """Read an encoder written by `save_encoder`, ready to predict.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or something else.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"not a readable encoder ({error})", file=path) from error
+    about = json.loads(metadata.get("encoder", "{}"))
+    if about.get("format") != FORMAT:
+        raise DataError("not an encoder", file=path, found=about.get("format"), expected=FORMAT)
+    statistics = {name: weights[name].numpy() for name in _STATISTICS if name in weights}
+    statistics |= {"image_mean": about["image_mean"], "image_sd": about["image_sd"]}
+    encoder = Encoder(
+        complete_config(about["config"]),
+        statistics,
+        tuple(about["input_shape"]),
+        np.asarray(about["unit_ids"]),
+    )
+    encoder.load_state_dict(weights)
+    return encoder.eval().to(device)

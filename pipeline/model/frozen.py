@@ -1,0 +1,199 @@
+"""An ensemble at one state of the animal: a differentiable function of the image alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from .crops import CropPlan
+from .encoder import Encoder
+
+MAX_SPREAD_PX = 8  # by which a crop may exceed a receptive field, for members that disagree
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Where in the image each unit looks; arrays of shape (units,), one size for all.
+
+    `exact` units answer to `forward_patches` as to `forward_units`; the others need the image.
+    """
+
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
+    height: int
+    width: int
+    exact: NDArray[np.bool_]
+
+
+class _Member(nn.Module):
+    """One encoder with its gain and shift fixed and its batch norms folded."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        behavior: NDArray | None,
+        pupil_center: NDArray | None,
+        units: torch.Tensor,
+    ) -> None:
+        super().__init__()
+        encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
+        zero = encoder.response_scale.new_zeros
+        shift, gain = None, None
+        with torch.no_grad():
+            if encoder.shifter is not None:
+                z = encoder.zscore_state("pupil", pupil_center, 1)
+                shift = encoder.shifter(zero(1, 2) if z is None else z)
+            if encoder.modulator is not None:
+                z = encoder.zscore_state("behavior", behavior, 1)
+                columns = len(encoder.behavior_mean)
+                gain = encoder.modulator(zero(1, columns) if z is None else z)[0, units]
+        for block in encoder.core.chain or []:
+            block.fold()
+        self.encoder = encoder
+        self.register_buffer("shift", shift)
+        self.register_buffer("gain", gain)
+        self.register_buffer("units", units)
+        self.register_buffer("scale", encoder.response_scale[units])
+        self.crops = CropPlan.of(encoder, shift, units)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        shift = None if self.shift is None else self.shift.expand(len(images), 2)
+        out = self.encoder.readout(self.encoder.core(images), shift)[:, self.units]
+        return self.encoder.rate(out, self.gain) * self.scale
+
+    def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        shift = None if self.shift is None else self.shift.expand(len(images), 2)
+        features = self.encoder.core(images)
+        return self._rate(
+            self.encoder.readout.forward_units(features, self.units[units], shift), units
+        )
+
+    def forward_patches(
+        self, crops: torch.Tensor, units: torch.Tensor, top: torch.Tensor, left: torch.Tensor
+    ) -> torch.Tensor:
+        read = self.crops(self.encoder.core.chain, crops, units, top, left)
+        readout, column = self.encoder.readout, self.units[units]
+        return self._rate((read * readout.features[column]).sum(1) + readout.bias[column], units)
+
+    def _rate(self, out: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        gain = None if self.gain is None else self.gain[units]
+        return self.encoder.rate(out, gain) * self.scale[units]
+
+
+class FrozenModel(nn.Module):
+    """Mean of encoders at fixed behaviour and gaze: z-scored (n, 1, h, w) to (n, units).
+
+    Responses are in the units of the data set. No parameter asks for a gradient; the image may.
+
+    Parameters
+    ----------
+    members : sequence of Encoder
+    behavior, pupil_center : array, optional
+        State of the animal in raw units; None is the training mean.
+    units : int array, optional
+        Units of the encoders to keep, in this order.
+
+    Attributes
+    ----------
+    n_units : int
+    input_shape : (int, int)
+    image_mean, image_sd : float
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Encoder],
+        behavior: NDArray | None = None,
+        pupil_center: NDArray | None = None,
+        units: ArrayLike | None = None,
+    ) -> None:
+        super().__init__()
+        first = members[0]
+        chosen = np.arange(first.n_units) if units is None else np.asarray(units)
+        if chosen.dtype == bool:
+            chosen = np.flatnonzero(chosen)
+        device = first.response_scale.device
+        columns = torch.as_tensor(chosen.astype(np.int64)).to(device)
+        self.models = nn.ModuleList(_Member(m, behavior, pupil_center, columns) for m in members)
+        self.n_units, self.input_shape = len(chosen), first.input_shape
+        self.image_mean, self.image_sd = first.image_mean, first.image_sd
+        self._plan_patches()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the responses of all units, shape (n, units)."""
+        return sum(model(images) for model in self.models) / len(self.models)
+
+    def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the response of unit ``units[i]`` to image i, shape (n,)."""
+        return self.members(images, units).mean(0)
+
+    def members(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return what every member says of unit ``units[i]`` and image i, shape (members, n)."""
+        return torch.stack([model.forward_units(images, units) for model in self.models])
+
+    def _plan_patches(self) -> None:
+        height, width = self.input_shape
+        plans = [model.crops for model in self.models]
+        n = self.n_units
+        exact = np.zeros(n, bool)
+        size, corner = [height, width], np.zeros((2, n), np.int64)
+        if n and all(plan is not None for plan in plans):
+            starts = np.stack([plan.start.cpu().numpy() for plan in plans])  # (members, 2, units)
+            ends = starts + np.array([plan.length for plan in plans])[:, :, None]
+            low, high = starts.min(0), ends.max(0)
+            least = np.max([plan.length for plan in plans], axis=0)
+            exact = (high - low <= least[:, None] + MAX_SPREAD_PX).all(0)
+            for axis, limit in enumerate((height, width)):
+                need = (high - low)[axis][exact].max() if exact.any() else limit
+                size[axis] = int(min(need, limit))
+                corner[axis] = np.clip(low[axis], 0, limit - size[axis])
+        self._patches = Patches(corner[0], corner[1], size[0], size[1], exact)
+        device = self.models[0].scale.device
+        self.register_buffer("_corner", torch.as_tensor(corner).to(device), persistent=False)
+
+    def patches(self, units: ArrayLike | None = None) -> Patches:
+        """Return the part of the image that units see; all patches are of one size.
+
+        The receptive field at the image's edge is that of the padded core: what lies outside of
+        the image is treated as the core treats it, so that units at the edge are exact too.
+        Readouts that see the whole image, such as a pyramid, have no exact units.
+
+        Parameters
+        ----------
+        units : int array, optional
+            Default all.
+        """
+        p = self._patches
+        pick = slice(None) if units is None else np.asarray(units)
+        return Patches(p.top[pick], p.left[pick], p.height, p.width, p.exact[pick])
+
+    def forward_patches(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the response of unit ``units[i]`` to an image with crop i at its patch.
+
+        Parameters
+        ----------
+        crops : tensor, shape (n, 1, height, width)
+            Z-scored, as `patches` says.
+        units : long tensor, shape (n,)
+            Exact ones only.
+
+        Raises
+        ------
+        ValueError
+            If the crops have another size, or a unit is not exact.
+        """
+        p = self._patches
+        if tuple(crops.shape[2:]) != (p.height, p.width):
+            raise ValueError(f"crops must be {p.height} x {p.width}, got {tuple(crops.shape)}")
+        index = units.cpu().numpy()
+        if not p.exact[index].all():
+            raise ValueError("forward_patches was given units that are not exact; use patches()")
+        top, left = self._corner[:, units]
+        rates = [model.forward_patches(crops, units, top, left) for model in self.models]
+        return torch.stack(rates).mean(0)

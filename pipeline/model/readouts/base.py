@@ -1,0 +1,68 @@
+"""What a readout is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from pipeline.registry import Registry
+
+readouts = Registry("readout")
+
+
+class Readout(nn.Module):
+    """Base of all readouts: (n, channels, h, w) to (n, units).
+
+    A registered function takes ``(channels, size, n_units)`` and returns one of these.
+
+    Attributes
+    ----------
+    place : Parameter, shape (units, 2), or None
+        Where each unit reads, (x, y) in -1..1 over the feature map, its edges at -1 and 1.
+    bias : Parameter, shape (units,)
+    """
+
+    place: nn.Parameter | None
+    bias: nn.Parameter
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        shift: torch.Tensor | None = None,
+        noise: Callable[..., torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Return (n, units).
+
+        Parameters
+        ----------
+        features : tensor, shape (n, channels, h, w)
+        shift : tensor, shape (n, 2), optional
+            Displacement (x, y) of all places by gaze.
+        noise : function, optional
+            ``noise(*shape)`` gives standard normal numbers; given in training only.
+        """
+        raise NotImplementedError
+
+    def forward_units(
+        self, features: torch.Tensor, units: torch.Tensor, shift: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the output of unit ``units[i]`` for features i, shape (n,)."""
+        raise NotImplementedError
+
+    def regulariser(self) -> torch.Tensor:
+        """Penalty to add to the loss."""
+        raise NotImplementedError
+
+
+def sample(features: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Read features (n, channels, h, w) bilinearly at (n, units, 2) -> (n, channels, units).
+
+    A place beyond the edge reads the edge: gaze may carry a cell there.
+    """
+    grid = grid.unsqueeze(2)
+    read = nn.functional.grid_sample(
+        features, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return read.squeeze(3)

@@ -1,0 +1,83 @@
+"""Shifters: from gaze to a displacement of all receptive fields."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from pipeline.registry import Registry
+
+shifters = Registry("shifter")
+
+
+class MLPShifter(nn.Module):
+    """Tanh layers from z-scored gaze (n, 2) to a shift (x, y) in -1..1 of the feature map."""
+
+    def __init__(self, hidden: int, layers: int) -> None:
+        super().__init__()
+        sizes = [2, *[hidden] * (layers - 1), 2]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        for layer in self.layers:
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, gaze: torch.Tensor) -> torch.Tensor:
+        """Return (n, 2)."""
+        for layer in self.layers:
+            gaze = torch.tanh(layer(gaze))
+        return gaze
+
+    def regulariser(self) -> torch.Tensor | float:
+        """No penalty."""
+        return 0.0
+
+
+class AffineShifter(nn.Module):
+    """``tanh(W gaze + b)``, starting from no shift."""
+
+    def __init__(self, gamma: float) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.layer = nn.Linear(2, 2)
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, gaze: torch.Tensor) -> torch.Tensor:
+        """Return (n, 2)."""
+        return torch.tanh(self.layer(gaze))
+
+    def regulariser(self) -> torch.Tensor:
+        """Penalise the squared weights."""
+        return self.gamma * self.layer.weight.square().sum()
+
+
+@shifters.register("mlp")
+def mlp(*, hidden: int = 5, layers: int = 3) -> MLPShifter:
+    """Build the published shifter, 2 -> 5 -> 5 -> 2 with tanh.
+
+    Parameters
+    ----------
+    hidden, layers : int
+        Width of the hidden layers, and number of all layers.
+    """
+    return MLPShifter(hidden, layers)
+
+
+@shifters.register("affine", default=True)
+def affine(*, gamma: float = 1e-4) -> AffineShifter:
+    """Build an affine shifter: a pupil that moves by pixels moves the field almost linearly.
+
+    Parameters
+    ----------
+    gamma : float
+        Weight of its squared weights.
+    """
+    return AffineShifter(gamma)
+
+
+@shifters.register("none")
+def none() -> None:
+    """Leave gaze out."""
+    return None
