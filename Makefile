@@ -1,0 +1,54 @@
+# Every target makes its own virtual environment first; PYTHON names the interpreter to use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MYSQL_PORT ?= 33061
+MYSQL_TOOL := $(wildcard ../shared/tools/mysql.sh)
+CONTAINERS_TOOL := $(wildcard ../shared/tools/containers.sh)
+TESTS ?= tests
+
+.PHONY: demo test test-mysql test-containers reliability lint
+
+demo: $(STAMP)
+	$(BIN)/inception demo
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(TESTS) -m "not containers and not reliability"
+
+# the same table tests on a real MySQL: DJ_HOST's, or one unpacked into .cache without root
+test-mysql: $(STAMP)
+ifdef DJ_HOST
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(TESTS) -m "tables and not reliability"
+else ifneq ($(MYSQL_TOOL),)
+	mkdir -p .cache
+	bash $(MYSQL_TOOL) up $(CURDIR)/.cache/mysql $(MYSQL_PORT)
+	status=0; DJ_HOST=127.0.0.1 DJ_PORT=$(MYSQL_PORT) DJ_USER=root DJ_PASS= DJ_BACKEND=mysql \
+	DJ_USE_TLS=false OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(TESTS) \
+	-m "tables and not reliability" || status=$$?; \
+	bash $(MYSQL_TOOL) down $(CURDIR)/.cache/mysql; exit $$status
+else
+	@echo "test-mysql needs a server: set DJ_HOST, DJ_PORT, DJ_USER and DJ_PASS" >&2; exit 2
+endif
+
+test-containers: $(STAMP)
+ifneq ($(CONTAINERS_TOOL),)
+	docker info >/dev/null 2>&1 || bash $(CONTAINERS_TOOL) up
+endif
+	$(BIN)/pytest $(TESTS) -m containers
+
+# kill storms at full size; a small one is part of `make test`
+reliability: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(TESTS) -m reliability
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(STAMP): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "needs Python >= 3.11; name one with PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	{ echo "no venv module: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
