@@ -1,0 +1,205 @@
+"""8-bit images: their name, their files, and their way to model pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+
+CHUNK_PIXELS = 1 << 24  # bounds the float copy of large images to 64 MB
+
+
+def image_hash(image: NDArray[np.uint8]) -> str:
+    """Return the content hash that names an image everywhere.
+
+    Parameters
+    ----------
+    image : array, shape (height, width), uint8
+
+    Returns
+    -------
+    str
+        64 hex digits: SHA-256 of ``b"{height}x{width}:"`` and the row-major pixels.
+
+    Raises
+    ------
+    ValueError
+        If the image is not a two-dimensional uint8 array.
+    """
+    image = _grey8(image)
+    digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}:".encode())
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()
+
+
+def read_png(path: str | Path) -> NDArray[np.uint8]:
+    """Read an 8-bit grey image file, shape (height, width).
+
+    Raises
+    ------
+    DataError
+        If the file cannot be decoded, has more than 8 bits, or is coloured or transparent.
+    """
+    data = Path(path).read_bytes()
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if image is None:
+        raise DataError("not an image that can be decoded", file=path, expected="8-bit grey PNG")
+    if image.dtype != np.uint8:
+        raise DataError("wrong bit depth", file=path, found=image.dtype, expected="8-bit grey")
+    if image.ndim == 3:
+        opaque = image.shape[2] < 4 or (image[..., 3] == 255).all()
+        if not opaque or (image[..., :3] != image[..., :1]).any():
+            raise DataError(
+                "coloured or transparent image",
+                file=path,
+                expected="8-bit grey",
+                remedy="convert it to grey first",
+            )
+        image = image[..., 0]
+    return np.ascontiguousarray(image)
+
+
+def write_png(path: str | Path, image: NDArray[np.uint8]) -> None:
+    """Write an 8-bit grey PNG without loss.
+
+    Raises
+    ------
+    ValueError
+        If the image is not a two-dimensional uint8 array.
+    """
+    done, data = cv2.imencode(".png", np.ascontiguousarray(_grey8(image)))
+    if not done:
+        raise ValueError(f"PNG encoder refused an image of shape {image.shape}")
+    Path(path).write_bytes(data.tobytes())
+
+
+def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
+    """Load a set of equally large images.
+
+    Parameters
+    ----------
+    path : path
+        A folder of PNG files, or an npz file with arrays `names` (n,) and `images` (n, H, W), or
+        a folder that holds such a file as images.npz.
+
+    Returns
+    -------
+    names : list of str
+        File names, sorted (folder), or `names` in their order (npz).
+    images : array, shape (n, height, width), uint8
+
+    Raises
+    ------
+    DataError
+        If there is no image, sizes differ, or a name comes twice.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(path.glob("*.png"))
+        if files:
+            images = [read_png(file) for file in files]
+            sizes = {image.shape for image in images}
+            if len(sizes) > 1:
+                odd = next(
+                    f for f, i in zip(files, images, strict=True) if i.shape != images[0].shape
+                )
+                raise DataError(
+                    "images differ in size", file=odd, found=sorted(sizes), expected="one size"
+                )
+            return [file.name for file in files], np.stack(images)
+        path = path / "images.npz"
+    if not path.is_file():
+        raise DataError("no images", file=path, expected="a folder of PNG files, or an npz file")
+    with np.load(path, allow_pickle=False) as stored:
+        missing = sorted({"names", "images"} - set(stored.files))
+        if missing:
+            raise DataError("arrays missing", file=path, found=stored.files, expected=missing)
+        names, images = [str(name) for name in stored["names"]], stored["images"]
+    if images.ndim != 3 or images.dtype != np.uint8 or len(images) != len(names):
+        raise DataError(
+            "wrong array",
+            file=path,
+            field="images",
+            found=f"{images.dtype} {images.shape}",
+            expected=f"uint8 ({len(names)}, height, width)",
+        )
+    if len(set(names)) != len(names):
+        raise DataError("a name comes twice", file=path, field="names")
+    return names, images
+
+
+@lru_cache(maxsize=64)
+def area_matrix(n_out: int, n_in: int) -> NDArray[np.float64]:
+    """Return the matrix (n_out, n_in) that averages a line of pixels by overlap."""
+    edges = np.arange(n_out + 1) * (n_in / n_out)
+    pixels = np.arange(n_in)
+    low = np.maximum(edges[:-1, None], pixels)
+    high = np.minimum(edges[1:, None], pixels + 1)
+    matrix = np.clip(high - low, 0, None)
+    return matrix / matrix.sum(1, keepdims=True)
+
+
+def to_model(images: NDArray, shape: tuple[int, int] = (36, 64)) -> NDArray[np.float32]:
+    """Bring images to model pixels by area averaging.
+
+    Parameters
+    ----------
+    images : array, shape (n, height, width)
+        Grey levels, any size of the right aspect ratio.
+    shape : (int, int)
+        Height and width of the model's input.
+
+    Returns
+    -------
+    array, shape (n, h, w), float32
+        Unchanged values if the shape is right already; block means if it divides the size.
+
+    Raises
+    ------
+    DataError
+        If the aspect ratios differ by more than 1 %.
+    """
+    images = np.asarray(images)
+    if images.ndim != 3:
+        raise ValueError(f"images must be (n, height, width), got shape {images.shape}")
+    check_aspect(images.shape[1:], shape)
+    n, height, width = images.shape
+    if (height, width) == tuple(shape):
+        return images.astype(np.float32)
+    out = np.empty((n, *shape), np.float32)
+    exact = height % shape[0] == 0 and width % shape[1] == 0
+    step = max(1, CHUNK_PIXELS // (height * width))
+    for start in range(0, n, step):
+        part = images[start : start + step].astype(np.float32)
+        if exact:
+            blocks = part.reshape(len(part), shape[0], height // shape[0], shape[1], -1)
+            out[start : start + step] = blocks.mean((2, 4))
+        else:
+            rows, columns = area_matrix(shape[0], height), area_matrix(shape[1], width)
+            out[start : start + step] = rows @ (part @ columns.T)
+    return out
+
+
+def check_aspect(size: tuple[int, ...], shape: tuple[int, int]) -> None:
+    """Raise DataError if the aspect of `size` (H, W) differs from `shape`'s by more than 1 %."""
+    ratio = size[1] / size[0] * shape[0] / shape[1]
+    if abs(ratio - 1) > 0.01:
+        raise DataError(
+            "wrong aspect ratio of images",
+            found=f"{size[0]} x {size[1]}",
+            expected=f"that of {shape[0]} x {shape[1]} (height x width)",
+            remedy="crop or pad the images to the monitor's aspect",
+        )
+
+
+def _grey8(image: NDArray) -> NDArray[np.uint8]:
+    image = np.asarray(image)
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise ValueError(f"an image is uint8 (height, width), got {image.dtype} {image.shape}")
+    return image
