@@ -136,15 +136,13 @@ def to_monitor(
     errors = np.maximum(np.abs(mean / mean_cd_m2 - 1), np.abs(sd / sd_cd_m2 - 1))
     ok = errors <= tolerance
     reason = [
-        "" if good else _reason(m, s, c, mean_cd_m2, sd_cd_m2)
-        for good, m, s, c in zip(ok, mean, sd, clipped, strict=True)
+        "" if good else _reason(m, s, c, mean_cd_m2, sd_cd_m2) if g else "the image has no contrast"
+        for good, m, s, c, g in zip(ok, mean, sd, clipped, gain, strict=True)
     ]
     return Displayed(shown, mean, sd, clipped, ok, reason, gain)
 
 
 def _reason(mean: float, sd: float, clipped: float, mean_goal: float, sd_goal: float) -> str:
-    if sd == 0:
-        return "the image has no contrast"
     return (
         f"reaches {mean:.3g} +- {sd:.3g} of {mean_goal:g} +- {sd_goal:g} cd/m2 with "
         f"{100 * clipped:.2g} % of the pixels clipped: contrast too concentrated for the monitor"
