@@ -3,8 +3,8 @@
 from .mouse import Mouse
 from .movie import Detector
 from .photographs import natural_images
-from .population import Population, TrueResponse, gamma_poisson
-from .responses import SimulatedDataset, simulate_dataset
+from .population import Population, TrueResponse
+from .responses import SimulatedDataset, gamma_poisson, simulate_dataset
 
 __all__ = [
     "Detector",

@@ -142,14 +142,20 @@ class Mouse:
         return self.population.torch_module()
 
     def optimal_images(
-        self, norm: float, units: NDArray | None = None
+        self, norm: float | NDArray, units: NDArray | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the best images of a norm and the response to them; see `Population`."""
         return self.population.optimal_images(norm, units)
 
-    def best_drive(self, norm: float, units: NDArray | None = None) -> NDArray[np.float32]:
+    def best_drive(self, norm: float | NDArray, units: NDArray | None = None) -> NDArray:
         """Return the largest response (Hz) of every cell to images of a norm (z-scored pixels)."""
         return self.population.best_drive(norm, units)
+
+    def relative_drive(
+        self, images: NDArray, units: NDArray, norm: float | NDArray | None = None
+    ) -> NDArray[np.float64]:
+        """Return the drive of image i on cell i relative to the best; see `Population`."""
+        return self.population.relative_drive(images, units, norm)
 
     def record(
         self, images_or_package: NDArray | str | Path, folder: str | Path, day: int = 1, **how: Any

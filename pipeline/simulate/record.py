@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.rng import derive_seed, generator
+from pipeline.rng import generator
 
-from .activity import Activity, neuropil_activity, simulate_activity
+from .activity import neuropil_activity, simulate_activity
 from .behaviour import AnimalState, simulate_animal
-from .eye import write_video
-from .motion import Motion, draw_motion
-from .movie import render_frames
-from .scanimage import ScanImageWriter, roi_groups, settings
-from .schedule import Schedule, Shown, make_schedule, present, read_package
-from .streams import (
-    TREADMILL,
-    TREADMILL_HZ,
-    Clock,
-    clock_pairs,
-    monitor_curve,
-    treadmill_counts,
-    write_csv,
+from .bundle import (
+    Session,
+    write_behaviour,
+    write_movie,
+    write_stimulus,
+    write_traces,
+    write_truth,
 )
+from .motion import draw_motion
+from .schedule import Schedule, Shown, make_schedule, present, read_package
+from .streams import TREADMILL, write_csv
 from .tissue import FieldImage, draw_field
 
 if TYPE_CHECKING:
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
 
 LEAD_S, TAIL_S = 6.0, 4.0  # imaging before the first and after the last trial
 MARGIN_PX = 14
-FRAMES_AT_ONCE = 256
-MIN_MASK_PX = 20  # of a cell that counts as inside the field
 
 
 def record(
@@ -62,7 +57,7 @@ def record(
     dropped: float | None = None,
     late: float | None = None,
     shown_twice: float | None = None,
-    progress=None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Show images to a mouse, image its cells, and write the recording bundle.
 
@@ -153,21 +148,20 @@ def record(
         pupil_mean_px=tuple(mouse.population.pupil_mean_px),
     )
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    field = _field(mouse, day)
-    truth = _imaging(mouse, field, schedule, shown, state, frame_times, day)
+    happened = _simulate(mouse, schedule, shown, state, frame_times, day)
     if imaging == "traces":
-        scan = _traces(mouse, folder, field, frame_times, day, truth)
+        scan = write_traces(mouse, folder, happened)
     else:
-        files = _movie(mouse, folder, field, frame_times, day, frames_per_file, truth, progress)
+        files = write_movie(mouse, folder, happened, frames_per_file, progress)
         scan = {"files": files, "channel": 1}
-    clocks = _behaviour(mouse, folder, state, frame_times, day, eye, eye_hz, own_clocks)
-    _stimulus(mouse, folder, schedule, shown)
+    clocks = write_behaviour(mouse, folder, happened, eye, eye_hz, own_clocks)
+    write_stimulus(mouse, folder, happened)
     write_csv(
         folder / "frame_times.csv",
         ("frame", "time_s"),
         ((i, f"{t:.6f}") for i, t in enumerate(frame_times)),
     )
-    _truth(mouse, folder, day, field, schedule, shown, state, frame_times, truth, clocks)
+    write_truth(mouse, folder, happened, clocks)
     description = {
         "format": "inception-recording/1",
         "animal_id": mouse.animal_id,
@@ -192,7 +186,8 @@ def record(
     return folder
 
 
-def _field(mouse: Mouse, day: int) -> FieldImage:
+def draw_day(mouse: Mouse, day: int) -> FieldImage:
+    """Render the field of a day: expression and depth have changed a little since the first."""
     rng = generator(mouse.seed, "day", day)
     n = len(mouse.tissue.somata.yx_um)
     brightness = np.ones(n) if day == 1 else np.clip(rng.lognormal(0, 0.2, n), 0.6, 1.7)
@@ -209,25 +204,15 @@ def _field(mouse: Mouse, day: int) -> FieldImage:
     )
 
 
-class _Imaging:
-    """What the movie is made of; truth about it."""
-
-    def __init__(
-        self, activity: Activity, cells: NDArray, full: NDArray, neuropil: NDArray, motion: Motion
-    ) -> None:
-        self.activity, self.cells, self.full = activity, cells, full
-        self.neuropil, self.motion = neuropil, motion
-
-
-def _imaging(
+def _simulate(
     mouse: Mouse,
-    field: FieldImage,
     schedule: Schedule,
     shown: Shown,
     state: AnimalState,
     frame_times: NDArray,
     day: int,
-) -> _Imaging:
+) -> Session:
+    field = draw_day(mouse, day)
     responsive = np.flatnonzero(field.cell < mouse.population.n_cells)
     cells = field.cell[responsive]
     rows = np.clip(field.centroid_yx_px[responsive, 0], 0, mouse.field_px[0] - 1)
@@ -254,252 +239,16 @@ def _imaging(
     motion = draw_motion(
         speed, mouse.fps, generator(mouse.seed, "motion", day), nonrigid_px=mouse.nonrigid_px
     )
-    return _Imaging(activity, cells, full, neuropil, motion)
-
-
-def _movie(
-    mouse: Mouse,
-    folder: Path,
-    field: FieldImage,
-    frame_times: NDArray,
-    day: int,
-    frames_per_file: int,
-    truth: _Imaging,
-    progress,
-) -> list[str]:
-    n = len(frame_times)
-    height, width = mouse.field_px
-    starts = list(range(0, n, frames_per_file))
-    stem = "scan_00001"
-    names = [f"{stem}_{i + 1:05d}.tif" for i in range(len(starts))]
-    if len(starts) == 1:
-        names = [f"{stem}.tif"]
-    header = settings(
-        fps=mouse.fps,
-        height=height,
-        width=width,
-        um_per_px=mouse.um_per_px,
-        n_frames=n,
-        frames_per_file=frames_per_file,
-        file_stem="scan",
-        line_period_s=mouse.line_period_s,
+    return Session(
+        day=day,
+        schedule=schedule,
+        shown=shown,
+        state=state,
+        frame_times=frame_times,
+        field=field,
+        activity=activity,
+        cells=cells,
+        full=full,
+        neuropil=neuropil,
+        motion=motion,
     )
-    rois = roi_groups(height=height, width=width, um_per_px=mouse.um_per_px)
-    noise = derive_seed(mouse.seed, "photons", day)
-    clock = frame_times - frame_times[0]
-    for name, first in zip(names, starts, strict=True):
-        with ScanImageWriter(
-            folder / name, header, rois, height=height, width=width, um_per_px=mouse.um_per_px
-        ) as writer:
-            last = min(first + frames_per_file, n)
-            for a in range(first, last, FRAMES_AT_ONCE):
-                part = slice(a, min(a + FRAMES_AT_ONCE, last))
-                shift_y, shift_x = truth.motion.lines(part, height)
-                shift_x[:, 1::2] += mouse.raster_px
-                frames = render_frames(
-                    field,
-                    mouse.detector,
-                    truth.neuropil[part],
-                    truth.full[:, part].T,
-                    shift_y,
-                    shift_x,
-                    seed=noise,
-                    first_frame=a,
-                )
-                writer.write(frames, np.arange(a, part.stop) + 1, clock[part])
-                if progress is not None:
-                    progress(part.stop, n)
-    return names
-
-
-def _traces(
-    mouse: Mouse, folder: Path, field: FieldImage, frame_times: NDArray, day: int, truth: _Imaging
-) -> dict[str, str]:
-    """Write traces and masks as another program would have extracted them from the movie."""
-    units = np.flatnonzero(field.masks.sum((1, 2)) >= MIN_MASK_PX)
-    rng = generator(mouse.seed, "traces", day)
-    canvas = field.static.astype(np.float64).copy()
-    np.add.at(canvas.reshape(-1), field.pixel, field.weight)
-    light = np.add.reduceat(field.weight, field.start[:-1])[units]
-    area = field.masks[units].sum((1, 2))
-    photons = mouse.detector.photons
-    # photons of cell and of the neuropil over it, whose changes subtraction has left a part of
-    signal = photons * light[:, None] * truth.full[units]
-    signal += photons * 0.65 * area[:, None] * (1 + 0.2 * truth.neuropil.mean(1))
-    noise = rng.normal(size=signal.shape) * np.sqrt(signal * (1 + mouse.detector.gain_cv**2))
-    fluorescence = mouse.detector.gain * (signal + noise) / area[:, None]
-    margin = field.margin_px
-    np.savez(
-        folder / "traces.npz", time_s=frame_times, fluorescence=fluorescence.astype(np.float32)
-    )
-    np.savez_compressed(
-        folder / "masks.npz",
-        masks=field.masks[units],
-        mean_image=(photons * canvas[margin:-margin, margin:-margin]).astype(np.float32),
-    )
-    return {"traces": "traces.npz", "masks": "masks.npz"}
-
-
-def _stimulus(mouse: Mouse, folder: Path, schedule: Schedule, shown: Shown) -> None:
-    for i in np.unique(np.r_[schedule.image_index, shown.image_index]):
-        path = folder / "images" / schedule.files[i]
-        if not cv2.imwrite(str(path), schedule.images[i], [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-            raise DataError("cannot write", file=path)
-    rows = zip(
-        shown.trial_idx,
-        shown.image_index,
-        shown.onset_s,
-        shown.offset_s,
-        shown.blank_before_s,
-        strict=True,
-    )
-    write_csv(
-        folder / "trials.csv",
-        ("trial_idx", "image", "onset_s", "offset_s", "blank_before_s"),
-        (
-            (t, schedule.names[i], f"{on:.6f}", f"{off:.6f}", f"{blank:.6f}")
-            for t, i, on, off, blank in rows
-        ),
-    )
-    pixel, luminance = monitor_curve(generator(mouse.seed, "monitor"))
-    write_csv(
-        folder / "monitor.csv",
-        ("pixel_value", "luminance_cd_m2"),
-        ((p, f"{v:.5f}") for p, v in zip(pixel, luminance, strict=True)),
-    )
-
-
-def _behaviour(
-    mouse: Mouse,
-    folder: Path,
-    state: AnimalState,
-    frame_times: NDArray,
-    day: int,
-    eye: str,
-    eye_hz: float,
-    own_clocks: bool,
-) -> dict[str, Clock]:
-    rng = generator(mouse.seed, "streams", day)
-    begin, end = frame_times[0] - 2.0, frame_times[-1] + 2.0
-    clocks = {
-        name: Clock(float(rng.uniform(-500, 500)), float(rng.uniform(-80, 80)))
-        if own_clocks
-        else Clock()
-        for name in ("eye", "treadmill")
-    }
-    if eye != "none":
-        times = np.arange(begin, end, 1 / eye_hz)
-        times += rng.normal(0, 0.0005, len(times))
-        stamps = clocks["eye"].from_rig(times)
-        if eye == "video":
-            write_video(
-                folder / "eye.avi",
-                state,
-                times,
-                seed=mouse.seed,
-                day=day,
-                shape=mouse.eye_px,
-                mean_px=tuple(mouse.population.pupil_mean_px),
-            )
-            rows = ((i, f"{t:.6f}") for i, t in enumerate(stamps))
-            write_csv(folder / "eye_times.csv", ("frame", "time_s"), rows)
-        else:
-            pupil = np.column_stack([state.gaze(times), state.at(times, "radius_px")])
-            pupil += rng.normal(0, 0.15, pupil.shape)
-            pupil[state.at(times, "lid") > 0.5] = np.nan
-            write_csv(
-                folder / "pupil.csv",
-                ("time_s", "center_x_px", "center_y_px", "radius_px"),
-                (
-                    (f"{t:.6f}", *(f"{v:.4f}" for v in p))
-                    for t, p in zip(stamps, pupil, strict=True)
-                ),
-            )
-    times = np.arange(begin, end, 1 / TREADMILL_HZ)
-    counts = treadmill_counts(state, times, rng)
-    stamps = clocks["treadmill"].from_rig(times)
-    # one packet was lost on the way
-    gap = float(rng.uniform(begin + 0.2 * (end - begin), begin + 0.8 * (end - begin)))
-    there = (times < gap) | (times > gap + 1.0)
-    write_csv(
-        folder / "treadmill.csv",
-        ("time_s", "counts"),
-        ((f"{t:.6f}", c) for t, c in zip(stamps[there], counts[there], strict=True)),
-    )
-    if own_clocks:
-        used = ["treadmill"] if eye == "none" else ["eye", "treadmill"]
-        rows = []
-        for name in used:
-            pairs = clock_pairs(clocks[name], begin, end, rng)
-            rows += [(name, f"{s:.6f}", f"{r:.6f}") for s, r in zip(*pairs, strict=True)]
-        write_csv(folder / "clocks.csv", ("stream", "stream_time_s", "rig_time_s"), rows)
-    return clocks
-
-
-def _truth(
-    mouse: Mouse,
-    folder: Path,
-    day: int,
-    field: FieldImage,
-    schedule: Schedule,
-    shown: Shown,
-    state: AnimalState,
-    frame_times: NDArray,
-    truth: _Imaging,
-    clocks: dict[str, Clock],
-) -> None:
-    """Write everything that is known; nothing but tests, notebooks and reports may read it."""
-    (folder / "truth").mkdir(exist_ok=True)
-    cells, table = field.cell, mouse.population.cells
-    inside = field.masks.sum((1, 2)) >= MIN_MASK_PX
-    active = np.zeros(len(cells), bool)
-    active[np.searchsorted(cells, truth.cells)] = truth.activity.spikes.sum(1) > 0
-    view = mouse.view(day)
-    np.savez_compressed(
-        folder / "truth" / "truth.npz",
-        # frames; displacement of the content, down and right positive
-        frame_times_s=frame_times,
-        shifts_y=truth.motion.shifts_y,
-        shifts_x=truth.motion.shifts_x,
-        raster_px=mouse.raster_px,
-        # cells on the canvas, (cells,), ids the same on all days; silent ones have no activity
-        cell_id=cells,
-        responsive=cells < mouse.population.n_cells,
-        active=active,
-        in_field=inside,
-        centroid_yx_px=field.centroid_yx_px,
-        masks=field.masks,
-        # rows of the activity arrays
-        activity_cell_id=truth.cells,
-        spikes=truth.activity.spikes,
-        dff=truth.activity.dff,
-        neuropil=truth.neuropil,
-        # shown trials
-        trial_idx=shown.trial_idx,
-        image=np.array(schedule.names)[shown.image_index],
-        onset_s=shown.onset_s,
-        rates_hz=truth.activity.rates_hz,
-        behavior=state.behavior(shown.onset_s + 0.3),
-        gaze=state.gaze(shown.onset_s + 0.3),
-    )
-    np.savez_compressed(
-        folder / "truth" / "population.npz",
-        **{name: getattr(table, name) for name in table.__dataclass_fields__},
-        gaze_map=mouse.population.gaze_map,
-        pupil_mean_px=mouse.population.pupil_mean_px,
-        even=mouse.population.module.even.numpy(),
-        odd=mouse.population.module.odd.numpy(),
-    )
-    np.savez_compressed(
-        folder / "truth" / "animal.npz",
-        **{name: getattr(state, name) for name in state.__dataclass_fields__},
-    )
-    about = {
-        "day": day,
-        "field_shift_um": list(view.shift_um),
-        "field_rotation_deg": view.rotation_deg,
-        "faults": [list(fault) for fault in shown.faults],
-        "clocks": {k: {"offset_s": c.offset_s, "ppm": c.ppm} for k, c in clocks.items()},
-        "seed": mouse.seed,
-    }
-    (folder / "truth" / "about.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")

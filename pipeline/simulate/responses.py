@@ -11,7 +11,7 @@ from pipeline.rng import generator
 
 from .behaviour import simulate_animal
 from .photographs import natural_images
-from .population import Population, gamma_poisson
+from .population import Population
 
 
 @dataclass(frozen=True)
@@ -135,3 +135,32 @@ def simulate_dataset(
         log_gain=population.log_gain(behavior, len(index)).astype(np.float32),
         gaze_shift_px=population.gaze_shift_px(gaze, len(index)),
     )
+
+
+def gamma_poisson(
+    mean: NDArray,
+    order: NDArray,
+    gain_var: NDArray,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """Draw spike counts of a given mean that are sub- to super-Poisson.
+
+    Every `order`-th event of a Poisson process of `order` times the rate (Fano factor about
+    1 / order), times a gamma gain of mean 1 and variance `gain_var` (adds ``gain_var * mean``
+    to the Fano factor).
+
+    Parameters
+    ----------
+    mean : array, shape (trials, units)
+        Expected counts.
+    order : int array, shape (units,)
+    gain_var : array, shape (units,)
+    rng : Generator
+    """
+    variance = np.broadcast_to(gain_var, mean.shape)
+    gain = np.ones(mean.shape)
+    noisy = variance > 0
+    gain[noisy] = rng.gamma(1 / variance[noisy], variance[noisy])
+    events = rng.poisson(mean * gain * order)
+    offset = rng.integers(0, np.broadcast_to(order, mean.shape))  # Hermite: keeps the mean exact
+    return ((events + offset) // order).astype(np.float32)

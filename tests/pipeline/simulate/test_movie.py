@@ -9,7 +9,7 @@ from pipeline.simulate import Detector
 from pipeline.simulate.calcium import INDICATORS, draw_spikes, fluorescence, indicator
 from pipeline.simulate.motion import draw_motion
 from pipeline.simulate.movie import MAX_PHOTONS, noise_table, render_frames
-from pipeline.simulate.record import _field
+from pipeline.simulate.record import draw_day
 
 
 def _frames(bundle):
@@ -21,7 +21,7 @@ def _frames(bundle):
 
 @pytest.fixture(scope="module")
 def field(mouse):
-    return _field(mouse, 1)
+    return draw_day(mouse, 1)
 
 
 def _still(field, n=1, dy=0.0, dx=0.0, seed=0, first=0):

@@ -152,3 +152,16 @@ def test_no_linear_filter_explains_complex_cells(population):
     score = _correlation(np.expm1(z[2000:] @ fit), rates[2000:])
     assert np.median(score[population.cells.kind == "simple"]) > 0.6
     assert np.median(score[population.cells.kind == "complex"]) < 0.3
+
+
+def test_relative_drive_is_one_for_the_best_image_at_any_contrast_and_size(population):
+    units = np.array([3, 0, 7, 12])
+    norm = np.array([6.0, 9.0, 12.0, 9.0])
+    z, best = population.optimal_images(norm, units)
+    np.testing.assert_allclose(np.sqrt((z**2).sum((1, 2))), norm, rtol=1e-4)
+    grey = (z * population.image_sd + population.image_mean).repeat(2, axis=1).repeat(2, axis=2)
+    given = population.relative_drive(grey, units, norm)
+    np.testing.assert_allclose(given, 1.0, atol=2e-3)
+    np.testing.assert_allclose(population.relative_drive(grey, units), 1.0, atol=0.02)
+    assert (population.relative_drive(grey[::-1], units, norm) < 0.9).all()
+    assert best[0] < population.best_drive(12.0, units[:1])[0]
