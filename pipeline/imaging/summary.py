@@ -42,12 +42,12 @@ def neighbour_correlation(frames: NDArray) -> NDArray[np.float32]:
     array float32, shape (H, W)
         0 where a pixel never varies.
     """
-    accumulator = _NeighbourCorrelation(frames.shape[1:])
+    accumulator = NeighbourCorrelation(frames.shape[1:])
     accumulator.add(np.asarray(frames, np.float32))
     return accumulator.image()
 
 
-class _NeighbourCorrelation:
+class NeighbourCorrelation:
     """Sums for the correlation of each pixel with four neighbours; the other four mirror them."""
 
     steps = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -66,6 +66,7 @@ class _NeighbourCorrelation:
         return here, there
 
     def add(self, frames: NDArray[np.float32]) -> None:
+        """Take frames, shape (frames, H, W), into the sums."""
         if self.origin is None:  # near the mean, so that sums of squares lose no digits
             self.origin = frames.mean(axis=0)
         frames = frames - self.origin
@@ -77,6 +78,7 @@ class _NeighbourCorrelation:
             product[here] += np.einsum("tij,tij->ij", frames[:, *here], frames[:, *there])
 
     def image(self) -> NDArray[np.float32]:
+        """Return the mean correlation with the neighbours, 0 where a pixel never varies."""
         mean = self.sum / self.count
         variance = np.maximum(self.square / self.count - mean**2, 0)
         total, pairs = np.zeros(self.shape), np.zeros(self.shape)
@@ -108,7 +110,7 @@ def summarize(movie: Movie, *, bin_frames: int = 1) -> Summary:
     total = np.zeros((height, width))
     maximum = np.full((height, width), -np.inf, np.float32)
     intensity, contrast = np.empty((2, n_frames), np.float32)
-    correlation = _NeighbourCorrelation((height, width))
+    correlation = NeighbourCorrelation((height, width))
     size = bin_frames * max(1, 256 // bin_frames)
     for start, frames in movie.batches(size):
         total += frames.sum(axis=0, dtype=np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.imaging.movie import Movie
-from pipeline.imaging.summary import _NeighbourCorrelation
+from pipeline.imaging.summary import NeighbourCorrelation
 from pipeline.registry import Registry
 
 segmenters = Registry("segmenter")
@@ -44,27 +44,48 @@ class SegmentationResult:
 
 
 @dataclass
-class Residual:
-    """Background-subtracted movie in time bins, in units of each pixel's own noise.
+class Binned:
+    """A movie in time bins, freed of slow changes.
 
     Attributes
     ----------
     values : array float32, shape (H, W, bins)
-        Time runs fastest, since it is read pixel by pixel.
+        Time runs fastest, since it is read pixel by pixel (grey levels).
     mean_image : array float32, shape (H, W)
-    noise : array float32, shape (H, W)
-        Standard deviation of a bin's noise in every pixel (grey levels).
     margin : int
-        Pixels at the edges that motion left without data at times; `values` is 0 there.
+        Pixels at the edges that motion often left without data.
     bin_s : float
         Length of a bin (s).
     """
 
     values: NDArray[np.float32]
     mean_image: NDArray[np.float32]
-    noise: NDArray[np.float32]
     margin: int
     bin_s: float
+
+    def excerpt(self, side: int, bins: int) -> Binned:
+        """Return a copy of the middle: at most `side` x `side` pixels and `bins` bins."""
+        height, width, count = self.values.shape
+        parts = []
+        for size, most in ((height, side), (width, side), (count, bins)):
+            first = max(0, (size - most) // 2)
+            parts.append(slice(first, first + min(size, most)))
+        margin = self.margin if height <= side and width <= side else 0
+        image = self.mean_image[parts[0], parts[1]]
+        return Binned(self.values[tuple(parts)].copy(), image, margin, self.bin_s)
+
+
+@dataclass
+class Residual(Binned):
+    """Background-subtracted movie in time bins, in units of each pixel's own noise.
+
+    Attributes
+    ----------
+    noise : array float32, shape (H, W)
+        Standard deviation of a bin's noise in every pixel (grey levels).
+    """
+
+    noise: NDArray[np.float32]
 
 
 def diameter_px(movie: Movie, soma_diameter_um: float, default_um_per_px: float) -> float:
@@ -79,27 +100,12 @@ def diameter_px(movie: Movie, soma_diameter_um: float, default_um_per_px: float)
     return diameter
 
 
-def residual_movie(
-    movie: Movie,
-    *,
-    diameter: float,
-    bin_s: float,
-    highpass_s: float,
-    memory_mb: float,
-) -> Residual:
-    """Stream a movie once into its binned residual.
-
-    Each pixel loses its slow course and what it shares with its surroundings (neuropil): the mean
-    of a square frame 1.5 to 3 somata wide around it, times the coefficient of their regression;
-    the frame leaves out the cell that the pixel may belong to, so that the cell is not taken for
-    background. Then it is divided by its noise: half the mean squared difference of successive
-    bins.
+def binned_movie(movie: Movie, *, bin_s: float, highpass_s: float, memory_mb: float) -> Binned:
+    """Stream a movie once into time bins; each pixel loses its slow course.
 
     Parameters
     ----------
     movie : Movie
-    diameter : float
-        Soma diameter (px).
     bin_s : float
         Wanted length of a bin (s); longer if the result would not fit in `memory_mb`.
     highpass_s : float
@@ -122,25 +128,46 @@ def residual_movie(
             continue
         means = frames[: count * size].reshape(count, size, height, width).mean(axis=1)
         values[:, :, first : first + count] = means.transpose(1, 2, 0)
-    margin = _margin(movie)
     window = max(3, min(bins, round(highpass_s / (size / movie.fps)))) | 1
     for line in values:  # row by row: no second copy of the whole
         line -= cv2.blur(line, (window, 1), borderType=cv2.BORDER_REFLECT)
         line -= line.mean(axis=1, keepdims=True)
+    mean_image = (total / n_frames).astype(np.float32)
+    return Binned(values, mean_image, _margin(movie), size / movie.fps)
+
+
+def residual_of(binned: Binned, diameter: float) -> Residual:
+    """Subtract the surroundings and divide by the noise, in place.
+
+    Each pixel loses what it shares with its surroundings (neuropil): the mean of a square frame 1.5
+    to 3 somata wide around it, times the coefficient of their regression; the frame leaves out the
+    cell that the pixel may belong to, so that the cell is not taken for background. Then it is
+    divided by its noise: half the mean squared difference of successive bins.
+
+    Parameters
+    ----------
+    binned : Binned
+        Its values are changed and become the result's.
+    diameter : float
+        Soma diameter (px).
+    """
+    values, margin = binned.values, binned.margin
+    height, width, bins = values.shape
     coefficient = _shared_course(values, diameter)
-    for image in _time_slices(values):
-        image -= coefficient * _surroundings(image, diameter)
-    noise = np.empty((height, width), np.float32)
+    for images in _time_blocks(values, write=True):
+        for image in images:
+            image -= coefficient * _surroundings(image, diameter)
+    noise = np.ones((height, width), np.float32)
     for row, line in enumerate(values):
-        step = np.diff(line, axis=1)
-        noise[row] = np.sqrt(np.mean(step**2, axis=1) / 2) if bins > 1 else 1
+        if bins > 1:
+            noise[row] = np.sqrt(np.mean(np.diff(line, axis=1) ** 2, axis=1) / 2)
         noise[row] = np.maximum(noise[row], 1e-6)
         line /= noise[row][:, None]
     if margin:
         outside = np.ones((height, width), bool)
         outside[margin : height - margin, margin : width - margin] = False
         values[outside] = 0
-    return Residual(values, (total / n_frames).astype(np.float32), noise, margin, size / movie.fps)
+    return Residual(values, binned.mean_image, margin, binned.bin_s, noise)
 
 
 def _surroundings(image: NDArray[np.float32], diameter: float) -> NDArray[np.float32]:
@@ -153,22 +180,26 @@ def _surroundings(image: NDArray[np.float32], diameter: float) -> NDArray[np.flo
     return (sums[1] - sums[0]) / (outer**2 - inner**2)
 
 
-def _time_slices(values: NDArray[np.float32], block: int = 64) -> Iterator[NDArray[np.float32]]:
-    """Yield image after image of an array whose time runs fastest, writing changes back."""
+def _time_blocks(
+    values: NDArray[np.float32], *, write: bool, block: int = 64
+) -> Iterator[NDArray[np.float32]]:
+    """Yield images, (block, H, W), of an array whose time runs fastest; `write` back changes."""
     for start in range(0, values.shape[2], block):
         images = np.ascontiguousarray(values[:, :, start : start + block].transpose(2, 0, 1))
-        yield from images
-        values[:, :, start : start + block] = images.transpose(1, 2, 0)
+        yield images
+        if write:
+            values[:, :, start : start + block] = images.transpose(1, 2, 0)
 
 
 def _shared_course(values: NDArray[np.float32], diameter: float) -> NDArray[np.float32]:
     """Return the coefficient of every pixel's regression on its surroundings, 0 to 3."""
     product = np.zeros(values.shape[:2])
     power = np.zeros(values.shape[:2])
-    for image in _time_slices(values):
-        around = _surroundings(image, diameter)
-        product += image * around
-        power += around * around
+    for images in _time_blocks(values, write=False):
+        for image in images:
+            around = _surroundings(image, diameter)
+            product += image * around
+            power += around * around
     return np.clip(product / np.maximum(power, 1e-12), 0, 3).astype(np.float32)
 
 
@@ -178,13 +209,9 @@ def _margin(movie: Movie) -> int:
     return int(min(limit, np.ceil(max(np.percentile(values, 85) for values in shifts))))
 
 
-def correlation_image(residual: Residual, block: int = 256) -> NDArray[np.float32]:
+def correlation_image(residual: Residual) -> NDArray[np.float32]:
     """Return the mean correlation of each pixel of a residual with its eight neighbours."""
-    height, width, bins = residual.values.shape
-    sums = _NeighbourCorrelation((height, width))
-    for start in range(0, bins, block):
-        frames = np.ascontiguousarray(
-            residual.values[:, :, start : start + block].transpose(2, 0, 1)
-        )
-        sums.add(frames)
+    sums = NeighbourCorrelation(residual.values.shape[:2])
+    for images in _time_blocks(residual.values, write=False):
+        sums.add(images)
     return sums.image()

@@ -8,11 +8,13 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 
 from pipeline.imaging.movie import Movie
 from pipeline.imaging.segmentation.base import (
+    Binned,
     Residual,
     SegmentationResult,
+    binned_movie,
     correlation_image,
     diameter_px,
-    residual_movie,
+    residual_of,
     segmenters,
 )
 from pipeline.imaging.segmentation.grow import Component, grow
@@ -52,7 +54,7 @@ def cnmf(
     default_um_per_px : float
         Size of a pixel where the movie does not know it (um).
     bin_s, highpass_s, memory_mb : float
-        See `residual_movie`.
+        See `binned_movie`.
     min_snr : float
         Fewest noise units of a cell's largest transients.
     min_skew : float
@@ -64,8 +66,8 @@ def cnmf(
     sweeps : int
         Times that all cells are refined.
     adapt_size : bool
-        Begin again with the median diameter found if it is far from the expected one.
-    memory_mb : float
+        Take the diameter from the movie, by trials on the middle of the field
+        (`fitting_diameter`); the expected one is where they begin.
 
     Returns
     -------
@@ -77,11 +79,12 @@ def cnmf(
     local algorithms for large scale nonnegative matrix and tensor factorizations.
     """
     diameter = diameter_px(movie, soma_diameter_um, default_um_per_px)
-    residual = residual_movie(
-        movie, diameter=diameter, bin_s=bin_s, highpass_s=highpass_s, memory_mb=memory_mb
-    )
-    correlation = correlation_image(residual)
     tests = {"min_snr": min_snr, "min_skew": min_skew}
+    binned = binned_movie(movie, bin_s=bin_s, highpass_s=highpass_s, memory_mb=memory_mb)
+    if adapt_size:
+        diameter = fitting_diameter(binned, diameter, edge=edge, **tests)
+    residual = residual_of(binned, diameter)
+    correlation = correlation_image(residual)
     cells: list[Component] = []
     image = correlation
     for number in range(rounds):
@@ -91,6 +94,42 @@ def cnmf(
         for _ in range(sweeps):
             cells = _refine(residual, cells, diameter, edge, **tests)
     return assemble(cells, residual, correlation, diameter)
+
+
+def fitting_diameter(
+    binned: Binned, expected: float, *, edge: float, min_snr: float, min_skew: float
+) -> float:
+    """Return the soma diameter (px) with which the cells of an excerpt stand out best.
+
+    The sum of the cells' signal-to-noise ratios has one maximum, at the true diameter; their
+    median size says on which side of it a trial is. Beginning with the expected diameter and with
+    0.6 and 1.6 times it, the best is followed by the diameter it measured until that is no better.
+    With fewer than five cells the answer is the expected diameter.
+    """
+    most = min(binned.values.shape[:2]) / 3
+
+    def trial(diameter: float) -> tuple[float, float, int]:
+        residual = residual_of(binned.excerpt(256, 1500), diameter)
+        tests = {"min_snr": min_snr, "min_skew": min_skew}
+        found = _harvest(residual, correlation_image(residual), diameter, edge, [], **tests)
+        sizes = [cell.features["relative_diameter"] for cell in found]
+        measured = diameter * float(np.clip(np.median(sizes), 0.75, 1.35)) if sizes else diameter
+        return sum(cell.snr for cell in found), measured, len(found)
+
+    tried = {d: trial(d) for f in (1.0, 0.6, 1.6) if 5 <= (d := expected * f) <= most}
+    if not tried:
+        return expected
+    for _ in range(3):
+        best = max(tried, key=lambda d: tried[d][0])
+        following = float(np.clip(tried[best][1], 5, most))
+        if any(0.9 < following / d < 1.1 for d in tried):
+            break
+        tried[following] = trial(following)
+    best = max(tried, key=lambda d: tried[d][0])
+    if tried[best][2] < 5:
+        return expected
+    # an outline at `edge` of the height lies a little outside of the cell
+    return float(np.clip(0.95 * tried[best][1], 5, most))
 
 
 def seeds_of(image: NDArray, diameter: float, margin: int) -> NDArray[np.int64]:

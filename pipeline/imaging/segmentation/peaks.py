@@ -5,9 +5,10 @@ from __future__ import annotations
 from pipeline.imaging.movie import Movie
 from pipeline.imaging.segmentation.base import (
     SegmentationResult,
+    binned_movie,
     correlation_image,
     diameter_px,
-    residual_movie,
+    residual_of,
     segmenters,
 )
 from pipeline.imaging.segmentation.cnmf import acceptable, assemble, overlaps, seeds_of
@@ -32,9 +33,8 @@ def peaks(
     For a look during the recording, or fields without overlap. Parameters as in `cnmf`.
     """
     diameter = diameter_px(movie, soma_diameter_um, default_um_per_px)
-    residual = residual_movie(
-        movie, diameter=diameter, bin_s=bin_s, highpass_s=highpass_s, memory_mb=memory_mb
-    )
+    binned = binned_movie(movie, bin_s=bin_s, highpass_s=highpass_s, memory_mb=memory_mb)
+    residual = residual_of(binned, diameter)
     image = correlation_image(residual)
     cells = []
     for y, x in seeds_of(image, diameter, residual.margin):
