@@ -1,0 +1,99 @@
+"""Bring traces into one form: gaps filled, slow baseline and noise level known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TINY = 1e-6  # of a trace's magnitude: below it, differences are rounding
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Traces as (baseline + noise x normal); arrays of shape (units, frames) or (units,)."""
+
+    normal: NDArray[np.float32]  # in units of the noise, baseline near 0, gaps interpolated
+    baseline: NDArray[np.float32]
+    noise: NDArray[np.float32]  # 0 where a unit does not vary
+    valid: NDArray[np.bool_]  # finite frames of units that vary
+
+
+def fill_gaps(traces: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Interpolate frames that are not finite; a unit without any finite frame becomes 0."""
+    values = np.array(traces, dtype=np.float64)
+    valid = np.isfinite(values)
+    for unit in np.flatnonzero(~valid.all(axis=1)):
+        good = np.flatnonzero(valid[unit])
+        frames = np.arange(values.shape[1])
+        values[unit] = np.interp(frames, good, values[unit, good]) if len(good) else 0.0
+    return values, valid
+
+
+def noise_level(traces: NDArray) -> NDArray[np.float64]:
+    """Return the standard deviation of white noise, (units,), from second differences.
+
+    The median absolute second difference of neighbours; transients are too few to move a median.
+    A unit whose median is 0 (integers, repeated frames) falls back on the mean absolute one.
+    """
+    if traces.shape[1] < 3:
+        return np.zeros(traces.shape[0])
+    difference = np.abs(np.diff(traces, n=2, axis=1))
+    # sd of a second difference of white noise is sqrt(6) sd; median |normal| is 0.6745 sd
+    noise = np.median(difference, axis=1) / (0.6745 * np.sqrt(6))
+    low = noise <= 0
+    if low.any():
+        noise[low] = difference[low].mean(axis=1) / (0.7979 * np.sqrt(6))
+    return noise
+
+
+def slow_baseline(
+    traces: NDArray, fps: float, *, window_s: float = 60.0, percentile: float = 20.0
+) -> NDArray[np.float64]:
+    """Return a running percentile, (units, frames), from overlapping blocks of `window_s`.
+
+    Percentiles of blocks half a window apart are interpolated linearly: a thousand times cheaper
+    than a sliding one, and a linear drift is followed exactly.
+    """
+    units, frames = traces.shape
+    if frames == 0:
+        return np.zeros((units, 0))
+    width = min(frames, max(round(window_s * fps), 16))
+    count = max(1, int(np.ceil(2 * frames / width)) - 1)
+    starts = np.unique(np.linspace(0, frames - width, count).round().astype(int))
+    blocks = np.stack(
+        [np.percentile(traces[:, a : a + width], percentile, axis=1) for a in starts], axis=1
+    )
+    if len(starts) == 1:
+        return np.repeat(blocks, frames, axis=1)
+    place = np.interp(
+        np.arange(frames), starts + (width - 1) / 2, np.arange(len(starts), dtype=float)
+    )
+    left = np.minimum(place.astype(int), len(starts) - 2)
+    share = place - left
+    return blocks[:, left] * (1 - share) + blocks[:, left + 1] * share
+
+
+def prepare(
+    traces: NDArray, fps: float, *, window_s: float = 60.0, percentile: float = 20.0
+) -> Prepared:
+    """Return traces in units of their own noise above their own baseline.
+
+    Scale and offset of a trace drop out: F, dF/F and photon counts give the same `normal`.
+    """
+    filled, valid = fill_gaps(traces)
+    baseline = slow_baseline(filled, fps, window_s=window_s, percentile=percentile)
+    noise = noise_level(filled)
+    span = np.ptp(filled, axis=1) if filled.shape[1] else np.zeros(len(filled))
+    size = np.abs(filled).max(axis=1, initial=0)
+    flat = (span <= TINY * size) | (noise <= 0)
+    noise[flat] = 0.0
+    scale = np.where(flat, 1.0, noise)
+    normal = np.where(flat[:, None], 0.0, (filled - baseline) / scale[:, None])
+    return Prepared(
+        normal.astype(np.float32),
+        baseline.astype(np.float32),
+        noise.astype(np.float32),
+        valid & ~flat[:, None],
+    )
