@@ -1,0 +1,285 @@
+"""Workers against keys and servers that misbehave: nothing is lost, nothing is there twice."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from workers import database, embedded, health, lease, plan, refresh
+from workers.lease import Ledger
+from workers.loop import Options, Worker, run_worker
+
+pytestmark = pytest.mark.tables
+
+
+def seeds(bench, count, pause_s=0.0, mood="good", start=0):
+    bench.toy.Seed.insert([(start + i, pause_s, mood) for i in range(count)])
+
+
+def options(bench, **changed):
+    base = {"source": "toy_tables", "prefix": bench.prefix, "home": bench.home}
+    return Options(**{**base, "exit_when_idle": True, "sleep_duration": 0.3, **changed})
+
+
+def check_values(bench, numbers):
+    """Every number has one row with the right hash, three pieces and its array; no more."""
+    toy = bench.toy
+    rows = {row["number"]: row for row in toy.Value().to_dicts()}
+    assert sorted(rows) == sorted(numbers)
+    assert all(row["value"] == toy.digest(number) for number, row in rows.items())
+    pieces = toy.Value.Piece().to_dicts()
+    assert len(pieces) == 3 * len(rows)
+    assert all(p["value"] == toy.digest((p["number"], p["piece"])) for p in pieces)
+    for number, row in rows.items():
+        assert np.all(row["array"].load() == number)
+
+
+def check_drained(bench):
+    """No job is left over; every attempt has an end; done attempts and rows are one to one."""
+    assert len(bench.tables.Job & "status in ('pending', 'running')") == 0
+    done = (bench.tables.Attempt & "outcome='done'").to_arrays("job_id")
+    assert len(done) == len(set(done))
+
+
+def outcomes(bench, table="toy_tables.Value"):
+    found = (bench.tables.Attempt & {"table_name": table}).to_arrays("outcome")
+    return sorted(found)
+
+
+def test_every_key_once_in_the_order_of_the_foreign_keys(bench):
+    seeds(bench, 20)
+    summary = run_worker(options(bench, processes=2))
+    check_values(bench, range(20))
+    check_drained(bench)
+    assert summary.outcomes == {"done": 60}  # Noop, Value, and Twice after a part of Value
+    assert run_worker(options(bench)).outcomes == {}  # nothing is left to do
+
+
+def test_plan_follows_parts_and_tables_filled_by_hand(bench):
+    tasks = plan.load("toy_tables", bench.prefix).tasks
+    assert tasks["toy_tables.Value"].follows == ("toy_tables.Twice",)
+    assert tasks["toy_tables.Value"].rank < tasks["toy_tables.Twice"].rank
+
+
+def test_bad_data_is_set_aside_at_once_and_the_rest_goes_on(bench):
+    seeds(bench, 5)
+    seeds(bench, 1, mood="bad", start=100)
+    seeds(bench, 1, mood="silent", start=200)
+    summary = run_worker(options(bench))
+    check_values(bench, range(5))
+    assert summary.quarantined == 2
+    ledger = Ledger(bench.connection)
+    bad, silent = sorted(health.errors(ledger), key=lambda row: row["key"]["number"])
+    assert (bad["class"], bad["attempts"]) == ("data", 1)
+    assert bad["message"] == "frames: trace has no frames; found 0; expected > 0"
+    assert silent["key"] == {"number": 200}
+    assert "without inserting its row" in silent["message"]
+    # repaired, retried, done
+    bench.toy.Seed.update1({"number": 100, "mood": "good"})
+    assert health.retry(ledger, key={"number": 100}) == 1
+    assert health.ignore(ledger, key={"number": 200}) == 1
+    run_worker(options(bench))
+    check_values(bench, [*range(5), 100])
+    assert len(bench.tables.Job & "status='ignore'") == 1
+
+
+def test_poison_costs_three_attempts_each_and_no_worker(bench):
+    seeds(bench, 10)
+    for start, mood in ((100, "segfault"), (200, "hang"), (300, "eat")):
+        seeds(bench, 1, mood=mood, start=start)
+    changed = options(bench, processes=2, job_timeout_s=1.5, memory_gb=0.6)
+    summary = run_worker(changed)
+    check_values(bench, range(10))
+    found = {row["key"]["number"]: row for row in health.errors(Ledger(bench.connection))}
+    assert {n: row["class"] for n, row in found.items()} == {
+        100: "crash",
+        200: "timeout",
+        300: "memory",
+    }
+    assert all(row["attempts"] == lease.MAX_CRASHES for row in found.values())
+    assert "SIGSEGV" in found[100]["message"]
+    assert "make_compute" in found[100]["stack"]  # where it happened, from the dead process
+    assert summary.quarantined == 3
+
+
+def test_a_killed_worker_loses_nothing(bench):
+    seeds(bench, 12, pause_s=0.15)
+    victim = bench.worker("--lease", 2)
+    bench.wait(lambda: len(bench.toy.Value()) >= 2)
+    victim.kill()
+    victim.wait()
+    rest = bench.worker("--lease", 2, "--exit-when-idle")
+    assert rest.wait(60) == 0
+    check_values(bench, range(12))
+    check_drained(bench)
+
+
+def test_kill_storm(bench):
+    """A quarter of the storm in which DataJoint's own reservations lose keys."""
+    storm(bench, keys=50, workers=2, kills=5, every_s=1.0, pause_s=0.2)
+
+
+@pytest.mark.reliability
+def test_kill_storm_at_full_size(bench):
+    storm(bench, keys=200, workers=4, kills=30, every_s=2.0, pause_s=0.4)
+
+
+def storm(bench, *, keys, workers, kills, every_s, pause_s):
+    seeds(bench, keys, pause_s=pause_s)
+    arguments = ("--lease", 3, "--exit-when-idle")
+    fleet = [bench.worker(*arguments) for _ in range(workers)]
+    bench.wait(lambda: len(bench.toy.Value()) >= 1)
+    dice = random.Random(0)
+    killed = 0
+    for _ in range(kills):
+        time.sleep(every_s)
+        victim = dice.randrange(workers)
+        if fleet[victim].poll() is None:
+            fleet[victim].kill()
+            killed += 1
+        fleet[victim].wait()
+        fleet[victim] = bench.worker(*arguments)
+    for process in fleet:
+        assert process.wait(120) == 0, bench.log()[-4000:]
+    check_values(bench, range(keys))
+    check_drained(bench)
+    attempts = outcomes(bench)
+    assert attempts.count("done") == keys
+    assert len(attempts) - keys <= killed
+
+
+@pytest.mark.skipif(bool(os.environ.get("DJ_HOST")), reason="kills the embedded database")
+def test_a_killed_database_is_started_again_by_the_worker(bench):
+    seeds(bench, 30, pause_s=0.1)
+    process = bench.worker("--exit-when-idle", "--lease", 5)
+    for wanted in (3, 12):
+        bench.wait(lambda wanted=wanted: len(bench.toy.Value()) >= wanted)
+        killed = embedded.status(bench.home)["pid"]
+        os.kill(killed, signal.SIGKILL)
+        bench.wait(lambda killed=killed: embedded.status(bench.home)["pid"] not in (None, killed))
+        database.revive(bench.connection)
+    assert process.wait(60) == 0, bench.log()[-4000:]
+    check_values(bench, range(30))
+    check_drained(bench)
+
+
+def test_sigterm_hands_back_without_burning_an_attempt(bench):
+    seeds(bench, 2, pause_s=60.0)
+    process = bench.worker("--grace", 0.2, "--processes", 2)
+    bench.wait(lambda: len(bench.tables.Job & "status='running' AND table_name LIKE '%%Value'") > 0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    jobs = (bench.tables.Job & {"table_name": "toy_tables.Value"}).to_dicts()
+    assert {(job["status"], job["attempts"]) for job in jobs} == {("pending", 0)}
+    assert "returned" in outcomes(bench)
+
+
+def test_sigterm_lets_a_short_job_finish(bench):
+    seeds(bench, 5, pause_s=1.0)
+    process = bench.worker("--grace", 20)
+    bench.wait(lambda: len(bench.tables.Job & "status='running' AND table_name LIKE '%%Value'") > 0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert outcomes(bench) == ["done"]
+    check_values(bench, bench.toy.Value().to_arrays("number"))
+
+
+def test_a_zombie_commits_nothing(bench):
+    """A worker that was stopped for longer than its lease finds the job taken and done."""
+    seeds(bench, 1, pause_s=2.0)
+    zombie = bench.worker("--lease", 1)
+    bench.wait(lambda: len(bench.tables.Job & "status='running' AND table_name LIKE '%%Value'") > 0)
+    claim = (bench.tables.Job & {"table_name": "toy_tables.Value"}).fetch1()
+    zombie.send_signal(signal.SIGSTOP)  # its computing process goes on
+    bench.connection.query(  # as another worker would, once the lease is over
+        f"UPDATE {bench.tables.Job.full_table_name} SET worker='other', token=token+1 "
+        "WHERE job_id=%s",
+        (claim["job_id"],),
+    )
+    time.sleep(3.0)
+    assert len(bench.toy.Value()) == 0  # computed, refused
+    assert len(bench.toy.Value.Piece()) == 0
+    zombie.send_signal(signal.SIGCONT)
+    bench.wait(lambda: outcomes(bench) == ["fenced"])
+    zombie.terminate()
+    assert zombie.wait(15) == 0
+
+
+def test_a_long_job_is_not_stolen_from_a_healthy_worker(bench):
+    seeds(bench, 1, pause_s=4.0)
+    first = bench.worker("--lease", 1, "--exit-when-idle")
+    second = bench.worker("--lease", 1, "--exit-when-idle")
+    assert first.wait(60) == second.wait(60) == 0
+    assert outcomes(bench) == ["done"]
+
+
+def test_refresh_adds_ten_thousand_keys_within_three_seconds(bench):
+    seeds(bench, 10_000)
+    loaded = plan.load("toy_tables", bench.prefix)
+    ledger = Ledger(bench.connection)
+    noop = loaded.tasks["toy_tables.Noop"]
+    began = time.perf_counter()
+    added, _ = refresh.refresh_table(ledger, noop)
+    first = time.perf_counter() - began
+    assert added == 10_000
+    assert refresh.refresh_table(ledger, noop) == (0, 0)
+    assert first < 3.0 * slowness()
+    assert refresh.changed(ledger, loaded) == [loaded.tasks["toy_tables.Value"]]
+    (bench.toy.Seed & "number < 9000").delete_quick()  # what has lost its key loses its job
+    assert refresh.refresh_table(ledger, noop) == (0, 9000)
+
+
+def slowness():
+    """How much slower this machine is now than the one the limits were set on."""
+    began = time.perf_counter()
+    json.dumps([{"number": i} for i in range(100_000)])
+    return max(1.0, (time.perf_counter() - began) / 0.1)
+
+
+def test_workers_started_together_on_an_empty_server_declare_once(bench):
+    import datajoint as dj
+
+    prefix = bench.prefix + "e"
+    bench.prefix, original = prefix, bench.prefix
+    try:
+        fleet = [bench.worker("--exit-when-idle") for _ in range(3)]
+        assert [process.wait(60) for process in fleet] == [0, 0, 0], bench.log()[-4000:]
+    finally:
+        bench.prefix = original
+        for suffix in ("toy", "workers"):
+            dj.Schema(f"{prefix}_{suffix}", connection=bench.connection).drop(prompt=False)
+
+
+def test_an_idle_worker_asks_at_most_twice_a_second(bench):
+    worker = Worker(options(bench, exit_when_idle=False, run_duration=6.0, sleep_duration=2.0))
+    asked = []
+    query = type(bench.connection).query
+
+    def counted(self, *args, **kwargs):
+        asked.append(time.monotonic())
+        return query(self, *args, **kwargs)
+
+    type(bench.connection).query = counted
+    try:
+        worker.run()
+    finally:
+        type(bench.connection).query = query
+    last = [moment for moment in asked if asked[-1] - 4.0 <= moment <= asked[-1] - 0.5]
+    assert len(last) / 3.5 <= 2.0
+
+
+def test_status_counts_rows_and_jobs(bench):
+    seeds(bench, 4)
+    seeds(bench, 1, mood="bad", start=50)
+    run_worker(options(bench))
+    found = health.status(Ledger(bench.connection), plan.load("toy_tables", bench.prefix))
+    rows = {row["table"]: row for row in found["tables"]}
+    assert rows["toy_tables.Value"]["done"] == 4
+    assert rows["toy_tables.Value"]["error"] == rows["toy_tables.Value"]["due"] == 1
+    assert rows["toy_tables.Noop"]["due"] == 0
+    assert found["jobs_error"] == 1
+    assert found["running"] == []
