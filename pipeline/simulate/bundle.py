@@ -273,6 +273,7 @@ def write_truth(mouse: Mouse, folder: Path, session: Session, clocks: dict[str, 
         **{name: getattr(table, name) for name in table.__dataclass_fields__},
         gaze_map=mouse.population.gaze_map,
         pupil_mean_px=mouse.population.pupil_mean_px,
+        linear=mouse.population.module.linear.numpy(),
         even=mouse.population.module.even.numpy(),
         odd=mouse.population.module.odd.numpy(),
     )

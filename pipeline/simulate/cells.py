@@ -24,6 +24,10 @@ class CellTable:
     wavelength_px: NDArray[np.float64]
     orientation_rad: NDArray[np.float64]
     phase_rad: NDArray[np.float64]
+    bend_rad: NDArray[np.float64]  # orientation of the second Gabor against the first
+    reach_px: NDArray[np.float64]  # distance between the two, along the stripes of the first
+    second_phase_rad: NDArray[np.float64]
+    second_weight: NDArray[np.float64]  # amplitude of the second Gabor against the first
     phase_weight: NDArray[np.float64]  # 1 simple, 0 complex, between: mixed
     normalisation: NDArray[np.float64]  # 0 none, 1 full
     threshold: NDArray[np.float64]  # (natural sd)
@@ -42,7 +46,7 @@ def draw_cells(
 ) -> CellTable:
     """Draw the properties of `n` cells; `kinds` are the fractions of the four kinds."""
     rng = generator(seed, "cells")
-    fractions = kinds or {"simple": 0.25, "complex": 0.3, "mixed": 0.2, "normalised": 0.25}
+    fractions = kinds or {"simple": 0.15, "complex": 0.3, "mixed": 0.3, "normalised": 0.25}
     unknown = set(fractions) - set(KINDS)
     if unknown:
         raise ValueError(f"unknown kinds of cell {sorted(unknown)}; there are {KINDS}")
@@ -56,21 +60,26 @@ def draw_cells(
     kind = np.array(kind, dtype="<U10")
     scale = shape[0] / 36
     margin = 7.5 * scale
-    sigma = np.clip(rng.lognormal(np.log(2.3), 0.22, n), 1.6, 3.6) * scale
+    sigma = np.clip(rng.lognormal(np.log(2.0), 0.18, n), 1.5, 2.9) * scale
     phase_weight = np.select(
         [kind == "simple", kind == "complex", kind == "mixed"],
-        [1.0, 0.0, rng.uniform(0.4, 0.75, n)],
-        default=rng.choice([1.0, 0.5, 0.0], n),
+        [1.0, 0.0, rng.uniform(0.4, 0.6, n)],
+        default=rng.choice([0.5, 0.0], n),
     )
+    aspect = rng.uniform(1.0, 1.4, n)
     return CellTable(
         kind=kind,
         y_px=rng.uniform(margin, shape[0] - 1 - margin, n),
         x_px=rng.uniform(margin, shape[1] - 1 - margin, n),
         sigma_px=sigma,
-        aspect=rng.uniform(1.0, 1.6, n),
+        aspect=aspect,
         wavelength_px=sigma * rng.uniform(2.2, 3.6, n),
         orientation_rad=rng.uniform(0, np.pi, n),
         phase_rad=rng.uniform(0, 2 * np.pi, n),
+        bend_rad=np.deg2rad(rng.uniform(40, 85, n)) * rng.choice([-1, 1], n),
+        reach_px=sigma * aspect * rng.uniform(1.1, 1.7, n),
+        second_phase_rad=rng.uniform(0, 2 * np.pi, n),
+        second_weight=rng.uniform(0.75, 1.0, n),
         phase_weight=phase_weight,
         normalisation=np.where(kind == "normalised", 1.0, 0.0),
         threshold=rng.uniform(0.2, 0.8, n),

@@ -99,6 +99,8 @@ class Mouse:
             lost_fraction=lost_fraction,
         )
         self.population = Population(seed, self.tissue.n_responsive, model_shape, kinds)
+        # the eye camera looks at the middle of the eye, whatever its size
+        self.population.pupil_mean_px += np.array(self.eye_px[::-1]) / 2 - [80.0, 60.0]
         n = len(self.tissue.somata.yx_um)
         rng = generator(seed, "expression")
         self.amplitude = self.kinetics.amplitude * np.clip(rng.lognormal(0, 0.25, n), 0.5, 2.0)

@@ -1,13 +1,17 @@
 """A primary visual cortex of known receptive fields.
 
-Four kinds of cell, all built from a pair of Gabor filters in quadrature whose outputs ``e`` (even)
-and ``o`` (odd) are in units of their standard deviation over natural images:
+A cell looks for a corner or a bend: two Gabor patches side by side at an angle, so that its best
+image is no Gabor patch, as in mouse cortex (Walker et al. 2019). Four kinds, from the output ``l``
+of a linear filter and ``e``, ``o`` of a pair in quadrature, each in units of its standard deviation
+over natural images:
 
-- *simple*: ``u = e``
-- *complex*: ``u = sqrt(e^2 + o^2)``, the energy
-- *mixed*: ``u = a e + (1 - a) sqrt(e^2 + o^2)``
-- *normalised*: ``u = k v / (s + c)`` with ``v`` as of a simple, complex or mixed cell and ``c`` the
+- *simple*: ``u = l``, both patches in one filter
+- *complex*: ``u = sqrt(e^2 + o^2)``, the energy of both patches together
+- *mixed*: ``u = a l + (1 - a) sqrt(e^2 + o^2)``, linear in one patch and energy of the other
+- *normalised*: ``u = k v / (s + c)`` with ``v`` as of a complex or mixed cell and ``c`` the
   contrast (standard deviation of the image) around its receptive field.
+
+No linear filter finds what a mixed or complex cell wants most.
 
 The rate is ``base + scale * softplus(u - threshold)^power``, gently saturating, times a gain set by
 pupil and running; gaze moves all receptive fields together.
@@ -42,6 +46,42 @@ def _calibration_images(shape: tuple[int, int]) -> NDArray[np.float32]:
     return (to_model_pixels(images, shape) - IMAGE_MEAN) / IMAGE_SD
 
 
+def _filters(cells: CellTable, shape: tuple[int, int]) -> tuple[NDArray, NDArray, NDArray]:
+    """Draw the linear filters and the pairs in quadrature, each (units, height * width)."""
+    n = len(cells.kind)
+    # the second patch continues the stripes of the first and bends away
+    along_y = np.cos(cells.orientation_rad) * cells.reach_px / 2
+    along_x = -np.sin(cells.orientation_rad) * cells.reach_px / 2
+    size = {
+        "sigma_px": cells.sigma_px,
+        "aspect": cells.aspect,
+        "wavelength_px": cells.wavelength_px,
+        "shape": shape,
+    }
+
+    def patch(which: int, quadrature: float) -> NDArray:
+        sign = 2 * which - 1
+        phase = (cells.phase_rad, cells.second_phase_rad)[which]
+        return gabors(
+            y_px=cells.y_px + sign * along_y,
+            x_px=cells.x_px + sign * along_x,
+            orientation_rad=cells.orientation_rad + which * cells.bend_rad,
+            phase_rad=phase + quadrature,
+            **size,
+        ).reshape(n, -1)
+
+    weight = cells.second_weight[:, None].astype(np.float32)
+    apart = ((cells.phase_weight > 0) & (cells.phase_weight < 1))[:, None]
+    banks = []
+    for quadrature in (0.0, -np.pi / 2):
+        first, second = patch(0, quadrature), patch(1, quadrature)
+        both = first + weight * second
+        banks.append(np.where(apart, second, both))
+        if quadrature == 0:
+            linear = np.where(apart, first, both)
+    return linear, *banks
+
+
 class TrueResponse(nn.Module):
     """The noiseless response as a differentiable module: z-scored (n, 1, h, w) to Hz (n, units).
 
@@ -51,14 +91,8 @@ class TrueResponse(nn.Module):
     def __init__(self, cells: CellTable, shape: tuple[int, int]) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        geometry = {
-            name: getattr(cells, name)
-            for name in ("sigma_px", "aspect", "wavelength_px", "orientation_rad")
-        }
         n = len(cells.kind)
-        geometry.update(y_px=cells.y_px, x_px=cells.x_px, shape=self.shape)
-        even = gabors(phase_rad=cells.phase_rad, **geometry).reshape(n, -1)
-        odd = gabors(phase_rad=cells.phase_rad - np.pi / 2, **geometry).reshape(n, -1)
+        linear, even, odd = _filters(cells, self.shape)
         yy, xx = np.mgrid[: shape[0], : shape[1]]
         spread = 1.3 * cells.sigma_px[:, None, None] * np.sqrt(cells.aspect)[:, None, None]
         pool = np.exp(
@@ -67,9 +101,10 @@ class TrueResponse(nn.Module):
         ).reshape(n, -1)
         pool /= pool.sum(1, keepdims=True)
         natural = _calibration_images(self.shape).reshape(-1, shape[0] * shape[1])
-        even /= (natural @ even.T).std(0)[:, None]
-        odd /= (natural @ odd.T).std(0)[:, None]
+        for bank in (linear, even, odd):
+            bank /= (natural @ bank.T).std(0)[:, None]
         for name, array in (
+            ("linear", linear),
             ("even", even),
             ("odd", odd),
             ("pool", pool),
@@ -88,17 +123,18 @@ class TrueResponse(nn.Module):
             evoked = self._rate(drive * self.drive_scale) - self.base
             self.scale.copy_(torch.as_tensor(cells.mean_hz, dtype=torch.float32) / evoked.mean(0))
 
-    def _mix(self, even, odd, contrast, units=slice(None)):
+    def _mix(self, linear, even, odd, contrast, units=slice(None)):
         energy = (even**2 + odd**2 + 1e-6).sqrt()
         weight = self.weight[units]
-        mixed = weight * even + (1 - weight) * energy
+        mixed = weight * linear + (1 - weight) * energy
         divisor = 0.25 + contrast
         return torch.where(self.normalisation[units] > 0, mixed / divisor, mixed)
 
     def _drive(self, flat: torch.Tensor) -> torch.Tensor:
         variance = (flat**2) @ self.pool.T - (flat @ self.pool.T) ** 2
         contrast = (variance.clamp(min=0) + 1e-6).sqrt()
-        return self._mix(flat @ self.even.T, flat @ self.odd.T, contrast)
+        outputs = (flat @ bank.T for bank in (self.linear, self.even, self.odd))
+        return self._mix(*outputs, contrast)
 
     def _rate(self, drive: torch.Tensor, units=slice(None)) -> torch.Tensor:
         above = drive - self.threshold[units]
@@ -113,11 +149,12 @@ class TrueResponse(nn.Module):
     def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         """Return the rate of unit ``units[i]`` to image i, shape (n,)."""
         flat = images.reshape(len(images), -1)
-        even, odd = ((flat * bank[units]).sum(1) for bank in (self.even, self.odd))
+        outputs = [(flat * bank[units]).sum(1) for bank in (self.linear, self.even, self.odd)]
         pool = self.pool[units]
         variance = (flat**2 * pool).sum(1) - (flat * pool).sum(1) ** 2
         contrast = (variance.clamp(min=0) + 1e-6).sqrt()
-        return self._rate(self._mix(even, odd, contrast, units) * self.drive_scale[units], units)
+        drive = self._mix(*outputs, contrast, units) * self.drive_scale[units]
+        return self._rate(drive, units)
 
 
 class Population:
@@ -225,8 +262,8 @@ class Population:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Find the images of a given L2 norm that drive each unit most.
 
-        Projected ascent on the true response from three phases; exact for a simple cell, whose
-        optimum is its filter, and within 0.1 % of ten times the steps for every kind.
+        Projected ascent on the true response from four starts; exact for a simple cell, whose
+        optimum is its filter.
 
         Parameters
         ----------
@@ -249,8 +286,9 @@ class Population:
         best = torch.full((len(chosen),), -torch.inf)
         images = torch.zeros(len(chosen), self.shape[0] * self.shape[1])
         module = self.module
-        for even, odd in ((1.0, 0.0), (0.0, 1.0), (0.7, -0.7)):
-            z = even * module.even[chosen] + odd * module.odd[chosen]
+        for even, odd in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
+            z = module.weight[chosen, None] * module.linear[chosen]
+            z = z + even * module.even[chosen] + odd * module.odd[chosen]
             z = size * z / z.norm(dim=1, keepdim=True)
             for step in range(steps + 1):
                 z.requires_grad_(True)

@@ -53,8 +53,9 @@ def test_response_is_the_same_at_every_size_of_an_image(population):
 
 def test_complex_cells_ignore_phase_and_simple_cells_do_not(population):
     module = population.torch_module()
-    even = 12 * module.even / module.even.norm(dim=1, keepdim=True)
-    rate = {sign: module(sign * even).diagonal().detach().numpy() for sign in (1, -1)}
+    filters = torch.where((module.weight > 0)[:, None], module.linear, module.even)
+    filters = 12 * filters / filters.norm(dim=1, keepdim=True)
+    rate = {sign: module(sign * filters).diagonal().detach().numpy() for sign in (1, -1)}
     kind = population.cells.kind
     np.testing.assert_allclose(rate[1][kind == "complex"], rate[-1][kind == "complex"], rtol=1e-4)
     base = population.cells.base_hz[kind == "simple"]
@@ -88,7 +89,7 @@ def test_best_drive_of_a_simple_cell_is_that_of_its_filter_and_none_beats_it(pop
     np.testing.assert_allclose(np.sqrt((images**2).sum((1, 2))), 10.0, rtol=1e-4)
     module = population.torch_module()
     simple = np.flatnonzero(population.cells.kind == "simple")
-    own = 10 * module.even / module.even.norm(dim=1, keepdim=True)
+    own = 10 * module.linear / module.linear.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(
         best[simple], module(own).diagonal().detach().numpy()[simple], rtol=1e-3
     )
