@@ -82,8 +82,9 @@ def _edges(
     samples = int(reach / STEP_PX)
     size = (samples, RAYS)
     # warpPolar samples ray k at angle 2 pi k / RAYS, sample j at radius j * reach / samples
-    polar = cv2.warpPolar(calm, size, (x, y), samples * STEP_PX, cv2.INTER_LINEAR)
-    hidden = cv2.warpPolar(spot, size, (x, y), samples * STEP_PX, cv2.INTER_NEAREST)
+    fill = cv2.WARP_FILL_OUTLIERS  # without it, samples outside of the image are left undefined
+    polar = cv2.warpPolar(calm, size, (x, y), samples * STEP_PX, cv2.INTER_LINEAR | fill)
+    hidden = cv2.warpPolar(spot, size, (x, y), samples * STEP_PX, cv2.INTER_NEAREST | fill)
     core = max(2, int(0.5 * radius / STEP_PX))
     inner = float(np.median(polar[:, :core]))
     around = slice(int(1.15 * radius / STEP_PX), int(1.6 * radius / STEP_PX) + 1)
@@ -138,25 +139,42 @@ def _circle(
     return close[best], float(cx[best]), float(cy[best]), float(radius[best])
 
 
-def _harmonics(edge: NDArray, good: NDArray[np.bool_], tolerance: float) -> NDArray[np.float64]:
-    """Return (radius, x, y, c, s): edge = radius + x cos + y sin + c cos 2a + s sin 2a.
-
-    To first order an ellipse about (x, y); robust least squares in which a short arc keeps the
-    second harmonic, which it cannot tell from a shift, small.
-    """
+def _design() -> NDArray[np.float64]:
+    """Return the columns of edge = radius + x cos + y sin + c cos 2a + s sin 2a, (rays, 5)."""
     _, cos, sin = _triples()
-    design = np.stack([np.ones(RAYS), cos, sin, cos**2 - sin**2, 2 * sin * cos], axis=1)
-    share = good.mean()
-    stiffness = RAYS * (0.02 + 4.0 * max(0.0, 0.85 - share))
-    ridge = np.diag([0.0, 0.0, 0.0, stiffness, stiffness])
-    weight = good.astype(np.float64)
-    solution = np.zeros(5)
-    for _ in range(4):
-        weighted = design * weight[:, None]
-        solution = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ edge)
-        error = (edge - design @ solution) / tolerance
-        weight = good / (1 + error**2) ** 2
-    return solution
+    return np.stack([np.ones(RAYS), cos, sin, cos**2 - sin**2, 2 * sin * cos], axis=1)
+
+
+def _ellipse_fit(
+    edge: NDArray, known: NDArray[np.bool_], good: NDArray[np.bool_], wide: float, narrow: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
+    """Fit (radius, x, y, c, s), to first order an ellipse about (x, y), to a growing set of rays.
+
+    Starts from the rays `good`, then takes in all known ones near the fit, less and less far off. A
+    short arc cannot tell the second harmonic from a shift: there it is kept small.
+
+    Returns
+    -------
+    array, shape (5,); array of bool, shape (rays,); float
+        Solution, rays used, and their root mean square distance from it.
+    """
+    design = _design()
+    solution, error = np.zeros(5), np.full(RAYS, np.inf)
+    for tolerance in np.linspace(wide, narrow, 5):
+        share = good.mean()
+        stiffness = RAYS * (0.005 + 4.0 * max(0.0, 0.8 - share))
+        ridge = np.diag([0.0, 0.0, 0.0, stiffness, stiffness])
+        weight = good.astype(np.float64)
+        for _ in range(2):
+            weighted = design * weight[:, None]
+            solution = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ edge)
+            error = edge - design @ solution
+            weight = good / (1 + (error / narrow) ** 2) ** 2
+        good = known & (np.abs(error) < tolerance)
+        if good.sum() < RAYS // 6:
+            break
+    spread = float(np.sqrt(np.mean(error[good] ** 2))) if good.any() else np.inf
+    return solution, good, spread
 
 
 def fit_pupil(frame: NDArray[np.uint8], region: EyeRegion) -> PupilFit | None:
@@ -173,22 +191,22 @@ def fit_pupil(frame: NDArray[np.uint8], region: EyeRegion) -> PupilFit | None:
     contrast, ratio, inliers, spread = 0.0, 1.0, np.zeros(RAYS, bool), np.inf
     for step in range(3):
         edge, known, contrast = _edges(calm, spot, x, y, radius)
-        tolerance = max(0.6, (0.12, 0.07, 0.05)[step] * radius)
-        found = _circle(edge, known, tolerance)
-        if found is None or found[0].sum() < 0.25 * RAYS:
-            return None
-        inliers, cx, cy, circle_radius = found
         if step == 0:
             # the circle is exact far from the centre, where harmonics are not
-            x, y, radius = x + cx, y + cy, circle_radius
+            found = _circle(edge, known, max(0.8, 0.12 * radius))
+            if found is None or found[0].sum() < 0.25 * RAYS:
+                return None
+            inliers, cx, cy, radius = found
         else:
-            radius, cx, cy, c, s = _harmonics(edge, inliers, tolerance)
-            x, y = x + cx, y + cy
-            ratio = float((radius - np.hypot(c, s)) / max(radius + np.hypot(c, s), 1e-6))
-            _, cos, sin = _triples()
-            model = radius + cx * cos + cy * sin + c * (cos**2 - sin**2) + 2 * s * sin * cos
-            inliers = known & (np.abs(edge - model) < tolerance)
-            spread = float(np.sqrt(np.mean((edge - model)[inliers] ** 2))) if inliers.any() else 9.0
+            if step == 1:
+                found = _circle(edge, known, max(0.8, 0.12 * radius))
+                inliers = inliers if found is None else found[0]
+            solution, inliers, spread = _ellipse_fit(
+                edge, known, inliers, max(1.0, 0.12 * radius), max(0.6, 0.05 * radius)
+            )
+            radius, cx, cy, c, s = (float(value) for value in solution)
+            ratio = (radius - np.hypot(c, s)) / max(radius + np.hypot(c, s), 1e-6)
+        x, y = x + cx, y + cy
         if not (0 <= x < crop.shape[1] and 0 <= y < crop.shape[0] and 2 < radius < max(crop.shape)):
             return None
     visible = float(inliers.mean())
@@ -196,5 +214,5 @@ def fit_pupil(frame: NDArray[np.uint8], region: EyeRegion) -> PupilFit | None:
     sharp = float(np.clip(2 * contrast / usual, 0, 1)) if contrast > 0 else 0.0
     confidence = visible * sharp / (1 + (spread / (0.05 * radius + 0.5)) ** 2)
     return PupilFit(
-        x + region.left, y + region.top, float(radius), ratio, visible, float(confidence)
+        x + region.left, y + region.top, radius, float(ratio), visible, float(confidence)
     )
