@@ -113,8 +113,11 @@ class Worker:
         self._tell = on_event or (lambda *_: None)
         self._stop_at: float | None = None  # monotonic time by which the slots must be free
         self._signals = 0
+        self._failure: Exception | None = None  # of the heartbeat
         self._stolen: set[int] = set()  # tokens of claims that others hold by now
-        self._dirty: set[str] = set()
+        self._dirty: set[str] = set()  # tables that a finished job may have given new keys
+        self._starved = False  # the last claim found nothing; look again after sleep_duration
+        self._refreshes = self._seen_reconnects = self._born_dead = 0
         self._slots: list[Slot] = []
         self._finished = threading.Event()
 
@@ -141,13 +144,16 @@ class Worker:
             tables.declare()
         self._tasks = {task.name: task for task in self._plan.select(options.queues)}
         self._priority = plan.priorities(self._plan)
-        self._ledger = self._new_ledger(connection)
+        self._ledger = self._new_ledger(connection, self._out_of_time)
         self._ledger.register(
             pid=os.getpid(), slots=options.processes, queues=",".join(options.queues or ())
         )
         self._ledger.wake()
         previous = self._catch_signals()
-        beat = threading.Thread(target=self._heartbeat, daemon=True)
+        pulse = self._new_ledger(
+            database.new_connection(), lambda: self._finished.is_set() or self._out_of_time()
+        )
+        beat = threading.Thread(target=self._heartbeat, args=(pulse,), daemon=True)
         try:
             setup, environment, memory = self._slot_arguments()
             self._slots = [Slot(setup, environment, memory) for _ in range(options.processes)]
@@ -162,16 +168,18 @@ class Worker:
                 signal.signal(number, handler)
             if beat.is_alive():
                 beat.join(timeout=5.0)
+        if self._failure is not None:
+            raise RuntimeError("no more heartbeats: the worker has stopped") from self._failure
         return self.summary
 
-    def _new_ledger(self, connection: Any) -> Ledger:
+    def _new_ledger(self, connection: Any, stop: Callable[[], bool]) -> Ledger:
         return Ledger(
             connection,
             self.name,
             host=socket.gethostname()[:64],
             version=code_version(),
             lease_s=self.options.lease_s,
-            stop=self._out_of_time,
+            stop=stop,
         )
 
     def _slot_arguments(self) -> tuple[dict[str, Any], dict[str, str], int]:
@@ -253,8 +261,6 @@ class Worker:
                 if options.exit_when_idle and idled and self._drained():
                     return
 
-    _starved = False  # the last claim found nothing; look again only after sleep_duration
-
     # ---- slots
 
     def _collect(self) -> None:
@@ -278,7 +284,7 @@ class Worker:
         seconds = time.monotonic() - slot.started
         slot.claim = None
         if kind == "died" and claim is None:
-            self._born_dead = getattr(self, "_born_dead", 0) + (not slot.ready)
+            self._born_dead += not slot.ready
             if self._born_dead >= 3:
                 raise RuntimeError(f"the computing process does not start: {rest[1]}\n{rest[2]}")
             slot.replace()
@@ -342,8 +348,6 @@ class Worker:
         if refresh.refresh(self._ledger, tasks, self._priority):
             self._starved = False
 
-    _refreshes = 0
-
     def _elected_refresh(self) -> bool:
         """Once in a while, for all workers, see what was put in from outside."""
         every = max(5.0, 2 * self.options.sleep_duration)
@@ -361,8 +365,6 @@ class Worker:
         elif self._ledger.reap():
             self._starved = False
 
-    _seen_reconnects = 0
-
     def _drained(self) -> bool:
         """Tell whether nothing is due, waiting or running in the queues served."""
         if refresh.refresh(self._ledger, self._tasks.values(), self._priority):
@@ -378,26 +380,21 @@ class Worker:
 
     # ---- heartbeat and end
 
-    def _heartbeat(self) -> None:
-        """Renew leases over a connection of its own until the worker has finished."""
-        connection = None
-        while not self._finished.wait(self.options.lease_s / 3):
-            try:
-                if connection is None:
-                    connection = database.new_connection()
-                ledger = self._new_ledger(connection)
+    def _heartbeat(self, ledger: Ledger) -> None:
+        """Renew leases until the worker has finished; the thread's connection is its own."""
+        try:
+            while not self._finished.wait(self.options.lease_s / 3):
                 held = [claim for slot in self._slots if (claim := slot.claim) is not None]
                 owned = ledger.heartbeat(held)
-                self._stolen.update(
-                    {claim.job_id for claim in held} - owned - self._just_ended(held)
-                )
-            except database.Stopped:
-                break
-            except Exception as error:  # a heartbeat that fails must not end the work
-                log.warning("heartbeat failed: %s", error)
-                connection = None
-        if connection is not None:
-            connection.close()
+                time.sleep(_TICK_S)  # the last word of a slot that has just ended may be on its way
+                self._stolen |= {claim.token for claim in held if claim.job_id not in owned}
+        except database.Stopped:
+            pass  # the worker ends, and with it the need for leases
+        except Exception as error:
+            self._failure = error
+            self.stop()
+        finally:
+            ledger.connection.close()
 
     def _close(self) -> None:
         for slot in self._slots:

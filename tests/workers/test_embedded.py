@@ -13,8 +13,6 @@ import pytest
 
 from workers import embedded, postgres
 
-pytestmark = pytest.mark.tables
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):

@@ -89,21 +89,18 @@ def test_bad_data_is_set_aside_at_once_and_the_rest_goes_on(bench):
 
 def test_poison_costs_three_attempts_each_and_no_worker(bench):
     seeds(bench, 10)
-    for start, mood in ((100, "segfault"), (200, "hang"), (300, "eat")):
-        seeds(bench, 1, mood=mood, start=start)
-    changed = options(bench, processes=2, job_timeout_s=1.5, memory_gb=0.6)
-    summary = run_worker(changed)
+    seeds(bench, 1, mood="segfault", start=100)
+    seeds(bench, 1, mood="eat", start=300)
+    assert run_worker(options(bench, processes=2, memory_gb=0.6)).quarantined == 2
+    seeds(bench, 1, mood="hang", start=200)
+    assert run_worker(options(bench, processes=2, job_timeout_s=1.0)).quarantined == 1
     check_values(bench, range(10))
     found = {row["key"]["number"]: row for row in health.errors(Ledger(bench.connection))}
-    assert {n: row["class"] for n, row in found.items()} == {
-        100: "crash",
-        200: "timeout",
-        300: "memory",
-    }
+    causes = {number: row["class"] for number, row in found.items()}
+    assert causes == {100: "crash", 200: "timeout", 300: "memory"}
     assert all(row["attempts"] == lease.MAX_CRASHES for row in found.values())
     assert "SIGSEGV" in found[100]["message"]
     assert "make_compute" in found[100]["stack"]  # where it happened, from the dead process
-    assert summary.quarantined == 3
 
 
 def test_a_killed_worker_loses_nothing(bench):
@@ -283,3 +280,6 @@ def test_status_counts_rows_and_jobs(bench):
     assert rows["toy_tables.Noop"]["due"] == 0
     assert found["jobs_error"] == 1
     assert found["running"] == []
+    done, waiting, running = health.tally(bench.prefix)
+    assert done["toy_tables.Value"][0] == 4
+    assert (waiting, running) == (0, [])
