@@ -193,8 +193,8 @@ def test_a_zombie_commits_nothing(bench):
     claim = (bench.tables.Job & {"table_name": "toy_tables.Value"}).fetch1()
     zombie.send_signal(signal.SIGSTOP)  # its computing process goes on
     bench.connection.query(  # as another worker would, once the lease is over
-        f"UPDATE {bench.tables.Job.full_table_name} SET worker='other', token=token+1 "
-        "WHERE job_id=%s",
+        f"UPDATE {bench.tables.Job.full_table_name} SET worker='other', token=token+1, "
+        f"lease_until={Ledger(bench.connection).now(3600)} WHERE job_id=%s",
         (claim["job_id"],),
     )
     time.sleep(3.0)
