@@ -1,0 +1,1 @@
+"""Back to the same cells: plan, package, audit, matching across days, and the verdict."""

@@ -1,0 +1,396 @@
+"""The package for the rig: what is shown on day 2, in files that other programs read.
+
+::
+
+    manifest.json   what, for whom, and the SHA-256 of every file
+    trials.csv      trial_idx,image,duration_s,blank_before_s
+    images/         <image>.png, 8-bit grey; the name is the hash of the pixels
+    images.csv      image,kind,session,scan_idx,field,unit_id,mean_cd_m2,sd_cd_m2,...
+    units.csv       session,scan_idx,field,unit_id,y_px,x_px
+    monitor.csv     the calibration that the images were made for
+    player.py       shows the package; needs nothing of this project
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.closed_loop.manifest import (
+    FORMAT,
+    manifest_digest,
+    opened,
+    read_manifest,
+    verify_files,
+)
+from pipeline.errors import DataError
+from pipeline.stimulus.images import image_hash, read_png, write_png
+from pipeline.stimulus.monitor import MonitorCurve
+
+TRIAL_COLUMNS = ["trial_idx", "image", "duration_s", "blank_before_s"]
+IMAGE_COLUMNS = ["image", "kind", "session", "scan_idx", "field", "unit_id", "mean_cd_m2",
+                 "sd_cd_m2", "clipped_fraction", "predicted"]  # fmt: skip
+UNIT_COLUMNS = ["session", "scan_idx", "field", "unit_id", "y_px", "x_px"]
+KEY_COLUMNS = ("session", "scan_idx", "field", "unit_id")
+PHOTODIODE = {"blank": 0, "image_of_even_trial": 255, "image_of_odd_trial": 128}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package in memory.
+
+    Attributes
+    ----------
+    plan_id, animal_id, source, monitor, seed : as written, see `write_package`
+    trials, images_table, units_table : DataFrame
+    images : dict of content hash to array of uint8, shape (H, W)
+    curve : MonitorCurve or None
+    manifest : dict
+        Everything in manifest.json.
+    """
+
+    plan_id: str
+    animal_id: int
+    source: list[dict]
+    monitor: dict
+    seed: int
+    trials: pd.DataFrame
+    images: dict[str, NDArray[np.uint8]]
+    images_table: pd.DataFrame
+    units_table: pd.DataFrame
+    curve: MonitorCurve | None
+    manifest: dict
+
+
+def write_package(
+    folder: str | os.PathLike,
+    *,
+    plan_id: str,
+    animal_id: int,
+    source: Sequence[Mapping[str, Any]],
+    monitor: Mapping[str, Any],
+    curve: MonitorCurve | None,
+    seed: int,
+    trials: pd.DataFrame,
+    images: Mapping[str, NDArray[np.uint8]],
+    images_table: pd.DataFrame,
+    units_table: pd.DataFrame,
+    extra: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a package: a folder, or one zip file if the name ends in ``.zip``.
+
+    Everything is written beside the goal and moved there at the end: a package is whole or not
+    there at all.
+
+    Parameters
+    ----------
+    folder : path
+        Must not exist, or be an earlier package of the same plan.
+    plan_id : str
+        Name of the plan, which the rig repeats in its recording.json.
+    source : list of dict
+        `{"session": ..., "scan_idx": ...}` of the scans that the units come from.
+    monitor : dict
+        `width_px, height_px` and what else describes it.
+    curve : MonitorCurve, optional
+        Calibration that the images were made for; written to monitor.csv, digest in the manifest.
+    trials : DataFrame
+        `trial_idx, image, duration_s, blank_before_s`, in order of presentation.
+    images : mapping of content hash to array of uint8, shape (H, W)
+    images_table : DataFrame
+        `image, kind` and, where known, the other columns of `IMAGE_COLUMNS`. An image that serves
+        several units has several rows.
+    units_table : DataFrame
+        `UNIT_COLUMNS`: centroid in the motion-corrected mean image.
+    extra : dict, optional
+        More entries of the manifest (what was left out, analysis plan, versions).
+
+    Raises
+    ------
+    DataError
+        If the tables contradict each other, an image is not what its name says, or `folder` holds
+        something else.
+    """
+    goal = Path(folder)
+    trials = _table(trials, TRIAL_COLUMNS, "trials.csv")
+    images_table = _table(images_table, IMAGE_COLUMNS, "images.csv", optional=IMAGE_COLUMNS[2:])
+    units_table = _table(units_table, UNIT_COLUMNS, "units.csv")
+    _check_images(images, monitor)
+    _check_tables(trials, images_table, units_table, set(images))
+    _check_goal(goal, str(plan_id))
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{goal.name}-", dir=goal.parent) as temporary:
+        work = Path(temporary) / "package"
+        (work / "images").mkdir(parents=True)
+        for name in sorted(images):
+            write_png(work / "images" / f"{name}.png", np.ascontiguousarray(images[name]))
+        for table, name in (
+            (trials[TRIAL_COLUMNS], "trials.csv"),
+            (images_table, "images.csv"),
+            (units_table, "units.csv"),
+        ):
+            table.to_csv(work / name, index=False, lineterminator="\n", encoding="utf-8")
+        if curve is not None:
+            curve.write_csv(work / "monitor.csv")
+        shutil.copyfile(Path(__file__).with_name("player.py"), work / "player.py")
+        height, width = next(iter(images.values())).shape
+        manifest = {
+            **(extra or {}),
+            "format": FORMAT,
+            "plan": str(plan_id),
+            "animal_id": int(animal_id),
+            "source": [{key: _plain(value) for key, value in row.items()} for row in source],
+            "monitor": {
+                **{key: _plain(value) for key, value in monitor.items()},
+                "calibration": None if curve is None else "monitor.csv",
+                "calibration_digest": None if curve is None else curve.digest(),
+            },
+            "seed": int(seed),
+            "image_size": {"height_px": height, "width_px": width},
+            "n_trials": len(trials),
+            "n_images": len(images),
+            "n_units": len(units_table),
+            "total_s": round(float((trials.duration_s + trials.blank_before_s).sum()), 3),
+            "luminance": _luminance(images_table),
+            "photodiode": PHOTODIODE,
+            "files": {name: _sha256(work / name) for name in _files(work)},
+        }
+        manifest["digest"] = manifest_digest(manifest)
+        text = json.dumps(manifest, indent=1, allow_nan=False)
+        (work / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        _sync(work)
+        if goal.suffix == ".zip":
+            packed = Path(temporary) / "package.zip"
+            _zip(work, packed)
+            os.replace(packed, goal)
+        else:
+            if goal.exists():  # an earlier package of this plan, as _check_goal saw
+                os.replace(goal, Path(temporary) / "old")
+            os.replace(work, goal)
+    return goal
+
+
+def read_package(folder: str | os.PathLike, *, verify: bool = True) -> Package:
+    """Read a package, folder or zip; refuse one that is not what was written.
+
+    Raises
+    ------
+    DataError
+        As `verify_package`.
+    """
+    with opened(folder) as root:
+        manifest = read_manifest(root, name=str(folder))
+        if verify:
+            verify_files(root, manifest, name=str(folder))
+        tables = [
+            pd.read_csv(root / name, dtype={"image": str, "kind": str})
+            for name in ("trials.csv", "images.csv", "units.csv")
+        ]
+        images = {name: read_png(root / "images" / f"{name}.png")
+                  for name in dict.fromkeys(tables[0]["image"])}  # fmt: skip
+        for path in sorted((root / "images").glob("*.png")):
+            if path.stem not in images:
+                images[path.stem] = read_png(path)
+        calibration = root / "monitor.csv"
+        curve = MonitorCurve.read_csv(calibration) if calibration.is_file() else None
+    return Package(
+        plan_id=manifest["plan"],
+        animal_id=manifest["animal_id"],
+        source=manifest["source"],
+        monitor=manifest["monitor"],
+        seed=manifest["seed"],
+        trials=tables[0],
+        images=images,
+        images_table=tables[1],
+        units_table=tables[2],
+        curve=curve,
+        manifest=manifest,
+    )
+
+
+def verify_package(
+    folder: str | os.PathLike,
+    *,
+    plan_id: str | None = None,
+    animal_id: int | None = None,
+    calibration_digest: str | None = None,
+) -> dict:
+    """Check that a package is whole, unchanged and, if asked, the expected one.
+
+    Parameters
+    ----------
+    folder : path
+        Folder or zip file.
+    plan_id, animal_id, calibration_digest : optional
+        What the package must be for.
+
+    Returns
+    -------
+    dict
+        The manifest.
+
+    Raises
+    ------
+    DataError
+        One line: what was edited, is missing, was added, or is of another plan, animal or monitor.
+    """
+    with opened(folder) as root:
+        manifest = read_manifest(root, name=str(folder))
+        verify_files(root, manifest, name=str(folder))
+    expected = {"plan": plan_id, "animal_id": animal_id}
+    for key, value in expected.items():
+        if value is not None and manifest[key] != value:
+            raise DataError(
+                f"package of another {key.removesuffix('_id')}",
+                file=folder,
+                found=manifest[key],
+                expected=value,
+            )
+    digest = manifest["monitor"].get("calibration_digest")
+    if calibration_digest is not None and digest != calibration_digest:
+        raise DataError(
+            "package was made for another monitor calibration",
+            file=folder,
+            found=digest,
+            expected=calibration_digest,
+            remedy="write the package again with this calibration",
+        )
+    return manifest
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _table(
+    frame: pd.DataFrame, columns: list[str], name: str, optional: Sequence[str] = ()
+) -> pd.DataFrame:
+    missing = [c for c in columns if c not in frame and c not in optional]
+    if missing:
+        raise DataError(f"columns {missing} are missing", file=name, found=list(frame.columns))
+    frame = frame.assign(**{column: None for column in optional if column not in frame})
+    for key in (c for c in KEY_COLUMNS if c in columns):  # 3, not 3.0, beside empty cells
+        frame[key] = pd.to_numeric(frame[key]).astype("Int64")
+    return frame[[*columns, *(c for c in frame.columns if c not in columns)]]
+
+
+def _check_images(images: Mapping[str, NDArray], monitor: Mapping[str, Any]) -> None:
+    if not images:
+        raise DataError("a package needs at least one image")
+    shapes = {np.shape(image) for image in images.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        raise DataError("images must be one size, (H, W)", found=sorted(shapes))
+    missing = [key for key in ("width_px", "height_px") if key not in monitor]
+    if missing:
+        raise DataError("monitor without its size", field="monitor", expected=missing)
+    height, width = next(iter(shapes))
+    if abs(width / height / (monitor["width_px"] / monitor["height_px"]) - 1) > 0.01:
+        raise DataError(
+            "images have not the monitor's aspect ratio",
+            found=f"{width} x {height}",
+            expected=f"{monitor['width_px']} x {monitor['height_px']} or a fraction of it",
+        )
+    for name, image in images.items():
+        if np.asarray(image).dtype != np.uint8:
+            raise DataError("images must be uint8", field=name, found=np.asarray(image).dtype)
+        if (pixels := image_hash(image)) != name:
+            raise DataError("an image is not what its name says", field=name, found=pixels)
+
+
+def _check_tables(
+    trials: pd.DataFrame, images_table: pd.DataFrame, units_table: pd.DataFrame, images: set[str]
+) -> None:
+    if not len(trials):
+        raise DataError("a package needs at least one trial")
+    if unknown := sorted(set(trials["image"]) - images):
+        raise DataError(f"{len(unknown)} images of trials are missing", found=unknown[0])
+    if trials["trial_idx"].duplicated().any():
+        raise DataError("trial_idx is not unique", file="trials.csv")
+    if unlisted := sorted(set(trials["image"]) - set(images_table["image"])):
+        raise DataError(f"{len(unlisted)} images have no row in images.csv", found=unlisted[0])
+    keys = units_table[list(KEY_COLUMNS)]
+    if keys.duplicated().any():
+        raise DataError(
+            "a unit has two rows", file="units.csv", found=dict(keys[keys.duplicated()].iloc[0])
+        )
+    named = images_table.dropna(subset=["unit_id"])[list(KEY_COLUMNS)].drop_duplicates()
+    known = set(map(tuple, keys.itertuples(index=False)))
+    if foreign := [key for key in map(tuple, named.itertuples(index=False)) if key not in known]:
+        raise DataError(
+            "an image belongs to a unit that units.csv does not list",
+            file="images.csv",
+            found=dict(zip(KEY_COLUMNS, foreign[0], strict=True)),
+        )
+
+
+def _check_goal(goal: Path, plan_id: str) -> None:
+    if not goal.exists() or (goal.is_dir() and not any(goal.iterdir())):
+        return
+    try:
+        with opened(goal) as root:
+            earlier = read_manifest(root, name=str(goal))["plan"]
+    except DataError as error:
+        raise DataError(
+            "exists and is no package", file=goal, remedy="give a new folder"
+        ) from error
+    if earlier != plan_id:
+        raise DataError(
+            "holds the package of another plan", file=goal, found=earlier, expected=plan_id,
+            remedy="give a new folder",
+        )  # fmt: skip
+
+
+def _luminance(images_table: pd.DataFrame) -> dict[str, dict]:
+    """Mean and spread of what each kind puts on the monitor."""
+    result = {}
+    for kind, rows in images_table.groupby("kind", sort=True):
+        mean, sd, clipped = (
+            pd.to_numeric(rows[c]).dropna().to_numpy(float)
+            for c in ("mean_cd_m2", "sd_cd_m2", "clipped_fraction")
+        )
+        result[str(kind)] = {
+            "n": len(rows),
+            "mean_cd_m2": _range(mean),
+            "sd_cd_m2": _range(sd),
+            "clipped_fraction_max": None if not len(clipped) else round(float(clipped.max()), 6),
+        }
+    return result
+
+
+def _range(values: NDArray) -> list[float] | None:
+    return None if not len(values) else [round(float(v), 4) for v in (values.min(), values.max())]
+
+
+def _files(root: Path) -> list[str]:
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _sync(root: Path) -> None:
+    """Put the files on the disk before the folder gets its name."""
+    for name in _files(root):
+        with (root / name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _zip(root: Path, goal: Path) -> None:
+    with zipfile.ZipFile(goal, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in _files(root):
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))  # same bytes each time
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, (root / name).read_bytes())

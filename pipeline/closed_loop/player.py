@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""Show a stimulus package and log what was shown.
+
+Copied into every package; needs nothing but Python 3.8 and, for a window, one of PsychoPy, pygame
+or OpenCV (tried in this order). Run it in the package's folder::
+
+    python player.py --out day2            # full screen on the default monitor
+    python player.py --out day2 --dry-run  # no window: writes the log at once
+
+Into ``--out`` it writes ``trials.csv`` (trial_idx,image,onset_s,offset_s,blank_before_s; seconds
+since the first flip, of the monotonic clock) line by line, and ``player.json`` (plan, animal,
+back end, counts). The corner square for a photodiode (``--photodiode``) is black in blanks, white
+in trials of even and grey in trials of odd number, as the manifest says.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import sys
+import time
+
+FORMAT = "inception-package/1"
+HEADER = ["trial_idx", "image", "onset_s", "offset_s", "blank_before_s"]
+
+
+class Refused(Exception):
+    """The package cannot be shown; the message says why in one line."""
+
+
+def load(folder):
+    """Return manifest and trials of a package whose files are what the manifest says."""
+    path = os.path.join(folder, "manifest.json")
+    if not os.path.isfile(path):
+        raise Refused(f"{folder}: no manifest.json: not a package")
+    with open(path, encoding="utf-8") as file:
+        manifest = json.load(file)
+    if manifest.get("format") != FORMAT:
+        raise Refused(f"{path}: format {manifest.get('format')!r}, expected {FORMAT!r}")
+    for name, expected in manifest["files"].items():
+        full = os.path.join(folder, name)
+        if not os.path.isfile(full):
+            raise Refused(f"{full} is missing")
+        with open(full, "rb") as file:
+            if hashlib.sha256(file.read()).hexdigest() != expected:
+                raise Refused(f"{full} was edited: write the package again")
+    with open(os.path.join(folder, "trials.csv"), newline="", encoding="utf-8") as file:
+        trials = list(csv.DictReader(file))
+    for trial in trials:
+        trial["file"] = os.path.join(folder, "images", trial["image"] + ".png")
+        trial["duration_s"] = float(trial["duration_s"])
+        trial["blank_before_s"] = float(trial["blank_before_s"])
+    return manifest, trials
+
+
+class Dry:
+    """A monitor of a given refresh rate, without a window and without waiting."""
+
+    name = "dry-run"
+
+    def __init__(self, options):
+        self.refresh_hz = options.refresh_hz
+        self.frame = 0
+
+    def prepare(self, files):
+        """Nothing to load."""
+
+    def flip(self, file, corner):
+        """Show an image (or grey: None) from the next refresh on; return its time in seconds."""
+        self.frame += 1
+        return self.frame / self.refresh_hz
+
+    def hold(self, until_s):
+        """Wait until a time."""
+        self.frame = max(self.frame, int(until_s * self.refresh_hz))
+
+    def aborted(self):
+        """Whether the person pressed Escape."""
+        return False
+
+    def close(self):
+        """Nothing to close."""
+
+
+class Window:
+    """What the window back ends share: a clock and waiting."""
+
+    refresh_hz = 60.0
+
+    def hold(self, until_s):
+        """Wait until a time."""
+        wait = until_s - self.now()
+        if wait > 0:
+            time.sleep(wait)
+
+    def now(self):
+        """Return seconds of the monotonic clock."""
+        return time.perf_counter()
+
+
+class PsychoPy(Window):
+    """Full-screen window of PsychoPy, with the flip time of the graphics card."""
+
+    name = "psychopy"
+
+    def __init__(self, options):
+        from psychopy import event, visual
+
+        self.event, self.visual = event, visual
+        self.window = visual.Window(
+            fullscr=not options.windowed,
+            screen=options.screen,
+            units="norm",
+            color=[options.grey / 127.5 - 1] * 3,
+            waitBlanking=True,
+        )
+        self.refresh_hz = self.window.getActualFrameRate() or 60.0
+        self.square = visual.Rect(self.window, width=0.12, height=0.2, pos=(0.94, -0.9))
+        self.photodiode = options.photodiode
+        self.images = {}
+
+    def prepare(self, files):
+        """Load all images before the first trial."""
+        for file in files:
+            self.images[file] = self.visual.ImageStim(self.window, image=file, size=(2, 2))
+
+    def flip(self, file, corner):
+        """Show an image (or grey: None) and return the time of the flip."""
+        if file is not None:
+            self.images[file].draw()
+        if self.photodiode:
+            self.square.fillColor = self.square.lineColor = [corner / 127.5 - 1] * 3
+            self.square.draw()
+        self.window.flip()
+        return self.now()
+
+    def aborted(self):
+        """Whether the person pressed Escape."""
+        return bool(self.event.getKeys(["escape"]))
+
+    def close(self):
+        """Close the window."""
+        self.window.close()
+
+
+class Pygame(Window):
+    """Full-screen window of pygame with vertical synchronisation."""
+
+    name = "pygame"
+
+    def __init__(self, options):
+        import pygame
+
+        self.pygame = pygame
+        pygame.display.init()
+        flags = pygame.SCALED | (0 if options.windowed else pygame.FULLSCREEN)
+        size = (
+            (960, 540) if options.windowed else pygame.display.get_desktop_sizes()[options.screen]
+        )
+        self.screen = pygame.display.set_mode(size, flags, display=options.screen, vsync=1)
+        self.refresh_hz = options.refresh_hz
+        pygame.mouse.set_visible(False)
+        self.grey, self.photodiode = (options.grey,) * 3, options.photodiode
+        self.images = {}
+
+    def prepare(self, files):
+        """Load all images before the first trial."""
+        size = self.screen.get_size()
+        for file in files:
+            picture = self.pygame.image.load(file).convert(self.screen)
+            self.images[file] = self.pygame.transform.smoothscale(picture, size)
+
+    def flip(self, file, corner):
+        """Show an image (or grey: None) and return the time of the flip."""
+        self.screen.fill(self.grey)
+        if file is not None:
+            self.screen.blit(self.images[file], (0, 0))
+        if self.photodiode:
+            width, height = self.screen.get_size()
+            box = (int(width * 0.94), int(height * 0.9), width, height)
+            self.screen.fill((corner,) * 3, box)
+        self.pygame.display.flip()
+        return self.now()
+
+    def aborted(self):
+        """Whether the person pressed Escape."""
+        return any(
+            event.type == self.pygame.KEYDOWN and event.key == self.pygame.K_ESCAPE
+            for event in self.pygame.event.get()
+        )
+
+    def close(self):
+        """Close the window."""
+        self.pygame.quit()
+
+
+class OpenCV(Window):
+    """Full-screen window of OpenCV: no vertical synchronisation, for rehearsals only."""
+
+    name = "opencv"
+
+    def __init__(self, options):
+        import cv2
+        import numpy
+
+        self.cv2, self.numpy = cv2, numpy
+        cv2.namedWindow("stimulus", cv2.WINDOW_NORMAL)
+        if not options.windowed:
+            cv2.setWindowProperty("stimulus", cv2.WND_PROP_FULLSCREEN, cv2.WINDOW_FULLSCREEN)
+        self.refresh_hz, self.key = options.refresh_hz, -1
+        self.grey, self.photodiode = options.grey, options.photodiode
+        self.images = {}
+
+    def prepare(self, files):
+        """Load all images before the first trial."""
+        for file in files:
+            self.images[file] = self.cv2.imread(file, self.cv2.IMREAD_GRAYSCALE)
+        shape = self.images[files[0]].shape
+        self.images[None] = self.numpy.full(shape, self.grey, self.numpy.uint8)
+
+    def flip(self, file, corner):
+        """Show an image (or grey: None) and return the time of the flip."""
+        picture = self.images[file]
+        if self.photodiode:
+            picture = picture.copy()
+            height, width = picture.shape
+            picture[int(height * 0.9) :, int(width * 0.94) :] = corner
+        self.cv2.imshow("stimulus", picture)
+        self.key = self.cv2.waitKey(1)
+        return self.now()
+
+    def aborted(self):
+        """Whether the person pressed Escape."""
+        return self.key == 27
+
+    def close(self):
+        """Close the window."""
+        self.cv2.destroyAllWindows()
+
+
+BACKENDS = {"dry-run": Dry, "psychopy": PsychoPy, "pygame": Pygame, "opencv": OpenCV}
+
+
+def open_backend(options):
+    """Open the asked back end, or the first that works."""
+    if options.dry_run:
+        return Dry(options)
+    names = [options.backend] if options.backend else ["psychopy", "pygame", "opencv"]
+    failures = []
+    for name in names:
+        try:
+            return BACKENDS[name](options)
+        except Exception as error:  # a missing module, or no display: try the next back end
+            failures.append(f"{name}: {' '.join(str(error).split())}")
+    raise Refused(f"no window could be opened ({'; '.join(failures)}); try --dry-run")
+
+
+def play(trials, backend, out, levels, start=0, stop=None):
+    """Show trials and log each as it ends; return the number shown."""
+    half_frame = 0.5 / backend.refresh_hz  # waiting this much less flips at the nearest refresh
+    shown = 0
+    path = os.path.join(out, "trials.csv")
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        log = csv.writer(file, lineterminator="\n")
+        log.writerow(HEADER)
+        first = backend.flip(None, levels["blank"])
+        blank_since = first
+        for trial in trials[start:stop]:
+            parity = "even" if int(trial["trial_idx"]) % 2 == 0 else "odd"
+            backend.hold(blank_since + trial["blank_before_s"] - half_frame)
+            onset = backend.flip(trial["file"], levels[f"image_of_{parity}_trial"])
+            backend.hold(onset + trial["duration_s"] - half_frame)
+            offset = backend.flip(None, levels["blank"])
+            times = [onset - first, offset - first, onset - blank_since]
+            log.writerow([trial["trial_idx"], trial["image"], *(f"{t:.5f}" for t in times)])
+            file.flush()
+            blank_since = offset
+            shown += 1
+            if backend.aborted():
+                break
+    return shown
+
+
+def main(arguments=None):
+    """Run the player; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser.add_argument("package", nargs="?", default=here, help="folder of the package")
+    parser.add_argument("--out", required=True, help="folder for the log")
+    parser.add_argument("--dry-run", action="store_true", help="no window, no waiting")
+    parser.add_argument("--backend", choices=[name for name in BACKENDS if name != "dry-run"])
+    parser.add_argument("--screen", type=int, default=0, help="number of the monitor")
+    parser.add_argument("--windowed", action="store_true", help="not full screen")
+    parser.add_argument("--refresh-hz", type=float, default=60.0, help="refresh of the monitor")
+    parser.add_argument("--grey", type=int, default=None, help="pixel value of the blank")
+    parser.add_argument("--photodiode", action="store_true", help="draw the corner square")
+    parser.add_argument("--start", type=int, default=0, help="first trial, to go on after a break")
+    options = parser.parse_args(arguments)
+    try:
+        manifest, trials = load(options.package)
+        if os.path.exists(os.path.join(options.out, "trials.csv")):
+            raise Refused(f"{options.out} already holds a log: give another --out")
+        if options.grey is None:
+            options.grey = int(manifest["monitor"].get("blank_pixel", 127))
+        os.makedirs(options.out, exist_ok=True)
+        backend = open_backend(options)
+    except (Refused, OSError, ValueError, KeyError) as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 1
+    try:
+        backend.prepare(sorted({trial["file"] for trial in trials}))
+        shown = play(trials, backend, options.out, manifest["photodiode"], options.start)
+    finally:
+        backend.close()
+    result = {
+        "plan": manifest["plan"],
+        "animal_id": manifest["animal_id"],
+        "package_digest": manifest["digest"],
+        "backend": backend.name,
+        "refresh_hz": backend.refresh_hz,
+        "trials_planned": len(trials) - options.start,
+        "trials_shown": shown,
+    }
+    with open(os.path.join(options.out, "player.json"), "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1)
+    planned = len(trials) - options.start
+    print(f"{shown} of {planned} trials shown, log in {options.out}")
+    return 0 if shown == planned else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
