@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TINY = 1e-6  # of a trace's magnitude: below it, differences are rounding
+BLOCK_SAMPLES = 800  # of a baseline's block suffice: its percentile is then known to 0.05 noise
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class Prepared:
     valid: NDArray[np.bool_]  # finite frames of units that vary
 
 
-def fill_gaps(traces: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def fill_gaps(traces: NDArray) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """Interpolate frames that are not finite; a unit without any finite frame becomes 0."""
-    values = np.array(traces, dtype=np.float64)
+    values = np.array(traces, dtype=np.float32 if traces.dtype == np.float32 else np.float64)
     valid = np.isfinite(values)
     for unit in np.flatnonzero(~valid.all(axis=1)):
         good = np.flatnonzero(valid[unit])
@@ -41,7 +42,9 @@ def noise_level(traces: NDArray) -> NDArray[np.float64]:
         return np.zeros(traces.shape[0])
     difference = np.abs(np.diff(traces, n=2, axis=1))
     # sd of a second difference of white noise is sqrt(6) sd; median |normal| is 0.6745 sd
-    noise = np.median(difference, axis=1) / (0.6745 * np.sqrt(6))
+    middle = difference.shape[1] // 2
+    median = np.partition(difference, middle, axis=1)[:, middle].astype(np.float64)
+    noise = median / (0.6745 * np.sqrt(6))
     low = noise <= 0
     if low.any():
         noise[low] = difference[low].mean(axis=1) / (0.7979 * np.sqrt(6))
@@ -50,7 +53,7 @@ def noise_level(traces: NDArray) -> NDArray[np.float64]:
 
 def slow_baseline(
     traces: NDArray, fps: float, *, window_s: float = 60.0, percentile: float = 20.0
-) -> NDArray[np.float64]:
+) -> NDArray[np.floating]:
     """Return a running percentile, (units, frames), from overlapping blocks of `window_s`.
 
     Percentiles of blocks half a window apart are interpolated linearly: a thousand times cheaper
@@ -58,12 +61,15 @@ def slow_baseline(
     """
     units, frames = traces.shape
     if frames == 0:
-        return np.zeros((units, 0))
+        return np.zeros((units, 0), traces.dtype)
     width = min(frames, max(round(window_s * fps), 16))
     count = max(1, int(np.ceil(2 * frames / width)) - 1)
     starts = np.unique(np.linspace(0, frames - width, count).round().astype(int))
+    step = max(1, width // BLOCK_SAMPLES)
+    rank = int(percentile / 100 * (len(range(0, width, step)) - 1))
     blocks = np.stack(
-        [np.percentile(traces[:, a : a + width], percentile, axis=1) for a in starts], axis=1
+        [np.partition(traces[:, a : a + width : step], rank, axis=1)[:, rank] for a in starts],
+        axis=1,
     )
     if len(starts) == 1:
         return np.repeat(blocks, frames, axis=1)
@@ -71,8 +77,11 @@ def slow_baseline(
         np.arange(frames), starts + (width - 1) / 2, np.arange(len(starts), dtype=float)
     )
     left = np.minimum(place.astype(int), len(starts) - 2)
-    share = place - left
-    return blocks[:, left] * (1 - share) + blocks[:, left + 1] * share
+    share = (place - left).astype(blocks.dtype)
+    baseline = np.take(np.diff(blocks, axis=1), left, axis=1)
+    baseline *= share
+    baseline += np.take(blocks, left, axis=1)
+    return baseline
 
 
 def prepare(
@@ -90,10 +99,12 @@ def prepare(
     flat = (span <= TINY * size) | (noise <= 0)
     noise[flat] = 0.0
     scale = np.where(flat, 1.0, noise)
-    normal = np.where(flat[:, None], 0.0, (filled - baseline) / scale[:, None])
+    filled -= baseline
+    filled /= scale[:, None].astype(filled.dtype)
+    filled[flat] = 0.0
     return Prepared(
-        normal.astype(np.float32),
-        baseline.astype(np.float32),
+        filled.astype(np.float32, copy=False),
+        baseline.astype(np.float32, copy=False),
         noise.astype(np.float32),
         valid & ~flat[:, None],
     )

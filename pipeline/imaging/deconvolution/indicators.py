@@ -72,9 +72,11 @@ def resolve(
 
 def autocovariance(normal: NDArray, lags: int) -> NDArray[np.float64]:
     """Return the autocovariance at lags 0 to `lags`, shape (units, lags + 1); 0 beyond the end."""
-    centred = normal.astype(np.float64) - normal.mean(axis=1, keepdims=True, dtype=np.float64)
     frames = normal.shape[1]
     out = np.zeros((len(normal), lags + 1))
+    if frames == 0:
+        return out
+    centred = normal - normal.mean(axis=1, keepdims=True, dtype=np.float64)
     for lag in range(min(lags, frames - 1) + 1):
         left, right = centred[:, : frames - lag], centred[:, lag:]
         out[:, lag] = np.einsum("uf,uf->u", left, right) / max(frames, 1)
