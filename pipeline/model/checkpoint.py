@@ -19,7 +19,7 @@ from pipeline.errors import DataError
 
 if TYPE_CHECKING:
     from .encoder import Encoder
-    from .training import State
+    from .loop import State
 
 
 def dataset_fingerprint(dataset: Dataset) -> str:
@@ -79,7 +79,7 @@ def read_checkpoint(
     DataError
         If the file is damaged, or of another model, data set or seed.
     """
-    from .training import State
+    from .loop import State
 
     try:
         with safe_open(path, "pt") as file:

@@ -175,6 +175,8 @@ class Encoder(nn.Module):
         if raw.shape not in ((len(mean),), (n, len(mean))):
             expected = f"({n}, {len(mean)}) or ({len(mean)},)"
             raise ValueError(f"{name} must be {expected}, got {raw.shape}")
+        if not np.isfinite(raw).all():
+            raise ValueError(f"{name} is not finite; drop such trials, or give None for the mean")
         raw = torch.as_tensor(np.broadcast_to(raw, (n, len(mean))).copy())
         return ((raw - mean.double().cpu()) / sd.double().cpu()).float().to(mean.device)
 

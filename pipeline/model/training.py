@@ -1,33 +1,23 @@
-"""Training of one encoder: deterministic, resumable, bounded in time."""
+"""Training of one encoder, by the method that its configuration names."""
 
 from __future__ import annotations
 
-import math
 import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from pipeline.dataset import Dataset
 from pipeline.device import pick_device
 from pipeline.errors import DataError
 from pipeline.registry import Registry
-from pipeline.rng import torch_generator
 
-from .checkpoint import dataset_fingerprint, read_checkpoint, write_checkpoint
-from .encoder import Encoder, model_images
-from .losses import losses
+from .encoder import Encoder
+from .loop import Progress, Run, Schedule
 
 trainers = Registry("training")
-
-Progress = Callable[[int, dict[str, Any]], None]
-EVALUATION_BATCH = 256
 
 
 @dataclass
@@ -38,57 +28,6 @@ class TrainingResult:
     epochs: int
     seconds: float  # wall time, all resumed runs together
     history: list[dict[str, float]]  # per epoch: epoch, loss, validation_correlation, ...
-
-
-class Tiers:
-    """Train and validation tier as tensors on the device; every unique image is held once."""
-
-    def __init__(self, encoder: Encoder, dataset: Dataset, device: torch.device) -> None:
-        grey = torch.as_tensor(model_images(dataset, encoder.input_shape))
-        self.images = ((grey - encoder.image_mean) / encoder.image_sd)[:, None].to(device)
-        self.index = torch.as_tensor(dataset.image_index).to(device)
-        scaled = dataset.responses / encoder.response_scale.cpu().numpy()
-        self.responses = torch.as_tensor(scaled.astype(np.float32)).to(device)
-        n = dataset.n_trials
-        self.behavior = encoder.zscore_state("behavior", dataset.behavior, n)
-        self.pupil = encoder.zscore_state("pupil", dataset.pupil_center, n)
-        self.train = torch.as_tensor(dataset.trials("train"))
-        self.validation = torch.as_tensor(dataset.trials("validation"))
-        if not len(self.validation):
-            raise DataError(
-                "no validation trials", field="tiers", remedy="label some images validation"
-            )
-
-    def inputs(self, trials: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return images, behaviour and gaze of trials."""
-        state = (None if x is None else x[trials] for x in (self.behavior, self.pupil))
-        return (self.images[self.index[trials]], *state)
-
-    @torch.no_grad()
-    def validation_correlation(self, encoder: Encoder) -> float:
-        """Return the mean over units of the single-trial correlation; constant units count 0."""
-        encoder.eval()
-        parts = [encoder(*self.inputs(p)) for p in self.validation.split(EVALUATION_BATCH)]
-        predicted = torch.cat(parts).double()
-        response = self.responses[self.validation].double()
-        predicted, response = predicted - predicted.mean(0), response - response.mean(0)
-        norm = (predicted.square().sum(0) * response.square().sum(0)).sqrt()
-        r = torch.where(norm > 1e-9, (predicted * response).sum(0) / norm, 0.0)
-        return float(r.mean())
-
-
-@dataclass
-class State:
-    """All that changes from epoch to epoch besides weights and optimiser."""
-
-    epoch: int = 0
-    stage: int = 0
-    stale: int = 0  # epochs since the best of this stage
-    best: float = -math.inf
-    best_epoch: int = 0
-    seconds: float = 0.0
-    done: bool = False
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(
@@ -150,165 +89,54 @@ def train(
     method = trainers[params.pop("name")]
     where = pick_device(device)
     encoder.to(where)
-    run = _Run(encoder, dataset, where, seed, checkpoint, progress, max_seconds, max_epochs)
+    run = Run(encoder, dataset, where, seed, checkpoint, progress, max_seconds, max_epochs)
     method(run, **params)
     encoder.eval()
     return TrainingResult(run.state.best, run.state.epoch, run.state.seconds, run.state.history)
 
 
-class _Run:
-    """One training: the loop over epochs that all schedules share."""
+@trainers.register("annealed", default=True)
+def annealed(
+    run: Run,
+    *,
+    learning_rate: float = 0.005,
+    warm_epochs: int = 1,
+    epochs: int = 24,
+    batch_size: int = 64,
+    clip_norm: float | None = 5.0,
+    weight_decay: float = 0.0,
+) -> None:
+    """Adam with a rate that falls to zero along a cosine: a known time, and as good as plateaus.
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        dataset: Dataset,
-        device: torch.device,
-        seed: int,
-        checkpoint: str | os.PathLike | None,
-        progress: Progress | None,
-        max_seconds: float | None,
-        max_epochs: int | None,
-    ) -> None:
-        self.encoder, self.device, self.seed = encoder, device, seed
-        self.tiers = Tiers(encoder, dataset, device)
-        self.progress, self.max_seconds, self.max_epochs = progress, max_seconds, max_epochs
-        loss = dict(encoder.config["loss"])
-        self.loss = losses[loss.pop("name")](**loss)
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.state = State()
-        self.best_weights = _copy(encoder)
-        self.identity = {
-            "model_hash": encoder.model_hash,
-            "dataset": dataset_fingerprint(dataset),
-            "seed": seed,
-        }
+    With `max_seconds` the cosine is fitted to the epochs that the time allows.
 
-    def fit(
-        self,
-        rates: list[float],
-        *,
-        batch_size: int,
-        max_epochs: int,
-        patience: int,
-        tolerance: float,
-        clip_norm: float | None,
-        weight_decay: float,
-    ) -> None:
-        """Run one stage per learning rate; each starts from the best weights so far."""
-        parameters = [p for p in self.encoder.parameters() if p.requires_grad]
-        limit = min(max_epochs, self.max_epochs or max_epochs)
-        state, optimizer = self.state, None
-        if self.checkpoint is not None and self.checkpoint.exists():
-            optimizer = self._optimizer(parameters, rates[0], weight_decay)
-            self.state = state = read_checkpoint(
-                self.checkpoint, self.identity, self.encoder, self.best_weights, optimizer
-            )
-        began = time.monotonic() - state.seconds
-        while not state.done:
-            if optimizer is None:
-                optimizer = self._optimizer(parameters, rates[state.stage], weight_decay)
-            for group in optimizer.param_groups:
-                group["lr"] = rates[state.stage]
-            loss = self._epoch(optimizer, parameters, batch_size, clip_norm)
-            value = self.tiers.validation_correlation(self.encoder)
-            state.epoch += 1
-            state.seconds = time.monotonic() - began
-            if value > state.best + tolerance:
-                state.best, state.best_epoch, state.stale = value, state.epoch, 0
-                self.best_weights = _copy(self.encoder)
-            else:
-                state.stale += 1
-            state.history.append(
-                {
-                    "epoch": state.epoch,
-                    "loss": loss,
-                    "validation_correlation": value,
-                    "learning_rate": rates[state.stage],
-                    "seconds": state.seconds,
-                }
-            )
-            if state.stale >= patience:
-                state.stage += 1
-                state.stale = 0
-                _restore(self.encoder, self.best_weights)
-                optimizer = None
-            late = self.max_seconds is not None and state.seconds >= self.max_seconds
-            state.done = late or state.stage >= len(rates) or state.epoch >= limit
-            if self.checkpoint is not None:
-                fresh = optimizer or self._optimizer(parameters, rates[0], weight_decay)
-                write_checkpoint(
-                    self.checkpoint, self.identity, state, self.encoder, self.best_weights, fresh
-                )
-            if self.progress is not None:
-                each = state.seconds / state.epoch
-                info = {
-                    **state.history[-1],
-                    "best": state.best,
-                    "max_epochs": limit,
-                    "eta_s": 0.0 if state.done else each * (limit - state.epoch),
-                }
-                self.progress(state.epoch, info)
-        _restore(self.encoder, self.best_weights)
-
-    def _optimizer(
-        self, parameters: list[nn.Parameter], rate: float, weight_decay: float
-    ) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=weight_decay)
-
-    def _epoch(
-        self,
-        optimizer: torch.optim.Optimizer,
-        parameters: list[nn.Parameter],
-        batch_size: int,
-        clip_norm: float | None,
-    ) -> float:
-        encoder, tiers, epoch = self.encoder, self.tiers, self.state.epoch
-        encoder.train()
-        if not any(p.requires_grad for p in encoder.core.parameters()):
-            encoder.core.eval()  # a transferred core keeps its batch statistics too
-        order = torch.randperm(
-            len(tiers.train), generator=torch_generator(self.seed, "order", epoch)
-        )
-        source = torch_generator(self.seed, "places", epoch)
-
-        def noise(*shape: int) -> torch.Tensor:
-            return torch.randn(*shape, generator=source).to(self.device)
-
-        total = torch.zeros((), device=self.device)
-        batches = [b for b in order.split(batch_size) if len(b) > min(8, len(order) - 1)]
-        for batch in batches:
-            trials = tiers.train[batch].to(self.device)
-            rate = encoder(*tiers.inputs(trials), noise=noise)
-            data = self.loss(rate, tiers.responses[trials])
-            optimizer.zero_grad(set_to_none=True)
-            (data + encoder.regulariser()).backward()
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, clip_norm)
-            optimizer.step()
-            total += data.detach()
-        mean = float(total) / len(batches)
-        if not math.isfinite(mean):
-            raise DataError(
-                "training diverged",
-                field="loss",
-                found=f"{mean} in epoch {epoch + 1}",
-                remedy="lower learning_rate, or look for outliers in the responses",
-            )
-        return mean
+    Parameters
+    ----------
+    run : Run
+        The training to do.
+    learning_rate : float
+        Highest rate.
+    warm_epochs : int
+        Epochs of a smaller rate before it.
+    epochs, batch_size : int
+        Number of epochs; trials per step.
+    clip_norm : float or None
+        Bound of the gradient's norm.
+    weight_decay : float
+        Decoupled.
+    """
+    run.fit(
+        Schedule((learning_rate,), anneal=True, warm_epochs=warm_epochs),
+        batch_size=batch_size,
+        max_epochs=epochs,
+        clip_norm=clip_norm,
+        weight_decay=weight_decay,
+    )
 
 
-def _copy(encoder: Encoder) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
-
-
-def _restore(encoder: Encoder, weights: dict[str, torch.Tensor]) -> None:
-    encoder.load_state_dict(weights)
-
-
-@trainers.register("plateau", default=True)
+@trainers.register("plateau")
 def plateau(
-    run: _Run,
+    run: Run,
     *,
     learning_rate: float = 0.005,
     factor: float = 0.3,
@@ -324,7 +152,7 @@ def plateau(
 
     Parameters
     ----------
-    run : _Run
+    run : Run
         The training to do.
     learning_rate, factor, decays : float, float, int
         First rate, what it is multiplied by, and how often.
@@ -337,12 +165,10 @@ def plateau(
     weight_decay : float
         Decoupled.
     """
-    rates = [learning_rate * factor**i for i in range(decays + 1)]
     run.fit(
-        rates,
+        Schedule(tuple(learning_rate * factor**i for i in range(decays + 1)), patience),
         batch_size=batch_size,
         max_epochs=max_epochs,
-        patience=patience,
         tolerance=tolerance,
         clip_norm=clip_norm,
         weight_decay=weight_decay,
@@ -351,9 +177,9 @@ def plateau(
 
 @trainers.register("staged")
 def staged(
-    run: _Run,
+    run: Run,
     *,
-    learning_rates: list[float] = (0.005, 0.001),
+    learning_rates: Sequence[float] = (0.005, 0.001),
     patience: int = 10,
     tolerance: float = 1e-6,
     batch_size: int = 60,
@@ -363,7 +189,7 @@ def staged(
 
     Parameters
     ----------
-    run : _Run
+    run : Run
         The training to do.
     learning_rates : list of float
         One stage each.
@@ -373,11 +199,8 @@ def staged(
         Trials per step; bound of all epochs.
     """
     run.fit(
-        list(learning_rates),
+        Schedule(tuple(learning_rates), patience),
         batch_size=batch_size,
         max_epochs=max_epochs,
-        patience=patience,
         tolerance=tolerance,
-        clip_norm=None,
-        weight_decay=0.0,
     )

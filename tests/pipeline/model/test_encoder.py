@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline import model
+from pipeline.dataset import Dataset
+from pipeline.errors import DataError
+from pipeline.model.encoder import model_shape
+
+
+def test_prediction_is_the_same_at_every_size_of_an_image(small):
+    encoder = model.build_encoder(None, small[2])
+    images = small[2].images[:5]
+    large = images.repeat(4, axis=1).repeat(4, axis=2)
+    np.testing.assert_allclose(encoder.predict(large), encoder.predict(images), rtol=1e-4)
+    with pytest.raises(DataError, match="aspect"):
+        encoder.predict(images[:, :, :50])
+
+
+def test_none_is_the_training_mean(small):
+    dataset = small[2]
+    encoder = model.build_encoder(None, dataset)
+    torch.nn.init.normal_(encoder.modulator.out.weight)
+    torch.nn.init.normal_(encoder.shifter.layer.weight, 0, 0.1)
+    images, stats = dataset.images[:5], dataset.stats
+    mean = encoder.predict(images, stats.behavior_mean, stats.pupil_mean)
+    np.testing.assert_allclose(encoder.predict(images), mean, rtol=1e-4)
+    assert np.abs(encoder.predict(images, stats.behavior_mean + 3) - mean).max() > 0.01
+
+
+def test_only_training_data_reaches_an_untrained_encoder(small):
+    _, simulated, dataset = small
+    arguments = simulated.arguments()
+    arguments["responses"] = np.where((dataset.tiers == "train")[:, None], dataset.responses, 100.0)
+    state = model.build_encoder(None, Dataset(**arguments)).state_dict()
+    for name, tensor in model.build_encoder(None, dataset).state_dict().items():
+        torch.testing.assert_close(state[name], tensor)
+
+
+def test_first_places_lie_near_the_true_receptive_fields(small):
+    population, _, dataset = small
+    y, x = model.build_encoder(None, dataset).places_px().T
+    error = np.hypot(y - population.cells.y_px, x - population.cells.x_px)
+    assert np.median(error) < 2.5
+
+
+def test_initial_mean_prediction_is_the_mean_response(small):
+    dataset = small[2]
+    encoder = model.build_encoder({"readout": {"gamma": 0.0}}, dataset)
+    torch.nn.init.zeros_(encoder.readout.features)
+    predicted = encoder.predict(dataset.images[:3])
+    np.testing.assert_allclose(predicted[0], dataset.stats.response_mean, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "make", [model.default_config, model.ln_config, model.paper_config, model.paper_ln_config]
+)
+def test_saved_encoders_predict_the_same(small, make, tmp_path):
+    dataset = small[2]
+    encoder = model.build_encoder(make(), dataset, seed=3)
+    model.save_encoder(encoder, tmp_path / "m.safetensors")
+    again = model.load_encoder(tmp_path / "m.safetensors")
+    arguments = (dataset.images[:4], dataset.behavior[:4], dataset.pupil_center[:4])
+    np.testing.assert_array_equal(again.predict(*arguments), encoder.predict(*arguments))
+    assert again.config == encoder.config
+    np.testing.assert_array_equal(again.unit_ids, encoder.unit_ids)
+    (tmp_path / "cut").write_bytes((tmp_path / "m.safetensors").read_bytes()[:1000])
+    with pytest.raises(DataError, match="cut"):
+        model.load_encoder(tmp_path / "cut")
+
+
+def test_linear_twins_are_linear_before_the_output_nonlinearity(small):
+    for make in (model.ln_config, model.paper_ln_config):
+        encoder = model.build_encoder(make(), small[2]).eval()
+        a, b = torch.randn(2, 3, 1, *encoder.input_shape)
+        with torch.no_grad():
+            read = lambda z, e=encoder: e.readout(e.core(z))  # noqa: E731
+            both, zero = read(a + b), read(torch.zeros_like(a))
+            torch.testing.assert_close(both + zero, read(a) + read(b), rtol=1e-3, atol=1e-4)
+
+
+def test_model_size_keeps_the_aspect_ratio():
+    assert model_shape((144, 256)) == (36, 64)
+    assert model_shape((1080, 1920)) == (36, 64)
+    assert model_shape((48, 64)) == (36, 48)
+    for height, width in ((100, 160), (72, 90), (50, 50)):
+        rows, columns = model_shape((height, width))
+        assert abs(columns / rows * height / width - 1) <= 0.01
+    with pytest.raises(DataError, match="aspect"):
+        model_shape((100, 3))
+
+
+@pytest.mark.parametrize("readout", ["point", "factorised", "pyramid"])
+@pytest.mark.parametrize("core", ["pooled", "linear", "separable", "gaussian_laplace"])
+def test_every_core_with_every_readout_gives_a_finite_gradient(small, core, readout):
+    dataset = small[2]
+    config = {"core": {"name": core}, "readout": {"name": readout}, "shifter": {"name": "mlp"}}
+    encoder = model.build_encoder(config, dataset)
+    rate = encoder(torch.randn(3, 1, *encoder.input_shape), torch.randn(3, 3), torch.randn(3, 2))
+    assert rate.shape == (3, 12)
+    assert (rate > 0).all()
+    (rate.mean() + encoder.regulariser()).backward()
+    for parameter in encoder.core.parameters():
+        assert torch.isfinite(parameter.grad).all()
