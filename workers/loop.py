@@ -22,7 +22,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from workers import database, embedded, limits, plan, refresh, tables
+from workers import database, embedded, limits, plan, refresh, tables, urgency
 from workers.lease import Claim, Ledger
 from workers.slot import Slot
 from workers.version import code_version
@@ -116,6 +116,7 @@ class Worker:
         self._failure: Exception | None = None  # of the heartbeat
         self._stolen: set[int] = set()  # tokens of claims that others hold by now
         self._dirty: set[str] = set()  # tables that a finished job may have given new keys
+        self._ended = False  # a job was done since all tables were looked at
         self._starved = False  # the last claim found nothing; look again after sleep_duration
         self._refreshes = self._seen_reconnects = self._born_dead = 0
         self._slots: list[Slot] = []
@@ -143,7 +144,7 @@ class Worker:
             tables.activate(options.prefix)
             tables.declare()
         self._tasks = {task.name: task for task in self._plan.select(options.queues)}
-        self._priority = plan.priorities(self._plan)
+        self._priority = urgency.priorities(self._plan)
         self._ledger = self._new_ledger(connection, self._out_of_time)
         self._ledger.register(
             pid=os.getpid(), slots=options.processes, queues=",".join(options.queues or ())
@@ -246,8 +247,8 @@ class Worker:
                 fresh = time.monotonic() + max(_FRESH_S, 5 * (time.monotonic() - now))
             if free and (now > look or not self._starved):
                 idle = not self._fill(free)
-                if idle and self._dirty:  # nothing else to do: see at once what has become due
-                    self._refresh_dirty()
+                if idle and self._ended:  # nothing else to do: see at once what has become due
+                    self._refresh_changed()
                     idle = not self._fill(free)
                 self._starved = idle
             if now > look:
@@ -291,6 +292,7 @@ class Worker:
             return
         if kind == "done":
             self._dirty.update(self._follows(claim))
+            self._ended = True
             self._count("done", claim, seconds, "")
         elif kind == "fenced":
             self._ledger.refused(claim)
@@ -345,6 +347,14 @@ class Worker:
     def _refresh_dirty(self) -> None:
         due, self._dirty = self._dirty, set()
         tasks = [task for task in self._tasks.values() if task.name in due]
+        if refresh.refresh(self._ledger, tasks, self._priority):
+            self._starved = False
+
+    def _refresh_changed(self) -> None:
+        """See what has become due anywhere: a key source may hang on more than foreign keys."""
+        self._ended = False
+        self._dirty.clear()
+        tasks = refresh.changed(self._ledger, self._plan)
         if refresh.refresh(self._ledger, tasks, self._priority):
             self._starved = False
 

@@ -139,10 +139,3 @@ def _next_computed(graph: Any, node: str, computed: dict) -> list[str]:
             else:
                 stack.append(child)
     return sorted(reached)
-
-
-def priorities(_plan: Plan) -> Any:
-    """Return the function that gives new jobs their priority."""
-    from workers.refresh import bulk
-
-    return bulk

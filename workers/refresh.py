@@ -11,13 +11,14 @@ from workers.plan import Plan, Task
 
 log = logging.getLogger("inception.refresh")
 
+ORDINARY = 5  # priority; lower runs first
 _CHUNK = 1000  # rows in one INSERT
 Priority = Callable[[Task, list[dict[str, Any]]], Sequence[int]]
 
 
 def bulk(_task: Task, keys: list[dict[str, Any]]) -> Sequence[int]:
     """Give every key the same, ordinary priority."""
-    return [5] * len(keys)
+    return [ORDINARY] * len(keys)
 
 
 def due(task: Task) -> Any:

@@ -1,0 +1,126 @@
+"""Write the stimulus package of a loop from its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.closed_loop.package import IMAGE_COLUMNS, UNIT_COLUMNS, write_package
+from pipeline.errors import DataError
+from workers.version import code_version
+
+_RENAMED = {"image_hash": "image"}
+
+
+def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
+    """Write the package of the loop that was registered last on a scan.
+
+    Parameters
+    ----------
+    scan : mapping
+        `animal_id, session, scan_idx`; the schemas are active.
+    folder : path
+        Must not exist, or hold an earlier package of the same plan.
+
+    Returns
+    -------
+    str
+        The plan's id.
+
+    Raises
+    ------
+    DataError
+        If there is no loop on the scan, or its plan is not computed yet.
+    """
+    from schemas import experiment, stimulus
+    from schemas.closed_loop import Plan, PlanMethod
+
+    task = _latest_task(scan)
+    plan = {"plan_id": task["plan_id"]}
+    source = {name: task[name] for name in ("session", "scan_idx")}
+    calibration = (experiment.MonitorCalibration & scan).fetch1()
+    params = (PlanMethod & task).fetch1("plan_params")
+    shown = (Plan.Image & plan).to_dicts(order_by="image_hash")
+    images = stimulus.load_images(stimulus.ImageSet.locate([row["image_hash"] for row in shown]))
+    targets, units = _targets(plan)
+    trials = pd.DataFrame((Plan.Trial & plan).to_dicts(order_by="trial_idx"))
+    write_package(
+        Path(folder),
+        plan_id=task["plan_id"],
+        animal_id=scan["animal_id"],
+        source=[source],
+        monitor={
+            "width_px": calibration["width_px"],
+            "height_px": calibration["height_px"],
+        },
+        curve=experiment.MonitorCalibration.curve(scan),
+        seed=int(params.get("seed", 0)),
+        trials=trials.rename(columns=_RENAMED).drop(columns="plan_id"),
+        images=images,
+        images_table=_images_table(shown, targets),
+        units_table=units,
+        extra={"dropped": (Plan & plan).fetch1("dropped"), "software": code_version()},
+    )
+    return task["plan_id"]
+
+
+def _latest_task(scan: Mapping[str, int]) -> dict[str, Any]:
+    """Return the plan task of the newest loop on a scan whose plan is computed."""
+    from schemas.closed_loop import Loop, Plan, PlanTask
+
+    name = "/".join(str(scan[part]) for part in ("animal_id", "session", "scan_idx"))
+    loops = (Loop & scan).to_dicts(order_by="registered DESC")
+    if not loops:
+        raise DataError(f"no loop is registered on {name}", remedy=f"run `inception loop {name}`")
+    tasks = (PlanTask & loops[0]).to_dicts(order_by="plan_id")
+    computed = [task for task in tasks if Plan & {"plan_id": task["plan_id"]}]
+    if not computed:
+        failed = _set_aside()
+        remedy = "see `inception errors`" if failed else "run `inception worker --exit-when-idle`"
+        raise DataError(
+            f"the plan of the loop on {name} is not computed yet",
+            found=f"{failed} jobs set aside" if failed else None,
+            remedy=remedy,
+        )
+    return computed[-1]
+
+
+def _set_aside() -> int:
+    from workers import tables
+
+    return len(tables.Job & "status='error'") if tables.schema.database else 0
+
+
+def _targets(plan: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return image, kind, unit and prediction of every target, and where the units are."""
+    from schemas import dataset, imaging
+    from schemas.closed_loop import Plan
+
+    targets = pd.DataFrame((Plan.Target & plan).to_dicts(order_by=("unit_index", "kind")))
+    units = dataset.Dataset.Unit & (Plan.Target & plan)
+    known = [row for row in units.to_dicts() if row["unit_id"] is not None]
+    members = dataset.Responses.Unit & [
+        {name: row[name] for name in dataset.Responses.Unit.primary_key} for row in known
+    ]
+    placed = (members * imaging.Segmentation.Unit.proj("y_px", "x_px")).to_dicts(order_by="unit_id")
+    index = {row["unit_id"]: row["unit_index"] for row in known}
+    places = pd.DataFrame(placed).assign(unit_index=lambda frame: frame["unit_id"].map(index))
+    keys = ["session", "scan_idx", "field", "unit_id", "unit_index"]
+    return targets.merge(places[keys], on="unit_index", validate="many_to_one"), places[
+        UNIT_COLUMNS
+    ]
+
+
+def _images_table(shown: list[dict[str, Any]], targets: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for every use of an image: by a unit, or by nobody in particular."""
+    light = ["image_hash", "mean_cd_m2", "sd_cd_m2", "clipped_fraction"]
+    images = pd.DataFrame(shown)
+    used = targets.merge(images[light], on="image_hash", validate="many_to_one")
+    others = images[~images["image_hash"].isin(targets["image_hash"])]
+    whole = pd.concat([used, others[[*light, "kind"]]], ignore_index=True)
+    whole = whole.rename(columns=_RENAMED)[IMAGE_COLUMNS]
+    return whole.sort_values(["kind", "unit_id", "image"], ignore_index=True)
