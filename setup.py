@@ -53,7 +53,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["pipeline*", "schemas*", "workers*"]),
-    package_data={"pipeline": ["**/*.safetensors", "**/*.json"], "workers": ["**/*.html.j2"]},
+    package_data={"pipeline": ["**/*.safetensors", "**/*.json"], "workers": ["templates/*.j2"]},
     install_requires=INSTALL,
     extras_require={"notebook": NOTEBOOK, "dev": DEV, "nwb": ["pynwb"]},  # pynwb: NWB export
     entry_points={
