@@ -211,8 +211,9 @@ class _Loop:
             motion = (imaging.Motion & key).fetch1()
             section.remarks.append(
                 f"Field {key['field']}: {len(units)} units; "
-                f"moved {motion['motion_rms_px']:.2f} px rms, correlation with the template {motion['correlation_before']:.3f} before and "
-                f"{motion['correlation_after']:.3f} after correction."
+                f"moved {motion['motion_rms_px']:.2f} px rms; correlation with the template "
+                f"{motion['correlation_before']:.3f} before correction, "
+                f"{motion['correlation_after']:.3f} after."
             )
         traces = self._traces()
         if traces is not None:
