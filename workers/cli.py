@@ -267,10 +267,11 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Put jobs that were set aside or ignored back into the queue."""
+    part = _json_key(key)
     _, ledger = _open(prefix)
     from workers import health
 
-    changed = health.retry(ledger, table, _json_key(key))
+    changed = health.retry(ledger, table, part)
     _report({"retried": changed}, as_json, f"{changed} jobs will be tried again")
 
 
@@ -285,10 +286,11 @@ def ignore(
     """Set failed or waiting jobs aside for good (`retry` brings them back)."""
     if table is None and key is None:
         raise typer.BadParameter("name a table or a --key: otherwise everything would be ignored")
+    part = _json_key(key)
     _, ledger = _open(prefix)
     from workers import health
 
-    changed = health.ignore(ledger, table, _json_key(key))
+    changed = health.ignore(ledger, table, part)
     _report({"ignored": changed}, as_json, f"{changed} jobs are ignored")
 
 

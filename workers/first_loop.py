@@ -1,0 +1,73 @@
+"""A small simulated loop for a new deployment: `python -m workers.first_loop FOLDER`.
+
+Records a simulated mouse, ingests it, registers a loop, waits while the deployment's own workers
+compute, and writes the package. Safe to run again: what exists is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+CELLS, SINGLES, REPEATED, REPEATS = 20, 400, 20, 6
+TARGETS, MINUTES = 5, 4.0
+WAIT_S = 3600.0
+
+
+def main() -> None:
+    """Run the loop up to its package, in the folder that the command line names."""
+    from workers import embedded, plan, tables
+
+    folder = Path(sys.argv[1])
+    prefix = os.environ.get("INCEPTION_PREFIX", "inception")
+    embedded.connect()
+    plan.load("schemas", prefix)
+    tables.activate(prefix)
+    bundle = folder / "day1"
+    if not bundle.exists():
+        print("simulating a recording", flush=True)
+        _simulate(bundle)
+    from schemas import closed_loop
+    from schemas.ingest import ingest_bundle
+
+    key = ingest_bundle(bundle)
+    closed_loop.register_loop(key, recipe="demo", targets=TARGETS, minutes=MINUTES)
+    print(f"loop registered on {key}; waiting for the workers", flush=True)
+    _wait(key)
+    from workers.package import write
+
+    write(key, folder / "package")
+    print(f"package written to {folder / 'package'}", flush=True)
+
+
+def _simulate(bundle: Path) -> None:
+    from pipeline.simulate import Mouse
+    from pipeline.simulate.photographs import natural_images
+
+    part = bundle.with_name(bundle.name + ".part")
+    mouse = Mouse(0, n_cells=CELLS)
+    images = natural_images(SINGLES + REPEATED, mouse.monitor_px, seed=0)
+    mouse.record(images, part, day=1, repeated=REPEATED, repeats=REPEATS)
+    part.rename(bundle)
+
+
+def _wait(key: dict[str, int]) -> None:
+    from schemas.closed_loop import Plan, PlanTask
+    from workers import health
+
+    deadline, shown = time.monotonic() + WAIT_S, None
+    while not Plan & (PlanTask & key):
+        done, waiting, running = health.tally()
+        state = f"{sum(n for n, _ in done.values())} jobs done, {waiting} waiting, {running}"
+        if state != shown:
+            print(state, flush=True)
+            shown = state
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no package after {WAIT_S:.0f} s; see `inception errors`")
+        time.sleep(2.0)
+
+
+if __name__ == "__main__":
+    main()
