@@ -84,7 +84,7 @@ def draw_cells(
         normalisation=np.where(kind == "normalised", 1.0, 0.0),
         threshold=rng.uniform(0.2, 0.8, n),
         power=rng.uniform(1.0, 1.4, n),
-        mean_hz=np.clip(rng.lognormal(np.log(1.9), 0.45, n), 0.6, 6.0),
+        mean_hz=np.clip(rng.lognormal(np.log(2.6), 0.45, n), 0.8, 8.0),
         base_hz=rng.uniform(0.02, 0.3, n),
         gain_pupil=rng.normal(1.3, 0.7, n),
         gain_dilation=rng.normal(0.06, 0.04, n),

@@ -33,7 +33,7 @@ class Detector:
         Digitiser offset and noise (counts).
     """
 
-    photons: float = 0.75
+    photons: float = 0.65
     gain: float = 40.0
     gain_cv: float = 0.5
     offset: float = 20.0

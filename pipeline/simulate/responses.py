@@ -50,7 +50,7 @@ def simulate_dataset(
     seed: int = 0,
     duration_s: float = 0.5,
     trial_s: float = 0.9,
-    measurement_sd: float = 0.6,
+    measurement_sd: float = 0.75,
     size_px: tuple[int, int] | None = None,
 ) -> SimulatedDataset:
     """Show images to a population and return the trials in the order of presentation.
