@@ -64,7 +64,9 @@ def _align_middle(
         best = np.concatenate([[cost[0] + GAP], np.minimum(diagonal, above)])
         # a run of shown-only trials: prefix minimum along the row
         row = np.minimum.accumulate(best - columns) + columns
-        step[i + 1, 1:] = np.where(row[1:] < best[1:] - 1e-9, 2, np.where(diagonal <= above, 0, 1))
+        # on a tie the later of two equal presentations is the one too many
+        extra = row[:-1] + GAP <= best[1:] + 1e-9
+        step[i + 1, 1:] = np.where(extra, 2, np.where(diagonal <= above, 0, 1))
         cost = row
     left, right = [], []
     i, j = n, m

@@ -26,7 +26,7 @@ class Audit:
         `trial_idx` (planned; -1 for an unplanned presentation), `shown_row` (row of the log; -1 if
         dropped), `shown_trial_idx` (as logged; -1 if dropped), `image`, `shown_image`, `status`,
         `usable`, `onset_s`, `offset_s`, `shown_s` (time on), `excess_s` (time on minus planned),
-        `lateness_s` (blank minus planned blank, relative to the median of the scan).
+        `lateness_s` (onset minus what blank and schedule ask for, relative to the scan's median).
         Statuses: ok; dropped (never shown); late, short, long (times off by more than the
         tolerance); repeated (the image before once more, in the place of a trial or between
         two); wrong (another image); extra (not planned at all).
@@ -93,7 +93,12 @@ def audit_presentation(
     duration = _column(planned, "duration_s", len(planned))
     blank = _column(planned, "blank_before_s", len(planned))
     excess = take(log["shown_s"], right, np.nan) - take(duration, left, np.nan)
+    # an image that went off early lengthens the blank, one that stayed delays the onset: neither
+    # makes the next one late
     late = take(log["blank_s"], right, np.nan) - take(blank, left, np.nan)
+    period = take(log["onset_s"], right, np.nan) - take(blank, left, np.nan)
+    period[1:] -= (take(log["onset_s"], right, np.nan) + take(duration, left, np.nan))[:-1]
+    late[1:] = np.fmin(late[1:], period[1:])
     # after a gap the blank holds the missing trial, or nothing at all: it says nothing
     together = (left >= 0) & (right >= 0)
     unbroken = together & np.concatenate([[True], together[:-1]])

@@ -1,0 +1,207 @@
+"""What a day 2 could detect, simulated from the variance of day 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from pipeline.closed_loop.statistics import benjamini_hochberg
+from pipeline.rng import generator
+
+CONTROL_QUANTILE = 0.9  # a control drives a neuron about as well as its best natural images
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """How responses to repeats of one image vary; arrays of shape (neurons,).
+
+    Attributes
+    ----------
+    control_mean : array
+        Mean response expected from a control image.
+    fano, floor : arrays
+        Variance over repeats at mean m: ``fano * m + floor``.
+    """
+
+    control_mean: NDArray[np.float64]
+    fano: NDArray[np.float64]
+    floor: NDArray[np.float64]
+
+    def variance(self, mean: ArrayLike) -> NDArray[np.float64]:
+        """Return the variance over repeats of responses with this mean."""
+        return self.fano * np.maximum(mean, 0.0) + self.floor
+
+
+def fit_noise(responses: ArrayLike, image_id: ArrayLike, *, min_repeats: int = 3) -> NoiseModel:
+    """Fit each neuron's variance as a line in the mean, from repeated images of day 1.
+
+    Parameters
+    ----------
+    responses : array, shape (trials, neurons)
+        Non-negative responses (deconvolved activity, a.u.); NaN are left out.
+    image_id : array, shape (trials,)
+    min_repeats : int
+        Images with fewer repeats are left out.
+
+    Raises
+    ------
+    ValueError
+        If fewer than three images are repeated often enough.
+    """
+    from pipeline.closed_loop.moments import response_moments
+
+    moments = response_moments(responses, image_id)
+    enough = (moments.n >= min_repeats).all(1)
+    if enough.sum() < 3:
+        raise ValueError(
+            f"a noise model needs >= 3 images with >= {min_repeats} repeats, got {enough.sum()}"
+        )
+    mean, variance = moments.mean[enough], moments.variance[enough]
+    centre, level = mean.mean(0), variance.mean(0)
+    spread = ((mean - centre) ** 2).sum(0)
+    covariance = ((mean - centre) * (variance - level)).sum(0)
+    fano = np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)
+    # between a line through the origin and a constant: neither part may be negative
+    through = np.divide(level, centre, out=np.zeros_like(level), where=centre > 0)
+    fano = np.clip(fano, 0.0, np.maximum(through, 0.0))
+    floor = np.maximum(level - fano * centre, 0.0)
+    return NoiseModel(np.quantile(mean, CONTROL_QUANTILE, axis=0), fano, floor)
+
+
+@dataclass(frozen=True)
+class Power:
+    """Simulated power; arrays of shape (ratios,).
+
+    Attributes
+    ----------
+    ratio : array
+        Reference over control mean response.
+    per_neuron : array
+        Mean share of neurons found significantly above (Welch, Benjamini-Hochberg).
+    population : array
+        Share of simulated days with a significant Wilcoxon test and a positive median.
+    detectable_per_neuron, detectable_population : float
+        Smallest ratio with the asked power (interpolated); NaN if it is beyond the largest.
+    """
+
+    ratio: NDArray[np.float64]
+    per_neuron: NDArray[np.float64]
+    population: NDArray[np.float64]
+    detectable_per_neuron: float
+    detectable_population: float
+
+
+def simulate_power(
+    noise: NoiseModel,
+    *,
+    n_neurons: int,
+    repeats: int,
+    ratios: Sequence[float] = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0),
+    match_precision: float = 1.0,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    n_simulations: int = 100,
+    seed: int = 0,
+) -> Power:
+    """Simulate day 2 with gamma-distributed responses and test it as the outcome will.
+
+    Parameters
+    ----------
+    noise : NoiseModel
+        Neurons are drawn from it with replacement.
+    n_neurons, repeats : int
+        Neurons found again, and presentations of each image.
+    ratios : sequence of float
+        True ratio of the responses to reference and control; 1 gives the false-positive rate.
+    match_precision : float
+        Share of the neurons that are the right cell; the others respond alike to both.
+    alpha : float
+        Level of the population test and false discovery rate of the neurons.
+    power : float
+        Wanted share.
+
+    Notes
+    -----
+    Means over repeats are drawn from their sampling distribution (a gamma, whose shape adds up)
+    and variances from a scaled chi-squared: the same as drawing every trial as far as Welch's t
+    goes, at a thousandth of the time.
+    """
+    if repeats < 2 or n_neurons < 2:
+        raise ValueError(f"power needs >= 2 neurons and repeats, got {n_neurons} and {repeats}")
+    ratios_ = np.asarray(ratios, np.float64)
+    per_neuron, whole = np.empty(len(ratios_)), np.empty(len(ratios_))
+    for k, ratio in enumerate(ratios_):
+        # the same neurons and trials at every ratio make a smooth curve
+        rng = generator(seed, "power", n_neurons, repeats)
+        pick = rng.integers(len(noise.control_mean), size=(n_simulations, n_neurons))
+        base = np.maximum(noise.control_mean[pick], 1e-12)
+        right = rng.random(pick.shape) < match_precision
+        sums = []
+        for mean in (base * np.where(right, ratio, 1.0), base):
+            variance = np.maximum(noise.fano[pick] * mean + noise.floor[pick], 1e-24)
+            sums.append(_draw(rng, mean, variance, repeats))
+        (mean_a, part_a), (mean_b, part_b) = sums
+        total = part_a + part_b
+        df = total**2 / ((part_a**2 + part_b**2) / (repeats - 1))
+        difference = mean_a - mean_b
+        p = 2 * stats.t.sf(np.abs(difference) / np.sqrt(total), df)
+        found = np.array([benjamini_hochberg(row) <= alpha for row in p]) & (difference > 0)
+        per_neuron[k] = found.mean()
+        signed = stats.wilcoxon(difference, axis=1).pvalue
+        whole[k] = ((signed <= alpha) & (np.median(difference, axis=1) > 0)).mean()
+    return Power(
+        ratios_,
+        per_neuron,
+        whole,
+        _crossing(ratios_, per_neuron, power),
+        _crossing(ratios_, whole, power),
+    )
+
+
+def power_table(
+    noise: NoiseModel, designs: Sequence[tuple[int, int]], **params: object
+) -> list[dict[str, float]]:
+    """Return the detectable ratio of several designs (n_neurons, repeats).
+
+    Parameters
+    ----------
+    designs : sequence of (int, int)
+    **params
+        As `simulate_power`.
+    """
+    rows = []
+    for n_neurons, repeats in designs:
+        result = simulate_power(noise, n_neurons=n_neurons, repeats=repeats, **params)
+        rows.append(
+            {
+                "n_neurons": n_neurons,
+                "repeats": repeats,
+                "detectable_per_neuron": result.detectable_per_neuron,
+                "detectable_population": result.detectable_population,
+            }
+        )
+    return rows
+
+
+def _draw(
+    rng: np.random.Generator, mean: NDArray, variance: NDArray, repeats: int
+) -> tuple[NDArray, NDArray]:
+    """Draw gamma trials; return their mean and the squared standard error of it."""
+    shape = mean**2 / variance
+    trials = rng.gamma(shape, variance / mean, size=(repeats, *mean.shape))
+    return trials.mean(0), np.maximum(trials.var(0, ddof=1), 1e-24) / repeats
+
+
+def _crossing(ratio: NDArray, value: NDArray, wanted: float) -> float:
+    above = np.flatnonzero(value >= wanted)
+    if not len(above):
+        return float("nan")
+    k = int(above[0])
+    if k == 0:
+        return float(ratio[0])
+    low, high = value[k - 1], value[k]
+    return float(ratio[k - 1] + (ratio[k] - ratio[k - 1]) * (wanted - low) / (high - low))

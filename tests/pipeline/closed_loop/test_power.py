@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from pipeline.closed_loop.outcome import outcome_methods
+from pipeline.closed_loop.power import fit_noise, power_table, simulate_power
+
+
+def natural_day(n=60, images=40, repeats=10, fano=0.8, seed=0):
+    rng = np.random.default_rng(seed)
+    mean = rng.gamma(2, 0.5, (images, n)) + 0.05
+    responses = rng.gamma(np.repeat(mean, repeats, axis=0) / fano, fano)
+    return responses, np.repeat(np.arange(images), repeats), mean
+
+
+def test_noise_model_recovers_the_fano_factor():
+    responses, image, mean = natural_day(images=100, repeats=20)
+    noise = fit_noise(responses, image)
+    assert np.median(noise.variance(1.0)) == pytest.approx(0.8, rel=0.1)
+    assert np.median(noise.variance(2.0)) == pytest.approx(1.6, rel=0.1)
+    np.testing.assert_allclose(noise.control_mean, np.quantile(mean, 0.9, axis=0), rtol=0.4)
+    with pytest.raises(ValueError, match="noise model needs"):
+        fit_noise(responses[:20], image[:20])
+
+
+def test_no_effect_is_found_at_no_more_than_the_nominal_rate():
+    noise = fit_noise(*natural_day()[:2])
+    power = simulate_power(noise, n_neurons=40, repeats=10, ratios=[1.0], n_simulations=400)
+    assert power.population[0] <= 0.025 + 3 * np.sqrt(0.025 / 400)
+    assert power.per_neuron[0] < 0.01
+
+
+def test_more_neurons_repeats_and_right_matches_detect_smaller_effects():
+    noise = fit_noise(*natural_day()[:2])
+    table = power_table(noise, [(40, 5), (40, 10), (40, 20)], n_simulations=40)
+    detectable = [row["detectable_per_neuron"] for row in table]
+    assert detectable[0] > detectable[1] > detectable[2] > 1
+    half = simulate_power(noise, n_neurons=40, repeats=20, match_precision=0.5, n_simulations=40)
+    assert np.isnan(half.detectable_per_neuron)  # half of the cells can never show it
+
+
+def test_a_known_effect_is_detected_at_the_predicted_power():
+    """An animal of another program: trials drawn one by one, scored by the outcome itself."""
+    responses, image, mean = natural_day(n=80)
+    noise = fit_noise(responses, image)
+    repeats, ratio, n = 15, 1.9, 80
+    predicted = simulate_power(
+        noise, n_neurons=n, repeats=repeats, ratios=[ratio], n_simulations=50
+    ).per_neuron[0]
+    assert 0.3 < predicted < 0.98
+    rng = np.random.default_rng(9)
+    by_kind = {kind: [f"{kind}{i}" for i in range(n)] for kind in ("mei", "rf")}
+    shown = np.repeat(np.concatenate(list(by_kind.values())), repeats)
+    control = np.quantile(mean, 0.9, axis=0)
+    found = []
+    for _ in range(10):
+        drive = np.vstack([np.full((n, n), 0.5), np.full((n, n), 0.5)])
+        drive[np.arange(n), np.arange(n)] = ratio * control
+        drive[n + np.arange(n), np.arange(n)] = control
+        trials = rng.gamma(np.repeat(drive, repeats, axis=0) / 0.8, 0.8)
+        result = outcome_methods["welch_bh"](trials, shown, by_kind, n_bootstrap=1)
+        found.append(result.populations.fraction_significant[0])
+    assert np.mean(found) == pytest.approx(predicted, abs=0.1)
