@@ -1,0 +1,160 @@
+"""Recipes: the names and parameters of every method of a loop, as one JSON document."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from pipeline.mei.controls import control_kinds
+from pipeline.mei.masks import mask_methods
+from pipeline.mei.targets import target_rules
+
+from pipeline.behavior.pupil import pupil_trackers
+from pipeline.behavior.treadmill import treadmill_methods
+from pipeline.closed_loop.matching import match_methods
+from pipeline.closed_loop.outcome import outcome_methods
+from pipeline.closed_loop.plan import plan_methods
+from pipeline.dataset import (
+    assign_tiers,
+    behavior_windows,
+    reliability_methods,
+    response_windows,
+)
+from pipeline.imaging.deconvolution import deconvolvers
+from pipeline.imaging.extraction import fluorescence_methods
+from pipeline.imaging.motion import motion_methods
+from pipeline.imaging.raster import raster_methods
+from pipeline.imaging.segmentation import segmenters
+from pipeline.mei import ascent_methods
+from pipeline.model import complete_config, default_config, ln_config
+from pipeline.registry import Registry, canonical_json
+from pipeline.stimulus.display import displays
+
+METHOD: dict[str, Any] = {"method": None, "params": {}}  # None: the recommended one
+
+
+def default_recipe() -> dict[str, Any]:
+    """Return the recommended recipe; a method of None is its registry's default.
+
+    Sections name methods as `{"method": name, "params": {...}}`. `model.cnn` and `model.ln` are
+    encoder configurations (None: the recommended CNN and its linear-nonlinear twin). `controls` are
+    the kinds of stimuli, the MEI itself among them.
+    """
+    return {
+        "imaging": {
+            step: deepcopy(METHOD)
+            for step in ("raster", "motion", "segmentation", "fluorescence", "deconvolution")
+        },
+        "behavior": {step: deepcopy(METHOD) for step in ("pupil", "treadmill", "window")},
+        "responses": {
+            "window": deepcopy(METHOD),
+            "min_soma_probability": 0.5,
+            "min_snr": 3.0,
+            "reliability": [deepcopy(METHOD)],
+        },
+        "dataset": {"height_px": 36, "tiers": {}},
+        "model": {
+            "cnn": None,
+            "ln": None,
+            "cnn_seeds": [1, 2, 3, 4],
+            "ln_seeds": [1, 2],
+            "max_seconds": None,
+        },
+        "targets": deepcopy(METHOD),
+        "mei": {**deepcopy(METHOD), "starts": 1, "seed": 0, "norm": None, "batch_size": 25},
+        "mask": deepcopy(METHOD),
+        "controls": [
+            {"method": kind, "params": {}} for kind in ("mei", "rf", "gabor", "mni", "fni")
+        ],
+        "control_seed": 0,
+        "pool": [],
+        "display": deepcopy(METHOD),
+        "plan": {**deepcopy(METHOD), "n_natural": 20},
+        "match": {**deepcopy(METHOD), "min_probability": 0.5},
+        "outcome": deepcopy(METHOD),
+    }
+
+
+def demo_recipe() -> dict[str, Any]:
+    """Return a recipe for a short scan on two cores: fewer members, smaller batches."""
+    return {
+        "model": {"cnn_seeds": [1, 2], "ln_seeds": [1]},
+        "mei": {"batch_size": 10},
+        "plan": {"n_natural": 10},
+    }
+
+
+REGISTRIES: dict[str, Registry] = {
+    "imaging.raster": raster_methods,
+    "imaging.motion": motion_methods,
+    "imaging.segmentation": segmenters,
+    "imaging.fluorescence": fluorescence_methods,
+    "imaging.deconvolution": deconvolvers,
+    "behavior.pupil": pupil_trackers,
+    "behavior.treadmill": treadmill_methods,
+    "behavior.window": behavior_windows,
+    "responses.window": response_windows,
+    "responses.reliability": reliability_methods,
+    "targets": target_rules,
+    "mei": ascent_methods,
+    "mask": mask_methods,
+    "controls": control_kinds,
+    "display": displays,
+    "plan": plan_methods,
+    "match": match_methods,
+    "outcome": outcome_methods,
+}
+"""Where in a recipe methods are named, and the registry they are in."""
+
+GIVEN = {"plan": {"minutes": 60}}
+"""Parameters without a default: the loop's own value replaces them."""
+
+RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
+    "default": default_recipe,
+    "demo": demo_recipe,
+}
+"""Recipes by name; each returns what differs from the default."""
+
+
+def complete_recipe(recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a recipe with everything filled in from the default, as a database hands it back.
+
+    Raises
+    ------
+    ValueError
+        If the recipe names a section or entry that does not exist.
+    """
+    full = default_recipe()
+    _merge(full, recipe or {}, "recipe")
+    for path, registry in REGISTRIES.items():
+        found = full
+        for name in path.split("."):
+            found = found[name]
+        for method in found if isinstance(found, list) else [found]:
+            method["method"] = method.get("method") or registry.default
+            method["params"] = registry.complete(
+                method["method"], {**GIVEN.get(path, {}), **(method.get("params") or {})}
+            )
+    for kind, config in (("cnn", default_config), ("ln", ln_config)):
+        full["model"][kind] = complete_config(full["model"][kind] or config())
+    tiers = inspect.signature(assign_tiers).parameters.values()
+    known = {p.name: p.default for p in tiers if p.kind is p.KEYWORD_ONLY}
+    unknown = sorted(set(full["dataset"]["tiers"]) - set(known))
+    if unknown:
+        raise ValueError(f"recipe.dataset.tiers has no {unknown}; it has {sorted(known)}")
+    full["dataset"]["tiers"] = {**known, **full["dataset"]["tiers"]}
+    return json.loads(canonical_json(full))
+
+
+def _merge(full: dict[str, Any], part: Mapping[str, Any], where: str) -> None:
+    for name, value in part.items():
+        if name not in full:
+            raise ValueError(f"{where} has no entry {name!r}; it has {sorted(full)}")
+        free = name in ("params", "tiers", "cnn", "ln")
+        if isinstance(full[name], dict) and isinstance(value, Mapping) and not free:
+            _merge(full[name], value, f"{where}.{name}")
+        else:
+            full[name] = deepcopy(value)

@@ -1,0 +1,309 @@
+"""From one decision to all task rows: a loop on day 1, a presentation on day 2, a data set."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import datajoint as dj
+
+from pipeline.errors import DataError
+from pipeline.imaging.deconvolution.indicators import kinetics_of
+from pipeline.model import default_config, ln_config
+from pipeline.registry import config_hash
+from pipeline.stimulus.monitor import MonitorCurve
+from schemas import behavior, closed_loop, dataset, experiment, imaging, mei, model, stimulus
+
+MODEL_HEIGHTS = range(24, 49)  # rows of the model's image that are tried for another aspect ratio
+ASPECT_TOLERANCE = 0.005
+CONTRAST = 0.2  # sd over mean of the luminance where the recipe's own is beyond the monitor
+
+
+def register(
+    scan_key: Mapping[str, Any],
+    recipe: str | Mapping[str, Any] | None,
+    *,
+    targets: int,
+    minutes: float,
+    deadline: datetime.datetime | str | None,
+) -> dict[str, Any]:
+    """Insert a loop and all its tasks; see `schemas.closed_loop.register_loop`."""
+    scan = {name: int(scan_key[name]) for name in experiment.Scan.primary_key}
+    if not experiment.Scan & scan:
+        raise DataError("no such scan", field="scan", found="/".join(map(str, scan.values())),
+                        remedy="ingest its recording first")  # fmt: skip
+    if targets < 1 or minutes <= 0:
+        raise ValueError(f"need targets >= 1 and minutes > 0; got {targets} and {minutes}")
+    if isinstance(deadline, str):
+        deadline = datetime.datetime.fromisoformat(deadline)
+    with _transaction():
+        loop = {**scan, **closed_loop.Recipe.add(recipe)}
+        if closed_loop.Loop & loop:
+            found = (closed_loop.Loop & loop).fetch1()
+            if (found["targets"], found["minutes"]) != (int(targets), float(minutes)):
+                raise DataError(
+                    "loop is registered with other numbers", field="targets, minutes",
+                    found=f"{found['targets']}, {found['minutes']:g}",
+                    expected=f"{targets}, {minutes:g}",
+                    remedy="use another recipe, or edit its rows",
+                )  # fmt: skip
+            plan = (closed_loop.PlanTask & loop).fetch1("plan_id")
+            return {**loop, "plan_id": plan}
+        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
+        closed_loop.Loop.insert1(
+            {
+                **loop,
+                "targets": int(targets),
+                "minutes": float(minutes),
+                "deadline": deadline,
+                "registered": now,
+            }
+        )
+        chosen = (closed_loop.Recipe & loop).fetch1("recipe")
+        member = scan_tasks(scan, chosen)
+        spec = dataset.DatasetSpec.add(
+            member, _model_shape(scan, chosen["dataset"]["height_px"]), chosen["dataset"]["tiers"]
+        )
+        masks = _model_tasks(spec, chosen, int(targets))
+        displays = _stimulus_tasks(scan, masks, chosen)
+        plan = _plan_task(loop, displays, chosen["plan"])
+    return {**loop, **plan}
+
+
+def _transaction() -> Any:
+    """Open a transaction, or take part in the one that is open."""
+    connection = dj.conn()
+    return nullcontext() if connection.in_transaction else connection.transaction
+
+
+def scan_tasks(scan: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Insert the tasks of one scan up to its responses and return their keys together."""
+    images = imaging.ImagingRecipe.add(_imaging_methods(scan, recipe["imaging"]))
+    imaging.ImagingTask.insert1({**scan, **images}, skip_duplicates=True)
+    chosen = recipe["responses"]
+    response = dataset.ResponseMethod.add(**_named(chosen["window"]))
+    limits = {name: chosen[name] for name in ("min_soma_probability", "min_snr")}
+    dataset.ResponseTask.insert1({**scan, **images, **response, **limits}, skip_duplicates=True)
+    for method in chosen["reliability"]:
+        dataset.ReliabilityMethod.add(**_named(method))
+    state = {
+        **behavior.PupilMethod.add(**_named(recipe["behavior"]["pupil"])),
+        **behavior.TreadmillMethod.add(**_named(recipe["behavior"]["treadmill"])),
+    }
+    behavior.BehaviorTask.insert1({**scan, **state}, skip_duplicates=True)
+    window = dataset.BehaviorWindow.add(**_named(recipe["behavior"]["window"]))
+    dataset.TrialBehaviorTask.insert1({**scan, **state, **window}, skip_duplicates=True)
+    return {**scan, **images, **response, **state, **window}
+
+
+def _named(method: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": method["method"], "params": method["params"]}
+
+
+def _imaging_methods(
+    scan: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the recipe's methods as they suit a scan: its indicator, or its given traces."""
+    chosen = {step: dict(method) for step, method in methods.items()}
+    if not experiment.Scan.files(scan, "tiff"):
+        for step in ("raster", "motion", "segmentation", "fluorescence"):
+            chosen[step] = {"method": "extracted", "params": {}}
+    deconvolution = chosen["deconvolution"]
+    params = dict(deconvolution["params"])
+    if "indicator" in params and params["indicator"] is None:
+        indicator = (experiment.Scan & scan).fetch1("indicator")
+        if _known_indicator(indicator):
+            params["indicator"] = indicator
+    chosen["deconvolution"] = {**deconvolution, "params": params}
+    return chosen
+
+
+def _known_indicator(name: str) -> bool:
+    try:
+        kinetics_of(name)
+    except ValueError:
+        return False  # the deconvolver then estimates the kinetics from the traces
+    return True
+
+
+def _image_size(scan: Mapping[str, Any]) -> tuple[int, int]:
+    """Return height and width of the images that a scan showed (px)."""
+    shown = stimulus.Image & (stimulus.Trial & scan)
+    sizes = sorted({(row["height_px"], row["width_px"]) for row in shown.to_dicts()})
+    return sizes[-1]
+
+
+def _model_shape(scan: Mapping[str, Any], height: int) -> tuple[int, int]:
+    """Return height and width of the model's image: the monitor's aspect, about `height` rows."""
+    size = _image_size(scan)
+    if size[0] <= height:
+        return size
+    ratio = size[1] / size[0]
+    for rows in sorted(MODEL_HEIGHTS, key=lambda rows: (abs(rows - height), rows)):
+        if abs(round(rows * ratio) / (rows * ratio) - 1) <= ASPECT_TOLERANCE and rows <= size[0]:
+            return rows, round(rows * ratio)
+    return height, round(height * ratio)
+
+
+def _model_tasks(
+    spec: Mapping[str, Any], recipe: Mapping[str, Any], targets: int
+) -> list[dict[str, Any]]:
+    """Insert trainings, ensembles, target selection, MEIs and masks; return the mask tasks."""
+    ensembles = {}
+    for kind, fallback in (("cnn", default_config), ("ln", ln_config)):
+        config = model.ModelConfig.add(recipe["model"][kind] or fallback(), kind)
+        tasks = [{**spec, **config, "seed": int(s)} for s in recipe["model"][f"{kind}_seeds"]]
+        limit = {"max_seconds": recipe["model"]["max_seconds"]}
+        model.TrainingTask.insert([{**task, **limit} for task in tasks], skip_duplicates=True)
+        ensembles[kind] = model.EnsembleSpec.add(tasks, kind)["ensemble_hash"]
+    rule = recipe["targets"]
+    target = {
+        "ensemble_hash": ensembles["cnn"],
+        "ln_ensemble_hash": ensembles["ln"],
+        **mei.TargetRule.add(rule["method"], {**rule["params"], "n_targets": targets}),
+    }
+    mei.TargetTask.insert1(target, skip_duplicates=True)
+    chosen = recipe["mei"]
+    ascent = mei.AscentMethod.add(**_named(chosen))
+    mask = mei.MaskMethod.add(**_named(recipe["mask"]))
+    size = int(chosen["batch_size"])
+    masks = []
+    for batch, first in enumerate(range(0, targets, size)):
+        task = {**target, **ascent, "batch": batch}
+        settings = {name: chosen[name] for name in ("starts", "seed", "norm")}
+        last = min(first + size, targets) - 1
+        mei.MEITask.insert1(
+            {**task, "first_rank": first, "last_rank": last, **settings}, skip_duplicates=True
+        )
+        masks.append({**task, **mask})
+        mei.MaskTask.insert1(masks[-1], skip_duplicates=True)
+    return masks
+
+
+def _stimulus_tasks(
+    scan: Mapping[str, Any], masks: list[dict[str, Any]], recipe: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Insert the tasks of every kind of stimulus and of their display; return the latter's keys."""
+    height, width = _image_size(scan)
+    chosen = recipe["display"]
+    curve = experiment.MonitorCalibration.curve(scan)
+    display = mei.DisplayMethod.add(chosen["method"], _displayable(chosen["params"], curve))
+    pools = stimulus.ImageSet & [{"imageset_name": name} for name in recipe["pool"]]
+    if len(pools) < len(recipe["pool"]):
+        raise DataError("no such image set", field="recipe.pool", found=recipe["pool"],
+                        expected="names in stimulus.ImageSet")  # fmt: skip
+    displays = []
+    for kind in recipe["controls"]:
+        control = mei.ControlMethod.add(**_named(kind))
+        for mask in masks:
+            task = {**mask, **control}
+            mei.ControlTask.insert1({**task, "seed": recipe["control_seed"]}, skip_duplicates=True)
+            if recipe["pool"]:
+                sets = ({**task, **pool} for pool in pools.keys())  # noqa: SIM118
+                mei.ControlTask.Pool.insert(sets, skip_duplicates=True)
+            displays.append({**task, **display})
+            mei.DisplayTask.insert1(
+                {**displays[-1], **scan, "height_px": height, "width_px": width},
+                skip_duplicates=True,
+            )
+    return displays
+
+
+def _displayable(params: Mapping[str, Any], curve: MonitorCurve) -> dict[str, Any]:
+    """Return display parameters with a luminance and contrast that the monitor has.
+
+    The recipe's, if the monitor reaches three standard deviations around its mean; else the
+    luminance of mid-grey, at the same contrast.
+    """
+    params = dict(params)
+    mean, sd = params.get("mean_cd_m2"), params.get("sd_cd_m2")
+    low, high = curve.luminance_range
+    if mean is None or sd is None or (low <= mean - 3 * sd and mean + 3 * sd <= high):
+        return params
+    mean = round(float(curve.to_luminance(sum(curve.pixel_range) / 2)), 3)
+    sd = min(CONTRAST * mean, (mean - low) / 3, (high - mean) / 3)
+    return {**params, "mean_cd_m2": mean, "sd_cd_m2": round(sd, 4)}
+
+
+def _plan_task(
+    loop: Mapping[str, Any], displays: list[dict[str, Any]], chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    method = closed_loop.PlanMethod.add(
+        chosen["method"],
+        {**chosen["params"], "minutes": (closed_loop.Loop & loop).fetch1("minutes")},
+    )
+    row = {**loop, **method, "n_natural": int(chosen["n_natural"])}
+    plan = {"plan_id": config_hash({**row, "displays": displays})}
+    closed_loop.PlanTask.insert1({**plan, **row})
+    closed_loop.PlanTask.Display.insert({**plan, **display} for display in displays)
+    return plan
+
+
+def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
+    """Insert the tasks of a recording in which a plan was shown.
+
+    The same methods as on day 1 read the responses; matching and scoring follow the recipe of the
+    loop.
+
+    Raises
+    ------
+    DataError
+        If there is no such plan, or it was made for another animal.
+    """
+    scan = {name: int(scan_key[name]) for name in experiment.Scan.primary_key}
+    plan = {"plan_id": plan_id}
+    if not closed_loop.Plan & plan:
+        raise DataError("no such plan in this database", file="recording.json", field="plan",
+                        found=plan_id, remedy="ingest into the database that made it")  # fmt: skip
+    task = (closed_loop.PlanTask & plan).fetch1()
+    if task["animal_id"] != scan["animal_id"]:
+        raise DataError("plan of another animal", file="recording.json", field="animal_id",
+                        found=scan["animal_id"], expected=task["animal_id"])  # fmt: skip
+    recipe = (closed_loop.Recipe & task).fetch1("recipe")
+    closed_loop.Presentation.insert1({**scan, **plan}, skip_duplicates=True)
+    member = scan_tasks(scan, recipe)
+    source = {name: task[name] for name in experiment.Scan.primary_key}
+    source_recipe = imaging.ImagingRecipe.add(_imaging_methods(source, recipe["imaging"]))
+    match = closed_loop.MatchMethod.add(**_named(recipe["match"]))
+    closed_loop.MatchTask.insert1(
+        {
+            **scan,
+            "imaging_hash": member["imaging_hash"],
+            **match,
+            "source_session": source["session"],
+            "source_scan_idx": source["scan_idx"],
+            "source_imaging_hash": source_recipe["imaging_hash"],
+            "min_match_probability": recipe["match"]["min_probability"],
+        },
+        skip_duplicates=True,
+    )
+    closed_loop.OutcomeMethod.add(**_named(recipe["outcome"]))
+
+
+def register_dataset(
+    dataset_key: Mapping[str, Any],
+    recipe: str | Mapping[str, Any] | None = None,
+    *,
+    targets: int = 150,
+) -> list[dict[str, Any]]:
+    """Insert the tasks of a prepared data set as far as MEIs and controls; return the mask tasks.
+
+    Without a monitor there is nothing to display and to plan.
+    """
+    spec = {"dataset_hash": dataset_key["dataset_hash"]}
+    if not dataset.DatasetSpec & spec:
+        raise DataError("no such data set", field="dataset_hash", found=spec["dataset_hash"],
+                        remedy="ingest it first")  # fmt: skip
+    with _transaction():
+        key = closed_loop.Recipe.add(recipe)
+        chosen = (closed_loop.Recipe & key).fetch1("recipe")
+        masks = _model_tasks(spec, chosen, targets)
+        for kind in chosen["controls"]:
+            control = mei.ControlMethod.add(**_named(kind))
+            mei.ControlTask.insert(
+                [{**mask, **control, "seed": chosen["control_seed"]} for mask in masks],
+                skip_duplicates=True,
+            )
+    return masks

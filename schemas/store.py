@@ -1,0 +1,35 @@
+"""Values on their way into and out of the database and the store."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import datajoint as dj
+import numpy as np
+
+
+def number(value: float | None) -> float | None:
+    """Return a float, or None (NULL) where it is not finite: not every database stores NaN."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+@contextlib.contextmanager
+def local_file(reference: dj.objectref.ObjectRef) -> Iterator[Path]:
+    """Give the path of a stored file; one of a remote store is fetched for the time being."""
+    spec = dj.config.stores.get(reference.store or dj.config.stores.get("default"), {})
+    if spec.get("protocol") == "file":
+        yield Path(spec["location"]) / reference.path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(reference.download(folder))
+
+
+def file_bytes(write: Callable[[Path], None], suffix: str) -> tuple[str, bytes]:
+    """Return (suffix, content) of what `write(path)` writes, for an `<object@main>` column."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"value{suffix}"
+        write(path)
+        return suffix, path.read_bytes()
