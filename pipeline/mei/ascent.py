@@ -1,0 +1,289 @@
+"""Gradient ascent on many images at once; every image is ruled by its own numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.registry import Registry
+from pipeline.rng import generator
+
+from .objectives import objectives
+from .parts import (
+    Scene,
+    constraints,
+    gradients,
+    initials,
+    regularisers,
+    stoppers,
+    transforms,
+)
+from .view import View
+
+PARTS: dict[str, Registry] = {
+    "initial": initials,
+    "transform": transforms,
+    "objective": objectives,
+    "gradient": gradients,
+    "regulariser": regularisers,
+    "constraint": constraints,
+    "stopper": stoppers,
+}
+CANDIDATES_AT_ONCE = 4096
+
+
+class Ascents(Registry):
+    """Ascent methods; a parameter named after a part is completed from that part's registry.
+
+    A part is given by its name, or as ``{"name": ..., **parameters}``; without a name the method's
+    own choice is meant.
+    """
+
+    def complete(self, name: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return `params` with every default filled in, parts as complete dictionaries."""
+        full = super().complete(name, params)
+        own = self.defaults(name)
+        for part, registry in PARTS.items():
+            if part in full:
+                full[part] = _complete_part(registry, own[part], full[part])
+        return full
+
+
+def _complete_part(registry: Registry, default: str, given: str | Mapping[str, Any]) -> dict:
+    if isinstance(given, str):
+        given = {"name": given}
+    given = dict(given)
+    name = given.pop("name", default)
+    return {"name": name, **registry.complete(name, given)}
+
+
+ascent_methods = Ascents("ascent method")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch of (unit, start) pairs to be solved together."""
+
+    view: View
+    scene: Scene
+    units: NDArray[np.int64]  # (n,)
+    starts: NDArray[np.int64]  # (n,)
+    seed: int
+
+
+@dataclass
+class Ascended:
+    """Solutions of a batch; z-scored whole frames."""
+
+    images: NDArray[np.float32]  # (n, C, H, W)
+    activations: NDArray[np.float32]  # (n,) response of the unit to its image
+    value: NDArray[np.float32]  # (n,) objective at it
+    trace: NDArray[np.float32]  # (points, n) objective during the ascent
+    converged: NDArray[np.bool_]  # (n,)
+    restarted: NDArray[np.int64]  # (n,) further starts drawn because the unit was silent
+    silent: NDArray[np.bool_]  # (n,) no start had a gradient: the image is mean grey
+
+
+def build(registry: Registry, part: Mapping[str, Any]):
+    """Return the function of a completed part with its parameters bound."""
+    params = dict(part)
+    return partial(registry[params.pop("name")], **params)
+
+
+def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
+    """Run one ascent for every pair of a batch.
+
+    Of every pair's `candidates` the `scouts` most exciting climb `scout_steps` steps; the one that
+    came highest climbs on for `steps`: local maxima of phase-selective cells are left behind.
+
+    Parameters
+    ----------
+    problem : Problem
+    params : dict
+        Completed parameters of an ascent method: `steps`, `step_start`, `step_end`, `schedule`,
+        `normalise`, `candidates`, `scouts`, `scout_steps`, `restarts`, `keep`,
+        `converged_within`, and the parts.
+    """
+    view, scene = problem.view, problem.scene
+    part = {name: build(registry, params[name]) for name, registry in PARTS.items()}
+    climber = _Climber(problem, part, params)
+    x, background, restarted, silent = _start(problem, part, params)
+    n, scouts = len(problem.units), x.shape[1]
+    alive = torch.as_tensor(np.flatnonzero(~silent), device=x.device)
+    if scouts > 1 and len(alive):
+        many = view.select(alive.repeat_interleave(scouts))
+        tried, _ = climber.run(
+            many, x[alive].flatten(0, 1), background[alive].flatten(0, 1), params["scout_steps"]
+        )
+        best = tried.value.reshape(-1, scouts).argmax(1) + scouts * torch.arange(len(alive))
+        start, level = tried.images[best].to(x.device), tried.background[best].to(x.device)
+    else:
+        start, level = x[alive, 0], background[alive, 0]
+    climbed, steps = climber.run(view.select(alive), start, level, params["steps"])
+    images = torch.zeros((n, *x.shape[2:]))
+    level = torch.zeros((n, x.shape[2]))
+    trace = np.full((params["steps"] + 1, n), np.nan, np.float32)
+    kept = alive.cpu()
+    images[kept], level[kept], trace[:, kept.numpy()] = climbed.images, climbed.background, steps
+    with torch.no_grad():
+        images, level = images.to(x.device), level.to(x.device)
+        activations = view.rates(images).float().cpu().numpy()
+        value = part["objective"](view, images).float().cpu().numpy()
+        frames = view.frame(images, level).float().cpu().numpy()
+    trace[:, silent] = value[silent]
+    converged = _converged(trace, params["converged_within"]) & ~silent
+    return Ascended(frames, activations, value, trace, converged, restarted, silent)
+
+
+class _Climber:
+    """The loop of the ascent, for any images of a batch."""
+
+    def __init__(self, problem: Problem, part: Mapping[str, Any], params: Mapping[str, Any]):
+        self.scene, self.seed, self.part, self.keep = problem.scene, problem.seed, part, params
+        self.mover = _Mover(params, part["gradient"], problem.scene)
+
+    def run(self, view: View, x: torch.Tensor, background: torch.Tensor, steps: int):
+        """Climb; returns what was kept and the objective, shape (steps + 1, n)."""
+        part, scene = self.part, self.scene
+        done = _Kept(len(x), x.shape[1:], background.shape[1], self.keep["keep"])
+        traces = torch.full((steps + 1, len(x)), torch.nan)
+        alive = torch.arange(len(x), device=x.device)
+        for step in range(steps + 1):
+            if not len(alive):
+                break
+            fraction, final = step / steps, step == steps
+            x.requires_grad_(not final)
+            now = view.select(alive)
+            rng = generator(self.seed, "transform", step)
+            seen = x if final else part["transform"](x, scene, rng, fraction)
+            value = part["objective"](now, seen)
+            traces[step, alive.cpu()] = value.detach().float().cpu()
+            done.offer(alive, value.detach(), x.detach(), background)
+            if final:
+                break
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+            with torch.no_grad():
+                x = self.mover.move(x.detach(), gradient, fraction)
+                x = part["regulariser"](x, fraction)
+                x, background = part["constraint"](x, background, now.outside, scene)
+                stop = part["stopper"](traces[: step + 1, alive.cpu()]).to(alive.device)
+                if bool(stop.any()):
+                    x, background, alive = x[~stop], background[~stop], alive[~stop]
+        return done, _fill_forward(traces.numpy())
+
+
+class _Mover:
+    """One step up the gradient, its length set for every image by itself."""
+
+    def __init__(self, params: Mapping[str, Any], precondition, scene: Scene) -> None:
+        self.first, self.last = params["step_start"], params["step_end"]
+        self.normalise, self.precondition, self.scene = params["normalise"], precondition, scene
+        self.schedule = params["schedule"]
+        if self.schedule not in ("linear", "geometric"):
+            raise ValueError(f"schedule must be 'linear' or 'geometric', got {self.schedule!r}")
+        if self.normalise not in ("l2", "mean_abs"):
+            raise ValueError(f"normalise must be 'l2' or 'mean_abs', got {self.normalise!r}")
+
+    def move(self, x: torch.Tensor, gradient: torch.Tensor, fraction: float) -> torch.Tensor:
+        if self.schedule == "geometric":
+            size = self.first * (self.last / self.first) ** fraction
+        else:
+            size = self.first + (self.last - self.first) * fraction
+        # first to a largest value of 1, so that tiny gradients do not underflow when squared
+        gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-38)
+        gradient = self.precondition(gradient, fraction)
+        if self.normalise == "l2":
+            length = gradient.square().sum((1, 2, 3), keepdim=True).sqrt()
+            size = size * self.scene.norm
+        else:
+            length = gradient.abs().mean((1, 2, 3), keepdim=True)
+        return x + size * gradient / length.clamp_min(1e-12)
+
+
+class _Kept:
+    """The image to return for every pair: the best on the way, or the last."""
+
+    def __init__(self, n: int, shape: torch.Size, channels: int, keep: str) -> None:
+        if keep not in ("best", "last"):
+            raise ValueError(f"keep must be 'best' or 'last', got {keep!r}")
+        self.keep = keep
+        self.value = torch.full((n,), -torch.inf)
+        self.images = torch.zeros((n, *shape))
+        self.background = torch.zeros((n, channels))
+
+    def offer(self, index, value, images, background) -> None:
+        index, value = index.cpu(), value.float().cpu()
+        better = value > self.value[index] if self.keep == "best" else torch.ones_like(index) > 0
+        if not bool(better.any()):
+            return
+        chosen = index[better]
+        self.value[chosen] = value[better]
+        self.images[chosen] = images.cpu()[better]
+        self.background[chosen] = background.cpu()[better]
+
+
+def _start(problem: Problem, part: Mapping[str, Any], params: Mapping[str, Any]):
+    """Draw starting images (n, scouts, C, h, w), best first.
+
+    A pair to all of whose `candidates` the unit is silent draws again, up to `restarts` times.
+    Fewer than `scouts` live candidates: the best stands for the missing ones.
+    """
+    view, scene = problem.view, problem.scene
+    n, device, count = len(problem.units), view.units.device, params["candidates"]
+    scouts = min(params["scouts"], count)
+    x = torch.zeros((n, scouts, scene.shape[0], *view.size), device=device)
+    background = torch.zeros((n, scouts, scene.shape[0]), device=device)
+    attempts = np.zeros(n, np.int64)
+    pending = np.arange(n)
+    for attempt in range(params["restarts"] + 1):
+        if not len(pending):
+            break
+        for block in np.array_split(pending, -(-len(pending) * count // CANDIDATES_AT_ONCE)):
+            names = [(problem.units[i], problem.starts[i], attempt) for i in block]
+            drawn = [
+                part["initial"](generator(problem.seed, "start", *name, c), scene)
+                for name in names
+                for c in range(count)
+            ]
+            many = view.select(torch.as_tensor(np.repeat(block, count), device=device))
+            images = torch.as_tensor(many.cut(np.stack(drawn)), device=device)
+            level = images.new_zeros((len(images), scene.shape[0]))
+            images, level = part["constraint"](images, level, many.outside, scene)
+            images.requires_grad_(True)
+            value = part["objective"](many, images)
+            (gradient,) = torch.autograd.grad(value.sum(), images)
+            alive = (gradient.abs().amax((1, 2, 3)) > 1e-30).reshape(-1, count)
+            score = torch.where(alive, value.detach().reshape(-1, count), -torch.inf)
+            ranked, order = score.sort(dim=1, descending=True, stable=True)
+            order = torch.where(ranked > -torch.inf, order, order[:, :1])[:, :scouts]
+            found = alive.any(1)
+            pick = (order + count * torch.arange(len(block), device=device)[:, None])[found]
+            at = torch.as_tensor(block, device=device)[found]
+            x[at], background[at] = images.detach()[pick], level[pick]
+            attempts[block[~found.cpu().numpy()]] += 1
+        pending = pending[attempts[pending] == attempt + 1]
+    silent = attempts > params["restarts"]
+    return x, background, np.minimum(attempts, params["restarts"]), silent
+
+
+def _fill_forward(trace: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Let images that stopped early keep their last value."""
+    for step in range(1, len(trace)):
+        gone = np.isnan(trace[step])
+        trace[step, gone] = trace[step - 1, gone]
+    return trace
+
+
+def _converged(trace: NDArray[np.float32], within: float) -> NDArray[np.bool_]:
+    """Whether the last tenth of the ascent changed the best objective by no more than a share."""
+    tail = max(1, len(trace) // 10)
+    final = trace.max(axis=0)
+    before = trace[:-tail].max(axis=0)
+    scale = np.maximum(np.abs(final), np.abs(final - trace[0]))
+    return np.abs(final - before) <= within * np.maximum(scale, 1e-12)

@@ -1,0 +1,102 @@
+"""Ascent methods: compositions of parts with complete parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .ascent import Ascended, Problem, ascend, ascent_methods
+
+Part = str | dict[str, Any]
+
+
+@ascent_methods.register("constrained", default=True)
+def constrained(
+    problem: Problem,
+    *,
+    steps: int = 100,
+    step_start: float = 2.0,
+    step_end: float = 0.01,
+    schedule: str = "geometric",
+    normalise: str = "l2",
+    candidates: int = 8,
+    scouts: int = 4,
+    scout_steps: int = 25,
+    restarts: int = 20,
+    keep: str = "best",
+    converged_within: float = 0.01,
+    crop: bool = True,
+    initial: Part = "smooth_noise",
+    transform: Part = "none",
+    objective: Part = "activation",
+    gradient: Part = "none",
+    regulariser: Part = "none",
+    constraint: Part = "norm",
+    stopper: Part = "last_step",
+) -> Ascended:
+    """Ascend on the sphere of images of one norm about mean grey (fixed rms contrast and mean).
+
+    Parameters
+    ----------
+    problem : Problem
+    steps : int
+        Evaluations of model and gradient.
+    step_start, step_end : float
+        Length of a step as a share of the norm (`normalise` "l2"), or in z-scored pixels
+        ("mean_abs").
+    schedule : {"geometric", "linear"}
+        How the step falls.
+    candidates, scouts, scout_steps : int
+        Starts that are drawn for one; the most exciting of them, `scouts` many, climb
+        `scout_steps` steps; the highest of these goes on.
+    restarts : int
+        Further draws for a unit that is silent, without gradient, to all of them.
+    keep : {"best", "last"}
+        Which image of the way is returned.
+    converged_within : float
+        An ascent counts as converged if its last tenth brought no more than this share of the value.
+    crop : bool
+        Ascend only the pixels that the unit sees, if the model knows them exactly.
+    initial, transform, objective, gradient, regulariser, constraint, stopper : str or dict
+        The parts.
+    """
+    return ascend(problem, _own(locals()))
+
+
+@ascent_methods.register("walker2019")
+def walker2019(
+    problem: Problem,
+    *,
+    steps: int = 1000,
+    step_start: float = 3.0 * 0.1 / 255,
+    step_end: float = 0.125 * 0.1 / 255,
+    schedule: str = "linear",
+    normalise: str = "mean_abs",
+    candidates: int = 1,
+    scouts: int = 1,
+    scout_steps: int = 0,
+    restarts: int = 20,
+    keep: str = "last",
+    converged_within: float = 0.01,
+    crop: bool = False,
+    initial: Part = "noise_2019",
+    transform: Part = "none",
+    objective: Part = "activation",
+    gradient: Part = "spectral_2019",
+    regulariser: Part = "blur_schedule",
+    constraint: Part = "grey_range",
+    stopper: Part = "last_step",
+) -> Ascended:
+    """Ascend as Walker et al. (2019): no norm, falling step and blur, spectral preconditioning.
+
+    Differences to the published code: starts are seeded, the frequency grid is in FFT order.
+    See `constrained` for the parameters. The norm of the result is whatever comes out.
+
+    References
+    ----------
+    Walker et al. (2019), Nature Neuroscience, doi:10.1038/s41593-019-0517-x
+    """
+    return ascend(problem, _own(locals()))
+
+
+def _own(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "problem"}

@@ -1,0 +1,13 @@
+"""What an ascent maximises: ``f(view, images (n, C, h, w)) -> (n,)``, one file an objective.
+
+`view` reads image i by its own unit: `view.rates(images)` (n,), `view.members(images)`
+(members, n), `view.all_units(images)` (n, units).
+"""
+
+from .activation import activation
+from .cautious import cautious
+from .inhibition import inhibition
+from .objectives import objectives
+from .target import target
+
+__all__ = ["activation", "cautious", "inhibition", "objectives", "target"]

@@ -1,0 +1,18 @@
+"""An input on whose effect the members of an ensemble agree."""
+
+from __future__ import annotations
+
+import torch
+
+from ..view import View
+from .objectives import objectives
+
+
+@objectives.register("cautious")
+def cautious(view: View, images: torch.Tensor, *, weight: float = 0.5) -> torch.Tensor:
+    """Mean response minus `weight` standard deviations over the ensemble's members."""
+    members = view.members(images)
+    if len(members) == 1:
+        return members[0]
+    variance = members.var(0, unbiased=True)
+    return members.mean(0) - weight * (variance + 1e-12).sqrt()

@@ -1,0 +1,14 @@
+"""The most inhibiting input."""
+
+from __future__ import annotations
+
+import torch
+
+from ..view import View
+from .objectives import objectives
+
+
+@objectives.register("inhibition")
+def inhibition(view: View, images: torch.Tensor) -> torch.Tensor:
+    """Minus the response of the unit."""
+    return -view.rates(images)

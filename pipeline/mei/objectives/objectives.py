@@ -1,0 +1,5 @@
+"""The registry of objectives."""
+
+from pipeline.registry import Registry
+
+objectives = Registry("objective")

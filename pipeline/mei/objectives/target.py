@@ -1,0 +1,14 @@
+"""An input of a wanted effect."""
+
+from __future__ import annotations
+
+import torch
+
+from ..view import View
+from .objectives import objectives
+
+
+@objectives.register("target")
+def target(view: View, images: torch.Tensor, *, level: float) -> torch.Tensor:
+    """Minus the squared distance of the response from `level` (response units)."""
+    return -((view.rates(images) - level) ** 2)

@@ -1,0 +1,38 @@
+"""Where an ascent starts: ``f(rng, scene) -> array (C, h, w)``, z-scored.
+
+Every (unit, start, attempt) has a random stream of its own, so that neither the order of units nor
+the batch changes a start.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from pipeline.registry import Registry
+
+from .scene import Scene
+
+initials = Registry("initial image")
+
+
+@initials.register("smooth_noise", default=True)
+def smooth_noise(
+    rng: np.random.Generator, scene: Scene, *, sigma_px: tuple[float, float] = (0.8, 2.5)
+) -> NDArray[np.float32]:
+    """White noise blurred by a scale drawn from a range (log-uniform): a rectified unit that is
+    silent for one is less likely to be for the next.
+    """  # noqa: D205
+    sigma = np.exp(rng.uniform(*np.log(sigma_px)))
+    noise = gaussian_filter(rng.normal(size=scene.shape), (0, sigma, sigma), mode="wrap")
+    return (noise * scene.norm / np.sqrt((noise**2).sum())).astype(np.float32)
+
+
+@initials.register("noise_2019")
+def noise_2019(
+    rng: np.random.Generator, scene: Scene, *, mean_grey: float = 128.0, sd_grey: float = 8.0
+) -> NDArray[np.float32]:
+    """Independent normal grey levels clipped to 0-255, as Walker et al. (2019), but seeded."""
+    grey = np.clip(rng.normal(mean_grey, sd_grey, scene.shape), 0, 255)
+    return ((grey - scene.mean) / scene.sd).astype(np.float32)

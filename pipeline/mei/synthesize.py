@@ -1,0 +1,200 @@
+"""Images made for neurons: all (unit, start) pairs under a model in one call."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from pipeline.device import pick_device
+
+from . import methods as _methods  # noqa: F401  registers the methods
+from .ascent import Ascended, Problem, ascent_methods
+from .parts import Scene
+from .view import View
+
+DEFAULT_RMS = 0.25  # contrast of an image without a given norm: 12 in z-scored pixels at 36 x 64
+TRACE_POINTS = 51
+FRAMES_AT_ONCE = 192  # pairs in one batch when whole frames pass the model
+CROPS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """Synthesised images; arrays follow the order of the units asked for."""
+
+    images: NDArray[np.float32]  # (units, C, H, W) grey levels, the best start's
+    activations: NDArray[np.float32]  # (units,) predicted response to them
+    all_images: NDArray[np.float32]  # (units, starts, C, H, W)
+    all_activations: NDArray[np.float32]  # (units, starts)
+    trace: NDArray[np.float32]  # (points, units, starts) objective
+    trace_steps: NDArray[np.int64]  # (points,) ascent step of each point
+    converged: NDArray[np.bool_]  # (units,) of the best start
+    restarted: NDArray[np.int64]  # (units,) draws after the first because the unit was silent
+    silent: NDArray[np.bool_]  # (units,) no start found a gradient: mean grey, not converged
+    norm: float  # asked for, z-scored L2
+
+
+def default_norm(shape: tuple[int, ...]) -> float:
+    """Return the L2 norm, in z-scored pixels, of an image of rms contrast 0.25 training sd.
+
+    That is 12 for 36 x 64: about what 10 +- 2 cd/m2 over the frame is on a gamma-2 monitor (rms
+    10-15 of about 60 grey levels), and what the published system used as `train_norm` (11).
+    """
+    return float(DEFAULT_RMS * np.sqrt(np.prod(shape)))
+
+
+def synthesize(
+    model: nn.Module,
+    units: ArrayLike,
+    *,
+    shape: tuple[int, int, int] = (1, 36, 64),
+    mean: float,
+    sd: float,
+    norm: float | None = None,
+    method: str | None = None,
+    starts: int = 1,
+    seed: int = 0,
+    params: Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Synthesis:
+    """Make the images that an ascent method finds for units of a model.
+
+    Results depend neither on the order of `units`, nor on `batch_size`, nor on what else is in the
+    call: the random stream belongs to seed, unit and start, gradients are normalised image by
+    image.
+
+    Parameters
+    ----------
+    model : Module
+        Z-scored images (n, C, h, w) to responses (n, units). Evaluated in `eval` mode; of a frozen
+        ensemble the exact receptive-field crops are used.
+    units : int array, shape (units,)
+        Columns of the model's output.
+    shape : (int, int, int)
+        Channels, height and width.
+    mean, sd : float
+        Grey-level statistics that the model's z-scores refer to.
+    norm : float, optional
+        L2 norm in z-scored pixels; default `default_norm(shape)`.
+    method : str, optional
+        Name in `ascent_methods`; default its default.
+    starts : int
+        Independent starts of every unit; the one with the largest objective is the unit's image.
+    seed : int
+    params : dict, optional
+        Parameters of the method that differ from its defaults.
+    device : str, optional
+        Default CUDA if there, else the CPU.
+    batch_size : int, optional
+        Pairs at a time; default as memory asks.
+    progress : function, optional
+        Called as ``progress(pairs_done, pairs)``.
+
+    Returns
+    -------
+    Synthesis
+
+    Raises
+    ------
+    ValueError
+        If a unit does not exist, or a method or parameter is unknown.
+    """
+    chosen = np.atleast_1d(np.asarray(units)).astype(np.int64)
+    shape = tuple(int(size) for size in shape)
+    if len(shape) != 3 or starts < 1 or sd <= 0:
+        raise ValueError(f"need shape (C, H, W), starts >= 1, sd > 0; got {shape}, {starts}, {sd}")
+    where = pick_device(device)
+    scene = Scene(shape, float(mean), float(sd), default_norm(shape) if norm is None else norm)
+    name = method or ascent_methods.default
+    complete = ascent_methods.complete(name, params)
+    model, training = _on_device(model, where)
+    try:
+        _check_units(model, chosen, scene, where)
+        pair_units = np.repeat(chosen, starts)
+        pair_starts = np.tile(np.arange(starts), len(chosen))
+        parts: list[tuple[NDArray, Ascended]] = []
+        done = 0
+        for index, crop in _batches(model, pair_units, complete["crop"], batch_size):
+            pick = torch.as_tensor(pair_units[index], device=where)
+            view = View(model, pick, shape, crop)
+            problem = Problem(view, scene, pair_units[index], pair_starts[index], seed)
+            parts.append((index, ascent_methods[name](problem, **complete)))
+            done += len(index)
+            if progress is not None:
+                progress(done, len(pair_units))
+    finally:
+        model.train(training)
+    return _collect(parts, len(chosen), starts, scene, complete["steps"])
+
+
+def _on_device(model: nn.Module, device: torch.device) -> tuple[nn.Module, bool]:
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(tensor.device.type != device.type for tensor in tensors):
+        model = copy.deepcopy(model).to(device)  # the caller's own stays where it is
+    training = model.training
+    model.eval()
+    return model, training
+
+
+def _check_units(model: nn.Module, units: NDArray, scene: Scene, device: torch.device) -> None:
+    if not len(units):
+        return
+    with torch.no_grad():
+        n_units = model(torch.zeros((1, *scene.shape), device=device)).shape[1]
+    if units.min() < 0 or units.max() >= n_units:
+        raise ValueError(f"units must be in 0..{n_units - 1}, got {units.min()}..{units.max()}")
+
+
+def _batches(model: nn.Module, units: NDArray, crop: bool, size: int | None):
+    """Yield indices of pairs to do together, and whether they are crops."""
+    exact = np.zeros(len(units), bool)
+    if crop and hasattr(model, "forward_patches"):
+        exact = np.asarray(model.patches(units).exact)
+    for flag, default in ((True, CROPS_AT_ONCE), (False, FRAMES_AT_ONCE)):
+        index = np.flatnonzero(exact == flag)
+        step = size or default
+        for start in range(0, len(index), step):
+            yield index[start : start + step], flag
+
+
+def _collect(parts, n_units: int, starts: int, scene: Scene, steps: int) -> Synthesis:
+    n = n_units * starts
+    kept = np.unique(np.linspace(0, steps, TRACE_POINTS).round().astype(np.int64))
+    images = np.zeros((n, *scene.shape), np.float32)
+    activations, value = np.zeros((2, n), np.float32)
+    trace = np.zeros((len(kept), n), np.float32)
+    converged, silent, restarted = np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, np.int64)
+    for index, done in parts:
+        images[index], activations[index] = done.images, done.activations
+        trace[:, index] = done.trace[kept]
+        value[index] = done.value
+        converged[index], silent[index] = done.converged, done.silent
+        restarted[index] = done.restarted
+
+    def table(values: NDArray) -> NDArray:
+        return values.reshape(n_units, starts, *values.shape[1:])
+
+    best = np.where(table(silent), -np.inf, table(value)).argmax(1)
+    rows = np.arange(n_units)
+    grey = table(images * scene.sd + scene.mean)
+    return Synthesis(
+        images=grey[rows, best],
+        activations=table(activations)[rows, best],
+        all_images=grey,
+        all_activations=table(activations),
+        trace=trace.reshape(len(kept), n_units, starts),
+        trace_steps=kept,
+        converged=table(converged)[rows, best],
+        restarted=table(restarted)[rows, best],
+        silent=table(silent)[rows, best],
+        norm=float(scene.norm),
+    )

@@ -1,0 +1,88 @@
+"""Each image read by one unit, by the fastest way the model offers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class View:
+    """A model in which image i is read by unit ``units[i]``.
+
+    Parameters
+    ----------
+    model : Module
+        Z-scored images (n, C, h, w) to responses (n, units). `forward_units`, `members` and
+        `forward_patches` of a frozen ensemble are used if there.
+    units : long tensor, shape (n,)
+    shape : (int, int, int)
+        Channels, height and width of the whole frame.
+    crop : bool
+        The images are the receptive fields' crops (only units that are exact).
+    """
+
+    def __init__(
+        self, model: nn.Module, units: torch.Tensor, shape: tuple[int, int, int], crop: bool
+    ) -> None:
+        self.model, self.units, self.shape, self.crop = model, units, tuple(shape), crop
+        if crop:
+            patches = model.patches(units.cpu().numpy())
+            self.top = torch.as_tensor(patches.top, device=units.device)
+            self.left = torch.as_tensor(patches.left, device=units.device)
+            self.size = (patches.height, patches.width)
+        else:
+            self.size = self.shape[1:]
+
+    @property
+    def outside(self) -> int:
+        """Pixels of the frame that are not ascended, per channel."""
+        return self.shape[1] * self.shape[2] - self.size[0] * self.size[1]
+
+    def select(self, index: torch.Tensor) -> View:
+        """Return the view of some of the images."""
+        return View(self.model, self.units[index], self.shape, self.crop)
+
+    def rates(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the response of each image's unit, shape (n,)."""
+        if self.crop:
+            return self.model.forward_patches(images, self.units)
+        if hasattr(self.model, "forward_units"):
+            return self.model.forward_units(images, self.units)
+        return self.model(images).gather(1, self.units[:, None])[:, 0]
+
+    def members(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what each member of an ensemble says, shape (members, n)."""
+        if not hasattr(self.model, "members"):
+            return self.rates(images)[None]
+        if self.crop and hasattr(self.model, "member_patches"):
+            return self.model.member_patches(images, self.units)
+        return self.model.members(self.frame(images), self.units)
+
+    def all_units(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the responses of all units, shape (n, units)."""
+        return self.model(self.frame(images))
+
+    def frame(self, images: torch.Tensor, background: torch.Tensor | None = None) -> torch.Tensor:
+        """Return whole frames (n, C, h, w): crops in their places, `background` (n, C) around."""
+        if not self.crop:
+            return images
+        frames = images.new_zeros((len(images), *self.shape))
+        if background is not None:
+            frames += background[..., None, None]
+        rows = self.top[:, None] + torch.arange(self.size[0], device=images.device)
+        columns = self.left[:, None] + torch.arange(self.size[1], device=images.device)
+        flat = (rows[:, :, None] * self.shape[2] + columns[:, None, :]).flatten(1)
+        flat = flat[:, None].expand(-1, self.shape[0], -1)
+        values = images.flatten(2)
+        return frames.flatten(2).scatter(2, flat, values).reshape(frames.shape)
+
+    def cut(self, frames: np.ndarray) -> np.ndarray:
+        """Return the crops of whole frames (n, C, h, w), or the frames if nothing is cropped."""
+        if not self.crop:
+            return frames
+        rows = self.top.cpu().numpy()[:, None] + np.arange(self.size[0])
+        columns = self.left.cpu().numpy()[:, None] + np.arange(self.size[1])
+        index = np.arange(len(frames))[:, None, None]
+        cut = frames.transpose(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
+        return np.ascontiguousarray(cut.transpose(0, 3, 1, 2))
