@@ -1,8 +1,6 @@
-"""From fluorescence to activity: one function a method, all in `deconvolvers`."""
+"""From fluorescence to activity: every module registers its methods in `deconvolvers`."""
 
-from .derivative import derivative
-from .oasis import oasis_ar1, oasis_ar2
+from . import derivative, learned, oasis, rise
 from .result import DeconvolutionResult, deconvolvers
-from .rise import rise
 
-__all__ = ["DeconvolutionResult", "deconvolvers", "derivative", "oasis_ar1", "oasis_ar2", "rise"]
+__all__ = ["DeconvolutionResult", "deconvolvers", "derivative", "learned", "oasis", "rise"]

@@ -10,7 +10,7 @@ from .baseline import prepare
 from .result import DeconvolutionResult, checked_traces, deconvolvers
 
 
-@deconvolvers.register("derivative", default=True)
+@deconvolvers.register("derivative")
 def derivative(
     fluorescence: NDArray, fps: float, *, smoothing_frames: float = 1.0
 ) -> DeconvolutionResult:
