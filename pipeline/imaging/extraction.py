@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import fft, sparse
 from scipy.ndimage import binary_dilation, gaussian_filter1d, percentile_filter
 
 from pipeline.imaging.movie import Movie
@@ -24,7 +24,7 @@ class FluorescenceResult:
     raw : array float32, shape (units, frames)
         Weighted mean of the unit's pixels (grey levels of the microscope).
     neuropil : array float32, shape (units, frames)
-        Mean of the surroundings that belong to no unit.
+        Mean of the surroundings that belong to no unit, freed of photon noise (`wiener`).
     corrected : array float32, shape (units, frames)
         Raw, freed of overlapping units and of `coefficient` times the neuropil's departure from
         its median. Not smoothed.
@@ -84,19 +84,32 @@ def neuropil_rings(
 
 
 def neuropil_coefficient(
-    raw: NDArray, neuropil: NDArray, fps: float, *, limit: float
+    raw: NDArray,
+    neuropil: NDArray,
+    fps: float,
+    *,
+    usual: float = 0.7,
+    spread: float = 0.25,
+    shared: float = 0.15,
+    limit: float = 1.5,
 ) -> NDArray[np.float64]:
     """Fit how much of the neuropil is in the raw trace, from frames in which the unit rests.
 
     Both are smoothed over a third of a second and freed of slow drift; frames whose remainder is
     above two of its (lower) standard deviations hold the unit's own transients, and are left out
-    of the next of four least-squares fits.
+    of the next of four least-squares fits. What drives the unit drives the neuropil as well, which
+    biases the slope by about `shared` times the ratio of their sizes: the slope is drawn towards
+    the usual coefficient, the more so the smaller the neuropil's signal is beside the unit's.
 
     Parameters
     ----------
     raw, neuropil : array, shape (units, frames)
     fps : float
         Frames per second (Hz).
+    usual, spread : float
+        Mean and standard deviation of coefficients over units.
+    shared : float
+        Correlation expected between a unit's own signal and its neuropil.
     limit : float
         Largest coefficient.
 
@@ -104,25 +117,57 @@ def neuropil_coefficient(
     -------
     array, shape (units,)
     """
-    out = np.zeros(len(raw))
+    out = np.full(len(raw), usual)
     sigma = max(0.5, fps / 3)
-    window = min(raw.shape[1] | 1, round(60 * fps) | 1)
+    drift = min(raw.shape[1] / 4, 15 * fps)
     for unit in range(len(raw)):
         y, x = (gaussian_filter1d(t[unit].astype(np.float64), sigma) for t in (raw, neuropil))
-        y, x = (t - gaussian_filter1d(t, window / 4) for t in (y, x))
+        y, x = (t - gaussian_filter1d(t, drift) for t in (y, x))
         keep = np.ones(len(y), bool)
-        slope = 0.0
+        slope = usual
         for _ in range(4):
             centered = x[keep] - x[keep].mean()
             power = float(centered @ centered)
             if power <= 0 or keep.sum() < 10:
                 break
-            slope = float(np.clip(centered @ y[keep] / power, 0, limit))
+            slope = float(centered @ y[keep] / power)
             rest = y - slope * x
             rest = rest - np.median(rest)
             noise = np.sqrt(np.mean(rest[rest < 0] ** 2)) if np.any(rest < 0) else 0.0
             keep = rest < 2 * noise if noise > 0 else keep
-        out[unit] = slope
+        ratio = shared * np.std(y - slope * x) / max(np.std(x), 1e-12)
+        weight = spread**2 / (spread**2 + ratio**2)
+        out[unit] = np.clip(usual + weight * (slope - usual), 0, limit)
+    return out
+
+
+def wiener(traces: NDArray, *, cutoff: float = 0.6) -> NDArray[np.float32]:
+    """Free traces of white noise by a Wiener filter made from their own spectra.
+
+    Power above `cutoff` of the highest frequency is noise; each frequency keeps the share of its
+    power, averaged over neighbouring frequencies, that exceeds it. Photon noise of the ring would
+    otherwise be added to the cell when the neuropil is subtracted.
+
+    Parameters
+    ----------
+    traces : array, shape (units, frames)
+    cutoff : float
+        Start of the noise band, as a share of the Nyquist frequency.
+    """
+    frames = traces.shape[1]
+    if frames < 64:
+        return traces.astype(np.float32)
+    out = np.empty(traces.shape, np.float32)
+    for unit, trace in enumerate(traces):
+        level = trace.mean(dtype=np.float64)
+        # mirrored, so that the ends do not leak into each other
+        spectrum = fft.rfft(np.concatenate([trace, trace[::-1]]) - level)
+        power = np.abs(spectrum) ** 2
+        floor = power[int(cutoff * len(power)) :].mean()
+        smooth = gaussian_filter1d(power, max(2.0, len(power) / 200))
+        keep = np.clip(1 - floor / np.maximum(smooth, 1e-30), 0, 1)
+        keep[:1] = 1
+        out[unit] = fft.irfft(spectrum * keep, 2 * frames)[:frames] + level
     return out
 
 
@@ -154,7 +199,8 @@ def demixed(
     *,
     gap_px: int = 2,
     ring_pixels: int = 400,
-    max_coefficient: float = 1.2,
+    usual_coefficient: float = 0.7,
+    max_coefficient: float = 1.5,
     demix: bool = True,
 ) -> FluorescenceResult:
     """Read every unit's trace in one pass over the movie.
@@ -171,8 +217,8 @@ def demixed(
         Pixels between any unit and a neuropil ring.
     ring_pixels : int
         Fewest pixels of a ring.
-    max_coefficient : float
-        Largest neuropil coefficient.
+    usual_coefficient, max_coefficient : float
+        Neuropil coefficient where it cannot be fitted, and the largest.
     demix : bool
         Take overlapping units apart by least squares.
 
@@ -209,8 +255,10 @@ def demixed(
     values = np.empty((2 * units, n_frames), np.float32)
     for start, frames in movie.batches(128):
         values[:, start : start + len(frames)] = both @ frames.reshape(len(frames), -1).T
-    raw, neuropil = values[:units], values[units:]
-    coefficient = neuropil_coefficient(raw, neuropil, movie.fps, limit=max_coefficient)
+    raw, neuropil = values[:units], wiener(values[units:])
+    coefficient = neuropil_coefficient(
+        raw, neuropil, movie.fps, usual=usual_coefficient, limit=max_coefficient
+    )
     corrected = raw - coefficient[:, None] * (neuropil - np.median(neuropil, axis=1)[:, None])
     if demix:
         corrected = _demix(corrected, reader, weights.reshape(units, -1))
