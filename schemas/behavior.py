@@ -83,7 +83,7 @@ class Sync(dj.Imported):
         stream_zero_s : float64      # (s, clock of the stream)
         rig_zero_s  : float64        # (s, rig clock)
         rate        : float64        # seconds of the rig per second of the stream (1)
-        drift_ppm   : float64        # microseconds per second that the stream's clock gains
+        drift_ppm   : float64        # what the stream's clock gains (us/s)
         residual_s  : float64        # root mean square distance of the pairs from the line (s)
         n_pairs     : int32          # pairs of times; 0: the stream is on the rig's clock
         """

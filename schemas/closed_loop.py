@@ -623,8 +623,8 @@ class Outcome(Scored, dj.Computed):
         -> stimulus.Image
         matched_unit_id : int32      # unit of the presentation
         n_repeats   : int32          # trials
-        mean_response=null : float64  # normalised as the method says
-        sem_response=null : float64  # standard error, same unit
+        mean_response=null : float64  # mean (sd of the scan, or as the method says)
+        sem_response=null : float64  # standard error (same unit)
         raw_mean=null : float64      # mean response (a.u.)
         raw_sem=null : float64       # standard error (a.u.)
         predicted   : float64        # predicted response to this image (a.u. of the source scan)
@@ -707,10 +707,10 @@ class Comparison(Scored, dj.Computed):
         -> dataset.Dataset.Unit
         kind        : varchar(16)    # rf gabor mni fni ...
         ---
-        difference=null : float64    # of mean responses, normalised as the method says
+        difference=null : float64    # of mean responses (unit of the method)
         ratio=null  : float64        # (1) of mean responses
         t=null      : float64        # (1) Welch
-        df=null     : float64        # degrees of freedom
+        df=null     : float64        # (1) degrees of freedom
         p=null      : float64        # (1) two-sided
         p_adjusted=null : float64    # (1) Benjamini-Hochberg over neurons
         significant : bool           # either way; the sign of the difference says which
@@ -753,11 +753,11 @@ class Population(Scored, dj.Computed):
         fraction_high=null : float64  # (1) upper end of its interval
         fraction_significant=null : float64  # (1) share significantly above
         fraction_opposite=null : float64  # (1) share significantly below
-        median_difference=null : float64  # median over neurons, normalised as the method says
-        difference_low=null : float64  # lower end of its interval
-        difference_high=null : float64  # upper end of its interval
+        median_difference=null : float64  # median over neurons (unit of the method)
+        difference_low=null : float64  # lower end of its interval (same unit)
+        difference_high=null : float64  # upper end of its interval (same unit)
         median_ratio=null : float64  # (1) median ratio of mean responses
-        wilcoxon_w=null : float64    # signed-rank statistic
+        wilcoxon_w=null : float64    # (1) signed-rank statistic
         wilcoxon_p=null : float64    # (1) two-sided
         bootstrap_p=null : float64   # (1) two-sided, hierarchical bootstrap
         """

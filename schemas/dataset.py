@@ -351,7 +351,8 @@ class Dataset(dj.Computed):
             DatasetSpec.Scan - Responses.proj(),
             DatasetSpec.Scan - TrialBehavior.proj(),
         ]
-        return DatasetSpec & [PreparedFile, (DatasetSpec & DatasetSpec.Scan) - waiting]
+        ready = DatasetSpec.proj() & DatasetSpec.Scan.proj()
+        return DatasetSpec & [PreparedFile.proj(), ready - waiting]
 
     def make_fetch(self, key):
         spec = (DatasetSpec & key).fetch1()

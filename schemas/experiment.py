@@ -64,7 +64,7 @@ class Scan(dj.Manual):
     um_per_px_y=null : float64       # height of a pixel (um), overrides the TIFF header
     um_per_px_x=null : float64       # width of a pixel (um), overrides the TIFF header
     treadmill_diameter_cm=null : float64  # diameter of the treadmill (cm)
-    treadmill_counts_per_rev=null : float64  # counts of the encoder per revolution
+    treadmill_counts_per_rev=null : float64  # counts of the encoder per revolution (1)
     folder          : varchar(1024)  # folder of the recording
     bundle_hash     : char(64)       # SHA-256 over recording.json and the fingerprints of all files
     """

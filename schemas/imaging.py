@@ -574,7 +574,7 @@ class Activity(dj.Computed):
         -> master
         -> Fluorescence.Unit
         ---
-        noise=null  : float64        # frame-to-frame noise, in the units of the trace
+        noise=null  : float64        # frame-to-frame noise (units of the trace)
         rise_s=null : float64        # time constant of the rise (s)
         decay_s=null : float64       # time constant of the decay (s)
         """

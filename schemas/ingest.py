@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import datajoint as dj
 import numpy as np
 
 from pipeline.dataset import load
@@ -58,8 +58,7 @@ def ingest_bundle(folder: str | Path) -> dict[str, int]:
     _check_known_images(bundle)
     if recording.plan is not None:
         _check_presentation(bundle)
-    connection = dj.conn()
-    with connection.transaction:
+    with experiment.schema.connection.transaction:
         _insert_scan(key, bundle, digest)
         experiment.Scan.File.insert(files)
         _insert_monitor(key, bundle)
@@ -85,8 +84,6 @@ def ingest_bundle(folder: str | Path) -> dict[str, int]:
 
 
 def _digest(content: Mapping[str, str]) -> str:
-    import hashlib
-
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -229,7 +226,7 @@ def ingest_dataset(file: str | Path) -> dict[str, str]:
     size = path.stat().st_size
     if path.is_dir():
         size = sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
-    with dj.conn().transaction:
+    with dataset.schema.connection.transaction:
         dataset.DatasetSpec.insert1(
             {
                 **key,

@@ -11,11 +11,11 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 from pipeline.mei.controls import ControlContext, Controls, control_kinds
-from pipeline.mei.masks import mask_methods
-from pipeline.mei.targets import TargetData, target_rules
 
 from pipeline.errors import DataError
 from pipeline.mei import ascent_methods, synthesize
+from pipeline.mei.masks import mask_methods
+from pipeline.mei.targets import TargetData, target_rules
 from pipeline.stimulus.display import displays
 from pipeline.stimulus.images import image_hash, to_model
 from schemas import dataset, experiment, imaging, model, stimulus
@@ -93,7 +93,7 @@ class Targets(dj.Computed):
         kept        : bool           # it is a target
         target_rank : int32          # 0 is the best target; -1 if not kept
         reason      : varchar(255)   # why it was left out
-        score=null  : float64        # what the ranking went by; larger is better
+        score=null  : float64        # (1) what the ranking went by; larger is better
         """
 
     def make_fetch(self, key):

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-import datajoint as dj
-
 from pipeline.errors import DataError
 from pipeline.imaging.deconvolution.indicators import kinetics_of
 from pipeline.model import default_config, ln_config
@@ -74,7 +72,7 @@ def register(
 
 def _transaction() -> Any:
     """Open a transaction, or take part in the one that is open."""
-    connection = dj.conn()
+    connection = experiment.schema.connection
     return nullcontext() if connection.in_transaction else connection.transaction
 
 

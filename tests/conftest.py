@@ -1,0 +1,32 @@
+"""A database for the table tests: the embedded one, or the MySQL that DJ_HOST names."""
+
+import uuid
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def _bound(tmp_path_factory):
+    """The eight modules, bound to schemas of their own prefix in this test process."""
+    import schemas
+    from workers import embedded
+
+    home = tmp_path_factory.mktemp("tables_home")
+    prefix = "s" + uuid.uuid4().hex[:8]
+    connection = schemas.activate(prefix, home=home)
+    yield schemas, home, prefix
+    import datajoint as dj
+
+    for name in reversed(schemas.MODULES):
+        dj.Schema(f"{prefix}_{name}", connection=connection).drop(prompt=False)
+    embedded.remove(home)
+
+
+@pytest.fixture
+def database(_bound):
+    """The package `schemas`, bound; configuration and store are this home's again."""
+    from workers import embedded
+
+    schemas, home, _ = _bound
+    embedded.connect(home)  # tests of the workers point DataJoint to homes of their own
+    return schemas
