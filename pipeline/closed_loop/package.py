@@ -28,6 +28,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.closed_loop.contents import (
+    IMAGE_COLUMNS,
+    TRIAL_COLUMNS,
+    UNIT_COLUMNS,
+    as_table,
+    check_images,
+    check_tables,
+    luminance_of,
+)
 from pipeline.closed_loop.manifest import (
     FORMAT,
     manifest_digest,
@@ -36,14 +45,9 @@ from pipeline.closed_loop.manifest import (
     verify_files,
 )
 from pipeline.errors import DataError
-from pipeline.stimulus.images import image_hash, read_png, write_png
+from pipeline.stimulus.images import read_png, write_png
 from pipeline.stimulus.monitor import MonitorCurve
 
-TRIAL_COLUMNS = ["trial_idx", "image", "duration_s", "blank_before_s"]
-IMAGE_COLUMNS = ["image", "kind", "session", "scan_idx", "field", "unit_id", "mean_cd_m2",
-                 "sd_cd_m2", "clipped_fraction", "predicted"]  # fmt: skip
-UNIT_COLUMNS = ["session", "scan_idx", "field", "unit_id", "y_px", "x_px"]
-KEY_COLUMNS = ("session", "scan_idx", "field", "unit_id")
 PHOTODIODE = {"blank": 0, "image_of_even_trial": 255, "image_of_odd_trial": 128}
 
 
@@ -124,11 +128,11 @@ def write_package(
         something else.
     """
     goal = Path(folder)
-    trials = _table(trials, TRIAL_COLUMNS, "trials.csv")
-    images_table = _table(images_table, IMAGE_COLUMNS, "images.csv", optional=IMAGE_COLUMNS[2:])
-    units_table = _table(units_table, UNIT_COLUMNS, "units.csv")
-    _check_images(images, monitor)
-    _check_tables(trials, images_table, units_table, set(images))
+    trials = as_table(trials, TRIAL_COLUMNS, "trials.csv")
+    images_table = as_table(images_table, IMAGE_COLUMNS, "images.csv", optional=IMAGE_COLUMNS[2:])
+    units_table = as_table(units_table, UNIT_COLUMNS, "units.csv")
+    check_images(images, monitor)
+    check_tables(trials, images_table, units_table, set(images))
     _check_goal(goal, str(plan_id))
     goal.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{goal.name}-", dir=goal.parent) as temporary:
@@ -163,7 +167,7 @@ def write_package(
             "n_images": len(images),
             "n_units": len(units_table),
             "total_s": round(float((trials.duration_s + trials.blank_before_s).sum()), 3),
-            "luminance": _luminance(images_table),
+            "luminance": luminance_of(images_table),
             "photodiode": PHOTODIODE,
             "files": {name: _sha256(work / name) for name in _files(work)},
         }
@@ -274,67 +278,6 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _table(
-    frame: pd.DataFrame, columns: list[str], name: str, optional: Sequence[str] = ()
-) -> pd.DataFrame:
-    missing = [c for c in columns if c not in frame and c not in optional]
-    if missing:
-        raise DataError(f"columns {missing} are missing", file=name, found=list(frame.columns))
-    frame = frame.assign(**{column: None for column in optional if column not in frame})
-    for key in (c for c in KEY_COLUMNS if c in columns):  # 3, not 3.0, beside empty cells
-        frame[key] = pd.to_numeric(frame[key]).astype("Int64")
-    return frame[[*columns, *(c for c in frame.columns if c not in columns)]]
-
-
-def _check_images(images: Mapping[str, NDArray], monitor: Mapping[str, Any]) -> None:
-    if not images:
-        raise DataError("a package needs at least one image")
-    shapes = {np.shape(image) for image in images.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-        raise DataError("images must be one size, (H, W)", found=sorted(shapes))
-    missing = [key for key in ("width_px", "height_px") if key not in monitor]
-    if missing:
-        raise DataError("monitor without its size", field="monitor", expected=missing)
-    height, width = next(iter(shapes))
-    if abs(width / height / (monitor["width_px"] / monitor["height_px"]) - 1) > 0.01:
-        raise DataError(
-            "images have not the monitor's aspect ratio",
-            found=f"{width} x {height}",
-            expected=f"{monitor['width_px']} x {monitor['height_px']} or a fraction of it",
-        )
-    for name, image in images.items():
-        if np.asarray(image).dtype != np.uint8:
-            raise DataError("images must be uint8", field=name, found=np.asarray(image).dtype)
-        if (pixels := image_hash(image)) != name:
-            raise DataError("an image is not what its name says", field=name, found=pixels)
-
-
-def _check_tables(
-    trials: pd.DataFrame, images_table: pd.DataFrame, units_table: pd.DataFrame, images: set[str]
-) -> None:
-    if not len(trials):
-        raise DataError("a package needs at least one trial")
-    if unknown := sorted(set(trials["image"]) - images):
-        raise DataError(f"{len(unknown)} images of trials are missing", found=unknown[0])
-    if trials["trial_idx"].duplicated().any():
-        raise DataError("trial_idx is not unique", file="trials.csv")
-    if unlisted := sorted(set(trials["image"]) - set(images_table["image"])):
-        raise DataError(f"{len(unlisted)} images have no row in images.csv", found=unlisted[0])
-    keys = units_table[list(KEY_COLUMNS)]
-    if keys.duplicated().any():
-        raise DataError(
-            "a unit has two rows", file="units.csv", found=dict(keys[keys.duplicated()].iloc[0])
-        )
-    named = images_table.dropna(subset=["unit_id"])[list(KEY_COLUMNS)].drop_duplicates()
-    known = set(map(tuple, keys.itertuples(index=False)))
-    if foreign := [key for key in map(tuple, named.itertuples(index=False)) if key not in known]:
-        raise DataError(
-            "an image belongs to a unit that units.csv does not list",
-            file="images.csv",
-            found=dict(zip(KEY_COLUMNS, foreign[0], strict=True)),
-        )
-
-
 def _check_goal(goal: Path, plan_id: str) -> None:
     if not goal.exists() or (goal.is_dir() and not any(goal.iterdir())):
         return
@@ -350,27 +293,6 @@ def _check_goal(goal: Path, plan_id: str) -> None:
             "holds the package of another plan", file=goal, found=earlier, expected=plan_id,
             remedy="give a new folder",
         )  # fmt: skip
-
-
-def _luminance(images_table: pd.DataFrame) -> dict[str, dict]:
-    """Mean and spread of what each kind puts on the monitor."""
-    result = {}
-    for kind, rows in images_table.groupby("kind", sort=True):
-        mean, sd, clipped = (
-            pd.to_numeric(rows[c]).dropna().to_numpy(float)
-            for c in ("mean_cd_m2", "sd_cd_m2", "clipped_fraction")
-        )
-        result[str(kind)] = {
-            "n": len(rows),
-            "mean_cd_m2": _range(mean),
-            "sd_cd_m2": _range(sd),
-            "clipped_fraction_max": None if not len(clipped) else round(float(clipped.max()), 6),
-        }
-    return result
-
-
-def _range(values: NDArray) -> list[float] | None:
-    return None if not len(values) else [round(float(v), 4) for v in (values.min(), values.max())]
 
 
 def _files(root: Path) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import expit
+from scipy.stats import binom
 
 from pipeline.closed_loop.matching.assignment import Candidates, assign, odds, posterior
 from pipeline.closed_loop.matching.base import (
@@ -21,6 +22,8 @@ from pipeline.closed_loop.matching.registration import Registration, apply, regi
 # in simulated fields of 144 to 512 px (tests/pipeline/closed_loop/test_matching.py)
 RIVAL_MIDDLE, RIVAL_WIDTH = 0.55, 0.035
 ROUNDS = 3  # of matching and refitting
+HIT_UM = 3.0  # centroids this close coincide
+PLACEMENTS = 1e5  # shifts x angles x affines that the search may choose from, generously
 
 
 @match_methods.register("field_to_field", default=True)
@@ -32,7 +35,7 @@ def field_to_field(
     min_probability: float = 0.5,
     max_shift_um: float = 50.0,
     max_rotation_deg: float = 6.0,
-    smooth_um: float = 100.0,
+    smooth_um: float = 50.0,
 ) -> MatchResult:
     """Match the units of two scans of one field.
 
@@ -59,15 +62,16 @@ def field_to_field(
         Without pairs if the fields are of two places.
     """
     found = register(source, target, max_shift_um=max_shift_um, max_rotation_deg=max_rotation_deg)
-    same = same_field(found)
     left, right = outlines(source.masks), outlines(target.masks)
     transform = found.transform
     moved = apply(transform, left.centroid)
+    density = len(target.masks) / float(np.prod(np.array(target.shape) * target.pixel_um))
     for turn in range(ROUNDS):
         candidates = _candidates(left, right, transform, moved, target, max_distance_um)
         visible = int(_inside(moved, target.shape).sum())
-        area = float(np.prod(np.array(target.shape) * target.pixel_um))
-        ratio, _, sigma = odds(candidates, visible, len(target.masks) / area)
+        if turn == 0:  # before anything was fitted to the units
+            same = same_field(found, chance_of_hits(candidates, visible, density))
+        ratio, _, sigma = odds(candidates, visible, density)
         probability = posterior(candidates, ratio)
         if turn == ROUNDS - 1:
             break
@@ -98,11 +102,28 @@ def field_to_field(
     )
 
 
-def same_field(found: Registration) -> float:
-    """Return the probability that a registration found the place, and not a chance likeness."""
+def same_field(found: Registration, coincidences: float) -> float:
+    """Return the probability that a registration found the place, and not a chance likeness.
+
+    Either evidence will do: images that fit here and nowhere else, or units that coincide.
+
+    Parameters
+    ----------
+    coincidences : float
+        Probability of as many coincident units in fields of two places (`chance_of_hits`).
+    """
     if found.score <= 0:
         return 0.0
-    return float(expit((RIVAL_MIDDLE - found.rival) / RIVAL_WIDTH))
+    image = float(expit((RIVAL_MIDDLE - found.rival) / RIVAL_WIDTH))
+    return 1 - (1 - image) * coincidences
+
+
+def chance_of_hits(candidates: Candidates, n_visible: int, density_per_um2: float) -> float:
+    """Return the probability that strangers coincide as often at the best of all placements."""
+    close = candidates.distance_um <= HIT_UM
+    hits = min(len(set(side[close])) for side in (candidates.source, candidates.target))
+    each = min(1.0, density_per_um2 * np.pi * HIT_UM**2)
+    return float(min(1.0, PLACEMENTS * binom.sf(hits - 1, max(n_visible, hits), each)))
 
 
 def _inside(yx: NDArray, shape: tuple[int, int]) -> NDArray[np.bool_]:

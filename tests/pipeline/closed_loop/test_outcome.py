@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pipeline.closed_loop.arousal import arousal_matched
 from pipeline.closed_loop.confirmation import confirm
 from pipeline.closed_loop.outcome import (
     analysis_plan,
@@ -93,7 +94,7 @@ def test_unrelated_responses_are_positive_at_no_more_than_the_nominal_rate():
     for seed in range(runs):
         shape = rng.gamma(2, 0.5, n)  # neurons differ, images do not
         responses = rng.gamma(shape, 1.0, (len(image), n))
-        result = score(responses, image, by_kind, n_bootstrap=200, seed=seed)
+        result = score(responses, image, by_kind, n_bootstrap=100, seed=seed)
         raw += (result.comparisons.p < 0.05).sum()
         any_found += result.comparisons.significant.any()
         wilcoxon += result.populations.wilcoxon_p[0] < 0.05
@@ -237,3 +238,24 @@ def test_function_confirms_right_matches_and_not_shuffled_ones():
     assert wrong.fraction_first < 0.3
     with pytest.raises(ValueError, match="images are shown"):
         confirm(one, image, two, np.char.add(image, "other"))
+
+
+def test_arousal_matching_removes_an_effect_of_arousal_alone():
+    """A pupil that is wider in MEI trials drives all neurons; the images do nothing."""
+    rng = np.random.default_rng(0)
+    n, repeats = 30, 60
+    by_kind = {kind: [f"{kind}{i}" for i in range(n)] for kind in ("mei", "rf")}
+    image = np.repeat(np.concatenate(list(by_kind.values())), repeats)
+    kind = np.where(np.char.startswith(image, "mei"), "mei", "rf")
+    pupil = rng.normal(np.where(kind == "mei", 0.8, 0.0), 1.0)
+    pupil[::50] = np.nan
+    responses = np.exp(0.5 * np.nan_to_num(pupil))[:, None] * rng.gamma(2, 0.5, (len(image), n))
+    keep = arousal_matched(kind, pupil, n_bins=10)
+    assert not keep[::50].any()
+    assert (kind[keep] == "mei").sum() == (kind[keep] == "rf").sum()
+    assert keep.mean() > 0.4
+    naive = score(responses, image, by_kind, n_bootstrap=10).populations.iloc[0]
+    fair = score(responses[keep], image[keep], by_kind, n_bootstrap=10).populations.iloc[0]
+    assert naive.wilcoxon_p < 1e-4
+    assert fair.wilcoxon_p > 0.01
+    assert abs(fair.median_difference) < 0.4 * naive.median_difference
