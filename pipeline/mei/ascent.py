@@ -110,7 +110,7 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
         `normalise`, `candidates`, `scouts`, `scout_steps`, `restarts`, `keep`,
         `converged_within`, and the parts.
     """
-    view, scene = problem.view, problem.scene
+    view = problem.view
     part = {name: build(registry, params[name]) for name, registry in PARTS.items()}
     climber = _Climber(problem, part, params)
     x, background, restarted, silent = _start(problem, part, params)
@@ -252,7 +252,7 @@ def _start(problem: Problem, part: Mapping[str, Any], params: Mapping[str, Any])
                 for c in range(count)
             ]
             many = view.select(torch.as_tensor(np.repeat(block, count), device=device))
-            images = torch.as_tensor(many.cut(np.stack(drawn)), device=device)
+            images = many.cut(torch.as_tensor(np.stack(drawn), device=device))
             level = images.new_zeros((len(images), scene.shape[0]))
             images, level = part["constraint"](images, level, many.outside, scene)
             images.requires_grad_(True)

@@ -53,7 +53,7 @@ def constrained(
     keep : {"best", "last"}
         Which image of the way is returned.
     converged_within : float
-        An ascent counts as converged if its last tenth brought no more than this share of the value.
+        An ascent counts as converged if its last tenth brought no more than this share.
     crop : bool
         Ascend only the pixels that the unit sees, if the model knows them exactly.
     initial, transform, objective, gradient, regulariser, constraint, stopper : str or dict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -70,19 +69,18 @@ class View:
         frames = images.new_zeros((len(images), *self.shape))
         if background is not None:
             frames += background[..., None, None]
-        rows = self.top[:, None] + torch.arange(self.size[0], device=images.device)
-        columns = self.left[:, None] + torch.arange(self.size[1], device=images.device)
-        flat = (rows[:, :, None] * self.shape[2] + columns[:, None, :]).flatten(1)
-        flat = flat[:, None].expand(-1, self.shape[0], -1)
-        values = images.flatten(2)
-        return frames.flatten(2).scatter(2, flat, values).reshape(frames.shape)
+        flat = self._pixels()[:, None].expand(-1, self.shape[0], -1)
+        return frames.flatten(2).scatter(2, flat, images.flatten(2)).reshape(frames.shape)
 
-    def cut(self, frames: np.ndarray) -> np.ndarray:
+    def cut(self, frames: torch.Tensor) -> torch.Tensor:
         """Return the crops of whole frames (n, C, h, w), or the frames if nothing is cropped."""
         if not self.crop:
             return frames
-        rows = self.top.cpu().numpy()[:, None] + np.arange(self.size[0])
-        columns = self.left.cpu().numpy()[:, None] + np.arange(self.size[1])
-        index = np.arange(len(frames))[:, None, None]
-        cut = frames.transpose(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
-        return np.ascontiguousarray(cut.transpose(0, 3, 1, 2))
+        flat = self._pixels()[:, None].expand(-1, self.shape[0], -1)
+        return frames.flatten(2).gather(2, flat).reshape(len(frames), self.shape[0], *self.size)
+
+    def _pixels(self) -> torch.Tensor:
+        """Return where in the flat frame the pixels of the crops are, shape (n, pixels)."""
+        rows = self.top[:, None] + torch.arange(self.size[0], device=self.top.device)
+        columns = self.left[:, None] + torch.arange(self.size[1], device=self.top.device)
+        return (rows[:, :, None] * self.shape[2] + columns[:, None, :]).flatten(1)

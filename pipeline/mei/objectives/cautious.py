@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..view import View
+from pipeline.mei.view import View
+
 from .objectives import objectives
 
 

@@ -1,0 +1,234 @@
+"""Which neurons get images of their own. Train and validation data decide, never the test tier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.registry import Registry
+
+target_rules = Registry("target rule")
+
+
+@dataclass(frozen=True)
+class TargetData:
+    """What a rule may look at; arrays of shape (units,), NaN where something is not known.
+
+    Attributes
+    ----------
+    oracle : array
+        Reliability across repeated images that are not test images; NaN if there are none.
+    cnn_score, ln_score : array
+        Validation correlation of the ensembles.
+    cnn_fraction, ln_fraction : array
+        The same as a fraction of the oracle.
+    y_px, x_px : array
+        Centroid in its imaging field.
+    um_xyz : array, shape (units, 3), or None
+        Place in the tissue; without it distances are within a field.
+    field_size_px : array, shape (2,) or (units, 2), or None
+        Height and width of the field; None: no edges are known.
+    field : int array
+    um_per_px : float, (2,) or (units, 2), or None
+        Along y and x.
+    """
+
+    oracle: NDArray
+    cnn_score: NDArray
+    ln_score: NDArray
+    cnn_fraction: NDArray
+    ln_fraction: NDArray
+    y_px: NDArray
+    x_px: NDArray
+    um_xyz: NDArray | None
+    field_size_px: ArrayLike | None
+    field: NDArray
+    um_per_px: ArrayLike | None
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """Chosen units; arrays of shape (units,)."""
+
+    kept: NDArray[np.bool_]
+    rank: NDArray[np.int64]  # 0 is the best, -1 if dropped
+    reason: list[str]  # why a unit was dropped, else empty
+    score: NDArray[np.float64]  # what the kept ones are ranked by
+
+
+class _Selection:
+    """Units that are still in, and why the others are not."""
+
+    def __init__(self, data: TargetData) -> None:
+        self.data, self.n = data, len(data.oracle)
+        self.reason = [""] * self.n
+        self.alive = np.ones(self.n, bool)
+
+    def require(self, good: NDArray, reason: str) -> None:
+        """Drop living units that are not `good`."""
+        for unit in np.flatnonzero(self.alive & ~good):
+            self.reason[unit] = reason
+        self.alive &= good
+
+    def require_above(self, values: NDArray, limit: float, name: str) -> None:
+        values = np.asarray(values, float)
+        self.require(np.isfinite(values), f"{name} is not known")
+        self.require(values > limit, f"{name} is not above {limit:.3g}")  # NaN is gone already
+
+    def inside(self, edge_um: float) -> None:
+        """Drop units nearer than `edge_um` to the edge of their field, where edges are known."""
+        data = self.data
+        if data.field_size_px is None:
+            return
+        size = np.broadcast_to(np.asarray(data.field_size_px, float), (self.n, 2))
+        scale = _um_per_px(data, self.n)
+        place = np.column_stack([data.y_px, data.x_px]).astype(float)
+        with np.errstate(invalid="ignore"):
+            near = np.minimum(place, size - 1 - place) * scale <= edge_um
+        self.require(~near.any(1), f"centroid within {edge_um:g} um of the field's edge")
+
+    def thin_out(self, score: NDArray, n_targets: int, distance_um: float) -> TargetResult:
+        """Take units by score, none nearer than `distance_um` to a better one."""
+        place, field = _places(self.data, self.n)
+        # equal scores: the order of the units decides, whatever the sort
+        order = np.lexsort((np.arange(self.n), -np.nan_to_num(score, nan=-np.inf)))
+        kept: list[int] = []
+        for unit in order:
+            if not self.alive[unit]:
+                continue
+            if len(kept) == n_targets:
+                self.reason[unit] = f"not among the best {n_targets}"
+                continue
+            with np.errstate(invalid="ignore"):
+                apart = np.sqrt(((place[kept] - place[unit]) ** 2).sum(1))
+                near = (apart < distance_um) & (field[kept] == field[unit])
+            if near.any():
+                best = kept[int(np.flatnonzero(near)[0])]
+                self.reason[unit] = f"within {distance_um:g} um of better unit {best}"
+            else:
+                kept.append(int(unit))
+        rank = np.full(self.n, -1, np.int64)
+        rank[kept] = np.arange(len(kept))
+        return TargetResult(rank >= 0, rank, self.reason, np.asarray(score, float))
+
+
+def _um_per_px(data: TargetData, n: int) -> NDArray[np.float64]:
+    scale = 1.0 if data.um_per_px is None else data.um_per_px
+    return np.broadcast_to(np.asarray(scale, float), (n, 2))
+
+
+def _places(data: TargetData, n: int) -> tuple[NDArray, NDArray]:
+    """Return places in um and the group within which distances count."""
+    if data.um_xyz is not None:
+        return np.asarray(data.um_xyz, float), np.zeros(n, int)
+    place = np.column_stack([data.y_px, data.x_px]).astype(float) * _um_per_px(data, n)
+    return place, np.asarray(data.field)
+
+
+def _percentile(values: NDArray, percent: float) -> float:
+    finite = np.asarray(values, float)
+    finite = finite[np.isfinite(finite)]
+    return float(np.percentile(finite, percent)) if len(finite) else np.inf
+
+
+@target_rules.register("validation", default=True)
+def validation(
+    data: TargetData,
+    *,
+    n_targets: int = 150,
+    edge_um: float = 10.0,
+    distance_um: float = 20.0,
+    min_score: float = 0.1,
+    share_of_best: float = 0.4,
+    min_oracle: float = 0.1,
+    ln_weight: float = 0.25,
+) -> TargetResult:
+    """Take the units that the CNN predicts best on validation images.
+
+    An image made for a unit is as good as the model of it, so that the validation score rules; a
+    part of the LN model's score is subtracted, since a unit that is linear has an MEI no better
+    than its receptive field.
+
+    Parameters
+    ----------
+    data : TargetData
+    n_targets : int
+        At most so many; fewer if fewer pass.
+    edge_um : float
+        Least distance to the field's edge.
+    distance_um : float
+        Least distance between targets; of two nearer ones the better stays.
+    min_score : float
+        Least validation correlation.
+    share_of_best : float
+        Least validation correlation as a share of that of the 95th percentile.
+    min_oracle : float
+        Least reliability, where it is known.
+    ln_weight : float
+        How much of the LN model's score is subtracted in the ranking.
+    """
+    chosen = _Selection(data)
+    chosen.require_above(data.cnn_score, min_score, "validation score of the CNN")
+    best = _percentile(np.asarray(data.cnn_score, float)[chosen.alive], 95)
+    if np.isfinite(best):
+        chosen.require_above(data.cnn_score, share_of_best * best, "validation score of the CNN")
+    oracle = np.asarray(data.oracle, float)
+    chosen.require(np.isnan(oracle) | (oracle > min_oracle), f"oracle is not above {min_oracle:g}")
+    chosen.inside(edge_um)
+    ln = np.nan_to_num(np.asarray(data.ln_score, float))
+    return chosen.thin_out(
+        np.asarray(data.cnn_score, float) - ln_weight * np.maximum(ln, 0), n_targets, distance_um
+    )
+
+
+@target_rules.register("walker2019")
+def walker2019(
+    data: TargetData,
+    *,
+    n_targets: int = 150,
+    oracle_percentile: float = 50.0,
+    fraction_percentile: float = 70.0,
+    edge_um: float = 10.0,
+    distance_um: float = 20.0,
+) -> TargetResult:
+    """Take what the CNN predicts better than the LN model, among what both predict well.
+
+    The published rule (reliable half; off the edge; both models above the 70th percentile of
+    fraction oracle; ranked by their difference; none within 20 um of a better one), from
+    validation data where the published one used the test tier.
+
+    References
+    ----------
+    Walker et al. (2019), Nature Neuroscience, doi:10.1038/s41593-019-0517-x
+    """
+    chosen = _Selection(data)
+    chosen.require_above(data.oracle, _percentile(data.oracle, oracle_percentile), "oracle")
+    chosen.inside(edge_um)
+    for name, values in (("CNN", data.cnn_fraction), ("LN", data.ln_fraction)):
+        limit = _percentile(values, fraction_percentile)
+        chosen.require_above(values, limit, f"fraction oracle of the {name}")
+    difference = np.asarray(data.cnn_fraction, float) - np.asarray(data.ln_fraction, float)
+    return chosen.thin_out(difference, n_targets, distance_um)
+
+
+@target_rules.register("successor")
+def successor(
+    data: TargetData,
+    *,
+    n_targets: int = 150,
+    min_oracle: float = 0.5,
+    edge_um: float = 10.0,
+    distance_um: float = 25.0,
+) -> TargetResult:
+    """Take the best predicted of the reliable units, as the later system does.
+
+    It spares neighbours whose fluorescence is not correlated; here every unit within
+    `distance_um` of a better one goes.
+    """
+    chosen = _Selection(data)
+    chosen.require_above(data.oracle, min_oracle, "oracle")
+    chosen.inside(edge_um)
+    chosen.require(np.isfinite(np.asarray(data.cnn_score, float)), "score is not known")
+    return chosen.thin_out(data.cnn_score, n_targets, distance_um)
