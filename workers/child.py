@@ -37,7 +37,11 @@ def main() -> None:
     try:
         tables = _open(setup)
     except Exception as error:
-        link.send(("broken", _one_line(error), traceback.format_exc()))
+        from workers.database import is_connection_error
+
+        lost = is_connection_error(error)  # then a fresh process will have better luck
+        time.sleep(1.0 if lost else 0.0)
+        link.send(("broken", lost, _one_line(error), traceback.format_exc()))
         os._exit(1)
     link.send(("ready",))
     while True:
@@ -65,9 +69,9 @@ def _listen(link: Connection, orders: queue.SimpleQueue) -> None:
 
 
 def _open(setup: dict[str, Any]) -> dict[str, Any]:
-    from workers import embedded, plan, tables
+    from workers import database, plan, tables
 
-    embedded.connect(setup["home"])
+    database.wait_for_server(setup["home"])
     loaded = plan.load(setup["source"], setup["prefix"])
     tables.activate(setup["prefix"])
     return {task.name: task.table for task in loaded}

@@ -142,7 +142,7 @@ def worker(
     """Compute what is due, in the order of the foreign keys, until told to stop."""
     import logging
 
-    from workers.loop import Options, run_worker
+    from workers.loop import NotStartedError, Options, run_worker
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     known = {"cpu", "gpu", "io"}
@@ -169,7 +169,10 @@ def worker(
             where = ", ".join(f"{name}={value}" for name, value in key.items())
             print(f"{outcome:8s} {seconds:8.1f} s  {table}  {where}", flush=True)
 
-    summary = run_worker(options, show)
+    try:
+        summary = run_worker(options, show)
+    except NotStartedError as error:
+        _start_again(str(error))
     outcomes = dict(summary.outcomes)
     text = f"{summary.done} rows computed"
     if summary.quarantined:
@@ -177,6 +180,19 @@ def worker(
     _report({"outcomes": outcomes, "quarantined": summary.quarantined}, as_json, text)
     if exit_when_idle and summary.quarantined:
         raise typer.Exit(1)
+
+
+def _start_again(reason: str, most: int = 10) -> None:
+    """Replace this process by a fresh one: half-activated schemas cannot be activated again."""
+    import time
+
+    starts = int(os.environ.get("INCEPTION_STARTS", "1"))
+    if starts >= most:
+        raise RuntimeError(f"the database goes away whenever a worker starts: {reason}")
+    print(f"inception: starting again: {reason}", file=sys.stderr, flush=True)
+    time.sleep(1.0)
+    os.environ["INCEPTION_STARTS"] = str(starts + 1)
+    os.execv(sys.executable, sys.orig_argv)
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 import time
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import datajoint as dj
 from workers import embedded
 
 T = TypeVar("T")
+log = logging.getLogger("inception.database")
 
 # MySQL: no connection, too many, gone, lost, read timeout, shutdown; deadlock, lock wait timeout
 _MYSQL_LOST = {0, 1040, 1053, 2002, 2003, 2006, 2013, 2055, 4031}
@@ -52,6 +55,32 @@ def is_contention(error: BaseException) -> bool:
 
 def _code(error: BaseException) -> object:
     return error.args[0] if error.args else None
+
+
+def wait_for_server(home: str | os.PathLike | None = None, patience_s: float = 300.0) -> Any:
+    """Connect as `embedded.connect` does, waiting for a server that does not answer yet.
+
+    Parameters
+    ----------
+    home : path, optional
+        See `workers.embedded`.
+    patience_s : float
+        How long to wait (s) before its error is raised.
+
+    Returns
+    -------
+    dj.Connection
+    """
+    deadline, pause = time.monotonic() + patience_s, 0.5
+    while True:
+        try:
+            return embedded.connect(home)
+        except Exception as error:
+            if not is_connection_error(error) or time.monotonic() > deadline:
+                raise
+            log.warning("waiting for the database: %s", " ".join(str(error).split()))
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
 
 
 def new_connection() -> dj.Connection:

@@ -22,7 +22,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from workers import database, embedded, limits, plan, refresh, tables, urgency
+from workers import database, limits, plan, refresh, tables, urgency
 from workers.lease import Claim, Ledger
 from workers.slot import Slot
 from workers.version import code_version
@@ -32,6 +32,10 @@ log = logging.getLogger("inception.worker")
 _TICK_S = 0.2  # longest time between two looks at signals, limits and queue (s)
 _FRESH_S = 1.0  # shortest time between two looks for what a finished job made possible (s)
 Event = Callable[[str, str, dict[str, Any], float, str], None]
+
+
+class NotStartedError(RuntimeError):
+    """The database went away while the worker started; a new process can start again."""
 
 
 @dataclass
@@ -136,28 +140,24 @@ class Worker:
     # ---- run
 
     def run(self) -> Summary:
-        """Work until told to stop, or until `run_duration`, `max_idled_cycle` or idleness."""
-        options = self.options
-        connection = embedded.connect(options.home)
-        with database.exclusive(connection, "inception_declare"):  # creation races otherwise
-            self._plan = plan.load(options.source, options.prefix)
-            tables.activate(options.prefix)
-            tables.declare()
-        self._tasks = {task.name: task for task in self._plan.select(options.queues)}
-        self._priority = urgency.priorities(self._plan)
-        self._ledger = self._new_ledger(connection, self._out_of_time)
-        self._ledger.register(
-            pid=os.getpid(), slots=options.processes, queues=",".join(options.queues or ())
-        )
-        self._ledger.wake()
+        """Work until told to stop, or until `run_duration`, `max_idled_cycle` or idleness.
+
+        Raises
+        ------
+        NotStartedError
+            If the database went away before the worker had begun.
+        """
+        try:
+            pulse = self._open()
+        except Exception as error:
+            if database.is_connection_error(error):
+                raise NotStartedError(" ".join(str(error).split())) from error
+            raise
         previous = self._catch_signals()
-        pulse = self._new_ledger(
-            database.new_connection(), lambda: self._finished.is_set() or self._out_of_time()
-        )
         beat = threading.Thread(target=self._heartbeat, args=(pulse,), daemon=True)
         try:
             setup, environment, memory = self._slot_arguments()
-            self._slots = [Slot(setup, environment, memory) for _ in range(options.processes)]
+            self._slots = [Slot(setup, environment, memory) for _ in range(self.options.processes)]
             beat.start()
             self._loop()
         except database.Stopped:
@@ -172,6 +172,25 @@ class Worker:
         if self._failure is not None:
             raise RuntimeError("no more heartbeats: the worker has stopped") from self._failure
         return self.summary
+
+    def _open(self) -> Ledger:
+        """Connect, make missing tables, register; return the heartbeat's ledger."""
+        options = self.options
+        connection = database.wait_for_server(options.home)
+        with database.exclusive(connection, "inception_declare"):  # creation races otherwise
+            self._plan = plan.load(options.source, options.prefix)
+            tables.activate(options.prefix)
+            tables.declare()
+        self._tasks = {task.name: task for task in self._plan.select(options.queues)}
+        self._priority = urgency.priorities(self._plan)
+        self._ledger = self._new_ledger(connection, self._out_of_time)
+        self._ledger.register(
+            pid=os.getpid(), slots=options.processes, queues=",".join(options.queues or ())
+        )
+        self._ledger.wake()
+        return self._new_ledger(
+            database.new_connection(), lambda: self._finished.is_set() or self._out_of_time()
+        )
 
     def _new_ledger(self, connection: Any, stop: Callable[[], bool]) -> Ledger:
         return Ledger(
@@ -281,7 +300,10 @@ class Worker:
             slot.ready = True
             return
         if kind == "broken":  # could not import or connect: nothing to do with any job
-            raise RuntimeError(f"the computing process cannot start: {rest[0]}\n{rest[1]}")
+            if not rest[0]:
+                raise RuntimeError(f"the computing process cannot start: {rest[1]}\n{rest[2]}")
+            slot.replace()
+            return
         seconds = time.monotonic() - slot.started
         slot.claim = None
         if kind == "died" and claim is None:
