@@ -10,11 +10,12 @@ from typing import Any
 
 import datajoint as dj
 import numpy as np
-from pipeline.mei.controls import ControlContext, Controls, control_kinds
 
 from pipeline.errors import DataError
 from pipeline.mei import ascent_methods, synthesize
-from pipeline.mei.masks import mask_methods
+from pipeline.mei.controls import ControlContext, Controls, control_kinds
+from pipeline.mei.masks import mask_methods, mask_properties
+from pipeline.mei.search import own_responses
 from pipeline.mei.targets import TargetData, target_rules
 from pipeline.stimulus.display import displays
 from pipeline.stimulus.images import image_hash, to_model
@@ -28,26 +29,9 @@ schema = dj.Schema()
 @control_kinds.register("mei")
 def most_exciting(context: ControlContext) -> Controls:
     """Show the MEI itself, so that it goes the way of its controls."""
-    context_units = np.asarray(context.units)
     images = np.asarray(context.mei_images, np.float32)
-    scaled = (images - context.image_mean) / context.image_sd
-    return Controls(
-        images=images,
-        masks=None,
-        activations=_activations(context.cnn, scaled, context_units),
-        info=[{} for _ in context_units],
-    )
-
-
-def _activations(frozen: Any, scaled: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Return each unit's predicted response to its own z-scored image, shape (units,)."""
-    import torch
-
-    device = next(frozen.parameters()).device
-    with torch.no_grad():
-        images = torch.as_tensor(scaled[:, None], dtype=torch.float32, device=device)
-        index = torch.as_tensor(np.asarray(units), dtype=torch.long, device=device)
-        return frozen.forward_units(images, index).cpu().numpy()
+    answers = own_responses(context.cnn, context.zscore(images), context.pick())
+    return Controls(images, None, answers, [{} for _ in context.units])
 
 
 @schema
@@ -106,10 +90,7 @@ class Targets(dj.Computed):
         if {row["dataset_hash"] for row in (*good, *plain)} != {data_hash}:
             raise DataError("ensembles of different data sets", field="TargetTask",
                             expected=data_hash)  # fmt: skip
-        wanted = ("validation", "validation_frozen")
-        scores = {
-            name: ([row[name] for row in good], [row[name] for row in plain]) for name in wanted
-        }
+        scores = tuple([row["validation"] for row in rows] for rows in (good, plain))
         return (
             data_hash,
             scores,
@@ -161,11 +142,32 @@ def _places(data_hash: str) -> dict[str, Any] | None:
     }
 
 
-def target_data(
-    scores: Mapping[str, tuple[list, list]], places: dict[str, Any] | None, data: Any
-) -> TargetData:
-    """Gather what a target rule looks at; none of it is from the test tier."""
-    raise NotImplementedError
+def target_data(scores: tuple[list, list], places: dict[str, Any] | None, data: Any) -> TargetData:
+    """Gather what a target rule looks at; none of it is from the test tier.
+
+    Repeated images are all test images, so that the oracle, and fractions of it, are not known
+    here: NaN, and the rule goes by the validation scores.
+    """
+    cnn, ln = (np.array(values, np.float64) for values in scores)
+    unknown = np.full(len(cnn), np.nan)
+    if places is None:
+        where = {"y_px": unknown, "x_px": unknown, "field": np.zeros(len(cnn), int)}
+        size = scale = None
+    else:
+        where = {name: np.array(places[name]) for name in ("y_px", "x_px", "field")}
+        table = np.array([places["fields"][field] for field in places["field"]], np.float64)
+        size, scale = table[:, :2], (None if np.isnan(table).any() else table[:, 2:])
+    return TargetData(
+        oracle=unknown,
+        cnn_score=cnn,
+        ln_score=ln,
+        cnn_fraction=unknown,
+        ln_fraction=unknown,
+        um_xyz=data.um_xyz,
+        field_size_px=size,
+        um_per_px=scale,
+        **where,
+    )
 
 
 def _batch(key: Mapping[str, Any]) -> tuple[str, list[int]]:
@@ -321,32 +323,39 @@ class Mask(dj.Computed):
         -> MEI.Unit
         ---
         mask_area_px : float64       # sum of the mask (model px)
-        mask_y_px   : float64        # centre, down (model px)
-        mask_x_px   : float64        # centre, right (model px)
+        mask_y_px=null : float64     # centre, down (model px); null if the mask is empty
+        mask_x_px=null : float64     # centre, right (model px); null if the mask is empty
+        energy_inside=null : float64  # (1) share of the MEI's squared contrast inside
         """
 
     def make_fetch(self, key):
         data_hash, units = _batch(key)
-        stats = (dataset.Dataset & {"dataset_hash": data_hash}).fetch1("image_mean")
+        weights = model.EnsembleSpec.fetch_weights({"ensemble_hash": key["ensemble_hash"]})
         images = (MEI & key).fetch1("images")
-        return data_hash, units, images, stats, *MaskMethod.fetch_method(key)
+        return data_hash, units, images, weights, *MaskMethod.fetch_method(key)
 
-    def make_compute(self, key, data_hash, units, images, mean, method, params):
+    def make_compute(self, key, data_hash, units, images, weights, method, params):
         found = images.load()
-        masks = mask_methods[method](found, mean, **params) if units else found
-        masks = np.asarray(masks, np.float32)
-        total = np.maximum(masks.sum(axis=(1, 2)), 1e-6)
-        y, x = np.mgrid[: masks.shape[1], : masks.shape[2]]
+        if not units:
+            return found, [], data_hash
+        ensemble = model.load_ensemble(weights)
+
+        def rates(shown: np.ndarray) -> np.ndarray:
+            return ensemble.predict(shown)[np.arange(len(units)), units]
+
+        masks = mask_methods[method](found, ensemble.image_mean, rates, **params)
+        about = mask_properties(found, masks, ensemble.image_mean)
         rows = [
             {
                 "unit_index": unit,
-                "mask_area_px": float(masks[row].sum()),
-                "mask_y_px": float((masks[row] * y).sum() / total[row]),
-                "mask_x_px": float((masks[row] * x).sum() / total[row]),
+                "mask_area_px": float(about.area_px[row]),
+                "mask_y_px": number(about.y_px[row]),
+                "mask_x_px": number(about.x_px[row]),
+                "energy_inside": number(about.energy_inside[row]),
             }
             for row, unit in enumerate(units)
         ]
-        return masks, rows, data_hash
+        return np.asarray(masks, np.float32), rows, data_hash
 
     def make_insert(self, key, masks, rows, data_hash):
         self.insert1({**key, "masks": masks})
