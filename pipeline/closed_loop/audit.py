@@ -45,7 +45,7 @@ def audit_presentation(
     planned: pd.DataFrame,
     shown: pd.DataFrame,
     *,
-    late_s: float = 0.03,
+    late_s: float = 0.025,
     short_s: float = 0.05,
     long_s: float = 0.05,
     names: Mapping[str, str] | None = None,
@@ -63,8 +63,8 @@ def audit_presentation(
         The log: `trial_idx, image, onset_s, offset_s` and optionally `blank_before_s`. An image
         may be a content hash, ``<hash>.png``, or a name that `names` resolves.
     late_s : float
-        A trial is late if the blank before it is this much longer than planned (two refreshes of
-        a 60-Hz monitor), beyond the median overhead of the scan.
+        A trial is late if it comes this much after its time, beyond the median overhead of the
+        scan. Waiting for a 60-Hz refresh adds up to 8 ms to that, one refresh missed up to 25 ms.
     short_s, long_s : float
         Tolerance of the time on the screen (published: 50 ms).
     names : mapping of file name to content hash, optional
