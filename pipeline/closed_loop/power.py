@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from pipeline.closed_loop.moments import response_moments
 from pipeline.closed_loop.statistics import benjamini_hochberg
 from pipeline.rng import generator
 
@@ -52,8 +53,6 @@ def fit_noise(responses: ArrayLike, image_id: ArrayLike, *, min_repeats: int = 3
     ValueError
         If fewer than three images are repeated often enough.
     """
-    from pipeline.closed_loop.moments import response_moments
-
     moments = response_moments(responses, image_id)
     enough = (moments.n >= min_repeats).all(1)
     if enough.sum() < 3:
