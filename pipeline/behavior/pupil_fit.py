@@ -162,7 +162,7 @@ def _ellipse_fit(
     solution, error = np.zeros(5), np.full(RAYS, np.inf)
     for tolerance in np.linspace(wide, narrow, 5):
         share = good.mean()
-        stiffness = RAYS * (0.005 + 4.0 * max(0.0, 0.8 - share))
+        stiffness = RAYS * (0.005 + 40.0 * max(0.0, 0.88 - share))
         ridge = np.diag([0.0, 0.0, 0.0, stiffness, stiffness])
         weight = good.astype(np.float64)
         for _ in range(2):
@@ -170,7 +170,8 @@ def _ellipse_fit(
             solution = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ edge)
             error = edge - design @ solution
             weight = good / (1 + (error / narrow) ** 2) ** 2
-        good = known & (np.abs(error) < tolerance)
+        # a lid hides the edge and shows its own inside of the pupil, never outside
+        good = known & (error < tolerance) & (error > -0.6 * tolerance)
         if good.sum() < RAYS // 6:
             break
     spread = float(np.sqrt(np.mean(error[good] ** 2))) if good.any() else np.inf

@@ -12,7 +12,18 @@ OVER = 4  # samples per pixel and axis
 
 
 def eye(
-    shape, center, radius, *, pupil=35, iris=95, ratio=1.0, tilt=0.0, lid=0.0, glints=(), seed=0
+    shape,
+    center,
+    radius,
+    *,
+    pupil=35,
+    iris=95,
+    skin=165,
+    ratio=1.0,
+    tilt=0.0,
+    lid=0.0,
+    glints=(),
+    seed=0,
 ):
     """Return one frame: pupil, iris, lids from above by a share of the eye, reflections, noise."""
     height, width = shape
@@ -30,7 +41,7 @@ def eye(
     middle = (width / 2, height / 2)
     arch = np.sqrt(np.clip(1 - ((x - middle[0]) / half_w) ** 2, 0, None)) * half_h
     top = middle[1] - arch + lid * 2 * arch
-    skin = 165 + 12 * np.sin(x / 3) * np.sin(y / 4)
+    skin = skin + 12 * np.sin(x / 3) * np.sin(y / 4)
     covered = (y < top) | (y > middle[1] + arch) | (arch == 0)
     image = np.where(covered, skin, image)
     image[covered & (np.abs(y - top) < 1.5)] = 70  # lashes along the lid
@@ -63,6 +74,8 @@ CASES = {
     "dark eye": {"pupil": 12, "iris": 45},
     "oval": {"ratio": 0.85, "tilt": 0.6},
     "20 % lid": {"lid": 0.2},
+    "dark fur": {"skin": 50, "lid": 0.1},
+    "fur as dark as the pupil": {"skin": 35, "pupil": 30},
 }
 
 
