@@ -161,7 +161,7 @@ def _ellipse_fit(
     design = _design()
     solution, error = np.zeros(5), np.full(RAYS, np.inf)
     for tolerance in np.linspace(wide, narrow, 5):
-        share = good.mean()
+        share = good.sum() / max(known.sum(), 1)  # the rest is behind a lid, not behind glints
         stiffness = RAYS * (0.005 + 40.0 * max(0.0, 0.88 - share))
         ridge = np.diag([0.0, 0.0, 0.0, stiffness, stiffness])
         weight = good.astype(np.float64)
