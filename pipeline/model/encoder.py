@@ -99,7 +99,8 @@ class Encoder(nn.Module):
             params = dict(self.config[section])
             return registry[params.pop("name")](*data, **params)
 
-        self.core = build("core", cores)
+        # a quarter faster on a CPU than channels first
+        self.core = build("core", cores).to(memory_format=torch.channels_last)
         size = self.core.output_size(self.input_shape)
         self.feature_size = size
         self.readout = build("readout", readouts, self.core.channels, size, self.n_units)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.stimulus.images import to_model
+
 from .encoder import Encoder
 from .frozen import FrozenModel
 
@@ -56,7 +58,13 @@ class Ensemble:
         pupil_center: NDArray | None = None,
     ) -> NDArray[np.float32]:
         """Return the prediction of every member, shape (members, n, units); see `predict`."""
-        return np.stack([e.predict(images, behavior, pupil_center) for e in self.encoders])
+        small = self._small(images)
+        return np.stack([e.predict(small, behavior, pupil_center) for e in self.encoders])
+
+    def _small(self, images: NDArray) -> NDArray[np.float32]:
+        """Bring images to the model's size once for all members."""
+        images = np.asarray(images)
+        return to_model(images[None] if images.ndim == 2 else images, self.input_shape)
 
     def predict(
         self,
@@ -76,7 +84,8 @@ class Ensemble:
         units : int array, optional
             Which units (positions in `unit_ids`); default all.
         """
-        total = sum(e.predict(images, behavior, pupil_center) for e in self.encoders)
+        small = self._small(images)
+        total = sum(e.predict(small, behavior, pupil_center) for e in self.encoders)
         mean = total / len(self.encoders)
         return mean if units is None else mean[:, np.asarray(units)]
 

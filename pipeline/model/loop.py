@@ -220,7 +220,7 @@ class Run:
             trials = tiers.train[batch].to(self.device)
             rate = encoder(*tiers.inputs(trials), noise=noise)
             data = self.loss(rate, tiers.responses[trials])
-            value = float(data)
+            value = float(data.detach())
             if not math.isfinite(value):  # before it reaches the places: they must stay numbers
                 raise DataError(
                     "training diverged",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ def annealed(
     learning_rate: float = 0.005,
     warm_epochs: int = 1,
     epochs: int = 24,
+    min_steps: int = 600,
     batch_size: int = 64,
     clip_norm: float | None = 5.0,
     weight_decay: float = 0.0,
@@ -118,17 +120,20 @@ def annealed(
         Highest rate.
     warm_epochs : int
         Epochs of a smaller rate before it.
-    epochs, batch_size : int
-        Number of epochs; trials per step.
+    epochs, min_steps : int
+        Number of epochs; more if they make fewer steps than this, in a short recording.
+    batch_size : int
+        Trials per step.
     clip_norm : float or None
         Bound of the gradient's norm.
     weight_decay : float
         Decoupled.
     """
+    steps = math.ceil(len(run.tiers.train) / batch_size)
     run.fit(
         Schedule((learning_rate,), anneal=True, warm_epochs=warm_epochs),
         batch_size=batch_size,
-        max_epochs=epochs,
+        max_epochs=max(epochs, math.ceil(min_steps / steps)),
         clip_norm=clip_norm,
         weight_decay=weight_decay,
     )

@@ -68,7 +68,7 @@ class ConvBlock(nn.Module):
             x = self.mix(x)
         x = self.norm(x)
         if not self.linear:
-            x = F.elu(x)
+            x = F.elu(x, inplace=True)
         return F.avg_pool2d(x, self.pool) if self.pool > 1 else x
 
     def fold(self) -> None:

@@ -66,3 +66,11 @@ def sample(features: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         features, grid, mode="bilinear", padding_mode="border", align_corners=False
     )
     return read.squeeze(3)
+
+
+def combine(read: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Weigh what was read (n, channels, units) by the features (units, channels) -> (n, units).
+
+    A product and a sum: as a matrix product per unit it is copied about, and twice as slow.
+    """
+    return (read * features.T.contiguous()).sum(1)

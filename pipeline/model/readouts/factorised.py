@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .base import Readout, readouts
+from .base import Readout, combine, readouts
 
 
 class FactorisedReadout(Readout):
@@ -28,7 +28,7 @@ class FactorisedReadout(Readout):
     ) -> torch.Tensor:
         """Return (n, units)."""
         read = torch.einsum("nchw,uhw->ncu", features, self.mask)
-        return torch.einsum("ncu,uc->nu", read, self.features) + self.bias
+        return combine(read, self.features) + self.bias
 
     def forward_units(
         self, features: torch.Tensor, units: torch.Tensor, shift: torch.Tensor | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .base import Readout, readouts, sample
+from .base import Readout, combine, readouts, sample
 
 
 class PointReadout(Readout):
@@ -43,7 +43,7 @@ class PointReadout(Readout):
         if shift is not None:
             grid = grid + shift[:, None, :]
         read = sample(features, grid)
-        return torch.einsum("ncu,uc->nu", read, self.features) + self.bias
+        return combine(read, self.features) + self.bias
 
     def forward_units(
         self, features: torch.Tensor, units: torch.Tensor, shift: torch.Tensor | None = None

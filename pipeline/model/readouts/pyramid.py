@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .base import Readout, readouts, sample
+from .base import Readout, combine, readouts, sample
 
 
 class PyramidReadout(Readout):
@@ -65,7 +65,7 @@ class PyramidReadout(Readout):
         if shift is not None:
             grid = grid + shift[:, None, :]
         read = torch.cat([sample(level, grid) for level in self.levels(features)], dim=1)
-        return torch.einsum("ncu,uc->nu", read, self.features) + self.bias
+        return combine(read, self.features) + self.bias
 
     def forward_units(
         self, features: torch.Tensor, units: torch.Tensor, shift: torch.Tensor | None = None

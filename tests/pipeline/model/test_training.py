@@ -34,7 +34,7 @@ def three_epochs(tiny):
 @pytest.mark.slow
 def test_a_trained_encoder_finds_most_of_what_there_is_to_find(small):
     _, simulated, dataset = small
-    config = {"core": {"channels": 16}, "training": {"epochs": 24, "batch_size": 32}}
+    config = {"core": {"channels": 12}, "training": {"min_steps": 120}}
     encoder, result = _train(dataset, config=config)
     test = dataset.trials("test")
     predicted = encoder.predict(
