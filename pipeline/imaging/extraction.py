@@ -229,7 +229,7 @@ def demixed(
     Raises
     ------
     ValueError
-        If masks, weights and movie differ in size.
+        If masks, weights and movie differ in size, or a mask is empty.
     """
     n_frames, height, width = movie.shape
     masks = np.asarray(masks, bool)
@@ -242,11 +242,8 @@ def demixed(
     if units == 0:
         empty, none = np.zeros((0, n_frames), np.float32), np.zeros(0, np.float32)
         return FluorescenceResult(empty, empty, empty, none, none)
-    weights = np.where(masks, np.maximum(weights, 0), 0)
-    blank = weights.sum(axis=(1, 2)) <= 0
-    weights[blank] = masks[blank]
-    reader = sparse.csr_matrix(weights.reshape(units, -1), dtype=np.float32)
-    reader = sparse.diags(1 / np.maximum(np.asarray(reader.sum(axis=1)).ravel(), 1e-12)) @ reader
+    footprints = _sparse_footprints(masks, weights)
+    reader = sparse.diags(1 / np.asarray(footprints.sum(axis=1)).ravel()) @ footprints
     rings = neuropil_rings(masks, gap_px=gap_px, pixels=ring_pixels).reshape(units, -1)
     ring_reader = sparse.csr_matrix(rings, dtype=np.float32)
     counts = np.maximum(np.asarray(ring_reader.sum(axis=1)).ravel(), 1)
@@ -261,21 +258,40 @@ def demixed(
     )
     corrected = raw - coefficient[:, None] * (neuropil - np.median(neuropil, axis=1)[:, None])
     if demix:
-        corrected = _demix(corrected, reader, weights.reshape(units, -1))
+        corrected = _demix(corrected, reader, footprints)
     return FluorescenceResult(
         raw, neuropil, corrected.astype(np.float32), coefficient.astype(np.float32),
         trace_snr(corrected, movie.fps),
     )  # fmt: skip
 
 
-def _demix(traces: NDArray, reader: sparse.spmatrix, weights: NDArray) -> NDArray:
+def _sparse_footprints(masks: NDArray, weights: NDArray) -> sparse.csr_matrix:
+    """Return positive weights inside of masks, (units, pixels); a mask without any counts evenly.
+
+    Unit by unit, since dense copies of a large field's weights would fill the memory.
+    """
+    rows, columns, values = [], [], []
+    for unit, (mask, weight) in enumerate(zip(masks, weights, strict=True)):
+        pixels = np.flatnonzero(mask)
+        value = np.maximum(weight.ravel()[pixels], 0).astype(np.float64)
+        if not value.any():
+            if len(pixels) == 0:
+                raise ValueError(f"mask of unit {unit} has no pixel")
+            value[:] = 1
+        rows.append(np.full(len(pixels), unit))
+        columns.append(pixels)
+        values.append(value)
+    places = (np.concatenate(rows), np.concatenate(columns))
+    return sparse.csr_matrix((np.concatenate(values), places), shape=(len(masks), masks[0].size))
+
+
+def _demix(traces: NDArray, reader: sparse.csr_matrix, footprints: sparse.csr_matrix) -> NDArray:
     """Solve trace = mixing @ own for units that share pixels; medians stay where they are.
 
     Unit j lights up pixel p in proportion to its weight there, so that reader i sees
-    sum_p reader[i, p] weights[j, p] of it, relative to what reader j sees.
+    sum_p reader[i, p] footprints[j, p] of it, relative to what reader j sees.
     """
-    footprint = sparse.csr_matrix(weights, dtype=np.float64)
-    mixing = np.asarray((reader.astype(np.float64) @ footprint.T).todense())
+    mixing = np.asarray((reader @ footprints.T).todense())
     mixing /= np.maximum(np.diag(mixing), 1e-12)[None]
     if np.count_nonzero(mixing) == len(mixing):
         return traces

@@ -115,7 +115,7 @@ def self_correlation(
     if len(stack) < 2:
         return 0.0, mean
     smooth = np.stack([gaussian_filter(frame, 1.0)[inside].ravel() for frame in stack])
-    smooth = smooth.astype(np.float64) - smooth.mean(axis=1, keepdims=True)
+    smooth -= smooth.mean(axis=1, keepdims=True)
     spread = np.maximum(np.linalg.norm(smooth, axis=1), 1e-12)
     values = []
     for made, compared in ((0, 1), (1, 0)):
