@@ -215,11 +215,13 @@ class Plan(dj.Computed):
         lists = {**by_kind, "natural": natural["hashes"]}
         result = plan_methods[method](lists, **{**params, "minutes": minutes})
         used = dict(zip(result.trials["image"], result.trials["kind"], strict=True))
+        out = {entry["target"] for entry in result.dropped}  # an image of theirs may stay: shared
+        shown = {rank for row, rank in enumerate(ranks) if row not in out}
         targets = [
             {name: row[name] for name in ("dataset_hash", "unit_index", "kind", "image_hash",
                                           "target_rank", "predicted")}
             for row in good
-            if row["image_hash"] in used and row["target_rank"] in ranks
+            if row["image_hash"] in used and row["target_rank"] in shown
         ]  # fmt: skip
         pixels = {row["image_hash"]: arrays[row["array"]].load(mmap_mode="r")[row["image_row"]]
                   for row in good if row["image_hash"] in used}  # fmt: skip

@@ -17,9 +17,12 @@ def _bound(tmp_path_factory):
     yield schemas, home, prefix
     import datajoint as dj
 
-    for name in reversed(schemas.MODULES):
+    embedded.connect(home)
+    if embedded.is_embedded():
+        embedded.remove(home)
+        return
+    for name in reversed(schemas.MODULES):  # a server that others use
         dj.Schema(f"{prefix}_{name}", connection=connection).drop(prompt=False)
-    embedded.remove(home)
 
 
 @pytest.fixture

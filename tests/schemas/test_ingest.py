@@ -145,6 +145,7 @@ def broken(name):
         np.savez(folder / "masks.npz", masks=masks["masks"][:2], mean_image=masks["mean_image"])
 
     trials, pupil, wheel = "trials.csv", "pupil.csv", "treadmill.csv"
+    # fmt: off
     cases = {
         "no recording.json": (lambda f: (f / "recording.json").unlink(), "recording.json"),
         "not JSON": (lambda f: (f / "recording.json").write_text("{"), "JSON"),
@@ -163,13 +164,13 @@ def broken(name):
             lambda f: bad_json(f, imaging={"traces": "traces.npz", "masks": "masks.npz",
                                            "um_per_px": [0, 1]}),
             "um_per_px",
-        ),  # fmt: skip
+        ),
         "no monitor": (lambda f: (f / "monitor.csv").unlink(), "monitor.csv"),
         "flat monitor": (
             lambda f: (f / "monitor.csv").write_text(
                 "pixel_value,luminance_cd_m2\n0,1\n100,1\n255,1\n"),
             "luminance",
-        ),  # fmt: skip
+        ),
         "no trials": (lambda f: (f / trials).unlink(), trials),
         "column missing": (lambda f: edit(f, trials, "offset_s", "off"), "offset_s"),
         "offset before onset": (lambda f: edit(f, trials, "1.5000", "0.5000"), "onset_s"),
@@ -197,7 +198,8 @@ def broken(name):
             lambda f: (f / "clocks.csv").write_text(
                 "stream,stream_time_s,rig_time_s\nlicks,1,2\n"), "licks"),
         "unknown plan": (lambda f: bad_json(f, plan="0123456789abcdef"), "no such plan"),
-    }  # fmt: skip
+    }
+    # fmt: on
     return cases if name is None else cases[name]
 
 

@@ -1,0 +1,274 @@
+"""A whole loop through the tables, on traces whose neurons are known exactly."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.tables
+
+SHAPE, UNITS, FPS, DECAY_S = (36, 64), 8, 10.0, 0.3
+RECIPE = {
+    "imaging": {"deconvolution": {"method": "derivative", "params": {}}},
+    "responses": {"min_snr": 0.0},
+    "model": {
+        "cnn": {"core": {"name": "linear"}, "training": {"name": "plateau", "max_epochs": 15}},
+        "ln": {"core": {"name": "linear"}, "training": {"name": "plateau", "max_epochs": 4}},
+        "cnn_seeds": [1],
+        "ln_seeds": [1],
+    },
+    "targets": {"method": None, "params": {"edge_um": 0.0, "distance_um": 0.0}},
+    "mei": {"batch_size": 3},
+    "controls": [{"method": kind, "params": {}} for kind in ("mei", "rf", "mni", "fni")],
+    "plan": {"n_natural": 4},
+}
+
+
+def filters():
+    """Return a Gabor for every unit, shape (units, h, w), of unit norm."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    found = []
+    for unit in range(UNITS):
+        cy, cx, angle = 12 + 12 * (unit % 2), 12 + 12 * (unit // 2), unit * np.pi / UNITS
+        along = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
+        envelope = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * 3.0**2))
+        gabor = envelope * np.cos(2 * np.pi * along / 9 + unit)
+        found.append(gabor / np.linalg.norm(gabor))
+    return np.stack(found)
+
+
+def smooth_images(n, seed):
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(seed).normal(size=(n, *SHAPE))
+    noise = np.stack([gaussian_filter(image, 2) for image in noise])
+    noise /= noise.std(axis=(1, 2), keepdims=True)
+    return np.clip(110 + 55 * noise, 0, 255).astype(np.uint8)
+
+
+def drive(images):
+    """Return what rectified neurons do, shape (images, units)."""
+    z = (images.astype(float) - 110) / 55
+    return np.maximum(np.einsum("nhw,uhw->nu", z, filters()), 0)
+
+
+def record(folder, animal, session, images, names, trials, plan=None):
+    """Write a recording of the known neurons: activity in the image's window, then calcium."""
+    from pipeline.stimulus.images import write_png
+
+    (folder / "images").mkdir(parents=True)
+    for name, image in zip(names, images, strict=True):
+        write_png(folder / "images" / f"{name}.png", image)
+    frames = int((trials["onset_s"].max() + 3) * FPS)
+    time = np.arange(frames) / FPS
+    response = drive(images)
+    row = {name: index for index, name in enumerate(names)}
+    spikes = np.zeros((UNITS, frames))
+    for trial in trials.itertuples():
+        on = (time >= trial.onset_s + 0.05) & (time < trial.onset_s + 0.55)
+        spikes[:, on] += response[row[trial.image]][:, None]
+    spikes *= np.random.default_rng(session).gamma(20, 1 / 20, spikes.shape)
+    calcium = np.zeros_like(spikes)
+    for frame in range(1, frames):
+        calcium[:, frame] = calcium[:, frame - 1] * np.exp(-1 / FPS / DECAY_S) + spikes[:, frame]
+    calcium += np.random.default_rng(9).normal(0, 0.05, calcium.shape)
+    masks = np.zeros((UNITS, 64, 64), bool)
+    for unit in range(UNITS):  # the second day is shifted by (2, -1) pixels
+        top, left = 8 + 24 * (unit % 2) + 2 * (session - 1), 6 + 13 * (unit // 2) - (session - 1)
+        masks[unit, top : top + 6, left : left + 6] = True
+    texture = np.random.default_rng(4).random((66, 65))
+    mean = texture[2 - 2 * (session - 1) :, session - 1 :][:64, :64] + 2 * masks.sum(0)
+    np.savez(folder / "traces.npz", time_s=time, fluorescence=calcium.astype(np.float32))
+    np.savez(folder / "masks.npz", masks=masks, mean_image=mean.astype(np.float32))
+    named = trials.assign(image=[f"{name}.png" for name in trials["image"]])
+    named.to_csv(folder / "trials.csv", index=False)
+    pixels = np.arange(0, 256, 5)
+    pd.DataFrame(
+        {"pixel_value": pixels, "luminance_cd_m2": 0.3 + 40 * (pixels / 255) ** 2.0}
+    ).to_csv(folder / "monitor.csv", index=False)
+    (folder / "recording.json").write_text(
+        json.dumps(
+            {
+                "format": "inception-recording/1",
+                "animal_id": animal,
+                "session": session,
+                "scan_idx": 1,
+                "scan_ts": f"2026-11-2{session}T09:00:00",
+                "rig": "bench",
+                "imaging": {"traces": "traces.npz", "masks": "masks.npz", "um_per_px": [2, 2]},
+                "indicator": "GCaMP6f",
+                "monitor": {"width_px": 64, "height_px": 36, "calibration": "monitor.csv"},
+                "plan": plan,
+            }
+        )
+    )
+    return folder
+
+
+def populate(database, animal):
+    """Compute everything of one animal, in the order of the foreign keys."""
+    from workers.plan import load
+
+    prefix = database.activate.__globals__["_active"]
+    for task in load("schemas", prefix):
+        task.table.populate(suppress_errors=False)
+
+
+@pytest.fixture(scope="module")
+def loop(_bound, tmp_path_factory):
+    """Both days of one animal, all tables filled."""
+    from schemas import closed_loop
+    from schemas.ingest import ingest_bundle
+    from workers import embedded
+
+    database, home, _ = _bound
+    embedded.connect(home)
+    folder, animal = tmp_path_factory.mktemp("chain"), 77
+    images = smooth_images(420, seed=1)
+    order = np.random.default_rng(2).permutation([*range(400), *np.repeat(range(400, 420), 4)])
+    trials = pd.DataFrame({"trial_idx": range(len(order)), "image": [f"n{i}" for i in order]})
+    trials["onset_s"] = 2 + 1.1 * np.arange(len(order))
+    trials["offset_s"] = trials["onset_s"] + 0.5
+    names = [f"n{i}" for i in range(420)]
+    day1 = ingest_bundle(record(folder / "day1", animal, 1, images, names, trials))
+    made = closed_loop.register_loop(day1, RECIPE, targets=6, minutes=8)
+    populate(database, animal)
+    plan = {"plan_id": made["plan_id"]}
+    from schemas import stimulus
+
+    planned = pd.DataFrame((closed_loop.Plan.Trial & plan).to_dicts(order_by="trial_idx"))
+    hashes = sorted(set(planned["image_hash"]))
+    pixels = stimulus.load_images(stimulus.ImageSet.locate(hashes))
+    shown = planned.drop(index=[5]).reset_index(drop=True)  # the rig drops one trial
+    shown = shown.rename(columns={"image_hash": "image"})[["trial_idx", "image", "blank_before_s"]]
+    shown["onset_s"] = 2 + 1.1 * np.arange(len(shown))
+    shown["offset_s"] = shown["onset_s"] + 0.5
+    shown["blank_before_s"] = 1.0
+    stack = np.stack([np.asarray(pixels[name]) for name in hashes])
+    bundle = record(folder / "day2", animal, 2, stack, hashes, shown, plan=made["plan_id"])
+    day2 = ingest_bundle(bundle)
+    populate(database, animal)
+    return {"day1": day1, "day2": day2, "made": made, "plan": plan}
+
+
+def test_registering_again_changes_nothing(database, loop):
+    from schemas import closed_loop, mei
+
+    before = len(mei.DisplayTask()), len(closed_loop.PlanTask())
+    assert closed_loop.register_loop(loop["day1"], RECIPE, targets=6, minutes=8) == loop["made"]
+    assert (len(mei.DisplayTask()), len(closed_loop.PlanTask())) == before
+
+
+def test_a_loop_on_no_scan_is_refused(database):
+    from pipeline.errors import DataError
+    from schemas import closed_loop
+
+    with pytest.raises(DataError, match="no such scan"):
+        closed_loop.register_loop({"animal_id": 99999, "session": 1, "scan_idx": 1})
+
+
+def test_responses_follow_the_known_drive(database, loop):
+    from schemas import dataset, stimulus
+
+    responses = (dataset.Responses & loop["day1"]).fetch1("responses").load()
+    hashes = (stimulus.Trial & loop["day1"]).to_arrays("image_hash", order_by="trial_idx")
+    pixels = stimulus.load_images(stimulus.ImageSet.locate(hashes.tolist()))
+    truth = drive(np.stack([np.asarray(pixels[name]) for name in hashes]))
+    assert responses.shape == truth.shape
+    for unit in range(UNITS):
+        assert np.corrcoef(responses[:, unit], truth[:, unit])[0, 1] > 0.8
+
+
+def test_no_image_is_in_two_tiers_and_repeats_are_test(database, loop):
+    from schemas import dataset
+
+    row = (dataset.Dataset & (dataset.DatasetSpec.Scan & loop["day1"])).fetch1()
+    assert row["n_test"] == 80
+    assert row["n_train"] + row["n_validation"] == 400
+    data = dataset.load_dataset(row["dataset_file"])
+    train = set(data.image_id[data.trials("train")])
+    assert not train & set(data.image_id[data.trials("test")])
+
+
+def test_meis_look_like_the_true_filters(database, loop):
+    from schemas import dataset, mei
+
+    truth = filters()
+    here = dataset.Dataset.Unit & (dataset.DatasetSpec.Scan & loop["day1"])
+    rows = (mei.MEI.Unit & here).to_dicts()
+    assert len(rows) == 6
+    labels = {r["unit_index"]: r["label"] for r in here.to_dicts()}
+    similarity = []
+    for row in rows:
+        image = (mei.MEI & row).fetch1("images").load()[row["image_row"]]
+        deviation = image - image.mean()
+        cosine = (deviation * truth[labels[row["unit_index"]] - 1]).sum()
+        similarity.append(cosine / np.linalg.norm(deviation))
+    assert np.median(similarity) > 0.6
+
+
+def test_shown_images_are_named_by_their_pixels_and_matched_in_luminance(database, loop):
+    from pipeline.stimulus.images import image_hash
+    from schemas import closed_loop, mei, stimulus
+
+    shown = (closed_loop.Plan.Image & loop["plan"]).to_dicts()
+    pixels = stimulus.load_images(stimulus.ImageSet.locate([r["image_hash"] for r in shown]))
+    for row in shown:
+        assert image_hash(np.asarray(pixels[row["image_hash"]])) == row["image_hash"]
+        if row["kind"] != "natural":
+            luminance = 0.3 + 40 * (pixels[row["image_hash"]].astype(float) / 255) ** 2
+            assert luminance.mean() == pytest.approx(10.0, rel=0.02)
+            assert luminance.std() == pytest.approx(2.0, rel=0.02)
+    assert {"mei", "rf", "mni", "fni", "natural"} == {row["kind"] for row in shown}
+    assert len(mei.Display.Image & {"ok": True}) > 0
+
+
+def test_a_dropped_trial_is_found_and_not_scored(database, loop):
+    from schemas import closed_loop
+
+    audit = (closed_loop.Audit & loop["day2"]).fetch1()
+    assert audit["n_planned"] == audit["n_shown"] + 1
+    missing = closed_loop.Audit.Trial & loop["day2"] & {"status": "dropped"}
+    assert missing.fetch1("planned_idx") == 5
+
+
+def test_cells_are_found_again(database, loop):
+    from schemas import closed_loop
+
+    pairs = (closed_loop.UnitMatch.Pair & loop["day2"]).to_dicts()
+    assert len(pairs) >= 6
+    assert all(pair["unit_id"] == pair["source_unit_id"] for pair in pairs)
+
+
+def test_the_known_neurons_prefer_their_meis(database, loop):
+    from schemas import closed_loop
+
+    kinds = {row["kind"]: row for row in (closed_loop.Population.Kind & loop["day2"]).to_dicts()}
+    assert set(kinds) == {"rf", "mni", "fni"}
+    for kind in ("mni", "fni"):
+        assert kinds[kind]["n_neurons"] >= 5
+        assert kinds[kind]["fraction"] >= 0.75
+    confusion = (closed_loop.Confusion.Kind & loop["day2"] & {"kind": "mei"}).fetch1()
+    assert confusion["mean_row_rank"] > 0.8
+    assert confusion["matrix"].load().shape[0] >= 5
+
+
+def test_an_answer_by_another_animal_is_refused(database, loop, write_bundle, next_animal):
+    from pipeline.errors import DataError
+    from schemas.ingest import ingest_bundle
+
+    with pytest.raises(DataError, match="plan of another animal"):
+        ingest_bundle(write_bundle(plan=loop["plan"]["plan_id"]))
+
+
+def test_deleting_a_scan_takes_everything_with_it(database, write_bundle):
+    from schemas import closed_loop, experiment, imaging
+    from schemas.ingest import ingest_bundle
+
+    key = ingest_bundle(write_bundle(running=False, treadmill=None, eye=False))
+    closed_loop.register_loop(key, RECIPE, targets=6, minutes=8)
+    imaging.ScanInfo.populate(key)
+    mouse = experiment.Mouse & {"animal_id": key["animal_id"]}
+    mouse.delete(prompt=False, part_integrity="cascade")  # sets of a scan go with it
+    assert len(imaging.ScanInfo & key) == len(closed_loop.Loop & key) == 0
