@@ -32,16 +32,18 @@ def is_connection_error(error: BaseException) -> bool:
     if isinstance(error, (dj.errors.LostConnectionError, ConnectionError)):
         return True
     module = type(error).__module__.split(".")[0]
-    name = type(error).__name__
     if module == "psycopg2":
         code = getattr(error, "pgcode", None)
-        if name == "OperationalError" and code in _POSTGRES_CONTENTION:
-            return False
-        gone = ("OperationalError", "InterfaceError", "AdminShutdown", "CrashShutdown")
-        return name in gone or (name == "DatabaseError" and code is None)
+        if code is not None:  # connection exceptions; shutdown, crash, starting up
+            return code.startswith("08") or code in ("57P01", "57P02", "57P03", "57P05")
+        names = {base.__name__ for base in type(error).__mro__}
+        return bool(names & {"OperationalError", "InterfaceError"}) or (
+            type(error).__name__ == "DatabaseError"  # "server closed the connection", at times
+        )
     if module == "pymysql":
-        return name == "InterfaceError" or (
-            name in ("OperationalError", "InternalError") and _code(error) in _MYSQL_LOST
+        return type(error).__name__ == "InterfaceError" or (
+            type(error).__name__ in ("OperationalError", "InternalError")
+            and _code(error) in _MYSQL_LOST
         )
     return isinstance(error, dj.errors.DataJointError) and "during a transaction" in str(error)
 

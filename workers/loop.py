@@ -184,6 +184,7 @@ class Worker:
         self._tasks = {task.name: task for task in self._plan.select(options.queues)}
         self._priority = urgency.priorities(self._plan)
         self._ledger = self._new_ledger(connection, self._out_of_time)
+        self._counter = refresh.DueCounter(self._ledger, self._plan)
         self._ledger.register(
             pid=os.getpid(), slots=options.processes, queues=",".join(options.queues or ())
         )
@@ -348,6 +349,8 @@ class Worker:
     def _fill(self, free: list[Slot]) -> bool:
         """Give jobs to free slots; False if there were fewer jobs than slots."""
         for slot in free:
+            if not slot.free:  # the caller's list is older than its last call
+                continue
             reconnects = self._ledger.reconnects
             claim = self._ledger.claim(list(self._tasks))
             if self._ledger.reconnects != reconnects:
@@ -376,7 +379,7 @@ class Worker:
         """See what has become due anywhere: a key source may hang on more than foreign keys."""
         self._ended = False
         self._dirty.clear()
-        tasks = refresh.changed(self._ledger, self._plan)
+        tasks = self._counter.changed()
         if refresh.refresh(self._ledger, tasks, self._priority):
             self._starved = False
 
@@ -385,9 +388,9 @@ class Worker:
         every = max(5.0, 2 * self.options.sleep_duration)
         if not self._ledger.elected("refresh", every):
             return False
-        exact = self._refreshes % 10 == 0
+        exact = self._refreshes % 60 == 0
         self._refreshes += 1
-        tasks = list(self._plan) if exact else refresh.changed(self._ledger, self._plan)
+        tasks = list(self._plan) if exact else self._counter.changed()
         return refresh.refresh(self._ledger, tasks, self._priority) > 0
 
     def _reap(self) -> None:

@@ -96,29 +96,44 @@ def _drop(ledger: Ledger, gone: list[str]) -> int:
     return dropped
 
 
-def changed(ledger: Ledger, plan: Plan) -> list[Task]:
-    """Return the tables whose number of due keys differs from their number of jobs.
+class DueCounter:
+    """Finds the tables whose number of due keys differs from their number of jobs.
 
     Two queries for all tables together, whatever their number: cheap enough for an idle worker.
     An equal number may hide one key gone and one new; `refresh_table` alone is exact.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Job table.
+    plan : Plan
+        Tables to look at.
     """
-    tasks = list(plan)
-    if not tasks:
-        return []
 
-    def count() -> dict[str, int]:
-        parts = [
-            f"SELECT '{task.name}' AS table_name, COUNT(*) AS n "
-            f"FROM ({due(task).make_sql()}) AS due_{task.rank}"
-            for task in tasks
-        ]
-        counted = ledger.connection.query(" UNION ALL ".join(parts)).fetchall()
-        return {name: int(n) for name, n in counted}
+    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+        self._ledger, self._tasks = ledger, list(plan)
+        self._sql: str | None = None  # to write it asks for every heading: once is enough
 
-    jobs = ledger.rows(f"SELECT table_name, COUNT(*) FROM {ledger._job} GROUP BY table_name")
-    counted = {name: int(n) for name, n in jobs}
-    waiting = ledger.persist(count)
-    return [task for task in tasks if waiting[task.name] != counted.get(task.name, 0)]
+    def changed(self) -> list[Task]:
+        """Return the tables that have keys without a job, or jobs without a key."""
+        if not self._tasks:
+            return []
+        jobs = self._ledger.rows(
+            f"SELECT table_name, COUNT(*) FROM {self._ledger._job} GROUP BY table_name"
+        )
+        counted = {name: int(n) for name, n in jobs}
+        waiting = self._ledger.persist(self._count)
+        return [task for task in self._tasks if waiting[task.name] != counted.get(task.name, 0)]
+
+    def _count(self) -> dict[str, int]:
+        if self._sql is None:
+            self._sql = " UNION ALL ".join(
+                f"SELECT '{task.name}' AS table_name, COUNT(*) AS n "
+                f"FROM ({due(task).make_sql()}) AS due_{task.rank}"
+                for task in self._tasks
+            )
+        rows = self._ledger.connection.query(self._sql).fetchall()
+        return {name: int(n) for name, n in rows}
 
 
 def refresh(ledger: Ledger, tasks: Iterable[Task], priority: Priority = bulk) -> int:

@@ -225,7 +225,7 @@ def test_refresh_adds_ten_thousand_keys_within_three_seconds(bench):
     assert added == 10_000
     assert refresh.refresh_table(ledger, noop) == (0, 0)
     assert first < 3.0 * slowness()
-    assert refresh.changed(ledger, loaded) == [loaded.tasks["toy_tables.Value"]]
+    assert refresh.DueCounter(ledger, loaded).changed() == [loaded.tasks["toy_tables.Value"]]
     (bench.toy.Seed & "number < 9000").delete_quick()  # what has lost its key loses its job
     assert refresh.refresh_table(ledger, noop) == (0, 9000)
 
