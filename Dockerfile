@@ -8,8 +8,8 @@ FROM base AS packages
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /build
-COPY setup.py pyproject.toml constraints.txt README.md ./
-RUN mkdir pipeline schemas workers && pip install -c constraints.txt .
+COPY setup.py pyproject.toml constraints.txt ./
+RUN touch README.md && mkdir pipeline schemas workers && pip install -c constraints.txt .
 
 FROM packages AS notebook-packages
 RUN pip install -c constraints.txt '.[notebook]'
