@@ -86,7 +86,7 @@ class Recording(_Strict):
     @classmethod
     def _plausible(cls, value: datetime.datetime) -> datetime.datetime:
         value = value.replace(tzinfo=None, microsecond=0)
-        if not EARLIEST < value < datetime.datetime.now() + datetime.timedelta(days=2):
+        if not EARLIEST < value < datetime.datetime.now() + datetime.timedelta(days=366):
             raise ValueError("is not a time of recording (future, or before 1990)")
         return value
 

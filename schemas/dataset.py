@@ -84,36 +84,41 @@ class Responses(dj.Computed):
 
     def make_fetch(self, key):
         recipe = imaging.ImagingRecipe & key
-        fields = []
-        units = []
         limits = (ResponseTask & key).fetch1("min_soma_probability", "min_snr")
+        fields = []
         for activity in (imaging.Activity & key & recipe).keys(order_by="field"):
-            delay, period, height = (imaging.ScanInfo.Field & activity).fetch1(
+            quality = imaging.Segmentation.Unit.proj("soma_probability", "y_px")
+            found = quality * imaging.Fluorescence.Unit.proj("snr") & activity
+            rows = found.to_dicts(order_by="unit_id")
+            kept = [row for row, unit in enumerate(rows) if _passes(unit, *limits)]
+            scan = (imaging.ScanInfo.Field & activity).fetch1(
                 "delay_s", "line_period_s", "height_px"
             )
-            found = (imaging.Segmentation.Unit & activity) * (imaging.Fluorescence.Unit & activity)
-            rows = found.to_dicts(order_by="unit_id")
-            kept = []
-            for row, unit in enumerate(rows):
-                passed = (unit["soma_probability"] is None
-                          or unit["soma_probability"] >= limits[0]) and (
-                    unit["snr"] is not None and unit["snr"] >= limits[1])  # fmt: skip
-                if passed:
-                    kept.append(row)
-                    lines = unit["y_px"] - (height - 1) / 2
-                    units.append({**activity, "unit_id": unit["unit_id"],
-                                  "delay_s": float(delay + lines * period)})  # fmt: skip
-            fields.append(((imaging.Activity & activity).fetch1("activity"), kept))
+            fields.append(
+                {
+                    "key": activity,
+                    "activity": (imaging.Activity & activity).fetch1("activity"),
+                    "rows": kept,
+                    "unit_id": [rows[row]["unit_id"] for row in kept],
+                    "delay_s": [_delay(rows[row]["y_px"], *scan) for row in kept],
+                }
+            )
         times = (behavior.Sync & key).fetch1("frame_times", "trial_times")
-        return fields, units, times, *ResponseMethod.fetch_method(key)
+        return fields, times, *ResponseMethod.fetch_method(key)
 
-    def make_compute(self, key, fields, units, times, method, params):
+    def make_compute(self, key, fields, times, method, params):
         frame_times, trial_times = (reference.load() for reference in times)
-        parts = [np.asarray(a.load(mmap_mode="r")[rows], np.float32) for a, rows in fields]
-        activity = np.concatenate(parts)
+        activity = np.concatenate(
+            [f["activity"].load(mmap_mode="r")[f["rows"]].astype(np.float32) for f in fields]
+        )
         if not len(activity):
             raise DataError("no unit passes", field="min_soma_probability, min_snr",
                             remedy="lower the limits in dataset.ResponseTask")  # fmt: skip
+        units = [
+            {**field["key"], "unit_id": unit_id, "delay_s": delay}
+            for field in fields
+            for unit_id, delay in zip(field["unit_id"], field["delay_s"], strict=True)
+        ]
         n = min(activity.shape[1], len(frame_times))
         responses = response_windows[method](
             activity[:, :n],
@@ -131,6 +136,17 @@ class Responses(dj.Computed):
         self.Unit.insert(
             {**key, **unit, "response_column": column} for column, unit in enumerate(units)
         )
+
+
+def _passes(unit: dict[str, Any], min_soma_probability: float, min_snr: float) -> bool:
+    """Tell whether a unit is kept; one of unknown shape is, one of unknown noise is not."""
+    soma = unit["soma_probability"]
+    return (soma is None or soma >= min_soma_probability) and (unit["snr"] or 0.0) >= min_snr
+
+
+def _delay(y_px: float, delay_s: float, line_period_s: float, height_px: int) -> float:
+    """Return when a row is scanned after the start of a frame (s)."""
+    return float(delay_s + (y_px - (height_px - 1) / 2) * line_period_s)
 
 
 @schema

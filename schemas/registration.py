@@ -83,6 +83,8 @@ def scan_tasks(scan: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, 
     chosen = recipe["responses"]
     response = dataset.ResponseMethod.add(**_named(chosen["window"]))
     limits = {name: chosen[name] for name in ("min_soma_probability", "min_snr")}
+    if not experiment.Scan.files(scan, "tiff"):
+        limits = dict.fromkeys(limits, 0.0)  # whoever extracted the traces vouches for the units
     dataset.ResponseTask.insert1({**scan, **images, **response, **limits}, skip_duplicates=True)
     for method in chosen["reliability"]:
         dataset.ReliabilityMethod.add(**_named(method))

@@ -11,7 +11,6 @@ pytestmark = pytest.mark.tables
 SHAPE, UNITS, FPS, DECAY_S = (36, 64), 8, 10.0, 0.3
 RECIPE = {
     "imaging": {"deconvolution": {"method": "derivative", "params": {}}},
-    "responses": {"min_snr": 0.0},
     "model": {
         "cnn": {"core": {"name": "linear"}, "training": {"name": "plateau", "max_epochs": 15}},
         "ln": {"core": {"name": "linear"}, "training": {"name": "plateau", "max_epochs": 4}},
@@ -19,7 +18,7 @@ RECIPE = {
         "ln_seeds": [1],
     },
     "targets": {"method": None, "params": {"edge_um": 0.0, "distance_um": 0.0}},
-    "mei": {"batch_size": 3},
+    "mei": {"batch_size": 4},
     "controls": [{"method": kind, "params": {}} for kind in ("mei", "rf", "mni", "fni")],
     "plan": {"n_natural": 4},
 }
@@ -132,7 +131,7 @@ def loop(_bound, tmp_path_factory):
     trials["offset_s"] = trials["onset_s"] + 0.5
     names = [f"n{i}" for i in range(420)]
     day1 = ingest_bundle(record(folder / "day1", animal, 1, images, names, trials))
-    made = closed_loop.register_loop(day1, RECIPE, targets=6, minutes=8)
+    made = closed_loop.register_loop(day1, RECIPE, targets=10, minutes=8)
     populate(database, animal)
     plan = {"plan_id": made["plan_id"]}
     from schemas import stimulus
@@ -156,7 +155,7 @@ def test_registering_again_changes_nothing(database, loop):
     from schemas import closed_loop, mei
 
     before = len(mei.DisplayTask()), len(closed_loop.PlanTask())
-    assert closed_loop.register_loop(loop["day1"], RECIPE, targets=6, minutes=8) == loop["made"]
+    assert closed_loop.register_loop(loop["day1"], RECIPE, targets=10, minutes=8) == loop["made"]
     assert (len(mei.DisplayTask()), len(closed_loop.PlanTask())) == before
 
 
@@ -197,7 +196,9 @@ def test_meis_look_like_the_true_filters(database, loop):
     truth = filters()
     here = dataset.Dataset.Unit & (dataset.DatasetSpec.Scan & loop["day1"])
     rows = (mei.MEI.Unit & here).to_dicts()
-    assert len(rows) == 6
+    assert len(rows) == len(mei.Targets.Unit & here & {"kept": True}) >= 6
+    sizes = sorted((mei.MEI & (mei.Targets.Unit & here)).to_arrays("n_units"))
+    assert sizes[0] == 0  # ten were asked for and there are eight neurons: the last batch is empty
     labels = {r["unit_index"]: r["label"] for r in here.to_dicts()}
     similarity = []
     for row in rows:
@@ -267,7 +268,7 @@ def test_deleting_a_scan_takes_everything_with_it(database, write_bundle):
     from schemas.ingest import ingest_bundle
 
     key = ingest_bundle(write_bundle(running=False, treadmill=None, eye=False))
-    closed_loop.register_loop(key, RECIPE, targets=6, minutes=8)
+    closed_loop.register_loop(key, RECIPE, targets=10, minutes=8)
     imaging.ScanInfo.populate(key)
     mouse = experiment.Mouse & {"animal_id": key["animal_id"]}
     mouse.delete(prompt=False, part_integrity="cascade")  # sets of a scan go with it

@@ -249,6 +249,38 @@ def test_a_prepared_dataset_is_registered_once(database, tmp_path):
     np.testing.assert_array_equal(loaded.images[loaded.image_index[0]], shown[0])
 
 
+def test_a_prepared_dataset_reaches_its_meis(database, tmp_path):
+    from schemas import dataset, mei, model
+    from schemas.ingest import ingest_dataset
+    from schemas.registration import register_dataset
+
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (200, 18, 32), dtype=np.uint8)
+    place = np.zeros((3, 18, 32))
+    place[0, 4:8, 4:8] = place[1, 8:12, 14:18] = place[2, 10:14, 24:28] = 1
+    drive = np.einsum("nhw,uhw->nu", images - 127.5, place) / 1000
+    responses = np.maximum(drive, 0) + 0.5
+    tiers = np.array(["train"] * 150 + ["validation"] * 50)
+    path = tmp_path / "spots.npz"
+    np.savez(path, images=images, responses=responses, tiers=tiers, image_id=np.arange(200))
+    key = ingest_dataset(path)
+    ln = {"core": {"name": "linear"}, "training": {"name": "plateau", "max_epochs": 6}}
+    recipe = {
+        "model": {"cnn": ln, "ln": ln, "cnn_seeds": [1], "ln_seeds": [2]},
+        "targets": {"params": {"min_score": -1.0, "share_of_best": -9.0}},
+    }
+    register_dataset(key, recipe, targets=3)
+    members = (model.EnsembleSpec & key).proj()
+    for table in (dataset.Dataset, model.TrainedModel):
+        table.populate(key, suppress_errors=False)
+    model.Evaluation.populate(members, suppress_errors=False)
+    for table in (mei.Targets, mei.MEI):
+        table.populate(members, suppress_errors=False)
+    made = (mei.MEI.Unit & key).to_dicts()
+    assert len(made) == 3
+    assert (mei.MEI & made[0]).fetch1("images").shape == (3, 18, 32)
+
+
 def test_a_prepared_dataset_must_be_one(database, tmp_path):
     from schemas.ingest import ingest_dataset
 
