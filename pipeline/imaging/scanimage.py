@@ -318,7 +318,8 @@ def _single_size(
         corners = np.array(corners, float)
         across, down = np.ptp(corners, axis=0)
         if np.isfinite(corners).all() and across > 0 and down > 0:
-            return (down / height, across / width), tuple(map(float, corners.mean(axis=0)))
+            scale_yx = (float(down) / height, float(across) / width)
+            return scale_yx, tuple(map(float, corners.mean(axis=0)))
     if scale and rois:
         found = rois[0]["fields"][0]
         across, down = (float(v) * scale for v in found["sizeXY"])

@@ -35,7 +35,7 @@ def cnmf(
     rounds: int = 2,
     sweeps: int = 2,
     adapt_size: bool = True,
-    memory_mb: float = 500.0,
+    memory_mb: float = 400.0,
 ) -> SegmentationResult:
     """Find cells by seeds of local correlation and alternating footprints and traces.
 
