@@ -50,11 +50,11 @@ class Scale:
     """
 
     cells: int = 60
-    singles: int = 1300
+    singles: int = 1600
     repeated: int = 36
     repeats: int = 8
-    targets: int = 20
-    minutes: float = 18.0
+    targets: int = 14
+    minutes: float = 32.0
     recipe: str = "demo"
 
 

@@ -22,7 +22,7 @@ def timing_figure(stages: Sequence[tuple[str, int, float]]) -> Figure:
     seconds = [s for _, _, s in stages]
     axes.barh(range(len(stages)), seconds, color="#2471a3")
     axes.set_yticks(range(len(stages)), [name for name, _, _ in stages], fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(stages) - 0.4, -0.6)  # first stage on top, no empty rows
     longest = max(seconds, default=1) or 1
     for row, (_, jobs, value) in enumerate(stages):
         text = f"{value:.1f} s, {jobs} job{'s' if jobs != 1 else ''}"

@@ -1,0 +1,139 @@
+"""The whole loop at small size: TIFF to outcome, killed in the middle, and the notebook on it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = """
+import json, sys
+from workers.demo import Scale, run_demo
+scale = Scale(cells=24, singles=360, repeated=20, repeats=6, targets=4, minutes=5.0, recipe={
+    "model": {
+        "cnn": {"training": {"epochs": 8, "min_steps": 60}},
+        "ln": {"core": {"name": "linear"}, "training": {"epochs": 6, "min_steps": 60}},
+        "cnn_seeds": [1],
+        "ln_seeds": [1],
+    },
+    "plan": {"n_natural": 6},
+})
+run_demo(sys.argv[1], seed=3, scale=scale)
+"""
+
+
+def start(folder: Path) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DJ_", "INCEPTION_"))}
+    with (folder.parent / "demo.log").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", SMALL, str(folder)],
+            cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True,
+        )  # fmt: skip
+
+
+def await_file(path: Path, process: subprocess.Popen, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        assert process.poll() is None, (path.parents[1] / "demo.log").read_text()[-3000:]
+        assert time.monotonic() < deadline, f"no {path} after {timeout_s} s"
+        time.sleep(0.2)
+
+
+def kill_workers(home: Path) -> int:
+    """Kill every worker of a home with -9; return how many processes that were."""
+    killed = 0
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if "workers.cli worker" in command or "workers.child" in command:
+            try:
+                if process.environ().get("INCEPTION_HOME") == str(home):
+                    process.kill()
+                    killed += 1
+            except psutil.NoSuchProcess:  # a child dies with its parent
+                killed += 1
+    return killed
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A loop whose demo, worker and database were all killed with -9 on the way."""
+    folder = tmp_path_factory.mktemp("loop") / "demo"
+    first = start(folder)
+    await_file(folder / "worker.log", first, 240)
+    time.sleep(12)  # somewhere between ScanInfo and TrainedModel
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert kill_workers(folder / "home") > 0
+    server = json.loads((folder / "home" / "server.json").read_text())
+    os.kill(server["pid"], signal.SIGKILL)
+    moved = folder.parent / "truth1"
+    shutil.move(folder / "day1" / "truth", moved)  # no result may need it
+    shutil.copytree(moved, folder / "day1" / "truth")
+    second = start(folder)
+    code = second.wait(timeout=900)
+    log = (folder.parent / "demo.log").read_text()
+    assert code == 0, log[-4000:] + (folder / "worker.log").read_text()[-4000:]
+    yield folder
+    from workers import embedded
+
+    embedded.stop(folder / "home")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_killed_loop_goes_on_and_loses_nothing(finished):
+    result = json.loads((finished / "report" / "result.json").read_text())
+    assert result["jobs_error"] == 0
+    assert result["n_targets"] == 4
+    assert result["motion_rms_px"] < 0.3
+    assert result["cell_precision"] > 0.7
+    assert result["trace_r"] > 0.7
+    assert result["match_precision"] >= 0.8
+    assert set(result["mei_wins"]) == {"rf", "gabor", "mni", "fni"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_report_has_its_figures(finished):
+    page = (finished / "report" / "index.html").read_text()
+    for name in (
+        "field0",
+        "truth_traces",
+        "oracle",
+        "gallery",
+        "confusion",
+        "comparison",
+        "timing",
+    ):
+        (file,) = [p for p in (finished / "report").glob("*.png") if name in p.name][:1]
+        assert file.name in page
+        assert file.stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_notebook_runs_on_a_loop(finished, monkeypatch):
+    import jupytext
+    import nbclient
+
+    monkeypatch.setenv("INCEPTION_HOME", str(finished / "home"))
+    for name in list(os.environ):
+        if name.startswith("DJ_"):
+            monkeypatch.delenv(name)
+    notebook = jupytext.read(ROOT / "notebooks" / "01_first_loop.py")
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) >= 3
