@@ -8,10 +8,6 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from pipeline.mei.controls import control_kinds
-from pipeline.mei.masks import mask_methods
-from pipeline.mei.targets import target_rules
-
 from pipeline.behavior.pupil import pupil_trackers
 from pipeline.behavior.treadmill import treadmill_methods
 from pipeline.closed_loop.matching import match_methods
@@ -29,6 +25,9 @@ from pipeline.imaging.motion import motion_methods
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
 from pipeline.mei import ascent_methods
+from pipeline.mei.controls import control_kinds
+from pipeline.mei.masks import mask_methods
+from pipeline.mei.targets import target_rules
 from pipeline.model import complete_config, default_config, ln_config
 from pipeline.registry import Registry, canonical_json
 from pipeline.stimulus.display import displays
@@ -82,7 +81,7 @@ def demo_recipe() -> dict[str, Any]:
     """Return a recipe for a short scan on two cores: one linear model, smaller batches."""
     return {
         "model": {"ln_seeds": [1]},
-        "mei": {"batch_size": 7},
+        "mei": {"batch_size": 6},
         "plan": {"n_natural": 8},
     }
 

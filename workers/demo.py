@@ -53,8 +53,8 @@ class Scale:
     singles: int = 1600
     repeated: int = 36
     repeats: int = 8
-    targets: int = 14
-    minutes: float = 32.0
+    targets: int = 12
+    minutes: float = 40.0
     recipe: str = "demo"
 
 

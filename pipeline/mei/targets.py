@@ -143,13 +143,13 @@ def validation(
     min_score: float = 0.1,
     share_of_best: float = 0.4,
     min_oracle: float = 0.1,
-    ln_weight: float = 0.25,
+    ln_weight: float = 1.0,
 ) -> TargetResult:
     """Take the units that the CNN predicts best on validation images.
 
-    An image made for a unit is as good as the model of it, so that the validation score rules; a
-    part of the LN model's score is subtracted, since a unit that is linear has an MEI no better
-    than its receptive field.
+    An image made for a unit is as good as the model of it, so that the validation score decides
+    who passes. Ranked by what the CNN predicts beyond the LN model, as published: a unit that is
+    linear has an MEI no better than its receptive field.
 
     Parameters
     ----------

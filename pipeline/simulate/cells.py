@@ -90,5 +90,5 @@ def draw_cells(
         gain_dilation=rng.normal(0.06, 0.04, n),
         gain_running=rng.normal(0.8, 0.5, n),
         noise_order=rng.choice([1, 1, 1, 2, 3], n),
-        noise_gain_var=rng.choice([0.0, 0.1, 0.3, 0.7], n),
+        noise_gain_var=rng.choice([0.0, 0.05, 0.15, 0.4], n),
     )
