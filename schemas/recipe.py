@@ -63,7 +63,7 @@ def default_recipe() -> dict[str, Any]:
             "max_seconds": None,
         },
         "targets": deepcopy(METHOD),
-        "mei": {**deepcopy(METHOD), "starts": 1, "seed": 0, "norm": None, "batch_size": 25},
+        "mei": {**deepcopy(METHOD), "starts": 4, "seed": 0, "norm": None, "batch_size": 25},
         "mask": deepcopy(METHOD),
         "controls": [
             {"method": kind, "params": {}} for kind in ("mei", "rf", "gabor", "mni", "fni")
