@@ -13,12 +13,14 @@
 # %% [markdown]
 # # The first loop
 #
-# What a finished loop looks like from Python: activate, query, plot. Run `inception demo` (or a loop of your
-# own) first; this notebook reads the database that `INCEPTION_HOME`, `DJ_HOST` or `datajoint.json` names.
+# What a finished loop looks like from Python: activate, query, plot. Run `inception demo` (or a loop
+# of your own) first; this notebook reads the database that `INCEPTION_HOME`, `DJ_HOST` or
+# `datajoint.json` names.
 
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import display
 
 import schemas
 
@@ -45,12 +47,12 @@ first = imaging.SummaryImages.keys(order_by=("session", "field"), limit=1)[0]
 mean_image = (imaging.SummaryImages & first).fetch1("mean_image").load()
 low, high = np.percentile(mean_image, [1, 99.5])
 plt.imshow(mean_image, cmap="gray", vmin=low, vmax=high)
-plt.axis("off");
+_ = plt.axis("off")
 
 # %% [markdown]
 # ## How well do the models predict?
-# CNN and linear-nonlinear ensembles on the test images, behaviour frozen at its mean, against the neurons' own
-# reliability (oracle).
+# CNN and linear-nonlinear ensembles on the test images, behaviour frozen at its mean, against the
+# neurons' own reliability (oracle).
 
 # %%
 scores = (model.EnsembleSpec * model.Evaluation).proj(
@@ -72,7 +74,8 @@ for axis, row in zip(axes[0], strongest, strict=True):
 
 # %% [markdown]
 # ## What did the neurons say on day 2?
-# Mean response of every matched target to its own image of each kind, in units of its standard deviation.
+# Mean response of every matched target to its own image of each kind, in units of its standard
+# deviation over the scan.
 
 # %%
 responses = closed_loop.Outcome.Unit.proj("mean_response", "predicted").to_pandas().reset_index()
