@@ -13,8 +13,8 @@
 # %% [markdown]
 # # The first loop
 #
-# What a finished loop looks like from Python: activate, query, plot. Run `inception demo` (or a loop
-# of your own) first; this notebook reads the database that `INCEPTION_HOME`, `DJ_HOST` or
+# What a finished loop looks like from Python: activate, query, plot. Run `inception demo` (or a
+# loop of your own) first; this notebook reads the database that `INCEPTION_HOME`, `DJ_HOST` or
 # `datajoint.json` names.
 
 # %%

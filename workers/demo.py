@@ -24,11 +24,29 @@ from rich.table import Table
 from pipeline.errors import DataError
 
 CORES = 2  # jobs at a time; each computes on one core
-POLL_S = 1.0
+POLL_S = 2.0
 
-# seconds of work a table takes in the demo on one core of the reference machine: weights of the
-# progress bar and of the time left, never results
-TYPICAL_S: dict[str, float] = {}
+# seconds of work per table until the end of each day, on one core of the reference machine:
+# lengths of the progress bar and of the time left, never results
+TYPICAL_S: dict[int, dict[str, float]] = {
+    1: {
+        "imaging.Motion": 6,
+        "imaging.SummaryImages": 12,
+        "imaging.Segmentation": 30,
+        "imaging.Fluorescence": 5,
+        "behavior.Pupil": 50,
+        "model.TrainedModel": 330,
+        "mei.MEI": 15,
+        "mei.Control": 20,
+    },
+    2: {
+        "imaging.Motion": 15,
+        "imaging.SummaryImages": 30,
+        "imaging.Segmentation": 70,
+        "imaging.Fluorescence": 12,
+        "behavior.Pupil": 120,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +135,7 @@ def run_demo(
         _open_database()
         with clock("day 1 to package"):
             _ingest_day1(bundles[1], scale)
-            _work(folder, progress, "day 1: scan to package")
+            _work(folder, progress, 1, "scan to package")
             key = {"animal_id": 1, "session": 1, "scan_idx": 1}
             _once(folder / "package", lambda part: _write_package(key, part))
         with clock("simulate day 2"):
@@ -127,7 +145,7 @@ def run_demo(
             )
         with clock("day 2 to outcome"):
             _ingest(bundles[2])
-            _work(folder, progress, "day 2: scan to outcome")
+            _work(folder, progress, 2, "scan to outcome")
         with clock("report"):
             task = progress.add_task("report", total=1, note="")
             report, mouse = folder / "report", _mouse(seed, scale)
@@ -259,23 +277,23 @@ def _write_package(key: dict[str, int], part: Path) -> None:
     write(key, part)
 
 
-def _work(folder: Path, progress: Progress, title: str) -> None:
+def _work(folder: Path, progress: Progress, day: int, title: str) -> None:
     """Run a worker until it is idle, and show what it does."""
     command = [sys.executable, "-m", "workers.cli", "worker", "--exit-when-idle"]
     command += ["--processes", str(CORES), "--sleep-duration", "0.5"]
-    overall = progress.add_task(title, total=None, note="starting")
+    overall = progress.add_task(f"day {day}: {title}", total=None, note="starting")
     with (folder / "worker.log").open("a", encoding="utf-8") as log:
         # a session of its own: Ctrl-C reaches this process only, which then asks the worker to end
         worker = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
             while worker.poll() is None:
-                _show_jobs(progress, overall)
+                _show_jobs(progress, overall, day)
                 time.sleep(POLL_S)
         except BaseException:
             worker.terminate()
             worker.wait(timeout=60)
             raise
-    _show_jobs(progress, overall, finished=True)
+    _show_jobs(progress, overall, day, finished=True)
     if worker.returncode != 0:
         raise RuntimeError(
             f"the worker ended with exit code {worker.returncode}; see {folder / 'worker.log'} "
@@ -283,26 +301,21 @@ def _work(folder: Path, progress: Progress, title: str) -> None:
         )
 
 
-def _show_jobs(progress: Progress, overall: int, *, finished: bool = False) -> None:
+def _show_jobs(progress: Progress, overall: int, day: int, *, finished: bool = False) -> None:
     from workers import health
 
     done, waiting, running = health.tally()
-    spent = {table: seconds for table, (_, seconds) in done.items()}
     jobs = sum(count for count, _ in done.values())
-    left = {
-        table: TYPICAL_S[table] - spent.get(table, 0.0) for table in TYPICAL_S if table not in done
-    }
-    known = sum(spent.values())
-    speed = known / max(sum(TYPICAL_S.get(table, s) for table, s in spent.items()), 1e-6)
-    seconds = max(sum(left.values()), 0.0) * speed / CORES
-    names = ", ".join(sorted(set(running))) or "looking for work"
-    note = f"{jobs} jobs done, {waiting} waiting; {names}"
     if finished:
         progress.update(overall, total=1, completed=1, note=f"{jobs} jobs done")
         return
-    if TYPICAL_S:
-        note += f"; about {_minutes(seconds)} left"
-    progress.update(overall, total=known + seconds * CORES or None, completed=known, note=note)
+    expected = TYPICAL_S[day]
+    spent = sum(min(done.get(table, (0, 0.0))[1], most) for table, most in expected.items())
+    total = sum(expected.values())
+    names = ", ".join(sorted(set(running))) or "looking for work"
+    left = _minutes((total - spent) / CORES)
+    note = f"{jobs} jobs done, {waiting} waiting, about {left} left; {names}"
+    progress.update(overall, total=total, completed=spent, note=note)
 
 
 def _minutes(seconds: float) -> str:
