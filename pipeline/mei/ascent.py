@@ -18,6 +18,7 @@ from .objectives import objectives
 from .parts import (
     Scene,
     constraints,
+    finishes,
     gradients,
     initials,
     regularisers,
@@ -34,6 +35,7 @@ PARTS: dict[str, Registry] = {
     "regulariser": regularisers,
     "constraint": constraints,
     "stopper": stoppers,
+    "finish": finishes,
 }
 CANDIDATES_AT_ONCE = 4096
 
@@ -108,10 +110,15 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
     params : dict
         Completed parameters of an ascent method: `steps`, `step_start`, `step_end`, `schedule`,
         `normalise`, `candidates`, `scouts`, `scout_steps`, `restarts`, `keep`,
-        `converged_within`, and the parts.
+        `converged_within`, `priors`, and the parts.
     """
     view = problem.view
     part = {name: build(registry, params[name]) for name, registry in PARTS.items()}
+    if params["priors"] not in ("ensembles", "all", "none"):
+        raise ValueError(f"priors must be 'ensembles', 'all' or 'none', got {params['priors']!r}")
+    trained = hasattr(view.model, "members")
+    if params["priors"] == "none" or (params["priors"] == "ensembles" and not trained):
+        part["transform"], part["finish"] = transforms["none"], finishes["none"]
     climber = _Climber(problem, part, params)
     x, background, restarted, silent = _start(problem, part, params)
     n, scouts = len(problem.units), x.shape[1]
@@ -133,6 +140,9 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
     images[kept], level[kept], trace[:, kept.numpy()] = climbed.images, climbed.background, steps
     with torch.no_grad():
         images, level = images.to(x.device), level.to(x.device)
+        frames = part["finish"](view.frame(images, level), problem.scene)
+        images, level = view.cut(frames), view.around(frames)
+        images, level = part["constraint"](images, level, view.outside, problem.scene)
         activations = view.rates(images).float().cpu().numpy()
         value = part["objective"](view, images).float().cpu().numpy()
         frames = view.frame(images, level).float().cpu().numpy()

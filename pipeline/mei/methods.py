@@ -25,13 +25,15 @@ def constrained(
     keep: str = "best",
     converged_within: float = 0.01,
     crop: bool = True,
+    priors: str = "ensembles",
     initial: Part = "smooth_noise",
-    transform: Part = "none",
+    transform: Part = "jitter",
     objective: Part = "activation",
     gradient: Part = "none",
     regulariser: Part = "none",
     constraint: Part = "norm",
     stopper: Part = "last_step",
+    finish: Part = "compact",
 ) -> Ascended:
     """Ascend on the sphere of images of one norm about mean grey (fixed rms contrast and mean).
 
@@ -56,7 +58,13 @@ def constrained(
         An ascent counts as converged if its last tenth brought no more than this share.
     crop : bool
         Ascend only the pixels that the unit sees, if the model knows them exactly.
-    initial, transform, objective, gradient, regulariser, constraint, stopper : str or dict
+    priors : {"ensembles", "all", "none"}
+        For which models `transform` and `finish` are used. What they cost on the true neuron
+        (about 2 % of the drive) they more than earn on a trained ensemble, whose images carry the
+        noise of its training (simulated neurons, three members, 1,500 trials: median true drive
+        0.74 to 0.79 of the best possible, lowest tenth 0.48 to 0.53). Any model without `members`
+        is taken at its word.
+    initial, transform, objective, gradient, regulariser, constraint, stopper, finish : str or dict
         The parts.
     """
     return ascend(problem, _own(locals()))
@@ -78,6 +86,7 @@ def walker2019(
     keep: str = "last",
     converged_within: float = 0.01,
     crop: bool = False,
+    priors: str = "all",
     initial: Part = "noise_2019",
     transform: Part = "none",
     objective: Part = "activation",
@@ -85,6 +94,7 @@ def walker2019(
     regulariser: Part = "blur_schedule",
     constraint: Part = "grey_range",
     stopper: Part = "last_step",
+    finish: Part = "none",
 ) -> Ascended:
     """Ascend as Walker et al. (2019): no norm, falling step and blur, spectral preconditioning.
 

@@ -79,6 +79,12 @@ class View:
         flat = self._pixels()[:, None].expand(-1, self.shape[0], -1)
         return frames.flatten(2).gather(2, flat).reshape(len(frames), self.shape[0], *self.size)
 
+    def around(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a frame outside of its crop, shape (n, C); 0 if nothing is."""
+        if not self.outside:
+            return frames.new_zeros(frames.shape[:2])
+        return (frames.sum((2, 3)) - self.cut(frames).sum((2, 3))) / self.outside
+
     def _pixels(self) -> torch.Tensor:
         """Return where in the flat frame the pixels of the crops are, shape (n, pixels)."""
         rows = self.top[:, None] + torch.arange(self.size[0], device=self.top.device)

@@ -19,13 +19,27 @@ initials = Registry("initial image")
 
 @initials.register("smooth_noise", default=True)
 def smooth_noise(
-    rng: np.random.Generator, scene: Scene, *, sigma_px: tuple[float, float] = (0.8, 2.5)
+    rng: np.random.Generator,
+    scene: Scene,
+    *,
+    sigma_px: tuple[float, float] = (0.8, 2.5),
+    local_share: float = 0.5,
+    window_px: tuple[float, float] = (2.5, 8.0),
 ) -> NDArray[np.float32]:
-    """White noise blurred by a scale drawn from a range (log-uniform): a rectified unit that is
-    silent for one is less likely to be for the next.
-    """  # noqa: D205
+    """Draw blurred white noise, half of the time in a window somewhere in the frame.
+
+    Blur and window are drawn from ranges (log-uniform): a rectified unit that is silent for one is
+    less likely to be for the next, and a localised pattern of the same norm reaches thresholds
+    that noise all over the frame does not.
+    """
+    _, h, w = scene.shape
     sigma = np.exp(rng.uniform(*np.log(sigma_px)))
     noise = gaussian_filter(rng.normal(size=scene.shape), (0, sigma, sigma), mode="wrap")
+    local, width = rng.random() < local_share, np.exp(rng.uniform(*np.log(window_px)))
+    y, x = rng.uniform(0, h - 1), rng.uniform(0, w - 1)
+    if local:
+        rows, columns = np.arange(h)[:, None], np.arange(w)
+        noise *= np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * width**2))
     return (noise * scene.norm / np.sqrt((noise**2).sum())).astype(np.float32)
 
 

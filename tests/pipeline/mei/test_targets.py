@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from pipeline.mei.targets import TargetData, target_rules
+
+
+def data(n=10, **changes):
+    """Units in a row, 30 um apart, all of them good, the first the best."""
+    score = np.linspace(0.8, 0.5, n)
+    fields = {
+        "oracle": np.full(n, 0.6),
+        "cnn_score": score,
+        "ln_score": score / 2,
+        "cnn_fraction": score / 0.6,
+        "ln_fraction": score / 1.2,
+        "y_px": np.full(n, 50.0),
+        "x_px": 20.0 + 30 * np.arange(n),
+        "um_xyz": None,
+        "field_size_px": (100, 340),
+        "field": np.zeros(n, int),
+        "um_per_px": 1.0,
+    }
+    return TargetData(**{**fields, **changes})
+
+
+def test_best_predicted_units_come_first_and_every_dropped_unit_has_a_reason():
+    result = target_rules["validation"](data(), n_targets=3)
+    np.testing.assert_array_equal(result.rank, [0, 1, 2] + [-1] * 7)
+    np.testing.assert_array_equal(result.kept, result.rank >= 0)
+    for rule in target_rules:
+        chosen = target_rules[rule](data())
+        assert all(bool(r) != k for r, k in zip(chosen.reason, chosen.kept, strict=True))
+
+
+def test_fewer_targets_than_asked_for_is_no_error():
+    result = target_rules["validation"](data(4), n_targets=150)
+    assert result.kept.all()
+    empty = target_rules["validation"](data(3, cnn_score=np.full(3, np.nan)))
+    assert not empty.kept.any()
+    assert empty.reason == ["validation score of the CNN is not known"] * 3
+
+
+@pytest.mark.parametrize("rule", list(target_rules))
+def test_nothing_at_the_edge_and_never_two_neighbours(rule):
+    rng = np.random.default_rng(0)
+    n = 300
+    many = data(
+        n,
+        y_px=rng.uniform(0, 199, n),
+        x_px=rng.uniform(0, 199, n),
+        field_size_px=(200, 200),
+        oracle=rng.uniform(0.5, 0.9, n),
+        cnn_score=rng.uniform(0.3, 0.9, n),
+        cnn_fraction=rng.uniform(0.3, 1, n),
+        ln_fraction=rng.uniform(0.1, 0.8, n),
+        um_per_px=(2.0, 2.0),
+    )
+    kept = target_rules[rule](many, n_targets=1000).kept
+    assert kept.sum() > 3
+    place = np.column_stack([many.y_px, many.x_px])[kept] * 2.0
+    apart = np.linalg.norm(place[:, None] - place[None], axis=2)[~np.eye(len(place), dtype=bool)]
+    assert apart.min() >= 20
+    assert place.min() > 10
+    assert place.max() < 2 * 199 - 10
+
+
+def test_neighbours_in_different_fields_are_no_neighbours():
+    two = data(2, x_px=np.array([50.0, 50.0]), field=np.array([0, 1]))
+    assert target_rules["validation"](two).kept.all()
+    same = data(2, x_px=np.array([50.0, 50.0]))
+    result = target_rules["validation"](same)
+    assert result.kept.tolist() == [True, False]
+    assert "better unit 0" in result.reason[1]
+
+
+def test_depth_counts_when_it_is_known():
+    place = np.array([[0.0, 0, 0], [0, 0, 15], [0, 0, 40]])
+    assert target_rules["validation"](data(3, um_xyz=place)).kept.tolist() == [True, False, True]
+
+
+def test_published_rule_ranks_by_the_difference_of_the_models():
+    n = 100
+    rng = np.random.default_rng(1)
+    cnn, ln, oracle = rng.uniform(0.2, 1, n), rng.uniform(0.1, 0.9, n), rng.uniform(0.1, 0.9, n)
+    spread = data(
+        n,
+        x_px=np.arange(n) * 50.0 + 50,
+        field_size_px=(100, 6000),
+        cnn_fraction=cnn,
+        ln_fraction=ln,
+        oracle=oracle,
+    )
+    result = target_rules["walker2019"](spread)
+    good = (oracle > np.percentile(oracle, 50)) & (cnn > np.percentile(cnn, 70))
+    good &= ln > np.percentile(ln, 70)
+    np.testing.assert_array_equal(result.kept, good)
+    order = np.argsort(result.rank[good])
+    assert (np.diff((cnn - ln)[good][order]) <= 0).all()
+
+
+def test_units_of_a_data_set_without_places_can_be_targets():
+    nowhere = np.full(5, np.nan)
+    result = target_rules["validation"](
+        data(5, y_px=nowhere, x_px=nowhere, field_size_px=None, oracle=np.full(5, np.nan))
+    )
+    assert result.kept.all()
+
+
+def test_permuting_units_permutes_the_choice():
+    rng = np.random.default_rng(2)
+    n = 50
+    score = rng.uniform(0.1, 0.9, n)
+    x, y = rng.uniform(0, 300, n), rng.uniform(15, 80, n)
+    order = rng.permutation(n)
+    first = target_rules["validation"](data(n, cnn_score=score, x_px=x, y_px=y)).rank
+    turned = data(n, cnn_score=score[order], x_px=x[order], y_px=y[order])
+    ln = np.linspace(0.8, 0.5, n) / 2
+    turned = TargetData(**{**vars(turned), "ln_score": ln[order]})
+    np.testing.assert_array_equal(target_rules["validation"](turned).rank, first[order])
