@@ -38,6 +38,38 @@ class PooledCore(Core):
         return penalty
 
 
+def random_gabors(n: int, kernel: int) -> torch.Tensor:
+    """Draw Gabors of unit norm, (n, kernel, kernel), in quadrature pairs, from torch's generator.
+
+    Wavelengths are spread from 4 px to a whole kernel, orientations evenly.
+    """
+    pairs = (n + 1) // 2
+    index = torch.arange(pairs)
+    spread = (index * 0.618034 + torch.rand(1)) % 1  # golden ratio: even in both at once
+    wavelength = 4 * (kernel / 4) ** spread
+    angle = torch.pi * (index + torch.rand(1)) / pairs
+    sigma = (0.4 * wavelength).clamp_max(0.25 * kernel)
+    axis = torch.arange(kernel) - (kernel - 1) / 2
+    yy, xx = axis[:, None], axis[None, :]
+    along = angle.cos()[:, None, None] * xx + angle.sin()[:, None, None] * yy
+    envelope = torch.exp(-(xx**2 + yy**2) / (2 * sigma[:, None, None] ** 2))
+    phase = 2 * torch.pi * (along / wavelength[:, None, None] + torch.rand(pairs)[:, None, None])
+    gabors = torch.stack([envelope * phase.cos(), envelope * phase.sin()], dim=1).flatten(0, 1)
+    envelope = envelope.repeat_interleave(2, dim=0)
+    mean = gabors.sum((1, 2), keepdim=True) / envelope.sum((1, 2), keepdim=True)
+    gabors = (gabors - envelope * mean)[:n]
+    return gabors / gabors.square().sum((1, 2), keepdim=True).sqrt()
+
+
+def blob_weights(outputs: int, inputs: int, kernel: int) -> torch.Tensor:
+    """Draw weights (outputs, inputs, kernel, kernel): random mixtures, one blob over space."""
+    axis = torch.arange(kernel) - (kernel - 1) / 2
+    line = torch.exp(-(axis**2) / (2 * (kernel / 5) ** 2))
+    blob = line[:, None] * line[None, :]
+    blob = blob / blob.square().sum().sqrt()
+    return torch.randn(outputs, inputs, 1, 1) * (1 / inputs) ** 0.5 * blob
+
+
 @cores.register("pooled", default=True)
 def pooled(
     *,
@@ -45,6 +77,7 @@ def pooled(
     input_kernel: int = 9,
     pool: int = 2,
     hidden_kernels: Sequence[int] = (5, 3),
+    gabor_start: bool = False,
     gamma_input: float = 1.0,
     gamma_hidden: float = 0.0,
 ) -> PooledCore:
@@ -59,6 +92,10 @@ def pooled(
     pool : int
         Average pool after the first layer: its kernels are smooth, so little is lost and three
         quarters of the later work is saved.
+    gabor_start : bool
+        Start the first kernels from random Gabors and the hidden ones from the same smooth blob
+        in every channel, so that a short recording need not teach what V1 looks like. Not yet
+        compared at convergence, so not the default.
     gamma_input : float
         Weight of the mean squared Laplacian of the first kernels; smooth kernels make MEIs that
         real cells answer.
@@ -67,4 +104,9 @@ def pooled(
     """
     blocks = [ConvBlock(1, channels, input_kernel, pool=pool)]
     blocks += [ConvBlock(channels, channels, kernel) for kernel in hidden_kernels]
+    if gabor_start:
+        with torch.no_grad():
+            blocks[0].conv.weight.copy_(random_gabors(channels, input_kernel)[:, None])
+            for block in blocks[1:]:
+                block.conv.weight.copy_(blob_weights(*block.conv.weight.shape[:3]))
     return PooledCore(blocks, gamma_input, gamma_hidden)

@@ -26,7 +26,9 @@ class PointReadout(Readout):
         self.register_buffer("half_size", torch.tensor([size[1] / 2, size[0] / 2]), False)
         self.place = nn.Parameter(torch.empty(n_units, 2).uniform_(-0.1, 0.1))
         self.log_sigma_px = nn.Parameter(torch.full((n_units, 2), init_sigma_px).log())
-        self.features = nn.Parameter(torch.empty(n_units, channels).normal_(0, channels**-0.5))
+        self.features = nn.Parameter(
+            torch.empty(n_units, channels).normal_(0, 0.2 * channels**-0.5)
+        )
         self.bias = nn.Parameter(torch.zeros(n_units))
 
     def forward(
