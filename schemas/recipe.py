@@ -78,11 +78,17 @@ def default_recipe() -> dict[str, Any]:
 
 
 def demo_recipe() -> dict[str, Any]:
-    """Return a recipe for a short scan on two cores: one linear model, smaller batches."""
+    """Return a recipe for a short scan on two cores.
+
+    One linear model, small batches, Gabors of the published bank, and as many repeats as fit.
+    """
+    kinds = {kind: {} for kind in ("mei", "rf", "gabor", "mni", "fni")}
+    kinds["gabor"] = {"refine": 0}
     return {
         "model": {"ln_seeds": [1]},
         "mei": {"batch_size": 6},
-        "plan": {"n_natural": 8},
+        "controls": [{"method": kind, "params": params} for kind, params in kinds.items()],
+        "plan": {"params": {"max_repeats": None}, "n_natural": 8},
     }
 
 

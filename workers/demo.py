@@ -72,7 +72,7 @@ class Scale:
     repeated: int = 36
     repeats: int = 8
     targets: int = 12
-    minutes: float = 40.0
+    minutes: float = 60.0
     recipe: str = "demo"
 
 
