@@ -29,6 +29,7 @@ class OneByOne(torch.nn.Module):
         self.frozen = frozen
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return all units' responses."""
         return self.frozen(images)
 
 
