@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,16 +71,17 @@ def resolve(
     return rise_s, decay_s
 
 
-def autocovariance(normal: NDArray, lags: int) -> NDArray[np.float64]:
-    """Return the autocovariance at lags 0 to `lags`, shape (units, lags + 1); 0 beyond the end."""
+def autocovariance(normal: NDArray, lags: Sequence[int] | NDArray) -> NDArray[np.float64]:
+    """Return the autocovariance at the given lags (frames), (units, lags); 0 beyond the end."""
     frames = normal.shape[1]
-    out = np.zeros((len(normal), lags + 1))
+    out = np.zeros((len(normal), len(lags)))
     if frames == 0:
         return out
-    centred = normal - normal.mean(axis=1, keepdims=True, dtype=np.float64)
-    for lag in range(min(lags, frames - 1) + 1):
-        left, right = centred[:, : frames - lag], centred[:, lag:]
-        out[:, lag] = np.einsum("uf,uf->u", left, right) / max(frames, 1)
+    centred = normal - normal.mean(axis=1, keepdims=True)
+    for column, lag in enumerate(lags):
+        if lag < frames:
+            left, right = centred[:, : frames - lag], centred[:, lag:]
+            out[:, column] = np.einsum("uf,uf->u", left, right, dtype=np.float64) / frames
     return out
 
 
@@ -89,7 +91,7 @@ def estimate_decay(normal: NDArray, fps: float) -> NDArray[np.float64]:
     Lag 0 is left out, since white noise is only there. Limits: half a frame and 3 s.
     """
     lags = max(4, int(np.ceil(0.8 * fps)))
-    covariance = autocovariance(normal, lags)
+    covariance = autocovariance(normal, range(lags + 1))
     now, later = covariance[:, 1:-1], covariance[:, 2:]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = (now * later).sum(1) / (now**2).sum(1)
@@ -109,7 +111,7 @@ def estimate_rise_decay(
     decay = estimate_decay(normal, fps)
     rise = 0.1 * decay
     lags = max(6, int(np.ceil(0.8 * fps)))
-    covariance = autocovariance(normal, lags)
+    covariance = autocovariance(normal, range(lags + 1))
     for unit, gamma in enumerate(covariance):
         design = np.stack([gamma[2:-1], gamma[1:-2]], axis=1)
         if not np.any(design):

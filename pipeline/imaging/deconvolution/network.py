@@ -35,12 +35,12 @@ def describe(
         if value is not None:
             given[:, 2 * column] = 1.0
             given[:, 2 * column + 1] = np.log(np.asarray(value) / (0.03, 0.4)[column])
-    longest = int(np.ceil(LAGS_S[-1] * fps)) + 1
-    covariance = autocovariance(normal, longest)
-    lag = np.clip(np.asarray(LAGS_S) * fps, 1.0, longest)
-    low = np.minimum(lag.astype(int), longest - 1)
+    lag = np.maximum(np.asarray(LAGS_S) * fps, 1.0)
+    low = lag.astype(int)
     part = lag - low
-    decays = covariance[:, low] * (1 - part) + covariance[:, low + 1] * part
+    covariance = autocovariance(normal, [0, 1, *low, *(low + 1)])
+    below, above = covariance[:, 2 : 2 + len(lag)], covariance[:, 2 + len(lag) :]
+    decays = below * (1 - part) + above * part
     first = np.maximum(covariance[:, 1:2], 0.05)
     slope = np.zeros((units, 1)) if frames < 2 else np.diff(normal, axis=1)
     if slope.shape[1] > 1:
@@ -85,7 +85,9 @@ class SpikeNetwork(nn.Module):
     """Three convolutions, modulated by the description of the unit.
 
     The first layer's kernels are functions of time in seconds, plus free taps in frames; the
-    description scales and shifts every channel of every layer.
+    description scales and shifts every channel of every layer. A mixture of the first layer's
+    channels, chosen by the description, goes straight to the answer: a linear filter made for the
+    unit, which is all that a trace almost without noise needs.
     """
 
     def __init__(self) -> None:
@@ -98,7 +100,7 @@ class SpikeNetwork(nn.Module):
         self.third = nn.Conv1d(CHANNELS, CHANNELS, DEEP_TAPS, padding=DEEP_TAPS // 2)
         self.out = nn.Conv1d(CHANNELS, 2, 1)
         self.told = nn.Sequential(nn.Linear(FEATURES, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU())
-        self.modulate = nn.Linear(64, 6 * CHANNELS + 4)
+        self.modulate = nn.Linear(64, 7 * CHANNELS + 4)
         nn.init.normal_(self.modulate.weight, std=0.02)
         nn.init.zeros_(self.modulate.bias)
 
@@ -123,19 +125,20 @@ class SpikeNetwork(nn.Module):
         fps : float
         """
         told = self.modulate(self.told(description))
-        scale, shift = told[:, :-4].reshape(-1, 6, CHANNELS, 1).split(3, dim=1)
+        scale, shift, mix = told[:, :-4].reshape(-1, 7, CHANNELS, 1).split((3, 3, 1), dim=1)
         last = told[:, -4:, None]
         # the logarithm keeps noise and bursts in one range; the linear part keeps bursts in order
         size = self.size_of(description)
-        inputs = torch.stack([torch.asinh(normal), (normal / size).clamp(-3, 6)], dim=1)
+        inputs = torch.stack([torch.asinh(normal), (normal / size).clamp(-5, 30)], dim=1)
         kernel = self.kernel(fps)
-        hidden = functional.conv1d(inputs, kernel, padding=kernel.shape[-1] // 2)
-        hidden = functional.relu(hidden * (1 + scale[:, 0]) + shift[:, 0])
+        filtered = functional.conv1d(inputs, kernel, padding=kernel.shape[-1] // 2)
+        hidden = functional.relu(filtered * (1 + scale[:, 0]) + shift[:, 0])
         for index, layer in ((1, self.second), (2, self.third)):
             change = layer(hidden) * (1 + scale[:, index]) + shift[:, index]
             hidden = functional.relu(hidden + change)
         answer = self.out(hidden)
-        rate = functional.softplus(answer[:, 0] * torch.exp(last[:, 0]) + last[:, 1] - 2)
+        linear = (filtered * mix[:, 0]).sum(dim=1)
+        rate = functional.softplus((answer[:, 0] + linear) * torch.exp(last[:, 0]) + last[:, 1] - 2)
         clean = answer[:, 1] * size * (1 + last[:, 2]) + last[:, 3]
         return rate, clean
 

@@ -152,10 +152,10 @@ def draw(
 
     per_frame = max(3, int(np.ceil(1 / (fps * SUBSTEP_S)))) | 1  # odd: there is a middle one
     dt = 1 / (fps * per_frame)
-    decay = span(0.05, 1.5)
+    decay = span(0.04, 1.5)
     rise = np.minimum(span(0.002, 0.12), 0.6 * decay)
     # noise for one action potential of height 1 at 30 frames per second
-    noise = 1 / span(0.35, 25.0) * np.sqrt(fps / 30)
+    noise = 1 / span(0.35, 40.0) * np.sqrt(fps / 30)
     table = np.stack(
         [
             np.clip(np.exp(rng.normal(np.log(0.7), 1.1, units)), 0.03, 15),
