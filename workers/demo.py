@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from pipeline.errors import DataError
+from workers.report import text_of, write_report
 
 CORES = 2  # jobs at a time; each computes on one core
 POLL_S = 2.0
@@ -113,7 +114,6 @@ def run_demo(
         If the folder belongs to another demo, or a job failed.
     """
     from workers.demo_score import score_demo, truth_section
-    from workers.report import write_report
 
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -327,13 +327,5 @@ def _result_table(result: dict[str, Any]) -> Table:
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in result.items():
-        if isinstance(value, dict):
-            shown = ", ".join(f"{kind} {_number(share)}" for kind, share in value.items())
-        else:
-            shown = _number(value)
-        table.add_row(name, shown)
+        table.add_row(name, text_of(value))
     return table
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -88,7 +88,7 @@ def write_report(
     )
     html = environment.get_template("report.html.j2").render(
         sections=[_Rendered(section) for section in sections],
-        headline={name: _text(value) for name, value in (headline or {}).items()},
+        headline={name: text_of(value) for name, value in (headline or {}).items()},
         version=code_version(),
         written=datetime.datetime.now().isoformat(" ", "seconds"),
     )
@@ -108,10 +108,13 @@ class _Rendered:
         ]
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return a figure as people read it: three decimals, small ones as powers of ten."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+        return ", ".join(f"{name} {text_of(item)}" for name, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
+    return str(value)
 
 
 class _Loop:
