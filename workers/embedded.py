@@ -44,6 +44,7 @@ __all__ = [
 DATABASE = "inception"
 _ELSEWHERE = Path("/var/tmp")
 _children: dict[int, Any] = {}  # servers this process started: reaped when they end
+_own_store: str | None = None  # where this module put the store `main`
 _configured_home: Path | None = None  # the home that dj.config of this process points to
 
 
@@ -108,7 +109,8 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
             connection.conn_info["port"] = server["port"]  # the server was started anew; the
             connection.connect()  # schemas bound to this object go on with it
         return connection
-    _store(dj, folder, overwrite=False)
+    ours = dj.config.stores.get("main", {}).get("location") == _own_store
+    _store(dj, folder, overwrite=ours and home is not None)  # never a store that others configured
     return dj.conn()
 
 
@@ -121,10 +123,13 @@ def _datajoint() -> Any:
 
 
 def _store(dj: Any, folder: Path, *, overwrite: bool) -> None:
+    """Let the store `main` be the home's where none is configured, or to move it."""
+    global _own_store
     if "main" not in dj.config.stores or overwrite:
         location = folder / "store"
         location.mkdir(exist_ok=True)
-        dj.config.stores["main"] = {"protocol": "file", "location": str(location)}
+        _own_store = str(location)
+        dj.config.stores["main"] = {"protocol": "file", "location": _own_store}
     dj.config.stores.setdefault("default", "main")
 
 
