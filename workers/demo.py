@@ -77,9 +77,6 @@ class Scale:
     recipe: str = "demo"
 
 
-SCALES = {"demo": Scale()}
-
-
 def run_demo(
     folder: str | Path = "demo",
     *,
