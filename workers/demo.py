@@ -128,15 +128,18 @@ def run_demo(
     )
     with Progress(*columns, console=console) as progress:
         with clock("simulate day 1"):
-            _once(bundles[1], lambda part: _simulate_day1(part, seed, scale, progress))
+            once(
+                bundles[1],
+                lambda part: simulate_day1(part, seed, scale, _frames(progress, "simulate day 1")),
+            )
         _open_database()
         with clock("day 1 to package"):
             _ingest_day1(bundles[1], scale)
             _work(folder, progress, 1, "scan to package")
             key = {"animal_id": 1, "session": 1, "scan_idx": 1}
-            _once(folder / "package", lambda part: _write_package(key, part))
+            once(folder / "package", lambda part: _write_package(key, part))
         with clock("simulate day 2"):
-            _once(
+            once(
                 bundles[2],
                 lambda part: _simulate_day2(part, folder / "package", seed, scale, progress),
             )
@@ -200,7 +203,7 @@ def _same_demo(folder: Path, settings: dict[str, Any]) -> None:
         file.write_text(json.dumps(settings), encoding="utf-8")
 
 
-def _once(target: Path, make: Callable[[Path], Any]) -> None:
+def once(target: Path, make: Callable[[Path], Any]) -> None:
     """Make a folder whole or not at all: under another name, then renamed."""
     if target.exists():
         return
@@ -216,18 +219,26 @@ def _mouse(seed: int, scale: Scale) -> Any:
     return Mouse(seed, n_cells=scale.cells)
 
 
-def _simulate_day1(part: Path, seed: int, scale: Scale, progress: Progress) -> None:
+def simulate_day1(
+    part: Path, seed: int, scale: Scale, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Record natural images in a simulated mouse.
+
+    Parameters
+    ----------
+    part : path
+        The bundle is written here.
+    seed, scale
+        As in `run_demo`.
+    progress : callable, optional
+        Called with frames written and frames in total.
+    """
     from pipeline.simulate.photographs import natural_images
 
     mouse = _mouse(seed, scale)
     images = natural_images(scale.singles + scale.repeated, mouse.monitor_px, seed=seed)
     mouse.record(
-        images,
-        part,
-        day=1,
-        repeated=scale.repeated,
-        repeats=scale.repeats,
-        progress=_frames(progress, "simulate day 1"),
+        images, part, day=1, repeated=scale.repeated, repeats=scale.repeats, progress=progress
     )
 
 

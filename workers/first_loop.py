@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-CELLS, SINGLES, REPEATED, REPEATS = 20, 400, 20, 6
-TARGETS, MINUTES = 5, 4.0
+from workers.demo import Scale, once, simulate_day1
+
+SCALE = Scale(cells=20, singles=400, repeated=20, repeats=6, targets=5, minutes=4.0)
 WAIT_S = 3600.0
 
 
@@ -26,31 +27,21 @@ def main() -> None:
     plan.load("schemas", prefix)
     tables.activate(prefix)
     bundle = folder / "day1"
-    if not bundle.exists():
-        print("simulating a recording", flush=True)
-        _simulate(bundle)
+    print("simulating a recording, unless it is there", flush=True)
+    once(bundle, lambda part: simulate_day1(part, 0, SCALE))
     from schemas import closed_loop
     from schemas.ingest import ingest_bundle
 
     key = ingest_bundle(bundle)
-    closed_loop.register_loop(key, recipe="demo", targets=TARGETS, minutes=MINUTES)
+    closed_loop.register_loop(
+        key, recipe=SCALE.recipe, targets=SCALE.targets, minutes=SCALE.minutes
+    )
     print(f"loop registered on {key}; waiting for the workers", flush=True)
     _wait(key)
     from workers.package import write
 
     write(key, folder / "package")
     print(f"package written to {folder / 'package'}", flush=True)
-
-
-def _simulate(bundle: Path) -> None:
-    from pipeline.simulate import Mouse
-    from pipeline.simulate.photographs import natural_images
-
-    part = bundle.with_name(bundle.name + ".part")
-    mouse = Mouse(0, n_cells=CELLS)
-    images = natural_images(SINGLES + REPEATED, mouse.monitor_px, seed=0)
-    mouse.record(images, part, day=1, repeated=REPEATED, repeats=REPEATS)
-    part.rename(bundle)
 
 
 def _wait(key: dict[str, int]) -> None:
