@@ -1,0 +1,129 @@
+"""What the verbs share: common options, opening the pipeline, reading and printing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def _set_home(home: Path | None) -> Path | None:
+    if home is not None:
+        os.environ["INCEPTION_HOME"] = str(home.expanduser().resolve())
+    return home
+
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        callback=_set_home,
+        is_eager=True,
+        help="Folder of database and store [INCEPTION_HOME or ~/.inception].",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Scan = Annotated[str, typer.Argument(metavar="SCAN", help="animal/session/scan, such as 1/1/1.")]
+Prefix = Annotated[str, typer.Option(help="Prefix of the database schemas.")]
+Source = Annotated[str, typer.Option("--schemas", help="Module of the tables.", hidden=True)]
+TableName = Annotated[str | None, typer.Argument(help="Such as imaging.Motion [all].")]
+KeyPart = Annotated[
+    str | None, typer.Option("--key", help='Part of a key, JSON: {"animal_id": 1}.')
+]
+PREFIX = os.environ.get("INCEPTION_PREFIX", "inception")
+SOURCE = "schemas"
+
+
+def open_pipeline(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
+    """Connect, declare what is missing, and return plan and ledger."""
+    from workers import embedded
+    from workers.database import exclusive
+
+    connection = embedded.connect()
+    from workers import plan, tables
+    from workers.lease import Ledger
+
+    with exclusive(connection, "inception_declare"):
+        loaded = plan.load(source, prefix)
+        tables.activate(prefix)
+        tables.declare()
+    return loaded, Ledger(connection)
+
+
+def wake() -> None:
+    """Have a running worker look for new keys at once."""
+    import datajoint as dj
+
+    from workers.lease import Ledger
+
+    Ledger(dj.conn()).wake()
+
+
+def scan_key(scan: str) -> dict[str, int]:
+    """Read `1/1/1` as animal, session and scan."""
+    parts = scan.split("/")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise typer.BadParameter(f"{scan!r} is not animal/session/scan, such as 1/1/1")
+    return dict(zip(("animal_id", "session", "scan_idx"), map(int, parts), strict=True))
+
+
+def iso_time(text: str | None) -> Any:
+    """Read an ISO date and time."""
+    from datetime import datetime
+
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not ISO, such as 2026-11-24T08:00") from error
+
+
+def json_key(text: str | None) -> dict[str, Any] | None:
+    """Read a JSON object as (part of) a key."""
+    if text is None:
+        return None
+    try:
+        key = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not JSON") from error
+    if not isinstance(key, dict):
+        raise typer.BadParameter(f"{text!r} is not a JSON object")
+    return key
+
+
+def slashed(key: Any) -> str:
+    """Write the key of a scan as `1/1/1`."""
+    names = ("animal_id", "session", "scan_idx")
+    if isinstance(key, dict) and all(name in key for name in names):
+        return "/".join(str(key[name]) for name in names)
+    return str(key)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON types."""
+    return json.loads(
+        json.dumps(value, default=lambda v: v.item() if hasattr(v, "item") else str(v))
+    )
+
+
+def say(value: Any, as_json: bool, text: str) -> None:
+    """Print a result as JSON or as a sentence."""
+    print(json.dumps(value) if as_json else text)
+
+
+def show_table(header: list[str], rows: Iterable[list[str]]) -> None:
+    """Print rows of text below a header; the first column is aligned left."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

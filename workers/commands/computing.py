@@ -1,0 +1,114 @@
+"""Verbs that compute: workers, tables, the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.commands.common import PREFIX, Home, Json, Prefix, open_pipeline, plain, say
+
+app = typer.Typer()
+
+
+@app.command()
+def worker(
+    run_duration: Annotated[float, typer.Option(help="Seconds to run; negative: for ever.")] = -1.0,
+    exit_when_idle: Annotated[
+        bool, typer.Option("--exit-when-idle", help="End when nothing is left to compute.")
+    ] = False,
+    queue: Annotated[
+        list[str] | None, typer.Option(help="Queue to serve: cpu, gpu or io [all]; repeatable.")
+    ] = None,
+    sleep_duration: Annotated[float, typer.Option(help="Seconds between looks when idle.")] = 2.0,
+    max_idled_cycle: Annotated[int, typer.Option(help="End after so many idle looks.")] = -1,
+    processes: Annotated[int, typer.Option(min=1, help="Jobs at a time.")] = 1,
+    lease: Annotated[float, typer.Option(min=1.0, help="Seconds until others take over.")] = 30.0,
+    grace: Annotated[float, typer.Option(min=0.0, help="Seconds to finish after SIGTERM.")] = 25.0,
+    job_timeout: Annotated[float, typer.Option(help="Longest seconds of one job.")] = 6 * 3600.0,
+    memory_gb: Annotated[float | None, typer.Option(help="Most memory of one job.")] = None,
+    schemas: Annotated[str, typer.Option(help="Module of the tables.", hidden=True)] = "schemas",
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    as_json: Json = False,
+) -> None:
+    """Compute what is due, in the order of the foreign keys, until told to stop."""
+    import logging
+
+    from workers.loop import NotStartedError, Options, run_worker
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    known = {"cpu", "gpu", "io"}
+    if queue and not set(queue) <= known:
+        raise typer.BadParameter(f"queues are {sorted(known)}", param_hint="--queue")
+    options = Options(
+        source=schemas,
+        prefix=prefix,
+        home=home,
+        processes=processes,
+        queues=tuple(queue) if queue else None,
+        run_duration=run_duration,
+        sleep_duration=sleep_duration,
+        max_idled_cycle=max_idled_cycle,
+        exit_when_idle=exit_when_idle,
+        lease_s=lease,
+        grace_s=grace,
+        job_timeout_s=job_timeout,
+        memory_gb=memory_gb,
+    )
+
+    def show(outcome: str, table: str, key: dict, seconds: float, _message: str) -> None:
+        if outcome != "started" and not as_json:
+            where = ", ".join(f"{name}={value}" for name, value in key.items())
+            print(f"{outcome:8s} {seconds:8.1f} s  {table}  {where}", flush=True)
+
+    try:
+        summary = run_worker(options, show)
+    except NotStartedError as error:
+        _start_again(str(error))
+    outcomes = dict(summary.outcomes)
+    text = f"{summary.done} rows computed"
+    if summary.quarantined:
+        text += f", {summary.quarantined} jobs set aside: see `inception errors`"
+    say({"outcomes": outcomes, "quarantined": summary.quarantined}, as_json, text)
+    if exit_when_idle and summary.quarantined:
+        raise typer.Exit(1)
+
+
+def _start_again(reason: str, most: int = 10) -> None:
+    """Replace this process by a fresh one: half-activated schemas cannot be activated again."""
+    import time
+
+    starts = int(os.environ.get("INCEPTION_STARTS", "1"))
+    if starts >= most:
+        raise RuntimeError(f"the database goes away whenever a worker starts: {reason}")
+    print(f"inception: starting again: {reason}", file=sys.stderr, flush=True)
+    time.sleep(1.0)
+    os.environ["INCEPTION_STARTS"] = str(starts + 1)
+    os.execv(sys.executable, sys.orig_argv)
+
+
+@app.command()
+def declare(home: Home = None, prefix: Prefix = PREFIX) -> None:
+    """Make all tables; run it once before the workers of a new deployment start."""
+    plan, _ = open_pipeline(prefix)
+    print(f"{len(plan.tasks)} computed tables ready, prefix {prefix}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where files and report go.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the simulated mouse.")] = 0,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate a mouse and close one loop on it, from TIFF files to scored presentations."""
+    from workers.demo import run_demo
+
+    result = run_demo(folder, seed=seed, home=home)
+    if as_json:
+        print(json.dumps(plain(result)))

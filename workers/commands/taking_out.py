@@ -1,0 +1,70 @@
+"""Verbs that take results out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.commands.common import (
+    PREFIX,
+    Home,
+    Json,
+    Prefix,
+    Scan,
+    open_pipeline,
+    plain,
+    say,
+    scan_key,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def package(
+    scan: Scan,
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    as_json: Json = False,
+) -> None:
+    """Write the stimulus package of a loop for the rig."""
+    key = scan_key(scan)
+    open_pipeline(prefix)
+    from workers.package import write
+
+    plan_id = write(key, out)
+    say({"plan": plan_id, "folder": str(out)}, as_json, f"package {plan_id} written to {out}")
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    as_json: Json = False,
+) -> None:
+    """Write report/index.html: figures and numbers of every loop."""
+    open_pipeline(prefix)
+    from workers.report import write_report
+
+    result = write_report(out)
+    say(plain(result), as_json, f"report written to {out / 'index.html'}")
+
+
+@app.command()
+def export(
+    table: Annotated[str, typer.Argument(help="Such as closed_loop.Outcome.Unit.")],
+    out: Annotated[Path, typer.Argument(help="File to write: .csv, .json or .parquet.")],
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    as_json: Json = False,
+) -> None:
+    """Write the rows of a table (numbers and text, no arrays) to a file."""
+    open_pipeline(prefix)
+    from workers.export import write_table
+
+    rows = write_table(table, out)
+    say({"rows": rows, "file": str(out)}, as_json, f"{rows} rows written to {out}")
