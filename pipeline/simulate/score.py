@@ -118,3 +118,24 @@ def match_score(
     left, right = (source_cell[pairs[:, 0]], target_cell[pairs[:, 1]]) if len(pairs) else ([], [])
     right_ones = int(np.sum((np.asarray(left) == np.asarray(right)) & (np.asarray(left) >= 0)))
     return right_ones / max(len(pairs), 1), right_ones / max(len(possible), 1)
+
+
+def calibration_error(probability: NDArray, right: NDArray, *, n_bins: int = 10) -> float:
+    """Return the expected calibration error of stated probabilities.
+
+    The mean over equal bins of probability, weighted by how many fall into each, of the distance
+    between the mean probability and the share that was right (Naeini et al. 2015,
+    doi:10.1609/aaai.v29i1.9602).
+
+    Parameters
+    ----------
+    probability : array, shape (n,)
+    right : array of bool, shape (n,)
+    """
+    probability, right = np.asarray(probability, float), np.asarray(right, float)
+    place = np.minimum((probability * n_bins).astype(int), n_bins - 1)
+    gaps = [
+        (place == k).sum() * abs(probability[place == k].mean() - right[place == k].mean())
+        for k in np.unique(place)
+    ]
+    return float(sum(gaps) / max(len(probability), 1))
