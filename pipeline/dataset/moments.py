@@ -123,22 +123,20 @@ def signal_power(responses: NDArray, number: NDArray) -> NDArray[np.float64]:
     ----------
     .. [1] Schoppe et al. (2016), doi:10.3389/fncom.2016.00010
     """
+    moments = image_moments(responses, number)
+    known = moments.count > 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = total_variance(np.where(known, moments.mean, np.nan))
+        of_mean = np.where(known, moments.variance / moments.count, np.nan)
+        power = spread - mean_over_rows(of_mean)
     repeats = np.bincount(number)
     shown = repeats[repeats > 1]
-    if len(shown) > 1 and (shown == shown[0]).all() and not np.isnan(responses).any():
+    if len(shown) > 1 and (shown == shown[0]).all():
         keep = repeats[number] > 1
         order = np.argsort(number[keep], kind="stable")
         n = int(shown[0])
         block = responses[keep][order].reshape(len(shown), n, -1)
         of_sum = block.sum(1).var(0, ddof=1)
-        power = (of_sum - block.var(0, ddof=1).sum(0)) / (n * (n - 1))
-    else:
-        moments = image_moments(responses, number)
-        known = moments.count > 1
-        mean = np.where(known, moments.mean, np.nan)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            spread = total_variance(mean)
-            power = spread - mean_over_rows(
-                np.where(known, moments.variance / moments.count, np.nan)
-            )
+        equal = (of_sum - block.var(0, ddof=1).sum(0)) / (n * (n - 1))
+        power = np.where(np.isnan(equal), power, equal)  # a unit with a NaN trial has unequal ones
     return np.where(np.isnan(total_variance(responses)), np.nan, power)

@@ -22,6 +22,8 @@ from pipeline.dataset.moments import (
 from pipeline.errors import DataError
 from pipeline.rng import generator
 
+from .intervals import intervals
+
 if TYPE_CHECKING:
     from .ensemble import Ensemble
 
@@ -51,7 +53,7 @@ def metrics(
           images of the variance across repeats, both ddof 1 [1]_.
         - `feve`: 1 - (mse - noise) / (total - noise) [1]_.
         - `cc_norm`: cov(mean response, prediction) / sqrt(var(prediction) SP), with the signal
-          power SP of [2]_.
+          power SP of [2]_, over repeated images.
 
         NaN for a unit that never varies, and for all but `single_trial` and `to_average` if no
         image is repeated.
@@ -74,7 +76,8 @@ def metrics(
     if lost.any():
         responses = np.where(lost, np.nan, responses)
         predictions = np.where(lost, np.nan, predictions)
-    mean_response = image_moments(responses, number).mean
+    moments = image_moments(responses, number)
+    mean_response = moments.mean
     mean_prediction = image_moments(predictions, number).mean
     with np.errstate(invalid="ignore", divide="ignore"):
         single = correlate(responses, predictions)
@@ -82,8 +85,10 @@ def metrics(
         total, noise = total_variance(responses), noise_variance(responses, number)
         mse = mean_over_rows((responses - predictions) ** 2)
         power = signal_power(responses, number)
-        spread = total_variance(mean_prediction)
-        cc_norm = _covariance(mean_response, mean_prediction) / np.sqrt(spread * power)
+        # an image shown once says nothing about signal power
+        mean_known = np.where(moments.count > 1, mean_prediction, np.nan)
+        cc_norm = _covariance(mean_response, mean_known)
+        cc_norm /= np.sqrt(total_variance(mean_known) * power)
         return {
             "single_trial": single,
             "to_average": correlate(mean_response, mean_prediction),
@@ -116,9 +121,10 @@ class Evaluation:
     """Measures of an ensemble on one tier.
 
     `per_unit` holds arrays of shape (units,): all of `metrics` with the behaviour and gaze of each
-    trial; `single_trial_frozen`, `to_average_frozen` and `fraction_oracle_frozen` for
-    predictions at mean behaviour and gaze (a model that knows the behaviour may pass a fraction of
-    1, since the oracle does not); and `member_single_trial`, shape (members, units).
+    trial, and `..._low`, `..._high` that bound 95 % of a bootstrap of each over images;
+    `single_trial_frozen`, `to_average_frozen` and `fraction_oracle_frozen` for predictions at mean
+    behaviour and gaze (a model that knows the behaviour may pass a fraction of 1, since the oracle
+    does not); and `member_single_trial`, shape (members, units).
 
     `per_scan` holds the mean over units of each, except that both fractions of the oracle are
     slopes through the origin of correlation on oracle (also under `..._slope`); `..._low` and
@@ -169,6 +175,8 @@ def evaluate(ensemble: Ensemble, dataset: Dataset, tier: str = "test") -> Evalua
     scan = _summarise(unit)
     unit["member_single_trial"] = np.stack([correlate(responses, m) for m in members])
     scan["member_single_trial"] = float(np.nanmean(unit["member_single_trial"]))
+    for name, (low, high) in intervals(responses, members.mean(0), ids).items():
+        unit[f"{name}_low"], unit[f"{name}_high"] = low, high
     return Evaluation(unit, scan)
 
 
