@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from .crop_conv import first_block
 from .readouts.point import PointReadout
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class CropPlan(nn.Module):
                 rows, columns = self._inside(level, units)
                 if not bool(rows.all() & columns.all()):
                     x = x * (rows[:, None, :, None] & columns[:, None, None, :])
-            x = block(x, padding=0)
+            x = block(x, padding=0) if level else first_block(block, x)
         y, z = self.fraction[:, units]
         weight_y, weight_x = torch.stack([1 - y, y], 1), torch.stack([1 - z, z], 1)
         return torch.einsum("ncyx,ny,nx->nc", x, weight_y, weight_x)
