@@ -63,6 +63,16 @@ class Tiers:
         return float(r.mean())
 
 
+def shuffled(
+    encoder: Encoder, tiers: Tiers, batch_size: int, seed: int, *labels: object
+) -> list[tuple[Encoder, Tiers, torch.Tensor]]:
+    """Split the training trials into batches in an order that seed and labels name."""
+    n = len(tiers.train)
+    order = torch.randperm(n, generator=torch_generator(seed, *labels))
+    batches = [b for b in order.split(batch_size) if len(b) > min(8, n - 1)]
+    return [(encoder, tiers, tiers.train[batch]) for batch in batches]
+
+
 @dataclass
 class State:
     """All that changes from epoch to epoch besides weights and optimiser."""
@@ -117,7 +127,7 @@ class Run:
         max_epochs: int | None,
     ) -> None:
         self.encoder, self.device, self.seed = encoder, device, seed
-        self.tiers = Tiers(encoder, dataset, device)
+        self.tiers = self._hold(dataset)
         self.progress, self.max_seconds, self.max_epochs = progress, max_seconds, max_epochs
         loss = dict(encoder.config["loss"])
         self.loss = losses[loss.pop("name")](**loss)
@@ -129,6 +139,10 @@ class Run:
             "dataset": dataset_fingerprint(dataset),
             "seed": seed,
         }
+
+    def _hold(self, dataset: Dataset) -> Tiers:
+        """Bring the data to the device."""
+        return Tiers(self.encoder, dataset, self.device)
 
     def fit(
         self,
@@ -195,6 +209,13 @@ class Run:
         fit = int(self.max_seconds / (state.seconds / state.epoch))
         return max(min(limit, fit), state.epoch + 1)
 
+    def _batches(self, batch_size: int) -> list[tuple[Encoder, Tiers, torch.Tensor]]:
+        """Return the steps of the next epoch: an encoder, its data, and the trials to learn from.
+
+        Trials are numbers; data are read batch by batch and never copied.
+        """
+        return shuffled(self.encoder, self.tiers, batch_size, self.seed, "order", self.state.epoch)
+
     def _epoch(
         self,
         optimizer: torch.optim.Optimizer,
@@ -202,22 +223,19 @@ class Run:
         batch_size: int,
         clip_norm: float | None,
     ) -> float:
-        encoder, tiers, epoch = self.encoder, self.tiers, self.state.epoch
-        encoder.train()
-        if not any(p.requires_grad for p in encoder.core.parameters()):
-            encoder.core.eval()  # a transferred core keeps its batch statistics too
-        order = torch.randperm(
-            len(tiers.train), generator=torch_generator(self.seed, "order", epoch)
-        )
+        epoch = self.state.epoch
+        self.encoder.train()
+        if not any(p.requires_grad for p in self.encoder.core.parameters()):
+            self.encoder.core.eval()  # a transferred core keeps its batch statistics too
         source = torch_generator(self.seed, "places", epoch)
 
         def noise(*shape: int) -> torch.Tensor:
             return torch.randn(*shape, generator=source).to(self.device)
 
         total = 0.0
-        batches = [b for b in order.split(batch_size) if len(b) > min(8, len(order) - 1)]
-        for batch in batches:
-            trials = tiers.train[batch].to(self.device)
+        batches = self._batches(batch_size)
+        for encoder, tiers, batch in batches:
+            trials = batch.to(self.device)
             rate = encoder(*tiers.inputs(trials), noise=noise)
             data = self.loss(rate, tiers.responses[trials])
             value = float(data.detach())
