@@ -1,21 +1,27 @@
 """Neural predictive models: encoders, their training, ensembles and evaluation."""
 
+from .comparison import Comparison, compare
 from .config import complete_config, default_config, ln_config, paper_config, paper_ln_config
 from .encoder import Encoder, build_encoder, transfer_core
 from .ensemble import Ensemble
 from .evaluate import Evaluation, evaluate, metrics
 from .files import load_encoder, save_encoder
 from .frozen import FrozenModel, Patches
+from .multiscan import JointEncoder, build_joint_encoder, train_jointly
 from .training import TrainingResult, train, trainers
 
 __all__ = [
+    "Comparison",
     "Encoder",
     "Ensemble",
     "Evaluation",
     "FrozenModel",
+    "JointEncoder",
     "Patches",
     "TrainingResult",
     "build_encoder",
+    "build_joint_encoder",
+    "compare",
     "complete_config",
     "default_config",
     "evaluate",
@@ -26,6 +32,7 @@ __all__ = [
     "paper_ln_config",
     "save_encoder",
     "train",
+    "train_jointly",
     "trainers",
     "transfer_core",
 ]

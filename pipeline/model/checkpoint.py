@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     from .loop import State
 
 
-def dataset_fingerprint(dataset: Dataset) -> str:
-    """Return a hash of what a training sees of a data set."""
+def dataset_fingerprint(dataset: Dataset | Sequence[Dataset]) -> str:
+    """Return a hash of what a training sees of a data set, or of several."""
     digest = hashlib.sha256()
+    if not isinstance(dataset, Dataset):
+        digest.update("".join(dataset_fingerprint(member) for member in dataset).encode())
+        return digest.hexdigest()[:16]
     for name in ("images", "image_index", "responses", "behavior", "pupil_center"):
         array = getattr(dataset, name)
         digest.update(f"{name}{None if array is None else array.shape}".encode())
@@ -39,7 +43,14 @@ def save_atomically(tensors: dict[str, torch.Tensor], path: Path, metadata: dict
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        shared = set()
+        plain = {}
+        for name, tensor in tensors.items():
+            tensor = tensor.detach().cpu().contiguous()
+            if tensor.data_ptr() in shared:  # a core of several members: the format wants copies
+                tensor = tensor.clone()
+            shared.add(tensor.data_ptr())
+            plain[name] = tensor
         save_file(plain, temporary, metadata)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())

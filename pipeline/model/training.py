@@ -78,12 +78,7 @@ def train(
         If the loss diverges, a value is NaN, a tier is empty, or the checkpoint is another
         training's.
     """
-    for name in ("responses", "behavior", "pupil_center"):
-        array = getattr(dataset, name)
-        if array is not None and not np.isfinite(array).all():
-            raise DataError(
-                "not finite", field=name, remedy="drop such trials with Dataset.complete()"
-            )
+    check_finite(dataset)
     if dataset.n_units != encoder.n_units:
         raise ValueError(f"encoder has {encoder.n_units} units, the data set {dataset.n_units}")
     params = dict(encoder.config["training"])
@@ -94,6 +89,16 @@ def train(
     method(run, **params)
     encoder.eval()
     return TrainingResult(run.state.best, run.state.epoch, run.state.seconds, run.state.history)
+
+
+def check_finite(dataset: Dataset) -> None:
+    """Raise DataError if a response, behaviour or gaze is NaN."""
+    for name in ("responses", "behavior", "pupil_center"):
+        array = getattr(dataset, name)
+        if array is not None and not np.isfinite(array).all():
+            raise DataError(
+                "not finite", field=name, remedy="drop such trials with Dataset.complete()"
+            )
 
 
 @trainers.register("annealed", default=True)

@@ -1,0 +1,76 @@
+"""Several data sets that train one core: no image may train it that tests it elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+
+from .data import TIERS, Dataset
+
+
+def image_digests(images: NDArray) -> NDArray[np.str_]:
+    """Name images (n, h, w) by their grey levels: equal whatever a file calls them."""
+    plain = np.ascontiguousarray(images, dtype=np.float32)
+    return np.array([hashlib.sha256(memoryview(image).cast("B")).hexdigest() for image in plain])
+
+
+def reconcile(datasets: Sequence[Dataset]) -> tuple[list[Dataset], list[int]]:
+    """Drop the trials whose image tests or validates a model in another data set of the group.
+
+    The tier of an image is global: an image that is test in one data set is neither train nor
+    validation in any, and one that is validation in one is train in none. Trials that contradict
+    this are left out of the data set where the image trains; those where it tests stay. So a data
+    set never gains trials by company, and its own test and split stay as they are.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+        Images of one size; equal grey levels are one image, whatever their names.
+
+    Returns
+    -------
+    list of Dataset
+        In the same order.
+    list of int
+        Trials dropped from each.
+
+    Raises
+    ------
+    DataError
+        If images differ in size, or a data set would lose all trials of train or validation.
+    """
+    shapes = {data.shape for data in datasets}
+    if len(shapes) != 1:
+        raise DataError(
+            "data sets of a group must have images of one size",
+            field="images",
+            found=sorted(shapes),
+            remedy="bring them to one size first",
+        )
+    names = [image_digests(data.images)[data.image_index] for data in datasets]
+    ranks = [np.array([TIERS.index(tier) for tier in data.tiers]) for data in datasets]
+    image, number = np.unique(np.concatenate(names), return_inverse=True)
+    highest = np.full(len(image), -1)
+    np.maximum.at(highest, number.reshape(-1), np.concatenate(ranks))
+    kept, dropped, start = [], [], 0
+    for data, rank in zip(datasets, ranks, strict=True):
+        part = number.reshape(-1)[start : start + data.n_trials]
+        start += data.n_trials
+        legal = rank == highest[part]
+        left = data if legal.all() else data.select(trials=np.flatnonzero(legal))
+        counts = {tier: len(left.trials(tier)) for tier in ("train", "validation")}
+        if not all(counts.values()):
+            raise DataError(
+                "a tier is empty once images of other data sets' tests are left out",
+                field="tiers",
+                found=counts,
+                remedy="show the repeated images of one scan in no other scan's training set",
+            )
+        kept.append(left)
+        dropped.append(int((~legal).sum()))
+    return kept, dropped
