@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.optimize import nnls
 
 from pipeline.closed_loop.moments import response_moments
 from pipeline.closed_loop.statistics import benjamini_hochberg
@@ -24,21 +25,29 @@ class NoiseModel:
     ----------
     control_mean : array
         Mean response expected from a control image.
-    fano, floor : arrays
-        Variance over repeats at mean m: ``fano * m + floor``.
+    fano, gain, floor : arrays
+        Variance over repeats at mean m: ``fano * m + gain * m**2 + floor``. Spikes give the first
+        part; a gain that changes with the animal's state gives the second (Goris et al. 2014,
+        doi:10.1038/nn.3711).
     """
 
     control_mean: NDArray[np.float64]
     fano: NDArray[np.float64]
+    gain: NDArray[np.float64]
     floor: NDArray[np.float64]
 
     def variance(self, mean: ArrayLike) -> NDArray[np.float64]:
         """Return the variance over repeats of responses with this mean."""
-        return self.fano * np.maximum(mean, 0.0) + self.floor
+        mean = np.maximum(mean, 0.0)
+        return (self.fano + self.gain * mean) * mean + self.floor
+
+    def take(self, neurons: ArrayLike) -> NoiseModel:
+        """Return the noise of some neurons, in any arrangement."""
+        return NoiseModel(*(value[neurons] for value in vars(self).values()))
 
 
 def fit_noise(responses: ArrayLike, image_id: ArrayLike, *, min_repeats: int = 3) -> NoiseModel:
-    """Fit each neuron's variance as a line in the mean, from repeated images of day 1.
+    """Fit each neuron's variance as a parabola in the mean, from repeated images of day 1.
 
     Parameters
     ----------
@@ -60,15 +69,37 @@ def fit_noise(responses: ArrayLike, image_id: ArrayLike, *, min_repeats: int = 3
             f"a noise model needs >= 3 images with >= {min_repeats} repeats, got {enough.sum()}"
         )
     mean, variance = moments.mean[enough], moments.variance[enough]
-    centre, level = mean.mean(0), variance.mean(0)
-    spread = ((mean - centre) ** 2).sum(0)
-    covariance = ((mean - centre) * (variance - level)).sum(0)
-    fano = np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)
-    # between a line through the origin and a constant: neither part may be negative
-    through = np.divide(level, centre, out=np.zeros_like(level), where=centre > 0)
-    fano = np.clip(fano, 0.0, np.maximum(through, 0.0))
-    floor = np.maximum(level - fano * centre, 0.0)
-    return NoiseModel(np.quantile(mean, CONTROL_QUANTILE, axis=0), fano, floor)
+    # a gain is dimensionless and steady only over the population: few repeats tell little of one
+    # neuron's, and a positive bias of it would grow with the square of the effect
+    neurons = list(zip(mean.T, variance.T, strict=True))
+    gain = max(0.0, float(np.median([_gain(*neuron) for neuron in neurons])))
+    parts = np.array([_line(*neuron, gain) for neuron in neurons])
+    control = np.quantile(mean, CONTROL_QUANTILE, axis=0)
+    return NoiseModel(control, parts[:, 0], np.full(len(control), gain), parts[:, 1])
+
+
+def _gain(mean: NDArray, variance: NDArray) -> float:
+    """Return the quadratic part of one neuron's variance, of either sign."""
+    design = np.column_stack([np.ones(len(mean)), mean, mean**2])
+    weight = _weight(mean)
+    return float(np.linalg.lstsq(design * weight[:, None], variance * weight, rcond=None)[0][2])
+
+
+def _line(mean: NDArray, variance: NDArray, gain: float) -> NDArray[np.float64]:
+    """Return fano and floor, none negative, of one neuron, given its gain."""
+    mean = np.maximum(mean, 0.0)
+    weight = _weight(mean)
+    design = np.column_stack([mean, np.ones(len(mean))])
+    return nnls(design * weight[:, None], (variance - gain * mean**2) * weight)[0]
+
+
+def _weight(mean: NDArray) -> NDArray[np.float64]:
+    """Return weights of sampled variances, which scatter in proportion to what is expected.
+
+    From the mean: weights by the variances themselves would prefer those that are small by chance.
+    """
+    level = max(float(np.mean(mean)), 1e-12)
+    return 1 / (np.maximum(mean, 0.0) / level + 0.5)
 
 
 @dataclass(frozen=True)
@@ -137,11 +168,12 @@ def simulate_power(
         # the same neurons and trials at every ratio make a smooth curve
         rng = generator(seed, "power", n_neurons, repeats)
         pick = rng.integers(len(noise.control_mean), size=(n_simulations, n_neurons))
-        base = np.maximum(noise.control_mean[pick], 1e-12)
+        picked = noise.take(pick)
+        base = np.maximum(picked.control_mean, 1e-12)
         right = rng.random(pick.shape) < match_precision
         sums = []
         for mean in (base * np.where(right, ratio, 1.0), base):
-            variance = np.maximum(noise.fano[pick] * mean + noise.floor[pick], 1e-24)
+            variance = np.maximum(picked.variance(mean), 1e-24)
             sums.append(_draw(rng, mean, variance, repeats))
         (mean_a, part_a), (mean_b, part_b) = sums
         total = part_a + part_b

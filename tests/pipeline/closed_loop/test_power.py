@@ -22,6 +22,17 @@ def test_noise_model_recovers_the_fano_factor():
         fit_noise(responses[:20], image[:20])
 
 
+def test_noise_model_tells_a_changing_gain_from_spikes():
+    """A gain of variance 0.25 is common in state, and grows with the square of the response."""
+    rng = np.random.default_rng(4)
+    mean = rng.gamma(2, 0.5, (80, 40)) + 0.05
+    trials = np.repeat(mean, 15, axis=0)
+    trials = rng.gamma(trials * rng.gamma(4, 1 / 4, trials.shape) / 0.5, 0.5)
+    noise = fit_noise(trials, np.repeat(np.arange(80), 15))
+    assert noise.gain[0] == pytest.approx(0.25, abs=0.1)
+    assert np.median(noise.variance(4.0)) == pytest.approx(0.5 * 4 + 0.25 * 16, rel=0.25)
+
+
 def test_no_effect_is_found_at_no_more_than_the_nominal_rate():
     noise = fit_noise(*natural_day()[:2])
     power = simulate_power(noise, n_neurons=40, repeats=10, ratios=[1.0], n_simulations=400)
