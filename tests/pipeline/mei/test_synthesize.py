@@ -38,26 +38,38 @@ def test_mei_of_a_linear_unit_is_its_filter_at_the_norm_asked_for(toys, linear):
     assert not made.silent.any()
 
 
-def test_true_cells_are_driven_as_well_as_possible():
-    population = Population(5, 10)
-    best = population.best_drive(12.0)
-    made = synthesize(population.torch_module(), range(10), mean=110.0, sd=55.0, norm=12.0, seed=1)
+@pytest.fixture(scope="module")
+def cells():
+    """Simulated cells of every kind with their best images and drives at norm 12."""
+    population = Population(5, 24)
+    return population, *population.optimal_images(12.0)
+
+
+def test_true_cells_are_driven_as_well_as_possible(cells):
+    population, images, best = cells
+    made = synthesize(population.torch_module(), range(24), mean=110.0, sd=55.0, norm=12.0, seed=1)
     share = made.activations / best
-    assert (share >= 0.99).all(), (population.cells.kind, share)
+    kind = population.cells.kind
+    assert (share[kind != "mixed"] >= 0.99).all(), (kind, share)
+    assert (share[kind == "mixed"] >= 0.95).all(), (kind, share)
+    simple = kind == "simple"  # the best image is the filter itself
+    assert (correlation(made.images[simple, 0], images[simple]) >= 0.99).all()
 
 
-def test_published_recipe_comes_near_the_best_pattern(toys):
-    population = Population(5, 3)
-    best = population.best_drive(12.0)
+def test_published_recipe_comes_near_the_best_pattern(toys, cells):
+    population, _, best = cells
+    units = np.flatnonzero(population.cells.kind != "mixed")[:8]
     made = synthesize(
-        population.torch_module(), range(3), mean=110.0, sd=55.0, method="walker2019", seed=1
+        population.torch_module(), units, mean=110.0, sd=55.0, method="walker2019", seed=1
     )
     z = toys.zscored(made.images[:, 0])
     z -= z.mean((1, 2), keepdims=True)
     z *= 12.0 / np.sqrt((z**2).sum((1, 2), keepdims=True))
     with torch.no_grad():
-        rates = population.torch_module()(torch.as_tensor(z, dtype=torch.float32)).diagonal()
-    assert np.median(rates.numpy() / best) >= 0.93
+        rates = population.torch_module()(torch.as_tensor(z, dtype=torch.float32)).numpy()
+    share = rates[np.arange(8), units] / best[units]
+    assert np.median(share) >= 0.97
+    assert share.min() >= 0.9
     assert made.images.min() >= 0
     assert made.images.max() <= 255
 
