@@ -11,6 +11,7 @@ from torch import nn
 
 from .view import View
 
+POOL_CHUNK = 256  # images of a stream at a time
 CROPS_AT_ONCE = 2048
 CROP_PAYS_BELOW = 12  # units: from here on one forward pass for all is cheaper than crops for each
 
