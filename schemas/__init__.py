@@ -122,7 +122,7 @@ def tables() -> list[type]:
             for item in vars(module).values()
             if isinstance(item, type)
             and issubclass(item, dj.Table)
-            and item.__module__ == module.__name__
+            and f"{item.__module__}.".startswith(f"{module.__name__}.")  # a stage may be a package
         ]
     return found
 

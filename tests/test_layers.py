@@ -97,7 +97,7 @@ def all_tables():
         module = importlib.import_module(f"schemas.{module_name}")
         for name, table in vars(module).items():
             if isinstance(table, type) and issubclass(table, dj.Table):
-                if table.__module__ != module.__name__:
+                if not f"{table.__module__}.".startswith(f"{module.__name__}."):
                     continue
                 yield f"{module_name}.{name}", table
                 for part_name, part in vars(table).items():

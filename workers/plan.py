@@ -78,6 +78,14 @@ class Plan:
         """Return the tasks of some queues, or of all."""
         return [task for task in self if queues is None or task.queue in queues]
 
+    def upstream(self) -> dict[str, set[str]]:
+        """Return for every table the names of the tables before it, however far up."""
+        above: dict[str, set[str]] = {task.name: set() for task in self}
+        for task in self:
+            for name in task.follows:
+                above[name] |= {task.name} | above[task.name]
+        return above
+
 
 def load(source: str = "schemas", prefix: str = "inception") -> Plan:
     """Activate a pipeline and sort its computed tables by their foreign keys.
@@ -122,7 +130,7 @@ def _computed(package: ModuleType) -> Iterator[tuple[str, Any]]:
     for module in modules:
         for name, value in vars(module).items():
             is_table = isinstance(value, type) and issubclass(value, (dj.Computed, dj.Imported))
-            if is_table and value.__module__ == module.__name__:
+            if is_table and f"{value.__module__}.".startswith(f"{module.__name__}."):
                 yield f"{module.__name__.rsplit('.', 1)[-1]}.{name}", value
 
 

@@ -1,0 +1,87 @@
+"""Back to the same cells: recipe, loop, plan, presentation, matching, audit and verdict.
+
+One database schema in modules by question; this package has every table's name.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.closed_loop.binding import schema
+from schemas.closed_loop.loop import Loop, Recipe
+from schemas.closed_loop.matching import MatchMethod, MatchTask, UnitMatch
+from schemas.closed_loop.planning import Plan, PlanMethod, PlanTask
+from schemas.closed_loop.presentation import Audit, Presentation
+from schemas.closed_loop.verdict import (
+    Comparison,
+    Confusion,
+    Outcome,
+    OutcomeMethod,
+    Population,
+)
+from schemas.recipe import RECIPES, default_recipe
+
+__all__ = [
+    "RECIPES",
+    "Audit",
+    "Comparison",
+    "Confusion",
+    "Loop",
+    "MatchMethod",
+    "MatchTask",
+    "Outcome",
+    "OutcomeMethod",
+    "Plan",
+    "PlanMethod",
+    "PlanTask",
+    "Population",
+    "Presentation",
+    "Recipe",
+    "UnitMatch",
+    "default_recipe",
+    "register_loop",
+    "schema",
+]
+
+
+def register_loop(
+    scan_key: Mapping[str, Any],
+    recipe: str | Mapping[str, Any] | None = None,
+    *,
+    targets: int = 150,
+    minutes: float = 60.0,
+    deadline: datetime.datetime | str | None = None,
+) -> dict[str, Any]:
+    """Decide to close the loop on a scan: insert every task up to the plan, in one transaction.
+
+    Parameters
+    ----------
+    scan_key : mapping
+        `animal_id, session, scan_idx`.
+    recipe : str or mapping, optional
+        Name in `RECIPES`, hash or name of a recipe in the table, or what differs from the default.
+    targets : int
+        Most neurons to make stimuli for.
+    minutes : float
+        Time for the presentation on day 2 (min).
+    deadline : datetime or ISO text, optional
+        When the package is needed.
+
+    Returns
+    -------
+    dict
+        Key of the loop and its `plan_id`. Registering the same loop again changes nothing; every
+        task is a row that can be edited before its result is computed.
+
+    Raises
+    ------
+    DataError
+        If there is no such scan.
+    ValueError
+        If the recipe, or a method or parameter in it, does not exist.
+    """
+    from schemas.registration import register  # it imports this module
+
+    return register(scan_key, recipe, targets=targets, minutes=minutes, deadline=deadline)
