@@ -8,7 +8,8 @@ MYSQL_TOOL := $(wildcard ../shared/tools/mysql.sh)
 CONTAINERS_TOOL := $(wildcard ../shared/tools/containers.sh)
 TESTS ?= tests
 
-.PHONY: demo test test-mysql test-containers reliability lint
+.PHONY: demo test test-mysql test-containers lint
+.PHONY: reliability reliability-embedded reliability-mysql soak
 
 demo: $(STAMP)
 	$(BIN)/inception demo
@@ -37,9 +38,31 @@ ifneq ($(CONTAINERS_TOOL),)
 endif
 	$(BIN)/pytest $(TESTS) -m containers
 
-# kill storms at full size; a small one is part of `make test`
-reliability: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(TESTS) -m reliability
+# everything of tests/reliability at full size, on both databases; a quarter of it is in `make test`
+reliability: reliability-embedded reliability-mysql
+
+reliability-embedded: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/reliability -m reliability
+
+# a server on this machine that may be killed: DJ_HOST's, or one of its own
+reliability-mysql: $(STAMP)
+ifdef DJ_HOST
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/reliability -m reliability
+else ifneq ($(MYSQL_TOOL),)
+	mkdir -p .cache
+	bash $(MYSQL_TOOL) up $(CURDIR)/.cache/mysql $(MYSQL_PORT)
+	status=0; DJ_HOST=127.0.0.1 DJ_PORT=$(MYSQL_PORT) DJ_USER=root DJ_PASS= DJ_BACKEND=mysql \
+	DJ_USE_TLS=false OMP_NUM_THREADS=1 $(BIN)/pytest tests/reliability \
+	-m reliability || status=$$?; bash $(MYSQL_TOOL) down $(CURDIR)/.cache/mysql; exit $$status
+else
+	@echo "reliability-mysql needs a server: set DJ_HOST, DJ_PORT, DJ_USER, DJ_PASS" >&2; exit 2
+endif
+
+# hours: jobs arrive while workers are killed, and nothing may grow
+SOAK_MINUTES ?= 120
+soak: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/soak.py --minutes $(SOAK_MINUTES) \
+	--home .cache/soak
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,55 @@
+"""A home, a pipeline of its own prefix and workers for every test of reliability."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+
+@pytest.fixture(scope="session")
+def storm_home(tmp_path_factory):
+    from workers import embedded
+
+    home = tmp_path_factory.mktemp("storm_home")
+    yield home
+    embedded.remove(home)
+
+
+@pytest.fixture
+def fleet(storm_home):
+    from fleet import Fleet
+
+    made = Fleet(storm_home)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def server(storm_home):
+    """The database server, if this test may kill it."""
+    from servers import Server, is_ours
+
+    if not is_ours():
+        pytest.skip("others use this server at the same time: make reliability kills it")
+    return Server(storm_home)
+
+
+@pytest.fixture
+def record(request, record_property):
+    """Keep the figures of a test: in the report, and as a line of RELIABILITY_LOG."""
+
+    def keep(figures):
+        record_property("figures", figures)
+        file = os.environ.get("RELIABILITY_LOG")
+        if file:
+            line = {"test": request.node.name, "server": os.environ.get("DJ_BACKEND", "embedded")}
+            with Path(file).open("a", encoding="utf-8") as log:
+                log.write(json.dumps({**line, **figures}) + "\n")
+
+    return keep
