@@ -1,0 +1,76 @@
+"""How reliable every unit is across repeated images."""
+
+from __future__ import annotations
+
+import datajoint as dj
+import numpy as np
+
+from pipeline.dataset import reliability_methods
+from schemas import stimulus
+from schemas.dataset.binding import schema
+from schemas.dataset.responses import Responses
+from schemas.method import MethodTable
+from schemas.store import number
+
+
+@schema
+class ReliabilityMethod(MethodTable, dj.Lookup):
+    definition = """
+    # Reliability measure with its complete parameters
+    reliability_hash : char(16)      # hash of method and parameters
+    ---
+    reliability_method : varchar(64)  # name in pipeline.dataset.reliability
+    reliability_params : json        # every keyword parameter, defaults filled in
+    """
+    registry = reliability_methods
+
+
+@schema
+class Reliability(dj.Computed):
+    definition = """
+    # Reliability of every unit of a scan across repeated images
+    -> Responses
+    -> ReliabilityMethod
+    ---
+    median_reliability=null : float64  # (1) median over units
+    """
+
+    class Unit(dj.Part):
+        definition = """
+        # Reliability of one unit
+        -> master
+        -> Responses.Unit
+        ---
+        reliability=null : float64   # (1) null if the unit never varies
+        """
+
+    @property
+    def key_source(self):
+        """Responses of scans that repeat images."""
+        shown = dj.U("animal_id", "session", "scan_idx", "image_hash").aggr(
+            stimulus.Trial, n_shown="count(*)"
+        )
+        return (Responses * ReliabilityMethod) & (shown & "n_shown > 1")
+
+    def make_fetch(self, key):
+        trials = (stimulus.Trial & key).to_dicts(order_by="trial_idx")
+        units = (Responses.Unit & key).to_arrays("unit_id", order_by="response_column").tolist()
+        return (
+            (Responses & key).fetch1("responses"),
+            [trial["image_hash"] for trial in trials],
+            units,
+            *ReliabilityMethod.fetch_method(key),
+        )
+
+    def make_compute(self, key, responses, images, units, method, params):
+        values = responses.load()
+        known = np.isfinite(values).all(axis=1)
+        return units, reliability_methods[method](values[known], np.array(images)[known], **params)
+
+    def make_insert(self, key, units, values):
+        known = values[np.isfinite(values)]
+        self.insert1(
+            {**key, "median_reliability": number(np.median(known)) if len(known) else None}
+        )
+        rows = zip(units, values, strict=True)
+        self.Unit.insert({**key, "unit_id": u, "reliability": number(v)} for u, v in rows)

@@ -1,0 +1,70 @@
+"""Ensembles of trained encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datajoint as dj
+
+from pipeline.device import pick_device
+from pipeline.model import Ensemble, load_encoder
+from pipeline.registry import config_hash
+from schemas import dataset  # noqa: F401  in a foreign key
+from schemas.model.binding import schema
+from schemas.model.training import TrainedModel, TrainingTask
+from schemas.store import local_file
+
+
+@schema
+class EnsembleSpec(dj.Manual):
+    definition = """
+    # Decision which trained models predict together
+    ensemble_hash   : char(16)       # hash of the members' keys
+    ---
+    -> dataset.DatasetSpec
+    ensemble_kind   : varchar(32)    # cnn, ln or another short name
+    """
+
+    class Member(dj.Part):
+        definition = """
+        # Model of the ensemble
+        -> master
+        -> TrainingTask
+        """
+
+    @classmethod
+    def add(cls, tasks: Sequence[Mapping[str, Any]], kind: str) -> dict:
+        """Insert an ensemble of training tasks unless it is there, and return its key."""
+        names = TrainingTask.primary_key
+        members = sorted(
+            ({name: task[name] for name in names} for task in tasks),
+            key=lambda task: [str(task[name]) for name in names],
+        )
+        key = {"ensemble_hash": config_hash(members)}
+        if not cls & key:
+            (data,) = {member["dataset_hash"] for member in members}
+            cls.insert1({**key, "dataset_hash": data, "ensemble_kind": kind})
+            cls.Member.insert({**key, **member} for member in members)
+        return key
+
+    @classmethod
+    def fetch_weights(cls, key: Mapping[str, Any]) -> list:
+        """Return the references to the members' weights, in the order of configuration and seed."""
+        members = cls.Member & {"ensemble_hash": key["ensemble_hash"]}
+        rows = (TrainedModel & members).to_dicts(order_by=["model_hash", "seed"])
+        if len(rows) != len(members):
+            raise ValueError(
+                f"ensemble {key['ensemble_hash']}: {len(rows)} of {len(members)} trained"
+            )
+        return [row["weights"] for row in rows]
+
+
+def load_ensemble(weights: Sequence[Any]) -> Ensemble:
+    """Return the ensemble whose members' weights `EnsembleSpec.fetch_weights` points to."""
+    device = pick_device()
+    members = []
+    for reference in weights:
+        with local_file(reference) as path:
+            members.append(load_encoder(path, device))
+    return Ensemble(members)

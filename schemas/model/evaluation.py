@@ -1,0 +1,112 @@
+"""How good ensembles are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import datajoint as dj
+
+from pipeline.model.evaluate import evaluate
+from schemas import dataset
+from schemas.model.binding import schema
+from schemas.model.ensembles import EnsembleSpec, load_ensemble
+from schemas.model.training import TrainedModel
+from schemas.store import number
+
+MEASURES = {
+    "single_trial": "single_trial",
+    "single_trial_frozen": "single_trial_frozen",
+    "to_average": "to_average",
+    "oracle": "oracle",
+    "fraction_oracle": "fraction_oracle",
+    "fraction_oracle_frozen": "fraction_oracle_frozen",
+    "fev": "fev",
+    "feve": "feve",
+    "cc_norm": "cc_norm",
+}
+"""Column of `Evaluation` and `Evaluation.Unit` -> name in pipeline.model.evaluate."""
+
+
+@schema
+class Evaluation(dj.Computed):
+    definition = """
+    # How well an ensemble predicts: validation guides choices, all else is the test tier's
+    -> EnsembleSpec
+    ---
+    n_members       : int16          # models in the ensemble
+    validation=null : float64        # (1) single-trial correlation, validation tier, mean
+    validation_frozen=null : float64  # (1) the same with behaviour and gaze at their means
+    single_trial=null : float64      # (1) correlation over single trials, mean over units
+    single_trial_frozen=null : float64  # (1) the same with behaviour and gaze at their means
+    to_average=null : float64        # (1) correlation with the mean over repeats, mean over units
+    oracle=null     : float64        # (1) correlation with the mean of the other repeats, mean
+    fraction_oracle=null : float64   # (1) slope of single_trial on oracle through the origin
+    fraction_oracle_frozen=null : float64  # (1) slope of single_trial_frozen on oracle
+    fev=null        : float64        # (1) explainable share of the variance, mean over units
+    feve=null       : float64        # (1) explained share of the explainable, mean over units
+    cc_norm=null    : float64        # (1) correlation over its ceiling by signal power, mean
+    """
+
+    class Member(dj.Part):
+        definition = """
+        # Model that took part
+        -> master
+        -> TrainedModel
+        """
+
+    class Unit(dj.Part):
+        definition = """
+        # Measures of one unit; null if not defined
+        -> master
+        -> dataset.Dataset.Unit
+        ---
+        validation=null : float64    # (1) single-trial correlation on the validation tier
+        validation_frozen=null : float64  # (1) the same with behaviour and gaze at their means
+        single_trial=null : float64  # (1) correlation over single trials
+        single_trial_frozen=null : float64  # (1) the same with behaviour and gaze at their means
+        to_average=null : float64    # (1) correlation with the mean over repeats
+        oracle=null : float64        # (1) correlation with the mean of the other repeats
+        fraction_oracle=null : float64  # (1) single_trial / oracle
+        fraction_oracle_frozen=null : float64  # (1) single_trial_frozen / oracle
+        fev=null    : float64        # (1) explainable share of the variance
+        feve=null   : float64        # (1) explained share of the explainable variance
+        cc_norm=null : float64       # (1) correlation normalised by the signal power
+        """
+
+    @property
+    def key_source(self):
+        """Ensembles whose members are all trained."""
+        return EnsembleSpec - (EnsembleSpec.Member - TrainedModel.proj())
+
+    def make_fetch(self, key):
+        data = (EnsembleSpec & key).fetch1("dataset_hash")
+        members = (EnsembleSpec.Member & key).keys(order_by=["model_hash", "seed"])
+        weights = EnsembleSpec.fetch_weights(key)
+        return weights, members, dataset.Dataset.fetch_file({"dataset_hash": data}), data
+
+    def make_compute(self, key, weights, members, file, data_hash):
+        ensemble, data = load_ensemble(weights), dataset.load_dataset(file)
+        row: dict[str, Any] = {"n_members": len(ensemble)}
+        units: list[dict[str, Any]] = [{"unit_index": i} for i in range(data.n_units)]
+        held = evaluate(ensemble, data, tier="validation")
+        _record(row, units, held, {"validation": "single_trial",
+                                   "validation_frozen": "single_trial_frozen"})  # fmt: skip
+        if len(data.trials("test")):
+            _record(row, units, evaluate(ensemble, data, tier="test"), MEASURES)
+        else:
+            for target in (row, *units):
+                target.update(dict.fromkeys(MEASURES))
+        return row, units, members, data_hash
+
+    def make_insert(self, key, row, units, members, data_hash):
+        self.insert1({**key, **row})
+        self.Member.insert({**member, **key} for member in members)
+        self.Unit.insert({**key, "dataset_hash": data_hash, **unit} for unit in units)
+
+
+def _record(row: dict, units: list[dict], found: Any, columns: Mapping[str, str]) -> None:
+    for column, name in columns.items():
+        row[column] = number(found.per_scan[name])
+        for unit, value in zip(units, found.per_unit[name], strict=True):
+            unit[column] = number(value)
