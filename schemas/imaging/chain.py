@@ -21,15 +21,13 @@ from pipeline.imaging.motion import motion_methods
 from pipeline.imaging.movie import MotionCorrected, RasterCorrected
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
-from pipeline.imaging.summary import summarize
 from pipeline.imaging.tiff import open_scan
 from pipeline.registry import config_hash
 from schemas import experiment
 from schemas.csvfile import read_columns
+from schemas.imaging.binding import schema
 from schemas.method import MethodTable
 from schemas.store import number
-
-schema = dj.Schema()
 
 UNITS_PER_FIELD = 100_000  # unit_id = field * UNITS_PER_FIELD + row + 1: unique in a scan
 FRAME_SLACK = 2  # frames by which a rig's list of times may differ from the TIFF
@@ -389,41 +387,6 @@ def corrected_movie(field: int, corrections: dict[str, Any]) -> MotionCorrected:
 
 
 @schema
-class SummaryImages(dj.Computed):
-    definition = """
-    # Images of the corrected movie, and a course over time
-    -> Motion
-    ---
-    mean_image      : <npy@main>     # float32 (H, W), in grey levels of the microscope
-    correlation_image : <npy@main>   # float32 (H, W): correlation with the eight neighbours (1)
-    max_image       : <npy@main>     # float32 (H, W): maximum of binned frames, in grey levels
-    intensity       : <npy@main>     # float32 (frames): mean of every frame, in grey levels
-    bin_frames      : int32          # frames averaged for correlation and maximum
-    """
-
-    bin_s = 0.4
-
-    def make_fetch(self, key):
-        return Motion.fetch_corrections(key), (ScanInfo & key).fetch1("fps")
-
-    def make_compute(self, key, corrections, fps):
-        bins = max(1, round(self.bin_s * fps))
-        return summarize(corrected_movie(key["field"], corrections), bin_frames=bins), bins
-
-    def make_insert(self, key, summary, bins):
-        self.insert1(
-            {
-                **key,
-                "mean_image": np.asarray(summary.mean, np.float32),
-                "correlation_image": np.asarray(summary.correlation, np.float32),
-                "max_image": np.asarray(summary.maximum, np.float32),
-                "intensity": np.asarray(summary.intensity, np.float32),
-                "bin_frames": bins,
-            }
-        )
-
-
-@schema
 class Segmentation(dj.Computed):
     definition = """
     # Units of a field
@@ -553,66 +516,4 @@ class Fluorescence(dj.Computed):
         self.Unit.insert(
             {**key, "unit_id": unit, "coefficient": number(coefficient), "snr": number(snr)}
             for unit, coefficient, snr in rows
-        )
-
-
-@schema
-class Activity(dj.Computed):
-    definition = """
-    # Deconvolved activity of the units of a field; rows in the order of unit_id
-    -> Fluorescence
-    -> DeconvolutionMethod
-    ---
-    activity        : <npy@main>     # float32 (units, frames), in activity_unit
-    denoised        : <npy@main>     # float32 (units, frames): trace without its noise
-    activity_unit   : varchar(32)    # spikes/frame or trace/frame
-    """
-
-    class Unit(dj.Part):
-        definition = """
-        # What the deconvolver found in one trace
-        -> master
-        -> Fluorescence.Unit
-        ---
-        noise=null  : float64        # frame-to-frame noise (units of the trace)
-        rise_s=null : float64        # time constant of the rise (s)
-        decay_s=null : float64       # time constant of the decay (s)
-        """
-
-    @property
-    def key_source(self):
-        """Fields and methods of the recipes asked for."""
-        return (Fluorescence * DeconvolutionMethod) & (ImagingTask * ImagingRecipe)
-
-    def make_fetch(self, key):
-        units = (Segmentation.Unit & key).to_arrays("unit_id", order_by="unit_id").tolist()
-        return (
-            (Fluorescence & key).fetch1("corrected"),
-            (ScanInfo & key).fetch1("fps"),
-            units,
-            *DeconvolutionMethod.fetch_method(key),
-        )
-
-    def make_compute(self, key, traces, fps, units, method, params):
-        return units, deconvolvers[method](traces.load(), fps, **params)
-
-    def make_insert(self, key, units, result):
-        self.insert1(
-            {
-                **key,
-                "activity": np.asarray(result.activity, np.float32),
-                "denoised": np.asarray(result.denoised, np.float32),
-                "activity_unit": result.activity_unit,
-            }
-        )
-        rows = zip(units, result.noise, result.rise_s, result.decay_s, strict=True)
-        self.Unit.insert(
-            {
-                **key,
-                "unit_id": unit,
-                "noise": number(noise),
-                "rise_s": number(rise),
-                "decay_s": number(decay),
-            }
-            for unit, noise, rise, decay in rows
         )

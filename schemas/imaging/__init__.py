@@ -1,0 +1,58 @@
+"""From the frames of a scan to the deconvolved activity of its units.
+
+One database schema in modules by question; this package has every table's name.
+"""
+
+from schemas.imaging.activity import Activity
+from schemas.imaging.binding import schema
+from schemas.imaging.chain import (
+    FRAME_SLACK,
+    UNITS_PER_FIELD,
+    DeconvolutionMethod,
+    Fluorescence,
+    FluorescenceMethod,
+    ImagingRecipe,
+    ImagingTask,
+    Motion,
+    MotionMethod,
+    RasterMethod,
+    RasterPhase,
+    ScanInfo,
+    Segmentation,
+    SegmentationMethod,
+    channel_position,
+    corrected_movie,
+    field_movie,
+    frame_times,
+    load_masks,
+    open_recording,
+    recording_files,
+)
+from schemas.imaging.summary import SummaryImages
+
+__all__ = [
+    "FRAME_SLACK",
+    "UNITS_PER_FIELD",
+    "Activity",
+    "DeconvolutionMethod",
+    "Fluorescence",
+    "FluorescenceMethod",
+    "ImagingRecipe",
+    "ImagingTask",
+    "Motion",
+    "MotionMethod",
+    "RasterMethod",
+    "RasterPhase",
+    "ScanInfo",
+    "Segmentation",
+    "SegmentationMethod",
+    "SummaryImages",
+    "channel_position",
+    "corrected_movie",
+    "field_movie",
+    "frame_times",
+    "load_masks",
+    "open_recording",
+    "recording_files",
+    "schema",
+]

@@ -1,0 +1,5 @@
+"""The schema of the imaging stage."""
+
+import datajoint as dj
+
+schema = dj.Schema()
