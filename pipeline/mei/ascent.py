@@ -44,14 +44,15 @@ class Ascents(Registry):
     """Ascent methods; a parameter named after a part is completed from that part's registry.
 
     A part is given by its name, or as ``{"name": ..., **parameters}``; without a name the method's
-    own choice is meant.
+    own choice is meant. A parameter `ascent` names, in the same way, the ascent that a method
+    begins with.
     """
 
     def complete(self, name: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return `params` with every default filled in, parts as complete dictionaries."""
         full = super().complete(name, params)
         own = self.defaults(name)
-        for part, registry in PARTS.items():
+        for part, registry in {**PARTS, "ascent": self}.items():
             if part in full:
                 full[part] = _complete_part(registry, own[part], full[part])
         return full
@@ -156,7 +157,7 @@ class _Climber:
 
     def __init__(self, problem: Problem, part: Mapping[str, Any], params: Mapping[str, Any]):
         self.scene, self.seed, self.part, self.keep = problem.scene, problem.seed, part, params
-        self.mover = _Mover(params, part["gradient"], problem.scene)
+        self.mover = Mover(params, part["gradient"], problem.scene)
 
     def run(self, view: View, x: torch.Tensor, background: torch.Tensor, steps: int):
         """Climb; returns what was kept and the objective, shape (steps + 1, n)."""
@@ -188,7 +189,7 @@ class _Climber:
         return done, _fill_forward(traces.numpy())
 
 
-class _Mover:
+class Mover:
     """One step up the gradient, its length set for every image by itself."""
 
     def __init__(self, params: Mapping[str, Any], precondition, scene: Scene) -> None:
@@ -201,6 +202,7 @@ class _Mover:
             raise ValueError(f"normalise must be 'l2' or 'mean_abs', got {self.normalise!r}")
 
     def move(self, x: torch.Tensor, gradient: torch.Tensor, fraction: float) -> torch.Tensor:
+        """Return images (n, C, h, w) moved along their gradients, at a fraction of the ascent."""
         if self.schedule == "geometric":
             size = self.first * (self.last / self.first) ** fraction
         else:

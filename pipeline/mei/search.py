@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +26,75 @@ class TopK:
 
     def offer(self, index: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         """Take `values` (n, units) of the items `index` (n,); the earlier of equals stays."""
-        all_values = np.concatenate([self.values, values.T], 1)
-        everything = np.broadcast_to(index, (len(self.index), len(index)))
-        all_index = np.concatenate([self.index, everything], 1)
+        # most parts of a long stream hold nothing new for most units: these are not sorted
+        rows = np.flatnonzero(values.max(0, initial=-np.inf) > self.values[:, -1])
+        if not len(rows):
+            return
+        all_values = np.concatenate([self.values[rows], values.T[rows]], 1)
+        everything = np.broadcast_to(index, (len(rows), len(index)))
+        all_index = np.concatenate([self.index[rows], everything], 1)
         order = np.argsort(-all_values, axis=1, kind="stable")[:, : self.values.shape[1]]
-        self.values = np.take_along_axis(all_values, order, 1)
-        self.index = np.take_along_axis(all_index, order, 1)
+        self.values[rows] = np.take_along_axis(all_values, order, 1)
+        self.index[rows] = np.take_along_axis(all_index, order, 1)
+
+
+class Histogram:
+    """Counts of every unit's values in a stream, in bins whose range grows as needed.
+
+    Every unit has its own range, from the values of the first part; it doubles, two bins becoming
+    one, when a value lies outside.
+    """
+
+    def __init__(self, n_units: int, bins: int = 64) -> None:
+        self.bins = bins + bins % 2
+        self.counts = np.zeros((n_units, self.bins), np.int64)
+        self.low = np.zeros(n_units)
+        self.width = np.zeros(n_units)  # of one bin; 0 until there are values
+        self.total, self.square = np.zeros((2, n_units))
+
+    def offer(self, values: NDArray[np.float32]) -> None:
+        """Count `values` (n, units)."""
+        values = np.asarray(values, np.float64)
+        if not len(values):
+            return
+        self.total += values.sum(0)
+        self.square += (values**2).sum(0)
+        low, high = values.min(0), values.max(0)
+        if not self.width.any():
+            self.low = low.copy()
+            self.width = np.maximum((high - low) * 1.001, 1e-9 + 1e-6 * np.abs(high)) / self.bins
+        while (beyond := high >= self.low + self.width * self.bins).any():
+            self._double(np.flatnonzero(beyond), upwards=True)
+        while (below := low < self.low).any():
+            self._double(np.flatnonzero(below), upwards=False)
+        places = np.clip((values - self.low) / self.width, 0, self.bins - 1).astype(np.int64)
+        units = np.broadcast_to(np.arange(len(self.low)), places.shape)
+        flat = (units * self.bins + places).ravel()
+        self.counts += np.bincount(flat, minlength=self.counts.size).reshape(self.counts.shape)
+
+    def _double(self, units: NDArray[np.int64], *, upwards: bool) -> None:
+        half = self.bins // 2
+        merged = self.counts[units].reshape(len(units), half, 2).sum(2)
+        self.counts[units] = 0
+        if upwards:
+            self.counts[units, :half] = merged
+        else:
+            self.counts[units, half:] = merged
+            self.low[units] -= self.bins * self.width[units]
+        self.width[units] *= 2
+
+    def describe(self, unit: int) -> dict[str, Any]:
+        """Return one unit's distribution as JSON: lower edge, bin width, counts, mean and sd."""
+        n = max(int(self.counts[unit].sum()), 1)
+        mean = self.total[unit] / n
+        return {
+            "pool_size": int(self.counts[unit].sum()),
+            "pool_mean": float(mean),
+            "pool_sd": float(max(self.square[unit] / n - mean**2, 0.0) ** 0.5),
+            "histogram_low": float(self.low[unit]),
+            "histogram_width": float(self.width[unit]),
+            "histogram_counts": [int(count) for count in self.counts[unit]],
+        }
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import nn
 
 from pipeline.device import pick_device
 
+from . import diverse as _diverse  # noqa: F401  registers the method
 from . import methods as _methods  # noqa: F401  registers the methods
 from .ascent import Ascended, Problem, ascent_methods
 from .parts import Scene
@@ -123,7 +124,7 @@ def synthesize(
         pair_starts = np.tile(np.arange(starts), len(chosen))
         parts: list[tuple[NDArray, Ascended]] = []
         done = 0
-        for index, crop in _batches(model, pair_units, complete["crop"], batch_size):
+        for index, crop in _batches(model, pair_units, starts, complete["crop"], batch_size):
             pick = torch.as_tensor(pair_units[index], device=where)
             view = View(model, pick, shape, crop)
             problem = Problem(view, scene, pair_units[index], pair_starts[index], seed)
@@ -133,7 +134,7 @@ def synthesize(
                 progress(done, len(pair_units))
     finally:
         model.train(training)
-    return _collect(parts, len(chosen), starts, scene, complete["steps"])
+    return _collect(parts, len(chosen), starts, scene)
 
 
 def _on_device(model: nn.Module, device: torch.device) -> tuple[nn.Module, bool]:
@@ -154,20 +155,24 @@ def _check_units(model: nn.Module, units: NDArray, scene: Scene, device: torch.d
         raise ValueError(f"units must be in 0..{n_units - 1}, got {units.min()}..{units.max()}")
 
 
-def _batches(model: nn.Module, units: NDArray, crop: bool, size: int | None):
-    """Yield indices of pairs to do together, and whether they are crops."""
+def _batches(model: nn.Module, units: NDArray, starts: int, crop: bool, size: int | None):
+    """Yield indices of pairs to do together, and whether they are crops.
+
+    All starts of a unit are in one batch: some methods make them as a set.
+    """
     exact = np.zeros(len(units), bool)
     if crop and hasattr(model, "forward_patches"):
         exact = np.asarray(model.patches(units).exact)
     for flag, default in ((True, CROPS_AT_ONCE), (False, FRAMES_AT_ONCE)):
         index = np.flatnonzero(exact == flag)
-        step = size or default
+        step = max(1, (size or default) // starts) * starts
         for start in range(0, len(index), step):
             yield index[start : start + step], flag
 
 
-def _collect(parts, n_units: int, starts: int, scene: Scene, steps: int) -> Synthesis:
+def _collect(parts, n_units: int, starts: int, scene: Scene) -> Synthesis:
     n = n_units * starts
+    steps = max((len(done.trace) - 1 for _, done in parts), default=0)
     kept = np.unique(np.linspace(0, steps, TRACE_POINTS).round().astype(np.int64))
     images = np.zeros((n, *scene.shape), np.float32)
     activations, value = np.zeros((2, n), np.float32)

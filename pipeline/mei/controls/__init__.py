@@ -5,7 +5,15 @@ pattern differs; `images` are what is shown, windows included, so that `masks` i
 leaves the blending to the display. A new kind is one file here.
 """
 
-from . import altered, gabor, natural, rf  # noqa: F401  registers the kinds
+from . import (  # noqa: F401  registers the kinds
+    accentuated,
+    altered,
+    gabor,
+    metamer,
+    natural,
+    rf,
+    surround,
+)
 from .base import ControlContext, Controls, control_kinds, finished
 
 __all__ = ["ControlContext", "Controls", "control_kinds", "finished"]

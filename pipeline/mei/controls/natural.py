@@ -8,13 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.mei.search import POOL_CHUNK, TopK, match_full, match_masked, own_responses, responses
+from pipeline.mei.search import (
+    POOL_CHUNK,
+    Histogram,
+    TopK,
+    match_full,
+    match_masked,
+    own_responses,
+    responses,
+)
 
 from .base import ControlContext, Controls, control_kinds, finished
 
 
 @control_kinds.register("fni")
-def best_full_image(context: ControlContext, *, top_k: int = 5) -> Controls:
+def best_full_image(context: ControlContext, *, top_k: int = 5, bins: int = 64) -> Controls:
     """Find the most exciting natural image, all at the same contrast.
 
     Parameters
@@ -22,20 +30,20 @@ def best_full_image(context: ControlContext, *, top_k: int = 5) -> Controls:
     context : ControlContext
     top_k : int
         How many of the best are named in `info`.
+    bins : int
+        Of the histogram of responses to the pool in `info`.
     """
     natural = _natural(context)
     units = np.asarray(context.units, np.int64)
     top = TopK(len(units), top_k)
-    total, square = np.zeros((2, len(units)))
+    spread = Histogram(len(units), bins)
     for start in range(0, len(natural), POOL_CHUNK):
         part = match_full(context.zscore(natural[start : start + POOL_CHUNK]), context.length)
         values = responses(context.cnn, part, units)
         top.offer(start + np.arange(len(part)), values)
-        total, square = total + values.sum(0), square + (values.astype(float) ** 2).sum(0)
+        spread.offer(values)
     images = match_full(context.zscore(natural[top.index[:, 0]]), context.length)
-    mean = total / len(natural)
-    sd = np.sqrt(np.maximum(square / len(natural) - mean**2, 0))
-    return finished(context, images, _top_info(top, mean, sd))
+    return finished(context, images, _top_info(top, spread))
 
 
 @control_kinds.register("mni")
@@ -44,6 +52,7 @@ def best_masked_image(
     *,
     top_k: int = 5,
     max_images: int | None = None,
+    bins: int = 64,
 ) -> Controls:
     """Find the most exciting natural image behind the mask of the MEI, matched inside of it.
 
@@ -54,6 +63,8 @@ def best_masked_image(
         How many of the best are named in `info`.
     max_images : int, optional
         Search only the first so many images; every neuron has its own windowed copies of them.
+    bins : int
+        Of the histogram of responses to the pool in `info`.
 
     Raises
     ------
@@ -66,7 +77,7 @@ def best_masked_image(
     units = context.pick()
     masks = torch.as_tensor(np.asarray(context.mei_masks, np.float32), device=context.device)
     top = TopK(len(units), top_k)
-    total, square = np.zeros((2, len(units)))
+    spread = Histogram(len(units), bins)
     step = max(1, 2048 // max(len(units), 1))
     for start in range(0, len(natural), step):
         part = context.zscore(natural[start : start + step])  # (n, 1, h, w)
@@ -75,11 +86,9 @@ def best_masked_image(
         values = own_responses(context.cnn, pairs, units.repeat(len(part)))
         values = values.reshape(len(part), len(units))
         top.offer(start + np.arange(len(part)), values)
-        total, square = total + values.sum(0), square + (values.astype(float) ** 2).sum(0)
+        spread.offer(values)
     images = match_masked(context.zscore(natural[top.index[:, 0]]), masks[:, None], context.length)
-    mean = total / len(natural)
-    sd = np.sqrt(np.maximum(square / len(natural) - mean**2, 0))
-    return finished(context, images, _top_info(top, mean, sd))
+    return finished(context, images, _top_info(top, spread))
 
 
 def _natural(context: ControlContext) -> NDArray:
@@ -93,13 +102,12 @@ def _natural(context: ControlContext) -> NDArray:
     return context.natural
 
 
-def _top_info(top: TopK, mean: NDArray, sd: NDArray) -> list[dict[str, Any]]:
+def _top_info(top: TopK, spread: Histogram) -> list[dict[str, Any]]:
     return [
         {
             "image_index": [int(i) for i in index if i >= 0],
             "image_activation": [float(v) for i, v in zip(index, values, strict=True) if i >= 0],
-            "pool_mean": float(m),
-            "pool_sd": float(s),
+            **spread.describe(unit),
         }
-        for index, values, m, s in zip(top.index, top.values, mean, sd, strict=True)
+        for unit, (index, values) in enumerate(zip(top.index, top.values, strict=True))
     ]

@@ -6,8 +6,9 @@
 
 from .activation import activation
 from .cautious import cautious
+from .contrast import contrast
 from .inhibition import inhibition
 from .objectives import objectives
 from .target import target
 
-__all__ = ["activation", "cautious", "inhibition", "objectives", "target"]
+__all__ = ["activation", "cautious", "contrast", "inhibition", "objectives", "target"]
