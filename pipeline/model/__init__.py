@@ -2,13 +2,14 @@
 
 from .comparison import Comparison, compare
 from .config import complete_config, default_config, ln_config, paper_config, paper_ln_config
-from .encoder import Encoder, build_encoder, transfer_core
+from .encoder import Encoder, build_encoder
 from .ensemble import Ensemble
 from .evaluate import Evaluation, evaluate, metrics
 from .files import load_encoder, save_encoder
 from .frozen import FrozenModel, Patches
 from .multiscan import JointEncoder, build_joint_encoder, train_jointly
 from .training import TrainingResult, train, trainers
+from .transfer import joint_config, train_readout, transfer_config, transfer_core
 
 __all__ = [
     "Comparison",
@@ -25,6 +26,7 @@ __all__ = [
     "complete_config",
     "default_config",
     "evaluate",
+    "joint_config",
     "ln_config",
     "load_encoder",
     "metrics",
@@ -33,6 +35,8 @@ __all__ = [
     "save_encoder",
     "train",
     "train_jointly",
+    "train_readout",
     "trainers",
+    "transfer_config",
     "transfer_core",
 ]

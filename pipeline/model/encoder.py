@@ -292,26 +292,3 @@ def build_encoder(
             place = np.clip((feature + 0.5) / size * 2 - 1, -0.97, 0.97)
             encoder.readout.place.copy_(torch.as_tensor(place.astype(np.float32)))
     return encoder
-
-
-def transfer_core(source: Encoder, dataset: Dataset, seed: int = 0) -> Encoder:
-    """Build an encoder for another data set on a trained core, whose weights stay as they are.
-
-    Only readout, shifter and modulator are trained: the overnight case of a new scan with few
-    images.
-
-    Parameters
-    ----------
-    source : Encoder
-        Trained on other scans.
-    dataset : Dataset
-        The new scan.
-    seed : int
-        Names the initial weights of the new parts.
-    """
-    encoder = build_encoder(source.config, dataset, seed)
-    if encoder.input_shape != source.input_shape:
-        raise ValueError(f"core sees {source.input_shape}, the data set {encoder.input_shape}")
-    encoder.core.load_state_dict(source.core.state_dict())
-    encoder.core.requires_grad_(False)
-    return encoder

@@ -17,7 +17,7 @@ from pipeline.rng import derive_seed, generator
 
 from .encoder import Encoder, build_encoder
 from .loop import Progress, Run, Tiers, shuffled
-from .training import TrainingResult, check_finite, trainers
+from .training import TrainingResult, check_finite, conduct
 
 
 class JointEncoder(nn.Module):
@@ -115,15 +115,11 @@ def train_jointly(
         check_finite(data)
         if data.n_units != member.n_units:
             raise ValueError(f"a member has {member.n_units} units, its data set {data.n_units}")
-    params = dict(encoder.config["training"])
-    method = trainers[params.pop("name")]
     where = pick_device(device)
     encoder.to(where)
     legal, _ = reconcile(datasets)
     run = JointRun(encoder, legal, where, seed, checkpoint, progress, max_seconds, max_epochs)
-    method(run, **params)
-    encoder.eval()
-    return TrainingResult(run.state.best, run.state.epoch, run.state.seconds, run.state.history)
+    return conduct(run)
 
 
 class JointTiers:

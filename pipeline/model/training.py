@@ -81,13 +81,18 @@ def train(
     check_finite(dataset)
     if dataset.n_units != encoder.n_units:
         raise ValueError(f"encoder has {encoder.n_units} units, the data set {dataset.n_units}")
-    params = dict(encoder.config["training"])
-    method = trainers[params.pop("name")]
     where = pick_device(device)
     encoder.to(where)
     run = Run(encoder, dataset, where, seed, checkpoint, progress, max_seconds, max_epochs)
+    return conduct(run)
+
+
+def conduct(run: Run) -> TrainingResult:
+    """Do a training by the method that the configuration of its encoder names."""
+    params = dict(run.encoder.config["training"])
+    method = trainers[params.pop("name")]
     method(run, **params)
-    encoder.eval()
+    run.encoder.eval()
     return TrainingResult(run.state.best, run.state.epoch, run.state.seconds, run.state.history)
 
 
