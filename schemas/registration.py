@@ -80,6 +80,7 @@ def scan_tasks(scan: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, 
     """Insert the tasks of one scan up to its responses and return their keys together."""
     images = imaging.ImagingRecipe.add(_imaging_methods(scan, recipe["imaging"]))
     imaging.ImagingTask.insert1({**scan, **images}, skip_duplicates=True)
+    imaging.QualityMethod.add()
     chosen = recipe["responses"]
     response = dataset.ResponseMethod.add(**_named(chosen["window"]))
     limits = {name: chosen[name] for name in ("min_soma_probability", "min_snr")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ class Summary:
         `bin_frames` frames); maximum of those means.
     intensity, contrast : array float32, shape (frames,)
         Mean, and 99th minus 1st percentile, of each frame.
+    l6 : array float32, shape (H, W)
+        Sixth root of the mean sixth power of those means' departure from the pixel's mean: pixels
+        that are bright for a short time stand out.
     """
 
     mean: NDArray[np.float32]
@@ -28,6 +32,7 @@ class Summary:
     maximum: NDArray[np.float32]
     intensity: NDArray[np.float32]
     contrast: NDArray[np.float32]
+    l6: NDArray[np.float32]
 
 
 def neighbour_correlation(frames: NDArray) -> NDArray[np.float32]:
@@ -93,6 +98,35 @@ class NeighbourCorrelation:
         return (total / np.maximum(pairs, 1)).astype(np.float32)
 
 
+class SixthMoment:
+    """Sums of powers, from which the sixth central moment of every pixel follows."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.count = 0
+        self.origin: NDArray | None = None
+        self.sums = np.zeros((6, *shape))
+
+    def add(self, frames: NDArray[np.float32]) -> None:
+        """Take frames, shape (frames, H, W), into the sums."""
+        if self.origin is None:  # near the mean, so that the sums lose no digits
+            self.origin = frames.mean(axis=0)
+        self.count += len(frames)
+        for frame in frames:
+            step = (frame - self.origin).astype(np.float64)
+            power = step.copy()
+            for total in self.sums:
+                total += power
+                power *= step
+
+    def norm(self) -> NDArray[np.float32]:
+        """Return (mean (x - mean(x))^6)^(1/6), shape (H, W)."""
+        moments = self.sums / self.count
+        mean = moments[0]
+        raw = [np.ones_like(mean), *moments]
+        central = sum(comb(6, k) * raw[k] * (-mean) ** (6 - k) for k in range(7))
+        return (np.maximum(central, 0) ** (1 / 6)).astype(np.float32)
+
+
 def summarize(movie: Movie, *, bin_frames: int = 1) -> Summary:
     """Stream over a movie once.
 
@@ -100,7 +134,7 @@ def summarize(movie: Movie, *, bin_frames: int = 1) -> Summary:
     ----------
     movie : Movie
     bin_frames : int
-        Frames averaged before correlation and maximum are taken.
+        Frames averaged before correlation, maximum and L6 norm are taken.
 
     Returns
     -------
@@ -111,6 +145,7 @@ def summarize(movie: Movie, *, bin_frames: int = 1) -> Summary:
     maximum = np.full((height, width), -np.inf, np.float32)
     intensity, contrast = np.empty((2, n_frames), np.float32)
     correlation = NeighbourCorrelation((height, width))
+    sixth = SixthMoment((height, width))
     size = bin_frames * max(1, 256 // bin_frames)
     for start, frames in movie.batches(size):
         total += frames.sum(axis=0, dtype=np.float64)
@@ -122,8 +157,9 @@ def summarize(movie: Movie, *, bin_frames: int = 1) -> Summary:
         binned = frames[: whole * bin_frames].reshape(whole, -1, height, width).mean(axis=1)
         np.maximum(maximum, binned.max(axis=0), out=maximum)
         correlation.add(binned)
+        sixth.add(binned)
     mean = (total / n_frames).astype(np.float32)
-    return Summary(mean, correlation.image(), maximum, intensity, contrast)
+    return Summary(mean, correlation.image(), maximum, intensity, contrast, sixth.norm())
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from schemas.imaging.chain import (
     open_recording,
     recording_files,
 )
-from schemas.imaging.summary import SummaryImages
+from schemas.imaging.summary import Quality, QualityMethod, SummaryImages
 
 __all__ = [
     "FRAME_SLACK",
@@ -41,6 +41,8 @@ __all__ = [
     "ImagingTask",
     "Motion",
     "MotionMethod",
+    "Quality",
+    "QualityMethod",
     "RasterMethod",
     "RasterPhase",
     "ScanInfo",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import datajoint as dj
 import numpy as np
 
+from pipeline.imaging.quality import Evidence, quality_methods
 from pipeline.imaging.summary import summarize
 from schemas.imaging.binding import schema
-from schemas.imaging.chain import Motion, ScanInfo, corrected_movie
+from schemas.imaging.chain import Motion, RasterPhase, ScanInfo, corrected_movie, field_movie
+from schemas.method import MethodTable
+from schemas.store import number
 
 
 @schema
@@ -19,8 +22,10 @@ class SummaryImages(dj.Computed):
     mean_image      : <npy@main>     # float32 (H, W), in grey levels of the microscope
     correlation_image : <npy@main>   # float32 (H, W): correlation with the eight neighbours (1)
     max_image       : <npy@main>     # float32 (H, W): maximum of binned frames, in grey levels
+    l6_image        : <npy@main>     # float32 (H, W): L6 norm of transients, in grey levels
     intensity       : <npy@main>     # float32 (frames): mean of every frame, in grey levels
-    bin_frames      : int32          # frames averaged for correlation and maximum
+    contrast        : <npy@main>     # float32 (frames): 99th - 1st percentile, in grey levels
+    bin_frames      : int32          # frames averaged for correlation, maximum and L6
     """
 
     bin_s = 0.4
@@ -39,7 +44,99 @@ class SummaryImages(dj.Computed):
                 "mean_image": np.asarray(summary.mean, np.float32),
                 "correlation_image": np.asarray(summary.correlation, np.float32),
                 "max_image": np.asarray(summary.maximum, np.float32),
+                "l6_image": np.asarray(summary.l6, np.float32),
                 "intensity": np.asarray(summary.intensity, np.float32),
+                "contrast": np.asarray(summary.contrast, np.float32),
                 "bin_frames": bins,
             }
+        )
+
+
+@schema
+class QualityMethod(MethodTable, dj.Lookup):
+    definition = """
+    # Check of a scan with its complete limits; every method in this table is run on every field
+    quality_hash    : char(16)       # hash of method and parameters
+    ---
+    quality_method  : varchar(64)    # name in pipeline.imaging.quality
+    quality_params  : json           # every keyword parameter, defaults filled in
+    """
+    registry = quality_methods
+
+
+@schema
+class Quality(dj.Computed):
+    definition = """
+    # Whether a field is fit for use, by the limits of a method
+    -> SummaryImages
+    -> QualityMethod
+    ---
+    fit             : bool           # nothing is out of its limits
+    mean_intensity  : float64        # mean over pixels and frames (grey levels)
+    contrast        : float64        # 99th - 1st percentile, mean over frames (grey levels)
+    intensity_drift=null : float64   # (1) change over the scan, as a share of the mean
+    photon_gain=null : float64       # grey levels per photon (quantal size)
+    zero_level=null : float64        # grey level without light
+    photons=null    : float64        # mean photons per pixel and frame
+    saturated       : float64        # (1) share of pixels at the ceiling
+    epileptiform_per_min : float64   # brief events of the whole field (1/min)
+    """
+
+    class Finding(dj.Part):
+        definition = """
+        # One number out of its limits
+        -> master
+        finding     : varchar(32)    # photons, contrast, intensity_drift, saturated, ...
+        ---
+        value       : float64        # what was found
+        allowed     : float64        # the limit
+        meaning     : varchar(128)   # what it means, and what can be done
+        """
+
+    def make_fetch(self, key):
+        return (
+            Motion.fetch_corrections(key)["files"],
+            (SummaryImages & key).fetch1("intensity", "contrast"),
+            (RasterPhase & key).fetch1("drift_px"),
+            (Motion & key).fetch1("motion_rms_px", "outlier_fraction", "accepted"),
+            *QualityMethod.fetch_method(key),
+        )
+
+    def make_compute(self, key, files, course, raster_drift, motion, method, params):
+        intensity, contrast = (values.load() for values in course)
+        evidence = Evidence(
+            raw=field_movie(files, key["field"]),
+            intensity=intensity,
+            contrast=contrast,
+            raster_drift_px=raster_drift,
+            motion_rms_px=motion[0],
+            motion_outliers=motion[1],
+            motion_accepted=bool(motion[2]),
+        )
+        return (quality_methods[method](evidence, **params),)
+
+    def make_insert(self, key, found):
+        self.insert1(
+            {
+                **key,
+                "fit": not found.findings,
+                "mean_intensity": found.mean_intensity,
+                "contrast": found.contrast,
+                "intensity_drift": number(found.intensity_drift),
+                "photon_gain": number(found.gain.gain),
+                "zero_level": number(found.gain.zero_level),
+                "photons": number(found.photons),
+                "saturated": found.saturated,
+                "epileptiform_per_min": found.epileptiform_per_min,
+            }
+        )
+        self.Finding.insert(
+            {
+                **key,
+                "finding": finding.name,
+                "value": finding.value,
+                "allowed": finding.limit,
+                "meaning": finding.text,
+            }
+            for finding in found.findings
         )
