@@ -12,6 +12,7 @@ import psutil
 import storm_tables
 
 from workers import database, embedded, tables
+from workers.lease import now_sql
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -127,13 +128,22 @@ class Fleet:
         """Answer a question to the database, again if it goes away meanwhile."""
         return database.persist(self.connection, question, patience_s=90.0)
 
+    def now(self):
+        """Return the server's time, as it is written to the attempts (UTC)."""
+        sql = f"SELECT {now_sql(self.connection)}"
+        return self.asked(lambda: self.connection.query(sql).fetchone()[0])
+
     def wait(self, condition, timeout_s=60.0, every_s=0.1):
         """Wait until something holds; fail with the workers' log if it never does."""
         deadline = time.monotonic() + timeout_s
         while not condition():
-            late = time.monotonic() > deadline
-            assert not late, f"{self.count()} rows; jobs: {self.jobs()[:5]}\n{self.log()[-4000:]}"
+            assert time.monotonic() < deadline, self.state()
             time.sleep(every_s)
+
+    def state(self):
+        """Return in words how far the pipeline is, with the end of the workers' log."""
+        states = [(job["job_key"], job["status"], job["error_message"]) for job in self.jobs()]
+        return f"{self.count()} rows, {len(states)} jobs {states[:5]}\n{self.log()[-3000:]}"
 
     def log(self):
         """What the workers said, without the jobs that went well."""

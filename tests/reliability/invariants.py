@@ -9,6 +9,7 @@ from collections import Counter
 
 import datajoint as dj
 import numpy as np
+from histories import judge_attempts
 from storm_tables import NUMBERS, PIECES, Seed, Value, digest, schema
 
 from workers import tables
@@ -63,11 +64,12 @@ def check_store(sample=None):
 def check_jobs(numbers):
     """Assert I5 and I6; return how the attempts ended."""
     assert len(tables.Job & [{"status": state} for state in OPEN]) == 0, "I5: jobs left over"
-    attempts = (tables.Attempt & {"table_name": "storm_tables.Value"}).proj("outcome").to_dicts()
+    attempts = (tables.Attempt & {"table_name": "storm_tables.Value"}).to_dicts()
     ends = Counter(attempt["outcome"] for attempt in attempts)
     assert set(ends) <= ENDS, f"I6: attempts without an end: {ends}"
     done = [attempt["job_id"] for attempt in attempts if attempt["outcome"] == "done"]
     assert len(done) == len(set(done)) == len(numbers), "I6: done attempts and rows differ"
+    assert judge_attempts(attempts) == []
     return {"attempts": len(attempts), **dict(ends)}
 
 

@@ -120,7 +120,7 @@ def test_r5_a_dead_workers_job_runs_elsewhere_within_one_and_a_half_leases(
         rescuer.send_signal(signal.SIGCONT)
         if turn % 2:  # else before the first heartbeat
             time.sleep(0.8 * lease_s)
-        killed = now(fleet)
+        killed = fleet.now()
         for victim in victims:
             victim.kill()
             victim.wait()
@@ -143,13 +143,6 @@ def second(attempt, jobs):
 
 def later(fleet, jobs):
     return {attempt["job_id"] for attempt in fleet.attempts() if second(attempt, jobs)}
-
-
-def now(fleet):
-    """Return the server's time, as it is written to the attempts (UTC)."""
-    from workers.lease import now_sql
-
-    return fleet.connection.query(f"SELECT {now_sql(fleet.connection)}").fetchone()[0]
 
 
 @pytest.mark.parametrize("lease_s", [1, pytest.param(3, marks=full)], ids=["quarter", "full"])
