@@ -1,8 +1,10 @@
-"""Stimulus synthesis: all neurons at once against one neuron at a time.
+"""Speed of synthesis for many neurons at once, against one neuron at a time as published.
 
-Both ways ascend the same objective under an untrained ensemble of the default encoder, alternating
-in one run: the published way passes the whole image and all units of one neuron's image through
-every member; ours reads each image by its own unit from the exact crop. Prints ratios and medians.
+Untrained ensembles suffice: the arithmetic is that of trained ones. The published way ascends one
+image at a time; every step passes the whole frame through every member as it was trained (batch
+norm, readouts of all units) twice, and back once. Ours reads each image by its own unit from the
+exact receptive-field crop. Both are timed in turns in one run, on a few neurons and steps, per
+neuron and step. Prints medians of ratios, in CPU time of one thread.
 """
 
 from __future__ import annotations
@@ -11,91 +13,181 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline import model as models
 from pipeline.dataset import Dataset
 from pipeline.mei import synthesize
+from pipeline.mei.controls import ControlContext, control_kinds
 from pipeline.mei.gabor import draw
 
+SHAPE = (36, 64)
+NORM = 12.0
+SESSION = 1000  # units of the data set, of which the published model computes every one
 
-class OneByOne(torch.nn.Module):
-    """The ensemble as a plain module: no crop, no reading of one unit."""
 
-    def __init__(self, frozen: torch.nn.Module) -> None:
+class AsPublished(nn.Module):
+    """The ensemble as one would write it: every member in full, kernels with gradients."""
+
+    def __init__(self, encoders: list[nn.Module]) -> None:
         super().__init__()
-        self.frozen = frozen
+        self.encoders = nn.ModuleList(encoders)
+        self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return all units' responses."""
-        return self.frozen(images)
+        # the published loops evaluate twice a step: once for the gradient, once for the trace
+        for _ in range(2 if images.requires_grad else 1):
+            rates = [encoder(images) * encoder.response_scale for encoder in self.encoders]
+        return torch.stack(rates).mean(0)
 
 
-def ensemble(n_units: int, members: int) -> torch.nn.Module:
+def build_members(config: dict, n_units: int, members: int) -> list[nn.Module]:
+    """Return untrained encoders of noise data, features of both signs as training makes them."""
     rng = np.random.default_rng(0)
     n = 60
     data = Dataset(
-        images=rng.integers(0, 256, (n, 36, 64)).astype(np.uint8),
+        images=rng.integers(0, 256, (n, *SHAPE)).astype(np.uint8),
         image_index=np.arange(n),
         image_id=np.arange(n),
         responses=rng.gamma(2.0, 1.0, (n, n_units)).astype(np.float32),
         tiers=np.repeat(["train", "validation", "test"], n // 3),
+        behavior=rng.normal(size=(n, 3)).astype(np.float32),
+        pupil_center=rng.normal(size=(n, 2)).astype(np.float32),
     )
-    config = models.default_config()
-    encoders = [models.build_encoder(config, data, seed=seed) for seed in range(members)]
-    return models.Ensemble(encoders).frozen()
+    encoders = []
+    for seed in range(members):
+        encoder = models.build_encoder(config, data, seed=seed).eval()
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            encoder.readout.features.normal_(0, 0.3)
+        encoders.append(encoder)
+    return encoders
 
 
-def seconds_per_mei(frozen, units, steps: int) -> float:
-    params = {"steps": steps, "scouts": 1, "candidates": 1, "priors": "none"}
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Return the CPU time of one call."""
     start = time.process_time()
-    synthesize(
-        frozen,
-        units,
-        mean=frozen.frozen.image_mean if isinstance(frozen, OneByOne) else frozen.image_mean,
-        sd=frozen.frozen.image_sd if isinstance(frozen, OneByOne) else frozen.image_sd,
-        norm=12.0,
-        params=params,
+    work()
+    return time.process_time() - start
+
+
+class Comparison:
+    """One kind of network, both ways."""
+
+    def __init__(self, config: dict, members: int, steps: int) -> None:
+        encoders = build_members(config, SESSION, members)
+        self.published = AsPublished(encoders)
+        self.frozen = models.Ensemble(encoders).frozen()
+        self.scene = {"mean": self.frozen.image_mean, "sd": self.frozen.image_sd, "norm": NORM}
+        self.params = {"steps": steps, "scouts": 1, "candidates": 1, "priors": "none"}
+        self.error = 0.0
+
+    def one_at_a_time(self, units: range) -> float:
+        """Return CPU seconds per neuron and step, the published way."""
+        work = [
+            cpu_seconds(
+                lambda u=u: synthesize(self.published, [u], params=self.params, **self.scene)
+            )
+            for u in units
+        ]
+        return statistics.mean(work) / (self.params["steps"] + 2)
+
+    def all_at_once(self, units: range) -> float:
+        """Return CPU seconds per neuron and step; checks the activations by the published way."""
+        start = time.process_time()
+        made = synthesize(self.frozen, units, params=self.params, **self.scene)
+        seconds = time.process_time() - start
+        few = slice(0, 8)
+        z = (made.images[few] - self.scene["mean"]) / self.scene["sd"]
+        with torch.no_grad():
+            answer = self.published(torch.as_tensor(z, dtype=torch.float32))
+        own = answer.numpy()[np.arange(len(z)), np.asarray(units)[few]]
+        error = np.abs(own / made.activations[few] - 1).max()
+        self.error = max(self.error, float(error))
+        return seconds / len(units) / (self.params["steps"] + 2)
+
+    def run(self, rounds: int, n_one: int, n_many: int) -> dict[str, float]:
+        """Return the medians over rounds in which both ways take turns."""
+        pairs = [
+            (self.one_at_a_time(range(i * n_one, (i + 1) * n_one)), self.all_at_once(range(n_many)))
+            for i in range(rounds)
+        ]
+        return {
+            "one_at_a_time_ms_per_step": 1e3 * statistics.median(a for a, _ in pairs),
+            "all_at_once_ms_per_step": 1e3 * statistics.median(b for _, b in pairs),
+            "times_faster": statistics.median(a / b for a, b in pairs),
+            "largest_relative_error": self.error,
+        }
+
+
+def search_throughput(frozen: nn.Module, rounds: int) -> dict[str, float]:
+    """Return speed of Gabor bank and natural-image search as shares of the bare forward pass."""
+    rng = np.random.default_rng(0)
+    natural = rng.integers(0, 256, (1024, *SHAPE)).astype(np.uint8)
+    units = np.arange(SESSION)
+    context = ControlContext(
+        cnn=frozen,
+        ln=frozen,
+        units=units,
+        mei_images=rng.normal(frozen.image_mean, 20, (SESSION, *SHAPE)).astype(np.float32),
+        mei_masks=None,
+        image_mean=frozen.image_mean,
+        image_sd=frozen.image_sd,
+        natural=natural,
+        norm=NORM,
+        seed=0,
     )
-    return (time.process_time() - start) / len(units)
+    bank = {"n_dy": 1, "n_dx": 1, "shortlist": None, "refine": 0}
+    n_bank = 4 * 5 * 8 * 5
+
+    @torch.no_grad()
+    def bare(n: int) -> float:
+        images = torch.randn(256, 1, *SHAPE)
+        return cpu_seconds(lambda: [frozen(images) for _ in range(2)]) / 512 * n
+
+    shares = {"gabor_bank": [], "natural_search": []}
+    for _ in range(rounds):
+        full = cpu_seconds(lambda: control_kinds["fni"](context, top_k=5))
+        shares["natural_search"].append(bare(len(natural)) / full)
+        full = cpu_seconds(lambda: control_kinds["gabor"](context, **bank))
+        shares["gabor_bank"].append(bare(n_bank) / full)
+    return {f"{name}_of_bare_forward": statistics.median(v) for name, v in shares.items()}
+
+
+def gabor_ms() -> float:
+    """Return milliseconds to draw one Gabor."""
+    rows = torch.rand(4096, 6) * 5 + 3
+    return min(cpu_seconds(lambda: draw(rows, SHAPE, NORM)) for _ in range(3)) / len(rows) * 1e3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--units", type=int, default=150)
+    parser.add_argument("--units", type=int, default=150, help="neurons at once")
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    frozen = ensemble(arguments.units, arguments.members)
-    single = OneByOne(frozen)
-    one, many, gabors = [], [], []
-    for round_ in range(arguments.rounds):
-        one.append(seconds_per_mei(single, [round_], arguments.steps))
-        many.append(seconds_per_mei(frozen, range(arguments.units), arguments.steps))
-        rows = torch.rand(4096, 6) * 5 + 3
-        start = time.process_time()
-        draw(rows, (36, 64), 12.0)
-        gabors.append((time.process_time() - start) / len(rows))
-    scale = 1000 / arguments.steps
-    result = {
-        "one_at_a_time_s_per_mei_1000_steps": statistics.median(one) * scale,
-        "all_at_once_s_per_mei_1000_steps": statistics.median(many) * scale,
-        "times_faster": statistics.median(a / b for a, b in zip(one, many, strict=True)),
-        "gabor_ms": statistics.median(gabors) * 1e3,
-        "units": arguments.units,
-        "members": arguments.members,
-        "steps": arguments.steps,
-    }
+    point = Comparison(models.default_config(), arguments.members, arguments.steps)
+    result = {"point_readout": point.run(arguments.rounds, 2, arguments.units)}
+    # 16 images are enough to fill a batch of whole frames
+    pyramid = Comparison(models.paper_config(), arguments.members, 2)
+    result["pyramid_readout"] = pyramid.run(max(1, arguments.rounds - 1), 1, 16)
+    result["search"] = search_throughput(point.frozen, max(1, arguments.rounds - 1))
+    result["gabor_ms"] = gabor_ms()
+    result["settings"] = {k: v for k, v in vars(arguments).items() if k != "json"}
     if arguments.json:
         print(json.dumps(result))
-    else:
-        for name, value in result.items():
-            print(f"{name:40s} {value:.4g}")
+        return
+    for name, value in result.items():
+        for row in value.items() if isinstance(value, dict) else [("", value)]:
+            print(f"{name + ' ' + row[0]:50s} {row[1]:.4g}")
 
 
 if __name__ == "__main__":

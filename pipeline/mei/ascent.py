@@ -91,6 +91,7 @@ class Ascended:
     converged: NDArray[np.bool_]  # (n,)
     restarted: NDArray[np.int64]  # (n,) further starts drawn because the unit was silent
     silent: NDArray[np.bool_]  # (n,) no start had a gradient: the image is mean grey
+    members: NDArray[np.float32]  # (n, members) response by each member of the ensemble
 
 
 def build(registry: Registry, part: Mapping[str, Any]):
@@ -145,11 +146,12 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
         images, level = view.cut(frames), view.around(frames)
         images, level = part["constraint"](images, level, view.outside, problem.scene)
         activations = view.rates(images).float().cpu().numpy()
+        members = view.members(images).T.float().cpu().numpy()
         value = part["objective"](view, images).float().cpu().numpy()
         frames = view.frame(images, level).float().cpu().numpy()
     trace[:, silent] = value[silent]
     converged = _converged(trace, params["converged_within"]) & ~silent
-    return Ascended(frames, activations, value, trace, converged, restarted, silent)
+    return Ascended(frames, activations, value, trace, converged, restarted, silent, members)
 
 
 class _Climber:

@@ -91,6 +91,11 @@ def diverse(
         moved = (paired[:, 0] & alive)[:, None, None, None]
         images = torch.where(moved, view.frame(spread), frames)
         activations = view.rates(view.cut(images)).float().cpu().numpy()
+        members = view.members(view.cut(images)).T.float().cpu().numpy()
     return replace(
-        alone, images=images.cpu().numpy(), activations=activations, value=activations.copy()
+        alone,
+        images=images.cpu().numpy(),
+        activations=activations,
+        value=activations.copy(),
+        members=members,
     )

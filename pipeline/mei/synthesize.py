@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from . import diverse as _diverse  # noqa: F401  registers the method
 from . import methods as _methods  # noqa: F401  registers the methods
 from .ascent import Ascended, Problem, ascent_methods
 from .parts import Scene
+from .resume import Checkpoint
+from .search import own_responses
 from .view import View
 
 DEFAULT_RMS = 0.25  # contrast of an image without a given norm: 12 in z-scored pixels at 36 x 64
@@ -40,6 +43,8 @@ class Synthesis:
     restarted: NDArray[np.int64]  # (units,) draws after the first because the unit was silent
     silent: NDArray[np.bool_]  # (units,) no start found a gradient: mean grey, not converged
     norm: float  # asked for, z-scored L2
+    member_activations: NDArray[np.float32]  # (units, members) of the ensemble; one if it is none
+    held_out: NDArray[np.float32]  # (units,) response of a model that took no part, or NaN
 
 
 def default_norm(shape: tuple[int, ...]) -> float:
@@ -66,6 +71,8 @@ def synthesize(
     device: str | torch.device | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    held_out: nn.Module | None = None,
+    checkpoint: str | PathLike | None = None,
 ) -> Synthesis:
     """Make the images that an ascent method finds for units of a model.
 
@@ -99,6 +106,11 @@ def synthesize(
         Pairs at a time; default as memory asks.
     progress : function, optional
         Called as ``progress(pairs_done, pairs)``.
+    held_out : Module, optional
+        A model of the same units, such as a member that was left out, asked for its response to
+        the finished images.
+    checkpoint : path, optional
+        Folder in which finished batches are kept, and found again by the same call.
 
     Returns
     -------
@@ -124,17 +136,30 @@ def synthesize(
         pair_starts = np.tile(np.arange(starts), len(chosen))
         parts: list[tuple[NDArray, Ascended]] = []
         done = 0
+        settings = {"method": name, "params": complete, "scene": asdict(scene), "seed": seed}
+        kept = None if checkpoint is None else Checkpoint(checkpoint, model, settings)
         for index, crop in _batches(model, pair_units, starts, complete["crop"], batch_size):
-            pick = torch.as_tensor(pair_units[index], device=where)
-            view = View(model, pick, shape, crop)
-            problem = Problem(view, scene, pair_units[index], pair_starts[index], seed)
-            parts.append((index, ascent_methods[name](problem, **complete)))
+            what = pair_units[index], pair_starts[index]
+            part = None if kept is None else kept.load(*what, crop)
+            if part is None:
+                view = View(model, torch.as_tensor(what[0], device=where), shape, crop)
+                part = ascent_methods[name](Problem(view, scene, *what, seed), **complete)
+                if kept is not None:
+                    kept.save(*what, crop, part)
+            parts.append((index, part))
             done += len(index)
             if progress is not None:
                 progress(done, len(pair_units))
     finally:
         model.train(training)
-    return _collect(parts, len(chosen), starts, scene)
+    made = _collect(parts, len(chosen), starts, scene)
+    if held_out is None:
+        return made
+    z = torch.as_tensor((made.images - scene.mean) / scene.sd, dtype=torch.float32)
+    held_out, training = _on_device(held_out, where)
+    answer = own_responses(held_out, z.to(where), torch.as_tensor(chosen, device=where))
+    held_out.train(training)
+    return replace(made, held_out=answer)
 
 
 def _on_device(model: nn.Module, device: torch.device) -> tuple[nn.Module, bool]:
@@ -176,6 +201,7 @@ def _collect(parts, n_units: int, starts: int, scene: Scene) -> Synthesis:
     kept = np.unique(np.linspace(0, steps, TRACE_POINTS).round().astype(np.int64))
     images = np.zeros((n, *scene.shape), np.float32)
     activations, value = np.zeros((2, n), np.float32)
+    members = np.zeros((n, parts[0][1].members.shape[1] if parts else 1), np.float32)
     trace = np.zeros((len(kept), n), np.float32)
     converged, silent, restarted = np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, np.int64)
     for index, done in parts:
@@ -183,7 +209,7 @@ def _collect(parts, n_units: int, starts: int, scene: Scene) -> Synthesis:
         trace[:, index] = done.trace[kept]
         value[index] = done.value
         converged[index], silent[index] = done.converged, done.silent
-        restarted[index] = done.restarted
+        restarted[index], members[index] = done.restarted, done.members
 
     def table(values: NDArray) -> NDArray:
         return values.reshape(n_units, starts, *values.shape[1:])
@@ -202,4 +228,6 @@ def _collect(parts, n_units: int, starts: int, scene: Scene) -> Synthesis:
         restarted=table(restarted)[rows, best],
         silent=table(silent)[rows, best],
         norm=float(scene.norm),
+        member_activations=table(members)[rows, best],
+        held_out=np.full(n_units, np.nan, np.float32),
     )

@@ -176,6 +176,13 @@ class FrozenModel(nn.Module):
     def forward_patches(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         """Return the response of unit ``units[i]`` to an image with crop i at its patch.
 
+        See `member_patches`.
+        """
+        return self.member_patches(crops, units).mean(0)
+
+    def member_patches(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return what every member says of unit ``units[i]`` and crop i, shape (members, n).
+
         Parameters
         ----------
         crops : tensor, shape (n, 1, height, width)
@@ -196,4 +203,4 @@ class FrozenModel(nn.Module):
             raise ValueError("forward_patches was given units that are not exact; use patches()")
         top, left = self._corner[:, units]
         rates = [model.forward_patches(crops, units, top, left) for model in self.models]
-        return torch.stack(rates).mean(0)
+        return torch.stack(rates)

@@ -5,11 +5,11 @@ from pipeline.model.cores import ConvBlock
 from pipeline.model.crop_conv import first_block
 
 
-@pytest.mark.parametrize("linear", [False, True])
-@pytest.mark.parametrize("size", [(13, 20), (24, 24)])
-def test_first_layer_on_crops_is_the_block_and_so_is_its_gradient(linear, size):
+@pytest.mark.parametrize(("linear", "stride"), [(False, 1), (True, 1), (False, 2), (False, 3)])
+@pytest.mark.parametrize("size", [(13, 20), (24, 24), (29, 34)])
+def test_first_layer_on_crops_is_the_block_and_so_is_its_gradient(linear, stride, size):
     torch.manual_seed(0)
-    block = ConvBlock(1, 6, 9, pool=2, linear=linear).eval()
+    block = ConvBlock(1, 6, 9, stride=stride, pool=2 if stride == 1 else 1, linear=linear).eval()
     block.norm.running_mean.normal_()
     block.norm.running_var.uniform_(0.5, 2)
     block.requires_grad_(False)

@@ -1,0 +1,60 @@
+"""Finished batches of a synthesis on disk, so that one that was interrupted goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.registry import config_hash
+
+from .ascent import Ascended
+
+
+class Checkpoint:
+    """Batches of one synthesis, each a file named after everything that decides its result.
+
+    Parameters
+    ----------
+    folder : path
+        May be shared by any number of syntheses.
+    model : Module
+        Its weights are part of the name.
+    settings : dict
+        Method, complete parameters, scene and seed, as JSON.
+    """
+
+    def __init__(self, folder: str | os.PathLike, model: nn.Module, settings: dict[str, Any]):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        for name, tensor in model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+        self.settings = {**settings, "model": digest.hexdigest()}
+
+    def _file(self, units: NDArray, starts: NDArray, crop: bool) -> Path:
+        batch = {"units": units, "starts": starts, "crop": crop}
+        return self.folder / f"{config_hash({**self.settings, **batch})}.npz"
+
+    def load(self, units: NDArray, starts: NDArray, crop: bool) -> Ascended | None:
+        """Return what was saved of a batch, or None."""
+        file = self._file(units, starts, crop)
+        if not file.exists():
+            return None
+        with np.load(file) as saved:
+            return Ascended(**{name: saved[name] for name in saved.files})
+
+    def save(self, units: NDArray, starts: NDArray, crop: bool, done: Ascended) -> None:
+        """Keep a batch; a file is there whole or not at all."""
+        file = self._file(units, starts, crop)
+        partial = file.with_suffix(f".{os.getpid()}.tmp")
+        with partial.open("wb") as stream:
+            np.savez(stream, **asdict(done))
+        partial.replace(file)
