@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(link, orders), daemon=True).start()
     logging.basicConfig(level=setup["log_level"], format="%(name)s: %(message)s")
     try:
-        tables = _open(setup)
+        tasks = _open(setup)
     except Exception as error:
         from workers.database import is_connection_error
 
@@ -46,7 +47,7 @@ def main() -> None:
     link.send(("ready",))
     while True:
         claim = orders.get()
-        answer = _work(tables[claim.table_name], claim, setup["worker"])
+        answer = _work(tasks[claim.table_name], claim, setup)
         link.send(answer)
 
 
@@ -74,22 +75,36 @@ def _open(setup: dict[str, Any]) -> dict[str, Any]:
     database.wait_for_server(setup["home"])
     loaded = plan.load(setup["source"], setup["prefix"])
     tables.activate(setup["prefix"])
-    return {task.name: task.table for task in loaded}
+    return loaded.tasks
 
 
-def _work(table: type, claim: Any, worker: str) -> tuple:
+def _work(task: Any, claim: Any, setup: dict[str, Any]) -> tuple:
     from workers import database, lease
     from workers.make import classify, make
 
     started = time.monotonic()
     try:
-        fresh = make(table(), claim, worker)
+        with _device_of(task.queue):
+            fresh = make(task.table(), claim, setup["worker"], setup["environment"])
     except lease.Fenced:
         return ("fenced", time.monotonic() - started)
     except BaseException as error:
         lost = database.is_connection_error(error) or not isinstance(error, Exception)
         return ("failed", classify(error), _one_line(error), traceback.format_exc(), lost)
     return ("done", fresh, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _device_of(queue_name: str) -> Iterator[None]:
+    """Leave the GPU to the jobs of the queue `gpu`, unless INCEPTION_DEVICE says otherwise."""
+    if queue_name == "gpu" or "INCEPTION_DEVICE" in os.environ:
+        yield
+        return
+    os.environ["INCEPTION_DEVICE"] = "cpu"
+    try:
+        yield
+    finally:
+        del os.environ["INCEPTION_DEVICE"]
 
 
 def _one_line(error: BaseException) -> str:

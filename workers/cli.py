@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from workers.commands import computing, database, jobs, looking, putting_in, taking_out
+from workers.commands import computing, database, jobs, keeping, looking, putting_in, taking_out
 from workers.commands.common import Home
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _group in (putting_in, computing, looking, jobs, taking_out):
+for _group in (putting_in, computing, looking, jobs, taking_out, keeping):
     app.add_typer(_group.app)
 app.add_typer(database.app, name="db")
 

@@ -55,8 +55,27 @@ def job_id(table_name: str, key_text: str) -> str:
     return hashlib.sha256(f"{table_name}\n{key_text}".encode()).hexdigest()[:32]
 
 
-def fence(connection: dj.Connection, claim: Claim, worker: str, duration_s: float) -> None:
+def fence(
+    connection: dj.Connection,
+    claim: Claim,
+    worker: str,
+    duration_s: float,
+    site: tuple[str, str] | None = None,
+) -> None:
     """End a job inside the transaction that inserts its row, or refuse.
+
+    Parameters
+    ----------
+    connection : dj.Connection
+        In the transaction.
+    claim : Claim
+        The job.
+    worker : str
+        Its owner.
+    duration_s : float
+        Time spent in `make` (s).
+    site : tuple, optional
+        Hash of the environment and name of the device, for the row's provenance.
 
     Raises
     ------
@@ -75,6 +94,12 @@ def fence(connection: dj.Connection, claim: Claim, worker: str, duration_s: floa
         "WHERE job_id=%s AND token=%s",
         (duration_s, claim.job_id, claim.token),
     )
+    if site is not None:
+        connection.query(
+            f"INSERT INTO {tables.Provenance.full_table_name} "
+            "(job_id, token, environment_hash, device) VALUES (%s,%s,%s,%s)",
+            (claim.job_id, claim.token, *site),
+        )
 
 
 def now_sql(connection: dj.Connection, plus_s: float = 0.0) -> str:
@@ -292,7 +317,7 @@ class Ledger:
         """Record that the fence kept this attempt from committing."""
         self.execute(
             f"UPDATE {self._attempt} SET outcome='fenced', ended_at={self.now()} "
-            "WHERE job_id=%s AND token=%s AND worker=%s",
+            "WHERE job_id=%s AND token=%s AND worker=%s AND outcome <> 'cancelled'",
             (claim.job_id, claim.token, self.worker),
         )
 

@@ -22,7 +22,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from workers import database, limits, plan, refresh, tables, urgency
+from workers import database, environment, limits, plan, refresh, tables, urgency
 from workers.lease import Claim, Ledger
 from workers.slot import Slot
 from workers.version import code_version
@@ -30,6 +30,7 @@ from workers.version import code_version
 log = logging.getLogger("inception.worker")
 
 _TICK_S = 0.2  # longest time between two looks at signals, limits and queue (s)
+_BEAT_S = 5.0  # longest time between two heartbeats, and until a cancelled job is ended (s)
 _FRESH_S = 1.0  # shortest time between two looks for what a finished job made possible (s)
 Event = Callable[[str, str, dict[str, Any], float, str], None]
 
@@ -156,8 +157,8 @@ class Worker:
         previous = self._catch_signals()
         beat = threading.Thread(target=self._heartbeat, args=(pulse,), daemon=True)
         try:
-            setup, environment, memory = self._slot_arguments()
-            self._slots = [Slot(setup, environment, memory) for _ in range(self.options.processes)]
+            setup, variables, memory = self._slot_arguments()
+            self._slots = [Slot(setup, variables, memory) for _ in range(self.options.processes)]
             beat.start()
             self._loop()
         except database.Stopped:
@@ -210,18 +211,19 @@ class Worker:
             "prefix": options.prefix,
             "home": options.home and str(options.home),
             "worker": self.name,
+            "environment": environment.register(self._ledger),
             "log_level": log.getEffectiveLevel(),
         }
         threads = max(1, limits.usable_cores() // options.processes)
         paths = [str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)]
-        environment = {
+        variables = {
             **os.environ,
             **limits.thread_environment(threads),
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),  # what this process can import
         }
         share = 0.9 * limits.usable_memory() / options.processes
         memory = int(options.memory_gb * 2**30 if options.memory_gb else share)
-        return setup, environment, memory
+        return setup, variables, memory
 
     def _catch_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
@@ -418,7 +420,7 @@ class Worker:
     def _heartbeat(self, ledger: Ledger) -> None:
         """Renew leases until the worker has finished; the thread's connection is its own."""
         try:
-            while not self._finished.wait(self.options.lease_s / 3):
+            while not self._finished.wait(min(self.options.lease_s / 3, _BEAT_S)):
                 held = [claim for slot in self._slots if (claim := slot.claim) is not None]
                 owned = ledger.heartbeat(held)
                 time.sleep(_TICK_S)  # the last word of a slot that has just ended may be on its way

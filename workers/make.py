@@ -16,6 +16,7 @@ import deepdiff
 from datajoint import provenance
 
 from workers import database, lease
+from workers.environment import device_used
 from workers.lease import Claim
 
 _TRIES = 6
@@ -25,7 +26,7 @@ class NoRowError(RuntimeError):
     """`make` came to its end without inserting its row."""
 
 
-def make(table: Any, claim: Claim, worker: str) -> bool:
+def make(table: Any, claim: Claim, worker: str, environment: str | None = None) -> bool:
     """Compute and insert the row of a claim.
 
     Parameters
@@ -36,6 +37,8 @@ def make(table: Any, claim: Claim, worker: str) -> bool:
         The job.
     worker : str
         Its owner, for the fence.
+    environment : str, optional
+        Hash of the packages, a row of `tables.Environment`.
 
     Returns
     -------
@@ -74,7 +77,8 @@ def make(table: Any, claim: Claim, worker: str) -> bool:
                     _insert(table, key, steps, computed, fetched_hash)
                     if not table & key:
                         raise NoRowError(f"{claim.table_name}.make ended without inserting its row")
-                lease.fence(connection, claim, worker, time.monotonic() - started)
+                site = (environment, device_used()) if environment and not present else None
+                lease.fence(connection, claim, worker, time.monotonic() - started, site)
             return not present
 
         return _again(connection, insert) if steps or exists else insert()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.closed_loop.manifest import opened, read_manifest
 from pipeline.closed_loop.package import IMAGE_COLUMNS, UNIT_COLUMNS, write_package
 from pipeline.errors import DataError
 from workers.version import code_version
@@ -24,7 +25,8 @@ def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
     scan : mapping
         `animal_id, session, scan_idx`; the schemas are active.
     folder : path
-        Must not exist, or hold an earlier package of the same plan.
+        Must not exist, or hold an earlier package of the same plan; a zip file if the name ends
+        in ``.zip``.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
         If there is no loop on the scan, or its plan is not computed yet.
     """
     from schemas import experiment, stimulus
-    from schemas.closed_loop import Plan, PlanMethod
+    from schemas.closed_loop import AnalysisPlan, Package, Plan, PlanMethod
 
     task = _latest_task(scan)
     plan = {"plan_id": task["plan_id"]}
@@ -48,7 +50,9 @@ def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
     images = stimulus.load_images(stimulus.ImageSet.locate([row["image_hash"] for row in shown]))
     targets, units = _targets(plan)
     trials = pd.DataFrame((Plan.Trial & plan).to_dicts(order_by="trial_idx"))
-    write_package(
+    AnalysisPlan.populate(plan)  # a package leaves only with its analysis frozen
+    frozen = (AnalysisPlan & plan).fetch1("analysis_hash", "analysis_plan")
+    written = write_package(
         Path(folder),
         plan_id=task["plan_id"],
         animal_id=scan["animal_id"],
@@ -63,8 +67,15 @@ def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
         images=images,
         images_table=_images_table(shown, targets),
         units_table=units,
-        extra={"dropped": (Plan & plan).fetch1("dropped"), "software": code_version()},
+        extra={
+            "dropped": (Plan & plan).fetch1("dropped"),
+            "software": code_version(),
+            "analysis": {"hash": frozen[0], **frozen[1]},
+        },
     )
+    with opened(written) as root:
+        digest = read_manifest(root, name=str(written))["digest"]
+    Package.record(plan, digest, str(Path(folder).resolve()))
     return task["plan_id"]
 
 

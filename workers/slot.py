@@ -26,7 +26,7 @@ class Slot:
     Parameters
     ----------
     setup : dict
-        `source, prefix, home, worker, log_level`, see `workers.child`.
+        `source, prefix, home, worker, environment, log_level`, see `workers.child`.
     environment : dict
         Environment of the process.
     memory : int

@@ -29,7 +29,7 @@ class Job(dj.Manual):
     worker=null        : varchar(64)    # owner while running
     claimed_at=null    : datetime(3)    # (UTC, server time)
     lease_until=null   : datetime(3)    # (UTC, server time) when others may take it
-    error_class=null   : varchar(16)    # data, error, transient, lost, crash, timeout or memory
+    error_class=null   : varchar(16)    # see workers.jobs, or cancelled
     error_message=null : varchar(2000)  # of the last failure
     error_stack=null   : varchar(8000)  # of the last failure, its end
     INDEX(status, priority, stage_order, job_id)
@@ -52,10 +52,33 @@ class Attempt(dj.Manual):
     version         : varchar(64)    # commit or release of the code
     started_at      : datetime(3)    # (UTC, server time)
     ended_at=null   : datetime(3)    # (UTC, server time)
-    outcome         : varchar(12)    # running, done, returned, fenced or the class of the failure
+    outcome         : varchar(12)    # running, done, returned, fenced, cancelled or its class
     duration_s=null : float64        # (s) time inside make
     message=null    : varchar(2000)  # of a failure
     INDEX(table_name, outcome)
+    """
+
+
+@schema
+class Environment(dj.Manual):
+    definition = """
+    # Packages that results were computed with
+    environment_hash : char(16)     # hash of the columns below
+    ---
+    python           : varchar(16)
+    platform         : varchar(64)  # system, processor family, C library
+    packages         : json         # name and version of every installed package
+    """
+
+
+@schema
+class Provenance(dj.Manual):
+    definition = """
+    # What computed a row, written in the transaction of the row itself; join it with Attempt
+    -> Attempt
+    ---
+    -> Environment
+    device : varchar(64)   # cuda and the name of the GPU, or cpu and the processor's
     """
 
 
@@ -86,6 +109,9 @@ class Duty(dj.Manual):
     """
 
 
+ALL = (Job, Attempt, Environment, Provenance, Worker, Duty)
+
+
 def activate(prefix: str = "inception", connection: dj.Connection | None = None) -> None:
     """Bind the tables to the schema `{prefix}_workers`, declaring them where missing."""
     schema.activate(f"{prefix}_workers", connection=connection)
@@ -93,6 +119,6 @@ def activate(prefix: str = "inception", connection: dj.Connection | None = None)
 
 def declare() -> None:
     """Make sure that every table exists in the database."""
-    for table in (Job, Attempt, Worker, Duty):
+    for table in ALL:
         if not table().is_declared:
             table().declare()

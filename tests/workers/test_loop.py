@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from workers import database, embedded, health, lease, plan, refresh
+from workers import database, embedded, health, jobs, lease, plan, refresh
 from workers.lease import Ledger
 from workers.loop import Options, Worker, run_worker
 
@@ -73,15 +73,20 @@ def test_bad_data_is_set_aside_at_once_and_the_rest_goes_on(bench):
     check_values(bench, range(5))
     assert summary.quarantined == 2
     ledger = Ledger(bench.connection)
-    bad, silent = sorted(health.errors(ledger), key=lambda row: row["key"]["number"])
+    bad, silent = sorted(
+        jobs.errors(ledger, plan.load("toy_tables", bench.prefix)),
+        key=lambda row: row["key"]["number"],
+    )
     assert (bad["class"], bad["attempts"]) == ("data", 1)
+    assert bad["input"] == ["toy.Seed: number=100, pause_s=0.0, mood=bad"]
+    assert "inception retry" in bad["advice"]
     assert bad["message"] == "frames: trace has no frames; found 0; expected > 0"
     assert silent["key"] == {"number": 200}
     assert "without inserting its row" in silent["message"]
     # repaired, retried, done
     bench.toy.Seed.update1({"number": 100, "mood": "good"})
-    assert health.retry(ledger, key={"number": 100}) == 1
-    assert health.ignore(ledger, key={"number": 200}) == 1
+    assert jobs.retry(ledger, key={"number": 100}) == 1
+    assert jobs.ignore(ledger, key={"number": 200}) == 1
     run_worker(options(bench))
     check_values(bench, [*range(5), 100])
     assert len(bench.tables.Job & "status='ignore'") == 1
@@ -95,7 +100,10 @@ def test_poison_costs_three_attempts_each_and_no_worker(bench):
     seeds(bench, 1, mood="hang", start=200)
     assert run_worker(options(bench, processes=2, job_timeout_s=1.0)).quarantined == 1
     check_values(bench, range(10))
-    found = {row["key"]["number"]: row for row in health.errors(Ledger(bench.connection))}
+    found = {
+        row["key"]["number"]: row
+        for row in jobs.errors(Ledger(bench.connection), plan.load("toy_tables", bench.prefix))
+    }
     causes = {number: row["class"] for number, row in found.items()}
     assert causes == {100: "crash", 200: "timeout", 300: "memory"}
     assert all(row["attempts"] == lease.MAX_CRASHES for row in found.values())
@@ -170,8 +178,8 @@ def test_sigterm_hands_back_without_burning_an_attempt(bench):
     bench.wait(lambda: len(bench.tables.Job & "status='running' AND table_name LIKE '%%Value'") > 0)
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
-    jobs = (bench.tables.Job & {"table_name": "toy_tables.Value"}).to_dicts()
-    assert {(job["status"], job["attempts"]) for job in jobs} == {("pending", 0)}
+    left = (bench.tables.Job & {"table_name": "toy_tables.Value"}).to_dicts()
+    assert {(job["status"], job["attempts"]) for job in left} == {("pending", 0)}
     assert "returned" in outcomes(bench)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,16 +113,3 @@ def plain(value: Any) -> Any:
 def say(value: Any, as_json: bool, text: str) -> None:
     """Print a result as JSON or as a sentence."""
     print(json.dumps(value) if as_json else text)
-
-
-def show_table(header: list[str], rows: Iterable[list[str]]) -> None:
-    """Print rows of text below a header; the first column is aligned left."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)

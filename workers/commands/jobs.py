@@ -1,51 +1,119 @@
-"""Verbs that change jobs."""
+"""Verbs about single jobs: what failed, try again, set aside, stop."""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
-from workers.commands.common import PREFIX, Home, Json, Prefix, json_key, open_pipeline, say
+from workers.commands.common import (
+    PREFIX,
+    SOURCE,
+    Home,
+    Json,
+    KeyPart,
+    Prefix,
+    Source,
+    TableName,
+    json_key,
+    open_pipeline,
+    plain,
+    say,
+)
 
 app = typer.Typer()
 
 
-_TableArg = Annotated[str | None, typer.Argument(help="Such as imaging.Motion [all].")]
-_KeyOpt = Annotated[str | None, typer.Option(help='Part of a key, JSON: {"animal_id": 1}.')]
+@app.command()
+def errors(
+    table: TableName = None,
+    key: KeyPart = None,
+    stack: Annotated[bool, typer.Option("--stack", help="Show where it was raised.")] = False,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
+    as_json: Json = False,
+) -> None:
+    """List the jobs that were set aside: key, input, message and what to do."""
+    part = json_key(key)
+    plan, ledger = open_pipeline(prefix, source)
+    from workers import jobs
+
+    found = jobs.errors(ledger, plan, table, part)
+    if as_json:
+        print(json.dumps(plain(found)))
+        return
+    for row in found:
+        print(f"{row['table']} {json.dumps(row['key'])}")
+        print(f"    {row['class']} after {row['attempts']} attempt(s): {row['message']}")
+        for line in row["input"]:
+            print(f"    input: {line}")
+        print(f"    {row['advice']}")
+        if stack:
+            print("    " + (row["stack"] or "").replace("\n", "\n    "))
+    print(f"{len(found)} jobs set aside" + ("; `inception retry` tries again" if found else ""))
 
 
 @app.command()
 def retry(
-    table: _TableArg = None,
-    key: _KeyOpt = None,
+    table: TableName = None,
+    key: KeyPart = None,
     home: Home = None,
     prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
     as_json: Json = False,
 ) -> None:
-    """Put jobs that were set aside or ignored back into the queue."""
+    """Put jobs that were set aside, ignored or cancelled back into the queue."""
     part = json_key(key)
-    _, ledger = open_pipeline(prefix)
-    from workers import health
+    _, ledger = open_pipeline(prefix, source)
+    from workers import jobs
 
-    changed = health.retry(ledger, table, part)
+    changed = jobs.retry(ledger, table, part)
     say({"retried": changed}, as_json, f"{changed} jobs will be tried again")
 
 
 @app.command()
 def ignore(
-    table: _TableArg = None,
-    key: _KeyOpt = None,
+    table: TableName = None,
+    key: KeyPart = None,
     home: Home = None,
     prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
     as_json: Json = False,
 ) -> None:
     """Set failed or waiting jobs aside for good (`retry` brings them back)."""
-    if table is None and key is None:
-        raise typer.BadParameter("name a table or a --key: otherwise everything would be ignored")
+    _chosen(table, key, "ignored")
     part = json_key(key)
-    _, ledger = open_pipeline(prefix)
-    from workers import health
+    _, ledger = open_pipeline(prefix, source)
+    from workers import jobs
 
-    changed = health.ignore(ledger, table, part)
+    changed = jobs.ignore(ledger, table, part)
     say({"ignored": changed}, as_json, f"{changed} jobs are ignored")
+
+
+@app.command()
+def cancel(
+    table: TableName = None,
+    key: KeyPart = None,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
+    as_json: Json = False,
+) -> None:
+    """Stop running jobs and set them aside (`retry` brings them back).
+
+    From now on nothing of them can be committed; their worker ends the process within seconds.
+    """
+    _chosen(table, key, "cancelled")
+    part = json_key(key)
+    _, ledger = open_pipeline(prefix, source)
+    from workers import jobs
+
+    changed = jobs.cancel(ledger, table, part)
+    say({"cancelled": changed}, as_json, f"{changed} running jobs are cancelled")
+
+
+def _chosen(table: str | None, key: str | None, verb: str) -> None:
+    if table is None and key is None:
+        raise typer.BadParameter(f"name a table or a --key: otherwise everything would be {verb}")

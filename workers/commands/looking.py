@@ -3,71 +3,107 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 import typer
 
-from workers.commands.common import PREFIX, Home, Json, Prefix, open_pipeline, plain, show_table
+from workers.commands.common import (
+    PREFIX,
+    SOURCE,
+    Home,
+    Json,
+    Prefix,
+    Source,
+    json_key,
+    open_pipeline,
+    plain,
+)
+from workers.commands.panes import ahead_lines, ancestry_lines, status_pane
 
 app = typer.Typer()
 
 
 @app.command()
-def status(home: Home = None, prefix: Prefix = PREFIX, as_json: Json = False) -> None:
-    """Show what is done, due, running and wrong, table by table."""
-    plan, ledger = open_pipeline(prefix)
-    from workers import health
-
-    found = health.status(ledger, plan)
-    if as_json:
-        print(json.dumps(plain(found)))
-        return
-    rows = [
-        [
-            row["table"],
-            *(str(row[name] or "") for name in ("done", "due", "running", "error", "ignore")),
-            f"{row['seconds']:.2f}" if row["seconds"] is not None else "",
-        ]
-        for row in found["tables"]
-        if row["done"] or row["due"]
-    ]
-    show_table(["table", "done", "due", "running", "error", "ignored", "s / job"], rows)
-    for job in found["running"]:
-        print(f"running {job['elapsed_s']:.0f} s: {job['table']} {job['key']} on {job['worker']}")
-    alive = ", ".join(f"{w['host']}:{w['pid']} ({w['state']})" for w in found["workers"])
-    print(f"workers: {alive or 'none'}")
-
-
-@app.command()
-def errors(
-    table: Annotated[str | None, typer.Argument(help="Such as imaging.Motion [all].")] = None,
-    stack: Annotated[bool, typer.Option("--stack", help="Show where it was raised.")] = False,
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again.")] = False,
+    every: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks.")] = 5.0,
+    stages: Annotated[bool, typer.Option("--stages", help="One line for each stage.")] = False,
     home: Home = None,
     prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
     as_json: Json = False,
 ) -> None:
-    """List the jobs that were set aside, with key and message."""
-    _, ledger = open_pipeline(prefix)
+    """Show what is done, due, running and wrong, and when it will be ready."""
+    plan, ledger = open_pipeline(prefix, source)
+    from rich.console import Console
+    from rich.live import Live
+
     from workers import health
 
-    found = health.errors(ledger, table)
+    def look() -> dict[str, Any]:
+        return health.status(ledger, plan)
+
     if as_json:
-        print(json.dumps(plain(found)))
+        while True:
+            print(json.dumps(plain(look())), flush=True)
+            if not watch:
+                return
+            time.sleep(every)
+    console = Console()
+    if not watch:
+        console.print(status_pane(look(), stages))
         return
-    for row in found:
-        print(f"{row['table']} {json.dumps(row['key'])}")
-        print(f"    {row['class']} after {row['attempts']} attempt(s): {row['message']}")
-        if stack:
-            print("    " + (row["stack"] or "").replace("\n", "\n    "))
-    print(f"{len(found)} jobs set aside" + ("; `inception retry` tries again" if found else ""))
+    with Live(status_pane(look(), stages), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(every)
+            live.update(status_pane(look(), stages), refresh=True)
 
 
 @app.command()
-def doctor(home: Home = None, as_json: Json = False) -> None:
-    """Check packages, database, store, disk and device."""
-    from workers import health
+def forecast(
+    home: Home = None, prefix: Prefix = PREFIX, source: Source = SOURCE, as_json: Json = False
+) -> None:
+    """Say when the packages will be ready, from measured durations and the workers there are."""
+    plan, ledger = open_pipeline(prefix, source)
+    from workers import forecast, health
 
-    checks = health.doctor(home)
+    found = forecast.forecast(ledger, plan, health.workers(ledger))
+    if as_json:
+        print(json.dumps(plain(found)))
+    else:
+        print("\n".join(ahead_lines(found)))
+
+
+@app.command()
+def explain(
+    table: Annotated[str, typer.Argument(help="Such as mei.MEI.")],
+    key: Annotated[str, typer.Argument(help='(Part of) a key, JSON: {"animal_id": 1}.')],
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
+    as_json: Json = False,
+) -> None:
+    """Show where a result comes from: data, methods, parameters, code, machine, duration."""
+    part = json_key(key)
+    plan, ledger = open_pipeline(prefix, source)
+    from workers.ancestry import ancestry
+
+    steps = ancestry(ledger, plan, table, part or {})
+    if as_json:
+        print(json.dumps(plain(steps)))
+    else:
+        print("\n".join(ancestry_lines(steps)))
+
+
+@app.command()
+def doctor(
+    home: Home = None, prefix: Prefix = PREFIX, source: Source = SOURCE, as_json: Json = False
+) -> None:
+    """Check versions, database, encryption, grants, tables, store, disk and device."""
+    from workers.doctor import doctor
+
+    checks = doctor(home, prefix, source)
     if as_json:
         print(json.dumps(checks))
     else:

@@ -1,0 +1,121 @@
+"""What keeps a deployment clean and safe: gc, backup, restore, recompute."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from workers import collect, plan
+from workers.cli import app
+from workers.lease import Ledger
+from workers.loop import Options, run_worker
+
+pytestmark = pytest.mark.tables
+
+
+def seeds(bench, count, pause_s=0.0, start=0):
+    bench.toy.Seed.insert([(start + i, pause_s, "good") for i in range(count)])
+
+
+def work(bench, **changed):
+    base = {"source": "toy_tables", "prefix": bench.prefix, "home": bench.home}
+    return run_worker(Options(**{**base, "exit_when_idle": True, "sleep_duration": 0.3, **changed}))
+
+
+def opened(bench):
+    return Ledger(bench.connection), plan.load("toy_tables", bench.prefix)
+
+
+def inception(bench, *arguments):
+    """Run a verb on the toy tables in this process; return exit code and what it printed."""
+    more = ["--schemas", "toy_tables", "--prefix", bench.prefix, "--home", str(bench.home)]
+    done = CliRunner().invoke(app, [*map(str, arguments), *more])
+    return done.exit_code, done.output
+
+
+def store_files(bench):
+    import datajoint as dj
+
+    top = Path(dj.config.stores["main"]["location"]) / "_schema" / f"{bench.prefix}_toy"
+    return sorted(path for path in top.rglob("*") if path.is_file())
+
+
+def leave_behind(bench, name, age_s):
+    """Write what a killed job leaves: a file that no row points to."""
+    file = store_files(bench)[0].with_name(name)
+    file.write_bytes(b"x" * 100)
+    moment = time.time() - age_s
+    os.utime(file, (moment, moment))
+    return file
+
+
+def test_gc_removes_old_orphans_only_and_nothing_in_a_dry_run(bench):
+    seeds(bench, 3)
+    work(bench)
+    ledger, _ = opened(bench)
+    kept = store_files(bench)
+    assert len(kept) == 3
+    old = leave_behind(bench, "array_old.npy", 3600.0)
+    half = leave_behind(bench, "array_half.npy.saving", 3600.0)
+    young = leave_behind(bench, "array_young.npy", 10.0)
+    found = collect.collect(ledger, age_s=600.0)
+    assert (found["stored"], found["referenced"], found["young"]) == (6, 3, 1)
+    assert [Path(path).name for path in found["orphans"]] == [half.name, old.name]
+    assert found["orphan_bytes"] == 200
+    assert len(store_files(bench)) == 6
+    code, said = inception(bench, "gc", "--age-hours", 0.1)
+    assert (code, "2 orphans" in said) == (0, True)
+    code, said = inception(bench, "gc", "--age-hours", 0.1, "--delete")
+    assert code == 0
+    assert store_files(bench) == sorted([*kept, young])
+    assert all((bench.toy.Value & {"number": n}).fetch1("array").load().size for n in range(3))
+
+
+def test_gc_keeps_what_a_running_job_may_have_written(bench):
+    seeds(bench, 1)
+    work(bench)
+    ledger, loaded = opened(bench)
+    orphan = leave_behind(bench, "array_orphan.npy", 5.0)
+    seeds(bench, 1, start=1)
+    from workers import refresh
+
+    refresh.refresh(ledger, loaded)
+    holder = Ledger(bench.connection, "holder")
+    claim = holder.claim(["toy_tables.Value"])
+    earlier = ledger.now(-60.0)
+    ledger.execute(
+        f"UPDATE {bench.tables.Job.full_table_name} SET claimed_at={earlier} WHERE job_id=%s",
+        (claim.job_id,),
+    )
+    assert collect.collect(ledger, age_s=1.0, delete=True)["deleted"] == 0
+    assert orphan.exists()
+    holder.hand_back(claim)
+    assert collect.collect(ledger, age_s=1.0, delete=True)["deleted"] == 1
+
+
+def test_gc_under_load_takes_no_file_from_a_row(bench):
+    seeds(bench, 30, pause_s=0.05)
+    worker = bench.worker("--exit-when-idle")
+    ledger, _ = opened(bench)
+    while worker.poll() is None:
+        collect.collect(ledger, age_s=0.0, delete=True)
+    assert worker.returncode == 0, bench.log()
+    assert len(store_files(bench)) == 30
+    assert all(row["array"].load().size for row in bench.toy.Value.to_dicts())
+
+
+def test_gc_removes_nothing_when_a_table_cannot_be_read(bench, monkeypatch):
+    seeds(bench, 1)
+    work(bench)
+    ledger, _ = opened(bench)
+    import datajoint as dj
+
+    def broken(*_, **__):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(dj.expression.QueryExpression, "cursor", broken)
+    with pytest.raises(RuntimeError, match="no"):
+        collect.collect(ledger, age_s=0.0, delete=True)
+    assert len(store_files(bench)) == 1

@@ -1,0 +1,218 @@
+"""Where a result comes from: every row it depends on, with what computed it."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import Any
+
+import datajoint as dj
+
+from workers import tables
+from workers.lease import Ledger, canonical, job_id
+from workers.plan import Plan
+
+_MOST = 200  # rows of one table that are followed; more are counted
+
+
+def table_names(plan: Plan, connection: dj.Connection) -> dict[str, str]:
+    """Return the readable name (`imaging.Motion`) of every table known to the connection.
+
+    Parameters
+    ----------
+    plan : Plan
+        The active pipeline.
+    connection : dj.Connection
+        Its connection.
+
+    Returns
+    -------
+    dict
+        Full table name in the database to readable name, parents first.
+    """
+    connection.dependencies.load(force=False)
+    computed = {task.table.full_table_name: task.name for task in plan}
+    names = {}
+    for node in connection.dependencies.topo_sort():
+        if node.isdigit():  # an edge with renamed attributes
+            continue
+        database, table = (part.strip('`"') for part in node.split("."))
+        stage = database.removeprefix(f"{plan.prefix}_")
+        words = table.lstrip("_#~").split("__")
+        classes = ".".join("".join(w.capitalize() for w in word.split("_")) for word in words)
+        names[node] = computed.get(node, f"{stage}.{_class_name(stage, classes)}")
+    return names
+
+
+def _class_name(stage: str, guess: str) -> str:
+    """Return the class's own spelling (MEITask, not MeiTask) where its module is loaded."""
+    import sys
+
+    place: Any = sys.modules.get(f"schemas.{stage}")
+    path = []
+    for word in guess.split("."):
+        found = [name for name in vars(place or object) if name.lower() == word.lower()]
+        path.append(found[0] if found else word)
+        place = getattr(place, path[-1], None)
+    return ".".join(path)
+
+
+def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> list[dict[str, Any]]:
+    """Follow the foreign keys of a row up to the raw data.
+
+    The parts of a table filled by hand are followed too: a data set names its scans, an ensemble
+    its members and a plan its stimuli in parts.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Job tables; its connection reads the pipeline.
+    plan : Plan
+        The pipeline.
+    table : str
+        Readable name, such as `mei.MEI`.
+    key : dict
+        (Part of) the primary key; everything that matches is explained.
+
+    Returns
+    -------
+    list of dict
+        One for each table, the raw data first: `table`; `more`, the number of rows not listed;
+        `rows` with `key`, `values` (plain columns) and `computed` (see `provenance`; None for
+        what was put in).
+
+    Raises
+    ------
+    LookupError
+        If there is no such table or no such row.
+    """
+    names = table_names(plan, ledger.connection)
+    nodes = {name.lower(): node for node, name in names.items()}
+    if table.lower() not in nodes:
+        raise LookupError(f"no table {table!r}; name one like {next(iter(plan.tasks), 'a.B')}")
+    walk = Walk(ledger, nodes[table.lower()], key)
+    if not walk.found:
+        raise LookupError(f"{table} has no row {canonical(key)}")
+    steps = []
+    for node, name in names.items():
+        if node in walk.found:
+            rows = list(walk.found[node].values())
+            made = provenance(ledger, name, [row["key"] for row in rows])
+            for row, computed in zip(rows, made, strict=True):
+                row["computed"] = computed if node in walk.computed else None
+            steps.append({"table": name, "rows": rows, "more": walk.more.get(node, 0)})
+    return steps
+
+
+class Walk:
+    """Collects rows, table by table, until no foreign key leads to a new one."""
+
+    def __init__(self, ledger: Ledger, node: str, key: dict[str, Any]) -> None:
+        self._ledger = ledger
+        self._graph = ledger.connection.dependencies
+        self.found: dict[str, dict[str, dict[str, Any]]] = {}
+        self.more: dict[str, int] = {}
+        self.computed: set[str] = set()
+        self._open: deque = deque([(node, [key])])
+        while self._open:
+            self._visit(*self._open.popleft())
+
+    def _visit(self, node: str, restrictions: list[dict[str, Any]]) -> None:
+        table = dj.FreeTable(self._ledger.connection, node)
+        heading = table.heading
+        plain = [name for name in heading.names if heading[name].codec is None]
+        query = (table & restrictions).proj(*plain)
+        rows = self._ledger.persist(
+            lambda: query.to_dicts(order_by=heading.primary_key, limit=_MOST)
+        )
+        if len(rows) == _MOST:
+            self.more[node] = self._ledger.persist(lambda: len(query)) - _MOST
+        known = self.found.setdefault(node, {}) if rows else {}
+        fresh = []
+        for row in rows:
+            key = {name: row[name] for name in heading.primary_key}
+            text = canonical(key)
+            if text not in known:
+                values = {name: row[name] for name in plain if name not in key}
+                known[text] = {"key": key, "values": values}
+                fresh.append(row)
+        if fresh:
+            self._follow(node, fresh)
+
+    def _follow(self, node: str, rows: list[dict[str, Any]]) -> None:
+        table = node.split(".")[1].strip('`"')
+        if table.startswith("_") and "__" not in table.lstrip("_"):
+            self.computed.add(node)
+        for parent, edge in self._graph.parents(node):
+            self._go(parent, edge["attr_map"], rows)
+        if not table.startswith(("_", "#")) and "__" not in table:  # filled by hand
+            for child, edge in self._graph.children(node):
+                if dj.dependencies.extract_master(child) == node:
+                    back = {theirs: ours for ours, theirs in edge["attr_map"].items()}
+                    self._go(child, back, rows)
+
+    def _go(self, node: str, renamed: dict[str, str], rows: list[dict[str, Any]]) -> None:
+        wanted = {}
+        for row in rows:
+            values = {theirs: row[ours] for ours, theirs in renamed.items()}
+            if None not in values.values():
+                wanted[canonical(values)] = values
+        if wanted:
+            self._open.append((node, list(wanted.values())))
+
+
+def provenance(ledger: Ledger, table: str, keys: list[dict[str, Any]]) -> list[dict | None]:
+    """Say for every key who computed its row: None where no worker did.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Job tables.
+    table : str
+        Readable name.
+    keys : list of dict
+        Whole primary keys.
+
+    Returns
+    -------
+    list
+        Dicts of `ended_at` (UTC), `duration_s`, `host`, `worker`, `version` (of the code),
+        `attempt` (the how manieth try), `environment` (hash of the packages) and `device`.
+    """
+    ids = [job_id(table, canonical(key)) for key in keys]
+    made: dict[str, dict] = {}
+    for start in range(0, len(ids), 500):
+        chunk = ids[start : start + 500]
+        rows = ledger.rows(
+            "SELECT a.job_id, a.outcome, a.ended_at, a.duration_s, a.host, a.worker, a.version, "
+            f"p.environment_hash, p.device FROM {tables.Attempt.full_table_name} a "
+            f"LEFT JOIN {tables.Provenance.full_table_name} p "
+            "ON p.job_id=a.job_id AND p.token=a.token "
+            f"WHERE a.job_id IN ({','.join(['%s'] * len(chunk))}) ORDER BY a.job_id, a.token",
+            chunk,
+        )
+        tries: dict[str, int] = {}
+        for job, outcome, ended, seconds, host, worker, version, environment, device in rows:
+            tries[job] = tries.get(job, 0) + (outcome != "returned")
+            if outcome == "done":
+                made[job] = {
+                    "ended_at": ended,
+                    "duration_s": seconds,
+                    "host": host,
+                    "worker": worker,
+                    "version": version,
+                    "attempt": tries[job],
+                    "environment": environment,
+                    "device": device,
+                }
+                tries[job] = 0
+    return [made.get(job) for job in ids]
+
+
+def sentence(values: dict[str, Any]) -> str:
+    """Write the columns of a row in one line; JSON columns without quotes, long ones cut."""
+    parts = []
+    for name, value in values.items():
+        text = json.dumps(value, default=str) if isinstance(value, (dict, list)) else str(value)
+        parts.append(f"{name}={text if len(text) <= 400 else text[:400] + '...'}")
+    return ", ".join(parts)

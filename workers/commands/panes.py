@@ -1,0 +1,144 @@
+"""What a person sees of status, forecast and ancestry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+_COUNTS = ("done", "due", "running", "error", "ignore")
+
+
+def status_pane(found: dict[str, Any], by_stage: bool = False) -> Group:
+    """Return tables of counts, of running jobs and of workers, and the forecast.
+
+    Parameters
+    ----------
+    found : dict
+        Of `workers.health.status`.
+    by_stage : bool
+        One line for each stage instead of each table that has rows or work.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = [f"worker {w['host']}:{w['pid']} ({w['state']}, {w['slots']} slot(s), "
+             f"{w['queues'] or 'all queues'}, seen {w['seen_s']:.0f} s ago)"
+             for w in found["workers"]]  # fmt: skip
+    lines += [] if lines else ["no workers"]
+    lines += ahead_lines(found["ahead"])
+    if found["jobs_error"]:
+        lines.append(f"{found['jobs_error']} jobs set aside: see `inception errors`")
+    counts = _stages(found) if by_stage else _tables(found)
+    running = [_running(found["running"])] if found["running"] else []
+    return Group(counts, *running, *(Text(line) for line in lines))
+
+
+def _grid(*names: str) -> Any:
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False)
+    for i, name in enumerate(names):
+        grid.add_column(name, justify="left" if i == 0 else "right")
+    return grid
+
+
+def _tables(found: dict[str, Any]) -> Any:
+    grid = _grid("table", "done", "due", "running", "error", "ignored", "s / job")
+    for row in found["tables"]:
+        if row["done"] or row["due"]:
+            seconds = f"{row['seconds']:.2f}" if row["seconds"] is not None else ""
+            grid.add_row(row["table"], *(str(row[name] or "") for name in _COUNTS), seconds)
+    return grid
+
+
+def _stages(found: dict[str, Any]) -> Any:
+    grid = _grid("stage", "done", "due", "running", "error", "ignored")
+    for row in found["stages"]:
+        grid.add_row(row["stage"], *(str(row[name] or "") for name in _COUNTS))
+    return grid
+
+
+def _running(jobs: list[dict[str, Any]]) -> Any:
+    grid = _grid("running", "since", "left", "try", "worker")
+    for job in jobs:
+        key = ", ".join(f"{name}={value}" for name, value in job["key"].items())
+        left = "?" if job["left_s"] is None else span(job["left_s"]) if job["left_s"] else "overdue"
+        where = job["worker"].rsplit("-", 1)[0]
+        grid.add_row(
+            f"{job['table']} {key}", span(job["elapsed_s"]), left, str(job["attempt"]), where
+        )
+    return grid
+
+
+def span(seconds: float) -> str:
+    """Write a time span for people: `12 s`, `3 min`, `5.2 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def ahead_lines(ahead: dict[str, Any]) -> list[str]:
+    """Return the forecast, one sentence a line: see `workers.forecast.forecast`."""
+    lines = []
+    for loop in ahead["loops"]:
+        name = f"loop {loop['scan']}"
+        deadline = f", deadline {_clock(loop['deadline'])}" if loop["deadline"] else ""
+        if loop["stuck"]:
+            lines.append(
+                f"{name}: no package while {len(loop['stuck'])} jobs are set aside{deadline}: "
+                f"{loop['stuck'][0]}"
+            )
+        elif loop["ready_at"] is None:
+            lines.append(f"{name}: no worker serves the queues of {loop['jobs']} jobs{deadline}")
+        else:
+            late = {True: "", False: " LATE", None: ""}[loop["in_time"]]
+            bound = "not before" if loop["unmeasured"] else "ready at"
+            lines.append(
+                f"{name}: package {bound} {_clock(loop['ready_at'])}{deadline}{late}; "
+                f"{loop['jobs']} jobs left, {span(loop['seconds'])}"
+            )
+        if loop["unmeasured"]:
+            lines.append(f"    not measured yet: {', '.join(loop['unmeasured'])}")
+    if not ahead["slots"]:
+        lines.append("nobody works: the forecast assumes one worker that starts now")
+    if ahead["queue_s"] is None:
+        lines.append("some queue with jobs is served by no worker")
+    elif ahead["queue_s"] > 0:
+        lines.append(f"the jobs that are due now take {span(ahead['queue_s'])}")
+    return lines or ["nothing is to be computed"]
+
+
+def _clock(moment: str) -> str:
+    """Write an ISO time as a clock time, with the date unless it is today."""
+    import datetime
+
+    when = datetime.datetime.fromisoformat(moment)
+    today = when.date() == datetime.datetime.now().date()
+    return f"{when:%H:%M}" if today else f"{when:%Y-%m-%d %H:%M}"
+
+
+def ancestry_lines(steps: list[dict[str, Any]]) -> list[str]:
+    """Return the ancestry of a result, see `workers.ancestry.ancestry`, the raw data first."""
+    from workers.ancestry import sentence
+
+    lines = []
+    for step in steps:
+        lines.append(step["table"] + (f" (and {step['more']} more)" if step["more"] else ""))
+        for row in step["rows"]:
+            lines.append(f"    {sentence(row['key'])}")
+            if row["computed"]:
+                lines.append(f"        {_made(row['computed'])}")
+            elif row["values"]:
+                lines.append(f"        {sentence(row['values'])}")
+    return lines
+
+
+def _made(computed: dict[str, Any]) -> str:
+    where = f"{computed['host']}, {computed['device'] or 'device not recorded'}"
+    packages = computed["environment"] or "not recorded"
+    return (
+        f"computed {computed['ended_at']} UTC in {computed['duration_s']:.2f} s on {where}; "
+        f"code {computed['version']}, packages {packages}, attempt {computed['attempt']}"
+    )
