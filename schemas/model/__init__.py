@@ -3,12 +3,16 @@
 from schemas.model.binding import schema
 from schemas.model.ensembles import EnsembleSpec, load_ensemble
 from schemas.model.evaluation import MEASURES, Evaluation
-from schemas.model.training import ModelConfig, TrainedModel, TrainingTask
+from schemas.model.tasks import CoreSource, JointTask, ModelConfig, TrainingTask
+from schemas.model.training import JointModel, TrainedModel
 
 __all__ = [
     "MEASURES",
+    "CoreSource",
     "EnsembleSpec",
     "Evaluation",
+    "JointModel",
+    "JointTask",
     "ModelConfig",
     "TrainedModel",
     "TrainingTask",

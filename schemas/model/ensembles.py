@@ -12,7 +12,8 @@ from pipeline.model import Ensemble, load_encoder
 from pipeline.registry import config_hash
 from schemas import dataset  # noqa: F401  in a foreign key
 from schemas.model.binding import schema
-from schemas.model.training import TrainedModel, TrainingTask
+from schemas.model.tasks import TrainingTask
+from schemas.model.training import TrainedModel
 from schemas.store import local_file
 
 

@@ -1,54 +1,90 @@
-"""Configurations, decisions to train them, and the weights that came of it."""
+"""The weights that came of training: of one data set, on a borrowed core, or of a group."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import datajoint as dj
-import numpy as np
 
-from pipeline.device import pick_device
-from pipeline.model import build_encoder, complete_config, save_encoder, train
-from pipeline.registry import config_hash
+from pipeline.dataset import reconcile
+from pipeline.model import (
+    Ensemble,
+    build_encoder,
+    build_joint_encoder,
+    evaluate,
+    load_encoder,
+    train,
+    train_jointly,
+    train_readout,
+    transfer_core,
+)
 from schemas import dataset
 from schemas.model.binding import schema
-from schemas.store import file_bytes, number
+from schemas.model.tasks import CoreSource, JointTask, ModelConfig, TrainingTask
+from schemas.model.weights import checkpoint_file, figures, stored
+from schemas.store import local_file, number
 
 
 @schema
-class ModelConfig(dj.Lookup):
+class JointModel(dj.Computed):
     definition = """
-    # Complete configuration of an encoder and its training
-    model_hash      : char(16)       # hash of the configuration
+    # Encoders of the data sets of a group, trained on one core
+    -> JointTask
     ---
-    model_kind      : varchar(32)    # cnn, ln or another short name
-    model_config    : json           # core, readout, shifter, modulator, loss, training
+    validation_correlation=null : float64  # (1) single-trial correlation, mean over all units
+    epochs          : int32          # epochs trained
+    seconds         : float64        # wall time (s)
+    device          : varchar(16)    # where it was trained: cpu or cuda
+    history         : json           # validation correlation after every epoch
     """
 
-    @classmethod
-    def add(cls, config: Mapping[str, Any], kind: str) -> dict:
-        """Insert a configuration, completed, unless it is there, and return its key."""
-        full = complete_config(config)
-        key = {"model_hash": config_hash(full)}
-        if not cls & key:
-            cls.insert1({**key, "model_kind": kind, "model_config": full}, skip_duplicates=True)
-        return key
+    class Member(dj.Part):
+        definition = """
+        # Encoder of one data set
+        -> master
+        -> JointTask.Member
+        ---
+        -> dataset.Dataset.proj(trained_on="dataset_hash")
+        weights     : <object@main>  # safetensors with configuration and statistics
+        n_left_out  : int32          # trials whose image tests or validates another member
+        """
 
+    worker_queue = "gpu"
 
-@schema
-class TrainingTask(dj.Manual):
-    definition = """
-    # Decision to train a configuration on a data set
-    -> dataset.DatasetSpec
-    -> ModelConfig
-    seed            : int32          # names all random numbers of the training
-    ---
-    max_seconds=null : float64       # wall time after which the best weights so far are kept (s)
-    """
+    @property
+    def key_source(self):
+        """Tasks whose data sets are all there."""
+        return JointTask - (JointTask.Member - dataset.Dataset.proj())
+
+    def make_fetch(self, key):
+        task = (JointTask & key).fetch1()
+        config = (ModelConfig & task).fetch1("model_config")
+        files = dataset.DatasetGroup.fetch_files(task)
+        members = (JointTask.Member & key).keys(order_by="dataset_hash")
+        return files, members, config, task["joint_seed"], task["joint_max_seconds"]
+
+    def make_compute(self, key, files, members, config, seed, limit):
+        sets = [dataset.load_dataset(file) for _, file in files]
+        encoder = build_joint_encoder(config, sets, seed=seed)
+        checkpoint = checkpoint_file(key["joint_hash"])
+        result = train_jointly(encoder, sets, seed=seed, checkpoint=checkpoint, max_seconds=limit)
+        rows = [
+            {
+                **member,
+                "trained_on": name,
+                "weights": stored(trained),
+                "n_left_out": left_out,
+            }
+            for member, (name, _), trained, left_out in zip(
+                members, files, encoder.members, reconcile(sets)[1], strict=True
+            )
+        ]
+        return figures(result), rows, checkpoint
+
+    def make_insert(self, key, row, rows, checkpoint):
+        self.insert1({**key, **row})
+        self.Member.insert({**member, **key} for member in rows)
+        checkpoint.unlink(missing_ok=True)
 
 
 @schema
@@ -68,43 +104,65 @@ class TrainedModel(dj.Computed):
 
     worker_queue = "gpu"
 
+    @property
+    def key_source(self):
+        """Tasks whose data set is there, and the core or the group that they wait for."""
+        trained = TrainedModel.proj(
+            source_dataset_hash="dataset_hash", source_model_hash="model_hash", source_seed="seed"
+        )
+        borrowing = (CoreSource - trained).proj()
+        joint = JointTask.Member - JointModel.Member.proj()
+        return dataset.Dataset.proj() * TrainingTask.proj() - borrowing - joint
+
     def make_fetch(self, key):
         config = (ModelConfig & key).fetch1("model_config")
         limit = (TrainingTask & key).fetch1("max_seconds")
-        return dataset.Dataset.fetch_file(key), config, limit
+        source, joint = None, None
+        if CoreSource & key:
+            row = (CoreSource & key).fetch1()
+            origin = {name: row[f"source_{name}"] for name in TrainingTask.primary_key}
+            source = (TrainedModel & origin).fetch1("weights")
+        elif JointTask.Member & key:
+            joint = (JointModel * JointModel.Member & key).fetch1(
+                "weights", "epochs", "seconds", "device", "history"
+            )
+        return dataset.Dataset.fetch_file(key), config, limit, source, joint
 
-    def make_compute(self, key, file, config, limit):
+    def make_compute(self, key, file, config, limit, source, joint):
         data = dataset.load_dataset(file)
-        encoder = build_encoder(config, data, seed=key["seed"])
-        checkpoint = _checkpoint(key)
-        result = train(encoder, data, seed=key["seed"], checkpoint=checkpoint, max_seconds=limit)
-        encoder.cpu()
-        row = {
-            "weights": file_bytes(lambda path: save_encoder(encoder, path), ".safetensors"),
-            "validation_correlation": number(result.validation_correlation),
-            "epochs": int(result.epochs),
-            "seconds": float(result.seconds),
-            "device": str(pick_device()).split(":")[0],
-            "history": [_plain(entry) for entry in result.history],
-        }
-        return row, checkpoint
+        if joint is not None:
+            return _member(data, joint), None
+        seed, checkpoint = key["seed"], checkpoint_file(*(key[n] for n in TrainingTask.primary_key))
+        options: dict[str, Any] = {"seed": seed, "checkpoint": checkpoint, "max_seconds": limit}
+        if source is None:
+            encoder = build_encoder(config, data, seed=seed)
+            result = train(encoder, data, **options)
+        else:
+            encoder = transfer_core(_load(source), data, seed, config)
+            result = train_readout(encoder, data, **options)
+        return {"weights": stored(encoder), **figures(result)}, checkpoint
 
     def make_insert(self, key, row, checkpoint):
         self.insert1({**key, **row})
-        checkpoint.unlink(missing_ok=True)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
 
 
-def _plain(entry: Any) -> Any:
-    """Return an entry of a training history as JSON: NaN is null."""
-    if isinstance(entry, Mapping):
-        return {name: _plain(value) for name, value in entry.items()}
-    return number(entry) if isinstance(entry, (int, float, np.number)) else str(entry)
+def _load(weights: Any):
+    with local_file(weights) as path:
+        return load_encoder(path)
 
 
-def _checkpoint(key: Mapping[str, Any]) -> Path:
-    """Return where a training keeps its place, so that a killed one goes on from there."""
-    home = os.environ.get("INCEPTION_HOME")
-    base = Path(home) if home else Path(tempfile.gettempdir()) / f"inception-{os.getuid()}"
-    folder = base / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{key['dataset_hash']}-{key['model_hash']}-{key['seed']}.ckpt"
+def _member(data: Any, joint: tuple) -> dict[str, Any]:
+    """Return the row of an encoder that a joint training gave."""
+    weights, epochs, seconds, device, history = joint
+    encoder = _load(weights)
+    found = evaluate(Ensemble([encoder]), data, tier="validation").per_scan["single_trial"]
+    return {
+        "weights": stored(encoder),
+        "validation_correlation": number(found),
+        "epochs": epochs,
+        "seconds": seconds,
+        "device": device,
+        "history": history,
+    }

@@ -1,0 +1,125 @@
+"""Groups, borrowed cores and filters through the tables, on cells whose places are known."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.tables
+
+LINEAR = {
+    "core": {"name": "linear"},
+    "training": {"name": "plateau", "max_epochs": 6, "batch_size": 16},
+}
+
+
+def prepared(path, seed, units):
+    """Write a data set of cells that see one spot each, the deeper the further to the right."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (220, 18, 32), dtype=np.uint8)
+    images[180:] = images[180:184].repeat(10, axis=0)  # four test images, ten repeats each
+    spots = np.zeros((units, 18, 32))
+    for unit in range(units):
+        spots[unit, 6:12, 4 + 5 * unit : 9 + 5 * unit] = 1
+    drive = np.einsum("nhw,uhw->nu", images - 127.5, spots) / 1000
+    responses = np.maximum(drive, 0) + 0.5 + 0.1 * rng.random((220, units))
+    image_id = np.concatenate([np.arange(180), 180 + np.arange(40) // 10])
+    tiers = np.array(["train"] * 140 + ["validation"] * 40 + ["test"] * 40)
+    xyz = np.stack([np.zeros(units), np.zeros(units), 90.0 + 50 * np.arange(units)], axis=1)
+    np.savez(path, images=images, responses=responses, tiers=tiers, image_id=image_id, um_xyz=xyz)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sets(_bound, tmp_path_factory):
+    """Two prepared data sets in the database."""
+    from schemas import dataset
+    from schemas.ingest import ingest_dataset
+    from workers import embedded
+
+    embedded.connect(_bound[1])
+    folder = tmp_path_factory.mktemp("sets")
+    keys = [ingest_dataset(prepared(folder / f"{n}.npz", 60 + n, n + 3)) for n in range(2)]
+    dataset.Dataset.populate(keys, suppress_errors=False)
+    return keys
+
+
+def fill(*tables, keys):
+    for table in tables:
+        table.populate(keys, suppress_errors=False)
+
+
+def test_a_group_is_one_training_set_with_one_key(database, sets):
+    from schemas import dataset
+
+    key = dataset.DatasetGroup.add(sets)
+    assert dataset.DatasetGroup.add(list(reversed(sets))) == key
+    assert len(dataset.DatasetGroup.Member & key) == 2
+    assert dataset.DatasetGroup.add(sets[:1]) != key
+    with pytest.raises(ValueError, match="not known"):
+        dataset.DatasetGroup.add([*sets, {"dataset_hash": "0" * 16}])
+
+
+def test_a_joint_training_gives_every_member_an_encoder_on_one_core(database, sets):
+    import torch
+
+    from schemas import dataset, model
+
+    group = dataset.DatasetGroup.add(sets)
+    tasks = model.JointTask.add(group, LINEAR, "ln", seeds=[1])
+    assert model.JointTask.add(group, LINEAR, "ln", seeds=[1]) == tasks
+    model.TrainedModel.populate(tasks, suppress_errors=False)
+    assert not model.TrainedModel & tasks  # waits for the joint training
+    joint = model.JointTask & (model.JointTask.Member & tasks)
+    fill(model.JointModel, keys=joint.proj())
+    fill(model.TrainedModel, keys=tasks)
+    assert len(model.TrainedModel & tasks) == 2
+    ensembles = [model.EnsembleSpec.add([task], "ln") for task in tasks]
+    loaded = [model.load_ensemble(model.EnsembleSpec.fetch_weights(key)) for key in ensembles]
+    cores = [ensemble.encoders[0].core.state_dict() for ensemble in loaded]
+    for name, tensor in cores[0].items():
+        torch.testing.assert_close(cores[1][name], tensor, rtol=0, atol=0)
+    fill(model.Evaluation, keys=ensembles)
+    assert (model.Evaluation & ensembles).to_arrays("single_trial").min() > 0.3
+    assert set((model.JointModel.Member & tasks).to_arrays("n_left_out")) == {0}
+
+
+def test_readouts_are_fitted_on_the_core_of_another_data_set(database, sets):
+    import torch
+
+    from schemas import model
+
+    config = model.ModelConfig.add(LINEAR, "ln")
+    (source,) = model.TrainingTask.decide(sets[0], config, [1])
+    tasks = model.CoreSource.add(source, sets[1], seeds=[1, 2])
+    assert model.CoreSource.add(source, sets[1], seeds=[1, 2]) == tasks
+    model.TrainedModel.populate(tasks, suppress_errors=False)
+    assert not model.TrainedModel & tasks  # the core is not there yet
+    fill(model.TrainedModel, keys=[source])
+    fill(model.TrainedModel, keys=tasks)
+    found = []
+    for task in (source, *tasks):
+        reference = (model.TrainedModel & task).fetch1("weights")
+        found.append(model.load_ensemble([reference]).encoders[0])
+    for encoder in found[1:]:
+        assert encoder.n_units == 4
+        for name, tensor in found[0].core.state_dict().items():
+            torch.testing.assert_close(encoder.core.state_dict()[name], tensor, rtol=0, atol=0)
+    assert not torch.equal(found[1].readout.features, found[2].readout.features)
+    key = model.EnsembleSpec.add(tasks, "ln")
+    fill(model.Evaluation, keys=[key])
+    assert (model.Evaluation & key).fetch1("single_trial") > 0.3
+
+
+def test_a_filtered_set_has_the_units_that_pass(database, sets):
+    from schemas import dataset
+
+    key = dataset.DatasetSpec.filtered(sets[1], params={"layers": ["L2/3"]})
+    assert dataset.DatasetSpec.filtered(sets[1], params={"layers": ["L2/3"]}) == key
+    assert key != sets[1]
+    fill(dataset.Dataset, keys=[key])
+    whole, part = (dataset.load_dataset(dataset.Dataset.fetch_file(k)) for k in (sets[1], key))
+    np.testing.assert_array_equal(part.um_xyz[:, 2], [140, 190, 240])  # 90 is layer 1
+    np.testing.assert_array_equal(part.responses, whole.responses[:, 1:])
+    labels = (dataset.Dataset.Unit & key).to_arrays("label", order_by="unit_index")
+    assert labels.tolist() == whole.unit_ids[1:].tolist()
+    with pytest.raises(ValueError, match="filtered already"):
+        dataset.DatasetSpec.filtered(key)
