@@ -28,17 +28,31 @@ from schemas.imaging.chain import (
     open_recording,
     recording_files,
 )
+from schemas.imaging.classification import (
+    ClassifierMethod,
+    LabelSet,
+    MaskClassification,
+    MaskClassificationTask,
+    MaskClassifier,
+    MaskLabel,
+)
 from schemas.imaging.summary import Quality, QualityMethod, SummaryImages
 
 __all__ = [
     "FRAME_SLACK",
     "UNITS_PER_FIELD",
     "Activity",
+    "ClassifierMethod",
     "DeconvolutionMethod",
     "Fluorescence",
     "FluorescenceMethod",
     "ImagingRecipe",
     "ImagingTask",
+    "LabelSet",
+    "MaskClassification",
+    "MaskClassificationTask",
+    "MaskClassifier",
+    "MaskLabel",
     "Motion",
     "MotionMethod",
     "Quality",
