@@ -3,6 +3,7 @@
 from schemas.model.binding import schema
 from schemas.model.ensembles import EnsembleSpec, load_ensemble
 from schemas.model.evaluation import MEASURES, Evaluation
+from schemas.model.search import Search, SearchMethod, SearchTrial, Shortlist
 from schemas.model.tasks import CoreSource, JointTask, ModelConfig, TrainingTask
 from schemas.model.training import JointModel, TrainedModel
 
@@ -14,6 +15,10 @@ __all__ = [
     "JointModel",
     "JointTask",
     "ModelConfig",
+    "Search",
+    "SearchMethod",
+    "SearchTrial",
+    "Shortlist",
     "TrainedModel",
     "TrainingTask",
     "load_ensemble",

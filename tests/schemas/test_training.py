@@ -123,3 +123,43 @@ def test_a_filtered_set_has_the_units_that_pass(database, sets):
     assert labels.tolist() == whole.unit_ids[1:].tolist()
     with pytest.raises(ValueError, match="filtered already"):
         dataset.DatasetSpec.filtered(key)
+
+
+def test_a_search_halves_its_candidates_by_validation_and_promotes_the_best(database, sets):
+    from schemas import model
+
+    space = {"training.learning_rate": [1e-6, 1e-5, 0.003, 0.01]}  # two that learn nothing
+    key = model.Search.add(sets[0], space, base=LINEAR, epochs=[2, 5], keep=0.5, kind="ln")
+    assert model.Search.add(sets[0], space, base=LINEAR, epochs=[2, 5], keep=0.5, kind="ln") == key
+    assert len(model.Search.Candidate & key) == 4
+    with pytest.raises(ValueError, match="not ended"):
+        model.Search.promote(key, seeds=[1])
+    sizes = []
+    for _ in range(3):  # as workers do: what is due now, then what follows from it
+        fill(model.Shortlist, model.SearchTrial, keys=[key])
+        sizes.append(len(model.SearchTrial & key))
+    assert sizes == [4, 6, 6]
+    rates = {
+        row["model_hash"]: row["model_config"]["training"]["learning_rate"]
+        for row in model.ModelConfig.to_dicts()
+        if "learning_rate" in row["model_config"]["training"]
+    }
+    ranking = model.Search.ranking(key)
+    assert len(ranking) == 4
+    assert {rates[row["model_hash"]] for row in ranking[:2]} == {0.003, 0.01}
+    assert [row["epochs"] for row in ranking] == [5, 5, 2, 2]
+    tasks = model.Search.promote(key, seeds=[1, 2])
+    assert {task["model_hash"] for task in tasks} == {ranking[0]["model_hash"]}
+    assert len(model.TrainingTask & tasks) == 2
+
+
+def test_random_draws_are_rows_too(database, sets):
+    from schemas import model
+
+    space = {"training.learning_rate": {"low": 1e-4, "high": 1e-2}}
+    key = model.Search.add(sets[0], space, method="random", params={"n": 7, "seed": 2})
+    assert len(model.Search.Candidate & key) == 7
+    other = model.Search.add(sets[0], space, method="random", params={"n": 7, "seed": 3})
+    assert other != key
+    with pytest.raises(ValueError, match="rise"):
+        model.Search.add(sets[0], space, method="random", epochs=[5, 2])
