@@ -25,6 +25,7 @@ FORMAT = "inception-recording/1"
 HASH = re.compile(r"[0-9a-f]{64}")
 EARLIEST = datetime.datetime(1990, 1, 1)
 MIN_FRAMES = 10
+MIN_SECONDS = 1.0
 INT32 = 2**31 - 1
 INT16 = 2**15 - 1
 
@@ -73,7 +74,7 @@ class Recording(_Strict):
     session: int = Field(ge=0, le=INT16)
     scan_idx: int = Field(ge=0, le=INT16)
     scan_ts: datetime.datetime
-    rig: str = Field(min_length=1, max_length=64)
+    rig: str = Field(min_length=1, max_length=64, pattern=r"^\w[\w .:/+()-]*$")
     brain_area: str = Field(default="unknown", max_length=32)
     depth_um: float | None = Field(default=None, ge=-2000, le=5000)
     imaging: Imaging
@@ -101,7 +102,7 @@ class Bundle:
     recording : Recording
     files : dict
         Kind (tiff, traces, masks, frame_times, trials, monitor, eye_video, eye_times, pupil,
-        treadmill, clocks, recording, images) to paths.
+        treadmill, clocks, photodiode, player, recording, images) to paths.
     trials : dict of column to array or list
         `trial_idx, image_hash, onset_s, offset_s, blank_before_s`.
     images : dict of content hash to uint8 array (H, W)
@@ -177,9 +178,10 @@ def _inside(bundle: Bundle, name: str, entry: str) -> Path:
                         found=len(str(path)), expected="at most 1000 characters")  # fmt: skip
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "file is missing"
-        raise DataError(kind, file=path, field=entry, remedy="copy the whole bundle")
+        raise DataError(kind, file=path, field=entry, expected="a file",
+                        remedy="copy the whole bundle")  # fmt: skip
     if path.stat().st_size == 0:
-        raise DataError("file is empty", file=path, field=entry)
+        raise DataError("file is empty", file=path, field=entry, found="0 bytes")
     return path
 
 
@@ -205,9 +207,8 @@ def _check_imaging(bundle: Bundle) -> tuple[float, float]:
         masks = _inside(bundle, imaging.masks, "imaging.masks")
         bundle.files |= {"traces": [traces], "masks": [masks]}
         scan = open_extracted(traces, masks)
-        if not np.isfinite(scan.movie().fluorescence).any(axis=1).all():
-            raise DataError("a trace is all NaN", file=traces, field="fluorescence")
-        times = scan.time_s
+        _check_traces(traces, scan.movie().fluorescence)
+        path, times = traces, scan.time_s
     else:
         if len(set(imaging.files)) != len(imaging.files):
             raise DataError("file is named twice", file="recording.json", field="imaging.files",
@@ -217,14 +218,36 @@ def _check_imaging(bundle: Bundle) -> tuple[float, float]:
         bundle.files["frame_times"] = [path]
         times = read_columns(path, ["frame", "time_s"], rising="time_s")["time_s"]
         _check_tiff(bundle, len(times), float(np.median(np.diff(times))))
-    if len(times) < MIN_FRAMES:
-        raise DataError("recording is too short", field="frame times", found=f"{len(times)} frames",
-                        expected=f"{MIN_FRAMES} or more")  # fmt: skip
     fps = 1 / float(np.median(np.diff(times)))
     if not 0.1 <= fps <= 2000:
-        raise DataError("frame rate is absurd", field="frame times", found=f"{fps:.3g} Hz",
+        raise DataError("frame rate is absurd", file=path, field="time_s", found=f"{fps:.3g} Hz",
                         expected="0.1 to 2000 Hz: times are in seconds")  # fmt: skip
+    if len(times) < MIN_FRAMES or times[-1] - times[0] < MIN_SECONDS:
+        raise DataError(
+            "recording is too short", file=path, field="time_s",
+            found=f"{len(times)} frames in {times[-1] - times[0]:.2g} s",
+            expected=f"{MIN_FRAMES} frames and {MIN_SECONDS:g} s, or more",
+        )  # fmt: skip
     return float(times[0]), float(times[-1])
+
+
+def _check_traces(path: Path, fluorescence: NDArray[np.float32]) -> None:
+    """Raise if a trace is all NaN or infinite somewhere, or if no trace ever varies."""
+    where = {"file": path, "field": "fluorescence"}
+    known = np.isfinite(fluorescence)
+    silent = np.flatnonzero(~known.any(axis=1))
+    if len(silent):
+        raise DataError("a trace is all NaN", **where, found=f"unit {silent[0]}",
+                        expected="numbers")  # fmt: skip
+    endless = np.flatnonzero(np.isinf(fluorescence).any(axis=1))
+    if len(endless):
+        raise DataError("a trace is infinite", **where, found=f"unit {endless[0]}",
+                        expected="finite numbers, or NaN where a frame is missing")  # fmt: skip
+    low = np.where(known, fluorescence, np.inf).min(axis=1)
+    high = np.where(known, fluorescence, -np.inf).max(axis=1)
+    if (low == high).all():
+        raise DataError("no trace ever varies", **where, found=f"{high[0]:g} in every frame",
+                        expected="fluorescence (a.u.)")  # fmt: skip
 
 
 def _check_tiff(bundle: Bundle, n_times: int, period_s: float) -> None:
@@ -353,6 +376,10 @@ def _check_behavior(bundle: Bundle) -> None:
         times = _inside(bundle, "eye_times.csv", "eye_times")
         bundle.files["eye_times"] = [times]
         read_columns(times, ["frame", "time_s"], rising="time_s")
+    photodiode = _optional(bundle, "photodiode", "photodiode.csv")
+    if photodiode is not None:
+        read_columns(photodiode, ["time_s", "level"], rising="time_s")
+    _optional(bundle, "player", "player.json")
     treadmill = _optional(bundle, "treadmill", "treadmill.csv")
     if treadmill is not None:
         read_columns(treadmill, ["time_s", "counts"], rising="time_s")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from pipeline.closed_loop.answer import Asked, check_answer
 from pipeline.dataset import load
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
@@ -18,7 +21,7 @@ from schemas.bundle import Bundle, read_bundle
 from schemas.registration import register_presentation
 from schemas.store import number
 
-LUMINANCE_TOLERANCE = 0.05  # of the monitor between the package and its presentation
+log = logging.getLogger("inception.ingest")
 
 
 def ingest_bundle(folder: str | Path) -> dict[str, int]:
@@ -121,32 +124,45 @@ def _check_known_images(bundle: Bundle) -> None:
 
 
 def _check_presentation(bundle: Bundle) -> None:
-    """Raise if the recording does not answer the plan that it names."""
+    """Raise if the recording does not answer the plan that it names; log what it lacks."""
     where = {"file": bundle.folder / "recording.json"}
-    plan = {"plan_id": bundle.recording.plan}
+    recording = bundle.recording
+    plan = {"plan_id": recording.plan}
     if not closed_loop.Plan & plan:
         raise DataError("no such plan in this database", **where, field="plan",
-                        found=bundle.recording.plan,
+                        found=recording.plan,
                         remedy="ingest into the database that made the package")  # fmt: skip
     task = (closed_loop.PlanTask & plan).fetch1()
-    if task["animal_id"] != bundle.recording.animal_id:
-        raise DataError("plan of another animal", **where, field="animal_id",
-                        found=bundle.recording.animal_id, expected=task["animal_id"])  # fmt: skip
-    planned = set((closed_loop.Plan.Image & plan).to_arrays("image_hash").tolist())
-    if not planned & set(bundle.trials["image_hash"]):
-        raise DataError("no image of the plan was shown", file=bundle.files["trials"][0],
-                        field="image", expected=f"some of {len(planned)} hashes")  # fmt: skip
     source = {name: task[name] for name in experiment.Scan.primary_key}
-    before = experiment.MonitorCalibration.curve(source)
-    for pixel in (128, 255):
-        made, now = (float(curve.to_luminance(pixel)) for curve in (before, bundle.curve))
-        if abs(now / made - 1) > LUMINANCE_TOLERANCE:
-            raise DataError(
-                "monitor is not calibrated as the package assumes", file=bundle.files["monitor"][0],
-                field=f"luminance of pixel value {pixel}", found=f"{now:.3g} cd/m2",
-                expected=f"{made:.3g} cd/m2 within {100 * LUMINANCE_TOLERANCE:g} %",
-                remedy="restore the calibration, or write a package for the new one",
-            )  # fmt: skip
+    asked = Asked(
+        plan_id=recording.plan,
+        animal_id=task["animal_id"],
+        trials=pd.DataFrame(
+            {"image": (closed_loop.Plan.Trial & plan).to_arrays("image_hash", order_by="trial_idx")}
+        ),
+        curve=experiment.MonitorCalibration.curve(source),
+        digests=(closed_loop.Package & plan).to_arrays("package_digest").tolist(),
+    )
+    shown = pd.DataFrame({"image": bundle.trials["image_hash"]})
+    player = _player(bundle)
+    for line in check_answer(
+        asked, recording.model_dump(), shown, curve=bundle.curve, player=player
+    ):
+        log.warning("%s: %s", bundle.folder, line)
+
+
+def _player(bundle: Bundle) -> dict[str, Any] | None:
+    """Return what the player noted of the package that it showed, if it is in the bundle."""
+    if "player" not in bundle.files:
+        return None
+    path = bundle.files["player"][0]
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError("cannot be read", file=path, found=error, expected="JSON") from error
+    if not isinstance(found, dict):
+        raise DataError("is not a JSON object", file=path, found=type(found).__name__)
+    return found
 
 
 def _insert_scan(key: Mapping[str, int], bundle: Bundle, digest: str) -> None:

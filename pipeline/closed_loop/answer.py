@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,12 +13,30 @@ from pipeline.errors import DataError
 from pipeline.stimulus.monitor import MonitorCurve
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a package asked for, where the package itself is not at hand; as in `Package`.
+
+    Attributes
+    ----------
+    digests : collection of str
+        Digests of the packages that were written of the plan.
+    """
+
+    plan_id: str
+    animal_id: int
+    trials: pd.DataFrame
+    curve: MonitorCurve | None
+    digests: Collection[str] = ()
+
+
 def check_answer(
-    package: Package,
+    package: Package | Asked,
     recording: Mapping[str, Any],
     shown: pd.DataFrame,
     *,
     curve: MonitorCurve | None = None,
+    player: Mapping[str, Any] | None = None,
     luminance_tolerance: float = 0.05,
 ) -> list[str]:
     """Check that a day-2 recording answers this package; return what to be warned of.
@@ -30,6 +49,8 @@ def check_answer(
         The bundle's trials.csv (`trial_idx, image, ...`).
     curve : MonitorCurve, optional
         The bundle's calibration.
+    player : dict, optional
+        What the player wrote into player.json: the package that it showed.
     luminance_tolerance : float
         Largest relative change of luminance between the two calibrations, at mid-grey and white.
 
@@ -41,27 +62,31 @@ def check_answer(
     Raises
     ------
     DataError
-        Another plan or animal, no image of the package on any trial, another calibration.
+        Another plan or animal, a package that is not the one written, no image of the package on
+        any trial, another calibration.
     """
-    if recording.get("plan") != package.plan_id:
+    asked = _asked(package)
+    if recording.get("plan") != asked.plan_id:
         raise DataError(
             "recording answers another plan",
             file="recording.json",
             field="plan",
             found=recording.get("plan"),
-            expected=package.plan_id,
+            expected=asked.plan_id,
         )
-    if int(recording.get("animal_id", -1)) != package.animal_id:
+    if int(recording.get("animal_id", -1)) != asked.animal_id:
         raise DataError(
             "recording of another animal",
             file="recording.json",
             field="animal_id",
             found=recording.get("animal_id"),
-            expected=package.animal_id,
+            expected=asked.animal_id,
         )
-    _check_calibration(package.curve, curve, luminance_tolerance)
+    if player is not None:
+        _check_player(asked, player)
+    _check_calibration(asked.curve, curve, luminance_tolerance)
     names = {str(image).rsplit("/", 1)[-1].removesuffix(".png") for image in shown["image"]}
-    planned = set(package.trials["image"])
+    planned = set(asked.trials["image"])
     if not names & planned:
         raise DataError(
             "no image of the plan was shown",
@@ -74,9 +99,38 @@ def check_answer(
         warnings.append(f"{never} of {len(planned)} planned images were never shown")
     if foreign := len(names - planned):
         warnings.append(f"{foreign} images were shown that the plan does not have")
-    if (short := len(package.trials) - len(shown)) > 0:
-        warnings.append(f"the log has {short} of {len(package.trials)} planned trials too few")
+    if (short := len(asked.trials) - len(shown)) > 0:
+        warnings.append(f"the log has {short} of {len(asked.trials)} planned trials too few")
     return warnings
+
+
+def _asked(package: Package | Asked) -> Asked:
+    if isinstance(package, Asked):
+        return package
+    digests = (package.manifest["digest"],)
+    return Asked(package.plan_id, package.animal_id, package.trials, package.curve, digests)
+
+
+def _check_player(asked: Asked, player: Mapping[str, Any]) -> None:
+    expected = {"plan": asked.plan_id, "animal_id": asked.animal_id}
+    for field, value in expected.items():
+        if player.get(field) != value:
+            raise DataError(
+                "the player showed a package of another plan or animal",
+                file="player.json",
+                field=field,
+                found=player.get(field),
+                expected=value,
+            )
+    if asked.digests and player.get("package_digest") not in asked.digests:
+        raise DataError(
+            "the player showed a package that was edited or written elsewhere",
+            file="player.json",
+            field="package_digest",
+            found=player.get("package_digest"),
+            expected=" or ".join(asked.digests),
+            remedy="show the package as it was written",
+        )
 
 
 def _check_calibration(

@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.closed_loop.alignment import align
+from pipeline.closed_loop.photodiode import check_flips
 from pipeline.errors import DataError
 
-STATUSES = ("ok", "dropped", "late", "short", "long", "repeated", "wrong", "extra")
+STATUSES = ("ok", "dropped", "late", "short", "long", "unseen", "repeated", "wrong", "extra")
 NEEDED = {"planned": ("trial_idx", "image"), "shown": ("trial_idx", "image", "onset_s", "offset_s")}
 
 
@@ -29,7 +30,8 @@ class Audit:
         `lateness_s` (onset minus what blank and schedule ask for, relative to the scan's median).
         Statuses: ok; dropped (never shown); late, short, long (times off by more than the
         tolerance); repeated (the image before once more, in the place of a trial or between
-        two); wrong (another image); extra (not planned at all).
+        two); wrong (another image); extra (not planned at all); unseen (the photodiode saw no
+        flip to this trial's level).
     summary : dict
         Count of each status, `n_planned, n_shown, n_usable, usable_fraction, blank_overhead_s`
         (median), `duration_median_s, duration_sd_s, duration_histogram` ({edges_s, counts}),
@@ -49,6 +51,7 @@ def audit_presentation(
     short_s: float = 0.05,
     long_s: float = 0.05,
     names: Mapping[str, str] | None = None,
+    flips: pd.DataFrame | None = None,
 ) -> Audit:
     """Compare the planned with the shown trials.
 
@@ -68,6 +71,8 @@ def audit_presentation(
     short_s, long_s : float
         Tolerance of the time on the screen (published: 50 ms).
     names : mapping of file name to content hash, optional
+    flips : DataFrame, optional
+        Log of a photodiode, `time_s, level` (`pipeline.closed_loop.photodiode`).
 
     Raises
     ------
@@ -115,6 +120,13 @@ def audit_presentation(
         status[late > late_s] = "late"
         status[excess > long_s] = "long"
         status[excess < -short_s] = "short"
+    seen = None
+    if flips is not None:
+        seen = check_flips(
+            flips["time_s"], flips["level"], take(plan_idx, left, -1),
+            take(log["onset_s"], right, np.nan),
+        )  # fmt: skip
+        status[together & ~seen.seen] = "unseen"
     status[~same] = "wrong"
     status[left < 0] = "extra"
     status[(right >= 0) & ~same & take(again, right, False).astype(bool)] = "repeated"
@@ -136,7 +148,14 @@ def audit_presentation(
             "lateness_s": late,
         }
     )
-    return Audit(table, _summary(table, left, right, overhead, duration + blank))
+    summary = _summary(table, left, right, overhead, duration + blank)
+    if seen is not None:
+        known = seen.delay_s[np.isfinite(seen.delay_s)]
+        summary |= {
+            "photodiode_delay_s": float(np.median(known)) if len(known) else None,
+            "photodiode_unexplained": seen.n_unexplained,
+        }
+    return Audit(table, summary)
 
 
 def _read_log(shown: pd.DataFrame, names: Mapping[str, str]) -> dict[str, NDArray]:

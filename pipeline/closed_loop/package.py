@@ -7,6 +7,7 @@
     images/         <image>.png, 8-bit grey; the name is the hash of the pixels
     images.csv      image,kind,session,scan_idx,field,unit_id,mean_cd_m2,sd_cd_m2,...
     units.csv       session,scan_idx,field,unit_id,y_px,x_px
+    photodiode.csv  trial_idx,pixel_value of the square in the corner during every image
     monitor.csv     the calibration that the images were made for
     player.py       shows the package; needs nothing of this project
 """
@@ -44,11 +45,10 @@ from pipeline.closed_loop.manifest import (
     read_manifest,
     verify_files,
 )
+from pipeline.closed_loop.photodiode import LEVELS, expected_pattern
 from pipeline.errors import DataError
 from pipeline.stimulus.images import read_png, write_png
 from pipeline.stimulus.monitor import MonitorCurve
-
-PHOTODIODE = {"blank": 0, "image_of_even_trial": 255, "image_of_odd_trial": 128}
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ def write_package(
             (trials[TRIAL_COLUMNS], "trials.csv"),
             (images_table, "images.csv"),
             (units_table, "units.csv"),
+            (expected_pattern(trials), "photodiode.csv"),
         ):
             table.to_csv(work / name, index=False, lineterminator="\n", encoding="utf-8")
         if curve is not None:
@@ -168,7 +169,7 @@ def write_package(
             "n_units": len(units_table),
             "total_s": round(float((trials.duration_s + trials.blank_before_s).sum()), 3),
             "luminance": luminance_of(images_table),
-            "photodiode": PHOTODIODE,
+            "photodiode": LEVELS,
             "files": {name: _sha256(work / name) for name in _files(work)},
         }
         manifest["digest"] = manifest_digest(manifest)

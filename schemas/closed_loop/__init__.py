@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.closed_loop.binding import schema
+from schemas.closed_loop.frozen import AnalysisPlan, Package, PlanPower
 from schemas.closed_loop.loop import Loop, Recipe
 from schemas.closed_loop.matching import MatchMethod, MatchTask, UnitMatch
 from schemas.closed_loop.planning import Plan, PlanMethod, PlanTask
@@ -25,6 +26,7 @@ from schemas.recipe import RECIPES, default_recipe
 
 __all__ = [
     "RECIPES",
+    "AnalysisPlan",
     "Audit",
     "Comparison",
     "Confusion",
@@ -33,8 +35,10 @@ __all__ = [
     "MatchTask",
     "Outcome",
     "OutcomeMethod",
+    "Package",
     "Plan",
     "PlanMethod",
+    "PlanPower",
     "PlanTask",
     "Population",
     "Presentation",

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.closed_loop.audit import audit_presentation
-from schemas import behavior, experiment, mei, stimulus  # noqa: F401  experiment: a foreign key
+from schemas import behavior, experiment, mei, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.planning import Plan
 from schemas.store import number
@@ -44,7 +44,7 @@ class Audit(dj.Computed):
         ---
         planned_idx=null : int32     # trial of the plan; null if it was not planned
         -> [nullable] stimulus.Trial
-        status      : varchar(16)    # ok dropped late short long repeated wrong extra
+        status      : varchar(16)    # ok dropped late short long unseen repeated wrong extra
         usable      : bool           # it is scored
         lateness_s=null : float64    # blank beyond the planned one and the scan's median (s)
         excess_s=null : float64      # time on beyond the planned (s)
@@ -57,9 +57,10 @@ class Audit(dj.Computed):
         names = ("trial_idx", "image_hash", "duration_s", "blank_before_s")
         columns = {name: [row[name] for row in planned] for name in names}
         log = {name: [row[name] for row in shown] for name in ("trial_idx", "image_hash")}
-        return columns, log, (behavior.Sync & key).fetch1("trial_times")
+        photodiode = experiment.Scan.files(key, "photodiode")
+        return columns, log, (behavior.Sync & key).fetch1("trial_times"), photodiode
 
-    def make_compute(self, key, columns, log, times):
+    def make_compute(self, key, columns, log, times, photodiode):
         times = times.load()
         order = np.argsort(times[:, 0], kind="stable")  # by time, whatever the rig's numbering
         shown = pd.DataFrame({**log, "onset_s": times[:, 0], "offset_s": times[:, 1]})
@@ -68,7 +69,8 @@ class Audit(dj.Computed):
             frame.rename(columns={"image_hash": "image"})
             for frame in (pd.DataFrame(columns), shown)
         )
-        result = audit_presentation(planned, shown)
+        flips = pd.read_csv(experiment.existing(photodiode)[0]) if photodiode else None
+        result = audit_presentation(planned, shown, flips=flips)
         rows = []
         for index, row in enumerate(result.per_trial.to_dict("records")):
             seen = int(row["shown_row"])

@@ -1,0 +1,135 @@
+"""What is fixed before day 2: how it will be analysed, what it can detect, what the rig got."""
+
+from __future__ import annotations
+
+import datetime
+
+import datajoint as dj
+import numpy as np
+
+from pipeline.closed_loop.outcome import analysis_plan
+from pipeline.closed_loop.power import fit_noise, simulate_power
+from schemas import dataset
+from schemas.closed_loop.binding import schema
+from schemas.closed_loop.loop import Recipe
+from schemas.closed_loop.planning import Plan, PlanTask
+from schemas.store import number
+
+FOUND_AGAIN = (1.0, 0.7, 0.5)  # share of the targets that a power analysis assumes
+REPEATS = (5, 10, 20, 40)  # besides the planned number
+
+
+@schema
+class AnalysisPlan(dj.Computed):
+    definition = """
+    # Comparisons, tests, correction and inclusion, frozen with the plan and before its recording
+    -> Plan
+    ---
+    analysis_hash   : char(16)       # hash of all of it
+    analysis_plan   : json           # comparisons, outcome method and parameters, inclusion
+    """
+
+    def make(self, key):
+        task = (PlanTask & key).fetch1()
+        recipe = (Recipe & task).fetch1("recipe")
+        kinds = sorted(set((Plan.Target & key).to_arrays("kind").tolist()))
+        found = analysis_plan(
+            kinds,
+            method=recipe["outcome"]["method"],
+            params=recipe["outcome"]["params"],
+            min_match_probability=recipe["match"]["min_probability"],
+        )
+        digest = found.pop("hash")
+        self.insert1({**key, "analysis_hash": digest, "analysis_plan": found})
+
+
+@schema
+class PlanPower(dj.Computed):
+    definition = """
+    # What day 2 can detect, simulated from the variance of day 1
+    -> Plan
+    ---
+    n_images=null   : int32          # repeated images of day 1; null: too few for a noise model
+    gain_variance=null : float64     # (1) variance of the gain that is common to all images
+    power_curve     : json           # ratio, per_neuron, population for the plan as it is
+    """
+
+    class Design(dj.Part):
+        definition = """
+        # One number of neurons and repeats
+        -> master
+        n_neurons   : int32          # neurons found again
+        repeats     : int32          # presentations of every image
+        ---
+        detectable_per_neuron=null : float64  # (1) smallest MEI / control ratio, power 0.8
+        detectable_population=null : float64  # (1) the same for the Wilcoxon test over neurons
+        """
+
+    def make_fetch(self, key):
+        targets = (Plan.Target & key & {"kind": "mei"}).to_dicts(order_by="target_rank")
+        data = {"dataset_hash": targets[0]["dataset_hash"]}
+        units = [target["unit_index"] for target in targets]
+        return (
+            dataset.Dataset.fetch_file(data),
+            units,
+            (Plan & key).fetch1("n_repeats"),
+            (Recipe & (PlanTask & key)).fetch1("recipe")["outcome"]["params"],
+        )
+
+    def make_compute(self, key, file, units, repeats, outcome):
+        data = dataset.load_dataset(file)
+        rows = np.concatenate([rows for _, rows in data.repeats()] or [np.zeros(0, int)])
+        names = np.asarray(data.image_id)[rows]
+        try:
+            noise = fit_noise(np.maximum(data.responses[np.ix_(rows, units)], 0), names)
+        except ValueError:  # day 1 repeats too few images: a plan is possible, its power unknown
+            return {"power_curve": {}}, []
+        level = {"alpha": outcome["alpha"]} if "alpha" in outcome else {}
+        counts = sorted({max(repeats, 2), *REPEATS})
+        found = {
+            (n, count): simulate_power(noise, n_neurons=n, repeats=count, n_simulations=40, **level)
+            for n in sorted({max(2, round(share * len(units))) for share in FOUND_AGAIN})
+            for count in counts
+        }
+        designs = [
+            {
+                "n_neurons": n,
+                "repeats": count,
+                "detectable_per_neuron": number(result.detectable_per_neuron),
+                "detectable_population": number(result.detectable_population),
+            }
+            for (n, count), result in found.items()
+        ]
+        planned = found[max(2, len(units)), max(repeats, 2)]
+        curve = {
+            name: getattr(planned, name).tolist() for name in ("ratio", "per_neuron", "population")
+        }
+        row = {
+            "n_images": len(set(names.tolist())),
+            "gain_variance": number(noise.gain.mean()),
+            "power_curve": curve,
+        }
+        return row, designs
+
+    def make_insert(self, key, row, designs):
+        self.insert1({**key, **row})
+        self.Design.insert({**key, **design} for design in designs)
+
+
+@schema
+class Package(dj.Manual):
+    definition = """
+    # Package that was written for a rig: an answer must have been shown from one of these
+    -> AnalysisPlan
+    package_digest  : char(64)       # SHA-256 of the manifest, which names the SHA-256 of all files
+    ---
+    package_folder  : varchar(1024)  # where it was written
+    written         : datetime       # when (UTC)
+    """
+
+    @classmethod
+    def record(cls, plan: dict[str, str], digest: str, folder: str) -> None:
+        """Note a package that was written."""
+        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
+        row = {**plan, "package_digest": digest, "package_folder": folder[:1024], "written": now}
+        cls.insert1(row, skip_duplicates=True)
