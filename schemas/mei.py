@@ -16,7 +16,7 @@ from pipeline.mei import ascent_methods, synthesize
 from pipeline.mei.controls import ControlContext, Controls, control_kinds
 from pipeline.mei.masks import mask_methods, mask_properties
 from pipeline.mei.search import own_responses
-from pipeline.mei.targets import TargetData, target_rules
+from pipeline.mei.targets import TargetData, fraction_of, half_oracles, target_rules
 from pipeline.stimulus.display import displays
 from pipeline.stimulus.images import image_hash, to_model
 from schemas import dataset, experiment, imaging, model, stimulus
@@ -76,8 +76,10 @@ class Targets(dj.Computed):
         ---
         kept        : bool           # it is a target
         target_rank : int32          # 0 is the best target; -1 if not kept
-        reason      : varchar(255)   # why it was left out
+        reason      : varchar(255)   # why it was kept or left out
         score=null  : float64        # (1) what the ranking went by; larger is better
+        oracle=null : float64        # (1) on the half of the repeats that selection may see
+        oracle_held=null : float64   # (1) on the other half: reports on the chosen units
         """
 
     def make_fetch(self, key):
@@ -100,15 +102,19 @@ class Targets(dj.Computed):
         )
 
     def make_compute(self, key, data_hash, scores, places, file, method, params):
-        data = target_data(scores, places, dataset.load_dataset(file))
+        loaded = dataset.load_dataset(file)
+        data = target_data(scores, places, loaded)
         result = target_rules[method](data, **params)
+        explained, (seen, held) = result.explained(), reliabilities(loaded)
         rows = [
             {
                 "unit_index": index,
                 "kept": bool(result.kept[index]),
                 "target_rank": int(result.rank[index]),
-                "reason": str(result.reason[index])[:255],
+                "reason": explained[index][:255],
                 "score": number(result.score[index]),
+                "oracle": number(seen[index]),
+                "oracle_held": number(held[index]),
             }
             for index in range(len(result.kept))
         ]
@@ -142,14 +148,20 @@ def _places(data_hash: str) -> dict[str, Any] | None:
     }
 
 
-def target_data(scores: tuple[list, list], places: dict[str, Any] | None, data: Any) -> TargetData:
-    """Gather what a target rule looks at; none of it is from the test tier.
+def reliabilities(data: Any) -> np.ndarray:
+    """Return the oracle of every unit on both halves of the repeats, shape (2, units)."""
+    trials = data.trials("test")
+    return half_oracles(data.responses[trials], np.asarray(data.image_id)[trials])
 
-    Repeated images are all test images, so that the oracle, and fractions of it, are not known
-    here: NaN, and the rule goes by the validation scores.
+
+def target_data(scores: tuple[list, list], places: dict[str, Any] | None, data: Any) -> TargetData:
+    """Gather what a target rule looks at: validation scores, and the oracle on half of the repeats.
+
+    The models' scores on test images are not among it; the other half of the repeats reports.
     """
     cnn, ln = (np.array(values, np.float64) for values in scores)
     unknown = np.full(len(cnn), np.nan)
+    oracle = reliabilities(data)[0]
     if places is None:
         where = {"y_px": unknown, "x_px": unknown, "field": np.zeros(len(cnn), int)}
         size = scale = None
@@ -158,11 +170,11 @@ def target_data(scores: tuple[list, list], places: dict[str, Any] | None, data: 
         table = np.array([places["fields"][field] for field in places["field"]], np.float64)
         size, scale = table[:, :2], (None if np.isnan(table).any() else table[:, 2:])
     return TargetData(
-        oracle=unknown,
+        oracle=oracle,
         cnn_score=cnn,
         ln_score=ln,
-        cnn_fraction=unknown,
-        ln_fraction=unknown,
+        cnn_fraction=fraction_of(cnn, oracle),
+        ln_fraction=fraction_of(ln, oracle),
         um_xyz=data.um_xyz,
         field_size_px=size,
         um_per_px=scale,

@@ -1,4 +1,8 @@
-"""Which neurons get images of their own. Train and validation data decide, never the test tier."""
+"""Which neurons get images of their own.
+
+Models are judged on validation images, never on the test tier. How reliable a unit is, is judged
+on one half of the repeats; the other half is left for the report.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.dataset.reliability import oracle_correlation
 from pipeline.registry import Registry
 
 target_rules = Registry("target rule")
@@ -19,7 +24,8 @@ class TargetData:
     Attributes
     ----------
     oracle : array
-        Reliability across repeated images that are not test images; NaN if there are none.
+        Reliability on the half of the repeats that selection may see (`half_oracles`); NaN if
+        there are too few.
     cnn_score, ln_score : array
         Validation correlation of the ensembles.
     cnn_fraction, ln_fraction : array
@@ -56,6 +62,52 @@ class TargetResult:
     rank: NDArray[np.int64]  # 0 is the best, -1 if dropped
     reason: list[str]  # why a unit was dropped, else empty
     score: NDArray[np.float64]  # what the kept ones are ranked by
+
+    def explained(self) -> list[str]:
+        """Return why each unit was kept or dropped."""
+        return [
+            self.reason[unit] or f"kept: passes every limit, number {rank + 1} by {score:.3g}"
+            for unit, (rank, score) in enumerate(zip(self.rank, self.score, strict=True))
+        ]
+
+
+def half_oracles(responses: ArrayLike, image_id: ArrayLike) -> NDArray[np.float64]:
+    """Return the oracle on the odd and on the even presentations of every repeated image.
+
+    Selection may look at the first, so that the second reports on the chosen units without having
+    chosen them.
+
+    Parameters
+    ----------
+    responses : array, shape (trials, units)
+        Trials of repeated images, in the order of presentation.
+    image_id : array, shape (trials,)
+
+    Returns
+    -------
+    array, shape (2, units)
+        NaN where an image has fewer than four presentations, or fewer than two have.
+    """
+    values, names = np.asarray(responses, float), np.asarray(image_id)
+    count: dict[object, int] = {}
+    turn = np.empty(len(names), int)
+    for trial, name in enumerate(names.tolist()):
+        turn[trial] = count.get(name, 0)
+        count[name] = turn[trial] + 1
+    enough = np.array([count[name] >= 4 for name in names.tolist()], bool)
+    result = np.full((2, values.shape[1]), np.nan)
+    if len(set(names[enough].tolist())) < 2:
+        return result
+    for half in (0, 1):
+        chosen = enough & (turn % 2 == half)
+        result[half] = oracle_correlation(values[chosen], names[chosen])
+    return result
+
+
+def fraction_of(score: ArrayLike, oracle: ArrayLike) -> NDArray[np.float64]:
+    """Return scores as a fraction of the oracle; NaN where that is not positive or not known."""
+    score, oracle = np.asarray(score, float), np.asarray(oracle, float)
+    return np.divide(score, oracle, out=np.full(len(score), np.nan), where=oracle > 0)
 
 
 class _Selection:
@@ -197,7 +249,7 @@ def walker2019(
 
     The published rule (reliable half; off the edge; both models above the 70th percentile of
     fraction oracle; ranked by their difference; none within 20 um of a better one), from
-    validation data where the published one used the test tier.
+    validation data and half of the repeats where the published one used the test tier.
 
     References
     ----------

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.mei.targets import TargetData, target_rules
+from pipeline.mei.targets import TargetData, fraction_of, half_oracles, target_rules
 
 
 def data(n=10, **changes):
@@ -117,3 +117,43 @@ def test_permuting_units_permutes_the_choice():
     ln = np.linspace(0.8, 0.5, n) / 2
     turned = TargetData(**{**vars(turned), "ln_score": ln[order]})
     np.testing.assert_array_equal(target_rules["validation"](turned).rank, first[order])
+
+
+def test_halves_of_the_repeats_agree_on_tuned_units_and_share_no_trial():
+    rng = np.random.default_rng(0)
+    image = np.concatenate([rng.permutation(60) for _ in range(8)])
+    tuned = rng.normal(size=(60, 5))[image] + rng.normal(size=(480, 5))
+    noise = rng.normal(size=(480, 5))
+    seen, held = half_oracles(np.column_stack([tuned, noise]), image)
+    assert (seen[:5] > 0.5).all()
+    assert (held[:5] > 0.5).all()
+    assert np.abs(np.r_[seen[5:], held[5:]]).max() < 0.3
+    odd_only = tuned.copy()
+    turn = np.array([np.sum(image[:k] == image[k]) for k in range(480)])
+    odd_only[turn % 2 == 1] = 0
+    np.testing.assert_array_equal(half_oracles(odd_only, image)[0], seen[:5])
+
+
+def test_too_few_repeats_have_no_halves():
+    assert np.isnan(half_oracles(np.ones((6, 3)), np.repeat([0, 1], 3))).all()
+
+
+@pytest.mark.parametrize("rule", ["walker2019", "successor", "validation"])
+def test_every_rule_keeps_the_best_units_when_half_of_the_repeats_tell_the_oracle(rule):
+    rng = np.random.default_rng(3)
+    n, image = 60, np.tile(np.arange(40), 8)
+    strength = np.linspace(0, 2.5, n)
+    responses = strength * rng.normal(size=(40, n))[image] + rng.normal(size=(320, n))
+    oracle = half_oracles(responses, image)[0]
+    score = np.linspace(0.3, 0.9, n) * np.maximum(oracle, 0)
+    result = target_rules[rule](
+        TargetData(
+            oracle, score, 0.5 * score, fraction_of(score, oracle),
+            fraction_of(0.5 * score, oracle), np.arange(n) * 30.0 + 20, np.full(n, 50.0), None,
+            (2000, 100), np.zeros(n, int), (1.0, 1.0),
+        )
+    )  # fmt: skip
+    assert result.kept.sum() >= 3
+    assert oracle[result.kept].min() > 0.1
+    assert oracle[result.kept].mean() > np.median(oracle)
+    assert [text.startswith("kept") for text in result.explained()] == result.kept.tolist()
