@@ -2,7 +2,8 @@
 
 Safe while workers compute: files are listed before the rows are read, so that a row committed
 meanwhile keeps its file; and a file is touched only if it is older than an age, and older than
-every job under way. Empty folders stay: a job may be about to write there. A table that cannot be read ends the collection before anything is removed.
+every job under way. Empty folders stay: a job may be about to write there. A table that cannot
+be read ends the collection before anything is removed.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """What keeps a deployment clean and safe: gc, backup, restore, recompute."""
 
+import json
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from workers import collect, plan
+from pipeline.errors import DataError
+from workers import backup, collect, plan
 from workers.cli import app
 from workers.lease import Ledger
 from workers.loop import Options, run_worker
@@ -119,3 +122,88 @@ def test_gc_removes_nothing_when_a_table_cannot_be_read(bench, monkeypatch):
     with pytest.raises(RuntimeError, match="no"):
         collect.collect(ledger, age_s=0.0, delete=True)
     assert len(store_files(bench)) == 1
+
+
+def lose_everything(bench):
+    """Drop all schemas and delete the store, as a dead server would."""
+    import datajoint as dj
+
+    for suffix in ("toy", "workers"):
+        dj.Schema(f"{bench.prefix}_{suffix}", connection=bench.connection).drop(prompt=False)
+    location = Path(dj.config.stores["main"]["location"])
+    shutil.rmtree(location / "_schema" / f"{bench.prefix}_toy")
+    for schema in (bench.toy.schema, bench.tables.schema):
+        schema.database = None
+    bench.connection.dependencies.clear()
+
+
+def activate(bench):
+    bench.toy.activate(prefix=bench.prefix)
+    bench.tables.activate(bench.prefix)
+
+
+def test_a_backup_under_load_restores_to_an_empty_server_and_goes_on(bench, tmp_path):
+    seeds(bench, 24, pause_s=0.1)
+    worker = bench.worker("--lease", 2)
+    bench.wait(lambda: len(bench.toy.Value()) >= 5)
+    code, said = inception(bench, "backup", tmp_path / "saved", "--json")
+    assert code == 0, said
+    worker.kill()
+    worker.wait()
+    saved = json.loads((tmp_path / "saved" / "manifest.json").read_text())
+    rows = saved["tables"][f"{bench.prefix}_toy.__value"]["rows"]
+    assert 5 <= rows < 24
+    lose_everything(bench)
+    restored = backup.restore(bench.connection, tmp_path / "saved")
+    assert restored == saved
+    activate(bench)
+    ledger, _ = opened(bench)
+    values = bench.toy.Value.to_dicts()
+    assert len(values) == rows  # I1 to I4: the rows of one moment, with their parts and files
+    assert all(row["value"] == bench.toy.digest(row["number"]) for row in values)
+    assert len(bench.toy.Value.Piece()) == 3 * rows
+    assert len(bench.toy.Value.Piece() - bench.toy.Value.proj()) == 0
+    assert all((row["array"].load() == row["number"]).all() for row in values)
+    work(bench, lease_s=2.0)  # what is missing is computed, to the same hashes
+    for row in bench.toy.Value.to_dicts():
+        assert row["value"] == bench.toy.digest(row["number"])
+    assert len(bench.toy.Value()) == len(bench.toy.Noop()) == len(bench.toy.Twice()) == 24
+    collect.collect(ledger, age_s=0.0, delete=True)
+    assert len(store_files(bench)) == 24
+    with pytest.raises(DataError, match="holds these schemas already"):
+        backup.restore(bench.connection, tmp_path / "saved")
+
+
+def test_odd_values_survive_backup_and_restore_bit_by_bit(bench, tmp_path):
+    odd = ["it's; \\ \" \n end", "π\u2028%s ;\n", "\t"]
+    bench.toy.Seed.insert(zip((1, 2, 3), (0.1, 1e-300, -2.5), odd, strict=True))
+    ledger, _ = opened(bench)
+    before = backup.backup(ledger, tmp_path / "saved")
+    rows_before = bench.toy.Seed.to_dicts(order_by="number")
+    import datajoint as dj
+
+    for suffix in ("toy", "workers"):
+        dj.Schema(f"{bench.prefix}_{suffix}", connection=bench.connection).drop(prompt=False)
+    bench.connection.dependencies.clear()
+    backup.restore(bench.connection, tmp_path / "saved")
+    activate(bench)
+    assert bench.toy.Seed.to_dicts(order_by="number") == rows_before
+    again = backup.backup(opened(bench)[0], tmp_path / "again")
+    assert again["tables"] == before["tables"]
+
+
+def test_a_damaged_backup_is_refused_before_anything_is_touched(bench, tmp_path):
+    seeds(bench, 1)
+    work(bench)
+    ledger, _ = opened(bench)
+    backup.backup(ledger, tmp_path / "saved")
+    (stored,) = (tmp_path / "saved" / "store").rglob("*.npy")
+    content = bytearray(stored.read_bytes())
+    content[-1] ^= 1
+    stored.write_bytes(content)
+    with pytest.raises(DataError, match="is damaged"):
+        backup.restore(bench.connection, tmp_path / "saved")
+    with pytest.raises(DataError, match="is no backup"):
+        backup.verify(tmp_path)
+    with pytest.raises(DataError, match="exists already"):
+        backup.backup(ledger, tmp_path / "saved")
