@@ -55,7 +55,12 @@ setup(
     packages=find_packages(include=["pipeline*", "schemas*", "workers*"]),
     package_data={"pipeline": ["**/*.safetensors", "**/*.json"], "workers": ["templates/*.j2"]},
     install_requires=INSTALL,
-    extras_require={"notebook": NOTEBOOK, "dev": DEV, "nwb": ["pynwb"]},  # pynwb: NWB export
+    extras_require={
+        "notebook": NOTEBOOK,
+        "dev": DEV,
+        "nwb": ["pynwb", "h5py"],  # NWB export; NWB and CaImAn files read
+        "zarr": ["zarr"],  # movies in zarr arrays
+    },
     entry_points={
         "console_scripts": ["inception=workers.cli:main"],
         "inception.connector": ["default=workers.embedded:connect"],  # schemas.activate calls it

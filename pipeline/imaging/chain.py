@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.imaging.adapters import open_source
 from pipeline.imaging.extraction import fluorescence_methods
 from pipeline.imaging.motion import corrected_movie, motion_methods
 from pipeline.imaging.movie import RasterCorrected
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
-from pipeline.imaging.tiff import open_scan
 
 
 def process(
@@ -105,7 +105,7 @@ def process(
         say(name)
         return function(*data, **params)
 
-    scan = open_scan(files, fps=fps, um_per_px=um_per_px)
+    scan = open_source(files, fps=fps, um_per_px=um_per_px)
     movie = scan.movie(field, channel)
     offset = run("raster", movie)
     steady = RasterCorrected(movie, offset.raster_px)

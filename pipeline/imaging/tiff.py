@@ -109,6 +109,18 @@ class Scan:
             )
         return ScanMovie(self, field, channel)
 
+    def interleaved(self, *, channels: int, slices: int, bidirectional: bool) -> Scan:
+        """Return a scan of plain pages that run through channels, then slices, then time."""
+        layout, whole = self._layout, self._layout.fields[0]
+        fields = [RoiField(**{**vars(whole), "slice_index": index}) for index in range(slices)]
+        period = 1 / (layout.fps * slices)
+        changes = {
+            "channels": list(range(1, channels + 1)), "n_slices": slices,
+            "slices_with_flyback": slices, "bidirectional": bidirectional,
+            "line_period_s": period / whole.height_px, "frame_period_s": period, "fields": fields,
+        }  # fmt: skip
+        return Scan(self._pages, ScanLayout(**{**vars(layout), **changes}), self.header)
+
     def read(self, field: int, channel: int, start: int, stop: int) -> NDArray:
         """Return frames `start:stop` of a field and channel, shape (frames, H, W)."""
         place = self._layout.fields[field]

@@ -13,6 +13,7 @@ import datajoint as dj
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.imaging.adapters import open_source
 from pipeline.imaging.deconvolution import deconvolvers
 from pipeline.imaging.extracted import open_extracted
 from pipeline.imaging.extraction import fluorescence_methods
@@ -21,7 +22,6 @@ from pipeline.imaging.motion import motion_methods
 from pipeline.imaging.movie import MotionCorrected, RasterCorrected
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
-from pipeline.imaging.tiff import open_scan
 from pipeline.registry import config_hash
 from schemas import experiment
 from schemas.csvfile import read_columns
@@ -254,7 +254,7 @@ def open_recording(files: dict[str, Any]):
         return open_extracted(traces, masks, um_per_px=um_per_px)
     times = frame_times(files)
     fps = 1 / float(np.median(np.diff(times)))  # the rig's clock; a header may be rounded
-    return open_scan(experiment.existing(files["tiff"]), fps=fps, um_per_px=um_per_px)
+    return open_source(experiment.existing(files["tiff"]), fps=fps, um_per_px=um_per_px)
 
 
 def channel_position(scan, files: dict[str, Any]) -> int:

@@ -1,0 +1,89 @@
+"""Movies in NWB files: TwoPhotonSeries (extra `nwb`)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.errors import DataError
+
+from .base import Adapter, SourceMovie, SourceScan, adapters, checked_rate, checked_scale
+from .hdf5 import of_type, open_hdf5, rate_of, spacing_of, text
+
+
+def open_nwb(
+    path: str | os.PathLike,
+    *,
+    fps: float | None = None,
+    um_per_px: tuple[float, float] | None = None,
+    series: str | None = None,
+    rows_first: bool = False,
+) -> SourceScan:
+    """Open the TwoPhotonSeries of an NWB file; frames are read when asked.
+
+    Parameters
+    ----------
+    path : path
+    fps, um_per_px : optional
+        Override the file's rate and grid spacing.
+    series : str, optional
+        Name of one series; else all of them are fields of the scan.
+    rows_first : bool
+        Data are (frame, row, column). The standard says (frame, x, y), that is columns first.
+
+    Returns
+    -------
+    SourceScan
+        One field per series, or per plane of a series (frame, x, y, z).
+
+    Raises
+    ------
+    DataError
+        If the file is no NWB file, holds no such series, or its frames lie in other files.
+    """
+    path = Path(path)
+    file = open_hdf5(path)
+    found = of_type(file, "TwoPhotonSeries")
+    names = [item.name.rsplit("/", 1)[-1] for item in found]
+    if series is not None:
+        found = [item for item, name in zip(found, names, strict=True) if name == series]
+    if not found:
+        raise DataError("holds no such TwoPhotonSeries", file=path, field=series,
+                        found=names or "none", expected="a movie")  # fmt: skip
+    movies = []
+    for item in found:
+        name = item.name
+        if "external_file" in item:
+            others = [text(value) for value in item["external_file"][:]]
+            raise DataError("frames lie in other files", file=path, field=name, found=others[:3],
+                            remedy="open those files")  # fmt: skip
+        data = item["data"]
+        if data.ndim not in (3, 4) or data.dtype.kind not in "uif":
+            raise DataError("is no movie", file=path, field=name,
+                            found=f"{data.shape} {data.dtype}",
+                            expected="numbers (frame, x, y) or (frame, x, y, z)")  # fmt: skip
+        rate = checked_rate(fps or rate_of(item), path, "give fps (frames per second)")
+        size = checked_scale(um_per_px or spacing_of(item.get("imaging_plane")), path)
+        movies += [
+            _plane(data, plane, rate, size, rows_first, path)
+            for plane in range(data.shape[3] if data.ndim == 4 else 1)
+        ]
+    lengths = {movie.shape[0] for movie in movies}
+    if len(lengths) > 1:
+        raise DataError("series differ in length", file=path, found=sorted(lengths),
+                        expected="one scan", remedy=f"choose a series of {names}")  # fmt: skip
+    return SourceScan(movies, path)
+
+
+def _plane(data, plane: int, fps: float, um_per_px, rows_first: bool, path: Path) -> SourceMovie:
+    def read(start: int, stop: int):
+        frames = data[start:stop] if data.ndim == 3 else data[start:stop, :, :, plane]
+        return frames if rows_first else frames.transpose(0, 2, 1)
+
+    first, second = data.shape[1:3]
+    size = (first, second) if rows_first else (second, first)
+    shape = (data.shape[0], *size)
+    return SourceMovie(read, shape, fps, um_per_px, bidirectional=True, file=path)
+
+
+adapters.append(Adapter("nwb", lambda path: path.suffix.lower() == ".nwb", open_nwb))
