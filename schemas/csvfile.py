@@ -83,6 +83,7 @@ def read_columns(
         if (steps <= 0).any():
             line = int(np.argmax(steps <= 0)) + 3  # 1-based, after the header
             raise DataError("times do not increase", file=path, field=f"{rising}, line {line}",
+                            found=f"{arrays[rising][line - 2]:g} s",
                             remedy="sort the lines and remove repeated times")  # fmt: skip
     return arrays
 

@@ -150,7 +150,8 @@ def read_pages(path: str | os.PathLike) -> TiffPages:
             return _Walker(path, handle, info.st_size).walk()
     except FileNotFoundError as error:
         dangling = path.is_symlink()
-        raise DataError("link points nowhere" if dangling else "no such file", file=path) from error
+        problem = "link points nowhere" if dangling else "no such file"
+        raise DataError(problem, file=path, expected="a TIFF file") from error
     except OSError as error:
         raise DataError("cannot be read", file=path, found=error.strerror) from error
 

@@ -153,6 +153,12 @@ def synthesize(
     finally:
         model.train(training)
     made = _collect(parts, len(chosen), starts, scene)
+    wild = np.flatnonzero(~np.isfinite(made.activations))
+    if len(wild):
+        raise ValueError(
+            f"the ascent of unit {chosen[wild[0]]} ends at activation {made.activations[wild[0]]} "
+            f"({len(wild)} of {len(chosen)} units); expected a finite one: look at the weights"
+        )
     if held_out is None:
         return made
     z = torch.as_tensor((made.images - scene.mean) / scene.sd, dtype=torch.float32)

@@ -46,7 +46,8 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise DataError(f"not a readable encoder ({error})", file=path) from error
+        raise DataError("not a readable encoder", file=path, found=error,
+                        expected="a safetensors file") from error  # fmt: skip
     about = json.loads(metadata.get("encoder", "{}"))
     if about.get("format") != FORMAT:
         raise DataError("not an encoder", file=path, found=about.get("format"), expected=FORMAT)
@@ -58,5 +59,19 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
         tuple(about["input_shape"]),
         np.asarray(about["unit_ids"]),
     )
-    encoder.load_state_dict(weights)
+    _fill(encoder, weights, path)
     return encoder.eval().to(device)
+
+
+def _fill(encoder: Encoder, weights: dict[str, torch.Tensor], path: str | os.PathLike) -> None:
+    """Load weights that are the encoder's, all of them finite."""
+    wanted = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise DataError("weights of another architecture", file=path, field=name,
+                            found=found.get(name), expected=wanted.get(name))  # fmt: skip
+        if not torch.isfinite(weights[name].float()).all():
+            raise DataError("weights are not finite", file=path, field=name, found="NaN or inf",
+                            expected="finite numbers", remedy="train again")  # fmt: skip
+    encoder.load_state_dict(weights)

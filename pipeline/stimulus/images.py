@@ -130,7 +130,9 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
             expected=f"uint8 ({len(names)}, height, width)",
         )
     if len(set(names)) != len(names):
-        raise DataError("a name comes twice", file=path, field="names")
+        again = next(name for name in names if names.count(name) > 1)
+        raise DataError("a name comes twice", file=path, field="names", found=again,
+                        expected="one image for every name")  # fmt: skip
     return names, images
 
 

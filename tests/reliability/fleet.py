@@ -11,8 +11,8 @@ import datajoint as dj
 import psutil
 import storm_tables
 
-from workers import database, embedded, tables
-from workers.lease import now_sql
+from workers import database, embedded, jobs, plan, tables
+from workers.lease import Ledger, now_sql
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -112,6 +112,11 @@ class Fleet:
         """Return the rows of the job table of `Value`."""
         jobs = tables.Job & {"table_name": "storm_tables.Value"} & where
         return self.asked(lambda: jobs.to_dicts())
+
+    def errors(self):
+        """Return the jobs that were set aside, by number."""
+        found = jobs.errors(Ledger(self.connection), plan.load("storm_tables", self.prefix))
+        return {row["key"]["number"]: row for row in found}
 
     def attempts(self):
         """Return the log of attempts at `Value`, in the order of their tokens."""

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import os
 import time
+from pathlib import Path
 
 import datajoint as dj
 import numpy as np
@@ -64,7 +65,7 @@ class Value(dj.Computed):
 
     def make_compute(self, key, pause_s, mood):
         time.sleep(pause_s)
-        misbehave(mood)
+        misbehave(mood, key["number"])
         return (np.full(NUMBERS, key["number"], dtype=np.float32),)
 
     def make_insert(self, key, array):
@@ -74,8 +75,12 @@ class Value(dj.Computed):
         )
 
 
-def misbehave(mood):
+def misbehave(mood, number):
     """Do what the mood says; a good one does nothing."""
+    if mood == "input":  # read what a test has written for this number
+        from malformed.cases import read
+
+        read(Path(os.environ["INPUTS"]) / str(number))
     if mood == "segfault":
         ctypes.string_at(0)
     if mood == "hang":

@@ -7,8 +7,7 @@ import time
 import pytest
 from invariants import check_all, check_rows, check_store
 
-from workers import health, lease
-from workers.lease import Ledger
+from workers import lease
 
 pytestmark = pytest.mark.tables
 full = pytest.mark.reliability
@@ -29,7 +28,7 @@ def test_r7_poison_costs_three_attempts_each_and_no_worker(fleet, record, good, 
     assert [process.poll() for process in crew] == [None, None]
     check_rows(range(good))
     check_store()
-    found = {row["key"]["number"]: row for row in health.errors(Ledger(fleet.connection))}
+    found = fleet.errors()
     assert set(found) == set(moods)
     tries = collections.Counter(attempt["job_id"] for attempt in fleet.attempts())
     for number, row in found.items():

@@ -179,7 +179,7 @@ def broken(name):
         "trials overlap": (lambda f: edit(f, trials, "1.5000", "2.5000"), "overlap"),
         "foreign clock": (lambda f: np.savez(
             f / "traces.npz", time_s=1e6 + np.arange(600) / 10,
-            fluorescence=np.ones((6, 600))), "clock"),
+            fluorescence=np.eye(6, 600)), "clock"),
         "image missing": (lambda f: (f / "images" / "picture_3.png").unlink(), "picture_3"),
         "unknown hash": (lambda f: edit(f, trials, "picture_2.png", "ab" * 32), "abab"),
         "image of another size": (big_image, "size"),
