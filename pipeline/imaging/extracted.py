@@ -2,7 +2,8 @@
 
 Such a scan walks through the same steps as a movie, each by its method ``extracted``: the movie
 that it shows is its mean image over and over, nothing is found to correct, masks and traces are
-those given.
+those given. Neuropil, weights and probabilities of somata that came with them (from
+`pipeline.imaging.importers`, for example) are kept.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class ExtractedMovie(MovieBase):
         fluorescence: NDArray[np.float32],
         fps: float,
         um_per_px: tuple[float, float] | None,
+        given: dict[str, NDArray] | None = None,
     ) -> None:
+        self.given = given or {}
         self.masks, self.mean_image, self.fluorescence = masks, mean_image, fluorescence
         self.shape = (fluorescence.shape[1], *mean_image.shape)
         self.fps, self.um_per_px = fps, um_per_px
@@ -81,9 +84,11 @@ def open_extracted(
     Parameters
     ----------
     traces : path
-        npz with `time_s` (frames) and `fluorescence` (units, frames).
+        npz with `time_s` (frames) and `fluorescence` (units, frames); optionally `raw` and
+        `neuropil` (units, frames).
     masks : path
-        npz with `masks` bool (units, H, W) and `mean_image` (H, W).
+        npz with `masks` bool (units, H, W) and `mean_image` (H, W); optionally `weights`
+        (units, H, W) and `soma_probability` (units).
     um_per_px : tuple (y, x), optional
         Size of a pixel (um).
 
@@ -93,8 +98,8 @@ def open_extracted(
         If an array is missing, does not fit the others, or times do not increase.
     """
     traces, masks = Path(traces), Path(masks)
-    first = _arrays(traces, ("time_s", "fluorescence"))
-    second = _arrays(masks, ("masks", "mean_image"))
+    first = _arrays(traces, ("time_s", "fluorescence"), ("raw", "neuropil"))
+    second = _arrays(masks, ("masks", "mean_image"), ("weights", "soma_probability"))
     time = np.asarray(first["time_s"], np.float64)
     fluorescence = np.asarray(first["fluorescence"], np.float32)
     shapes = np.asarray(second["masks"]) != 0
@@ -114,17 +119,35 @@ def open_extracted(
     empty = np.flatnonzero(~shapes.any(axis=(1, 2)))
     if len(empty):
         raise DataError("a mask has no pixel", file=masks, field=f"masks[{empty[0]}]")
+    fits = {
+        "raw": (traces, first, fluorescence.shape),
+        "neuropil": (traces, first, fluorescence.shape),
+        "weights": (masks, second, shapes.shape),
+        "soma_probability": (masks, second, shapes.shape[:1]),
+    }
+    given = {}
+    for name, (file, arrays, expected) in fits.items():
+        if name not in arrays:
+            continue
+        given[name] = np.asarray(arrays[name], np.float32)
+        if given[name].shape != expected:
+            raise DataError("array does not fit the others", file=file, field=name,
+                            found=given[name].shape, expected=expected)  # fmt: skip
     fps = 1 / float(np.median(np.diff(time)))
-    return ExtractedScan(ExtractedMovie(shapes, mean, fluorescence, fps, um_per_px), time)
+    movie = ExtractedMovie(shapes, mean, fluorescence, fps, um_per_px, given)
+    return ExtractedScan(movie, time)
 
 
-def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray]:
+def _arrays(
+    path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, NDArray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive.files]
             if missing:
                 raise DataError("array is missing", file=path, found=archive.files, expected=names)
-            return {name: archive[name] for name in names}
+            wanted = [*names, *(name for name in optional if name in archive.files)]
+            return {name: archive[name] for name in wanted}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise
@@ -161,13 +184,15 @@ def extracted_motion(movie: Movie) -> MotionResult:
 
 @segmenters.register("extracted")
 def extracted_masks(movie: Movie) -> SegmentationResult:
-    """Return the given masks, uniformly weighted, in the order of the traces."""
+    """Return the given masks in the order of the traces, uniformly weighted if not given."""
     source = _source(movie)
     area = source.masks.sum(axis=(1, 2), keepdims=True)
     ones = np.ones(len(source.masks), np.float32)
+    uniform = (source.masks / area).astype(np.float32)
     return SegmentationResult(
-        source.masks, (source.masks / area).astype(np.float32), ones, ones.copy(),
-        source.mean_image, np.zeros_like(source.mean_image),
+        source.masks, source.given.get("weights", uniform), ones,
+        source.given.get("soma_probability", ones.copy()), source.mean_image,
+        np.zeros_like(source.mean_image),
     )  # fmt: skip
 
 
@@ -181,6 +206,7 @@ def extracted_traces(
     if len(masks) != len(traces):
         raise ValueError(f"{len(masks)} masks do not fit {len(traces)} traces")
     return FluorescenceResult(
-        traces, np.zeros_like(traces), traces, np.zeros(len(traces), np.float32),
+        source.given.get("raw", traces), source.given.get("neuropil", np.zeros_like(traces)),
+        traces, np.zeros(len(traces), np.float32),
         trace_snr(traces, source.fps),
     )  # fmt: skip
