@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,7 +21,7 @@ from .cores import cores
 from .modulators import modulators
 from .places import receptive_field_places
 from .readouts import readouts
-from .shifters import shifters
+from .shifters import move_images, shifters
 
 HEIGHT_PX = 36  # of the model's image; the width follows from the aspect ratio
 PREDICT_BATCH = 256
@@ -136,6 +136,8 @@ class Encoder(nn.Module):
         shift = None
         if self.shifter is not None:
             shift = self.shifter(images.new_zeros(n, 2) if pupil is None else pupil)
+            if self.shifter.moves_images:
+                images, shift = images if pupil is None else move_images(images, shift), None
         out = self.readout(self.core(images), shift, noise)
         gain = None
         if self.modulator is not None:
@@ -187,6 +189,7 @@ class Encoder(nn.Module):
         images: NDArray,
         behavior: NDArray | None = None,
         pupil_center: NDArray | None = None,
+        units: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
         """Return the expected response, shape (n, units), in the units of the data set.
 
@@ -196,6 +199,8 @@ class Encoder(nn.Module):
             Grey levels, any size of the right aspect ratio.
         behavior, pupil_center : array, shape (n, columns) or (columns,), optional
             Raw values, as in the data set; None is the training mean.
+        units : int array, optional
+            Which units (positions in `unit_ids`); default all.
         """
         training = self.training
         self.eval()
@@ -213,7 +218,7 @@ class Encoder(nn.Module):
             rate = self(self.zscore_images(images[part]), **state)
             result[part] = (rate * self.response_scale).cpu().numpy()
         self.train(training)
-        return result
+        return result if units is None else result[:, np.asarray(units)]
 
     @torch.no_grad()
     def places_px(self) -> NDArray[np.float64]:
@@ -221,7 +226,7 @@ class Encoder(nn.Module):
         if self.readout.place is None:
             raise ValueError(f"readout {self.config['readout']['name']!r} has no places")
         place = self.readout.place
-        if self.shifter is not None:
+        if self.shifter is not None and not self.shifter.moves_images:
             place = place + self.shifter(place.new_zeros(1, 2))
         size = place.new_tensor([self.feature_size[1], self.feature_size[0]])
         feature = (place + 1) / 2 * size - 0.5
@@ -284,11 +289,12 @@ def build_encoder(
         # ELU(b) + 1 = mean: above 1 it is linear, below a logarithm
         low = np.log(np.clip(mean, 0.05, 1))
         encoder.readout.bias.copy_(torch.as_tensor(np.where(mean > 1, mean - 1, low)))
+        encoder.readout.set_cortex(dataset.um_xyz)
         if config["readout"].get("init_places", False):
             z = (shown - statistics["image_mean"]) / statistics["image_sd"]
             pixels = receptive_field_places(z, dataset.responses[train])
             feature = (pixels[:, ::-1] - encoder.core.offset) / encoder.core.stride
             size = np.array([encoder.feature_size[1], encoder.feature_size[0]])
             place = np.clip((feature + 0.5) / size * 2 - 1, -0.97, 0.97)
-            encoder.readout.place.copy_(torch.as_tensor(place.astype(np.float32)))
+            encoder.readout.start_at(torch.as_tensor(place.astype(np.float32)))
     return encoder

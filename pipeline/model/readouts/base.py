@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.registry import Registry
@@ -54,6 +55,13 @@ class Readout(nn.Module):
     def regulariser(self) -> torch.Tensor:
         """Penalty to add to the loss."""
         raise NotImplementedError
+
+    def set_cortex(self, um_xyz: NDArray | None) -> None:
+        """Take the cells' positions in the cortex, shape (units, 3) (um), where they matter."""
+
+    def start_at(self, place: torch.Tensor) -> None:
+        """Start reading at places, shape (units, 2)."""
+        self.place.copy_(place)
 
 
 def sample(features: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
