@@ -71,7 +71,9 @@ def process(
         and right positive), `raster_px`, `masks` (units, H, W), `traces` (units, frames; neuropil
         removed, not smoothed), `denoised`, `deconv` (units, frames), `keep` (units), and `weights`,
         `neuropil`, `coefficient`, `snr`, `score`, `soma_probability`, `mean_image`,
-        `correlation_image`, `fps`, `um_per_px` (NaN if unknown).
+        `correlation_image`, `fps`, `um_per_px` (NaN if unknown). A piecewise motion method adds
+        `block_shifts` (2, frames, down, across; px beyond `shifts_y` and `shifts_x`) at
+        `block_y_px`, `block_x_px`.
 
     Raises
     ------
@@ -123,6 +125,10 @@ def process(
     path = target / "imaging.npz"
     partial = target / ".imaging.partial.npz"
     say("writing")
+    blocks = {}
+    if moved.block_centers is not None:
+        blocks["block_shifts"] = np.stack([moved.block_y_shifts, moved.block_x_shifts])
+        blocks["block_y_px"], blocks["block_x_px"] = moved.block_centers
     np.savez(
         partial,
         shifts_y=moved.y_shifts,
@@ -143,6 +149,7 @@ def process(
         correlation_image=cells.correlation_image,
         fps=np.float64(scan.fps),
         um_per_px=np.array(movie.um_per_px or (np.nan, np.nan)),
+        **blocks,
     )
     partial.replace(path)  # whole or not at all
     return path

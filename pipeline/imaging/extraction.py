@@ -250,7 +250,7 @@ def demixed(
     both = sparse.vstack([reader, sparse.diags(1 / counts) @ ring_reader]).tocsr()
     both = both.astype(np.float32)
     values = np.empty((2 * units, n_frames), np.float32)
-    for start, frames in movie.batches(128):
+    for start, frames in movie.batches(64):
         values[:, start : start + len(frames)] = both @ frames.reshape(len(frames), -1).T
     raw, neuropil = values[:units], wiener(values[units:])
     coefficient = neuropil_coefficient(

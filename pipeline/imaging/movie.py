@@ -9,6 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.imaging.warp import warp_frame
+
+_CHUNK = 16  # frames corrected at a time; no result depends on it
+
 
 @runtime_checkable
 class Movie(Protocol):
@@ -176,9 +180,12 @@ class RasterCorrected(MovieBase):
         self.shape, self.fps, self.um_per_px = movie.shape, movie.fps, movie.um_per_px
 
     def _read(self, start: int, stop: int) -> NDArray:
-        frames = np.array(self.movie[start:stop], dtype=np.float32)
-        if self.raster_px and len(frames):
-            frames[:, 1::2] = shift_rows(frames[:, 1::2], -self.raster_px)
+        frames = np.empty((stop - start, *self.shape[1:]), np.float32)
+        for first in range(0, len(frames), _CHUNK):  # a second copy of a few frames only
+            part = frames[first : first + _CHUNK]
+            part[:] = self.movie[start + first : start + first + len(part)]
+            if self.raster_px:
+                part[:, 1::2] = shift_rows(part[:, 1::2], -self.raster_px)
         return frames
 
 
@@ -219,31 +226,27 @@ class MotionCorrected(MovieBase):
         self.blocks = None
         if block_y_shifts is not None and block_x_shifts is not None and block_centers is not None:
             height, width = movie.shape[1:]
-            self.blocks = (block_y_shifts, block_x_shifts)
+            self.blocks = tuple(np.asarray(b, np.float32) for b in (block_y_shifts, block_x_shifts))
             self._row_weights = interpolation_matrix(np.asarray(block_centers[0]), height)
             self._column_weights = interpolation_matrix(np.asarray(block_centers[1]), width)
-            self._grid = np.mgrid[:height, :width].astype(np.float32)
 
     def _read(self, start: int, stop: int) -> NDArray:
-        frames = np.asarray(self.movie[start:stop], dtype=np.float32)
-        moved = np.empty_like(frames)
-        for index, frame in enumerate(frames):
-            y, x = float(self.y_shifts[start + index]), float(self.x_shifts[start + index])
-            if self.blocks is None:
-                moved[index] = shift_frame(frame, -y, -x)
-            else:
-                field_y, field_x = (
-                    (self._row_weights @ block[start + index] @ self._column_weights.T)
-                    for block in self.blocks
-                )
-                moved[index] = cv2.remap(
-                    frame,
-                    (self._grid[1] + np.float32(x) + field_x).astype(np.float32),
-                    (self._grid[0] + np.float32(y) + field_y).astype(np.float32),
-                    cv2.INTER_CUBIC,
-                    borderMode=cv2.BORDER_REPLICATE,
-                )
+        moved = np.empty((stop - start, *self.shape[1:]), np.float32)
+        for first in range(start, stop, _CHUNK):  # a second copy of a few frames only
+            frames = self.movie[first : min(first + _CHUNK, stop)]
+            for number, frame in enumerate(frames, first):
+                moved[number - start] = self._moved_back(np.asarray(frame, np.float32), number)
         return moved
+
+    def _moved_back(self, frame: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+        y, x = float(self.y_shifts[number]), float(self.x_shifts[number])
+        if self.blocks is None:
+            return shift_frame(frame, -y, -x)
+        field_y, field_x = (
+            self._row_weights @ block[number] @ self._column_weights.T + np.float32(shift)
+            for block, shift in zip(self.blocks, (y, x), strict=True)
+        )
+        return warp_frame(frame, field_y, field_x)
 
 
 def interpolation_matrix(centers: NDArray, size: int) -> NDArray[np.float32]:

@@ -247,6 +247,8 @@ def write_truth(mouse: Mouse, folder: Path, session: Session, clocks: dict[str, 
         frame_times_s=session.frame_times,
         shifts_y=session.motion.shifts_y,
         shifts_x=session.motion.shifts_x,
+        warp_y=session.motion.warp_y,
+        warp_x=session.motion.warp_x,
         raster_px=mouse.raster_px,
         # cells on the canvas, (cells,), ids the same on all days; silent ones have no activity
         cell_id=cells,

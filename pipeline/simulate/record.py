@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,7 @@ def record(
     dropped: float | None = None,
     late: float | None = None,
     shown_twice: float | None = None,
+    motion: Mapping[str, float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Show images to a mouse, image its cells, and write the recording bundle.
@@ -93,6 +94,8 @@ def record(
     dropped, late, shown_twice : float, optional
         Share of trials that are not shown, come late, or show the image before once more;
         default none for one's own images and 1 %, 2 % and 0.5 % for a package.
+    motion : dict, optional
+        Parameters of `draw_motion` that differ from its defaults.
     progress : callable, optional
         Called with (frames done, frames in all).
 
@@ -148,7 +151,7 @@ def record(
         pupil_mean_px=tuple(mouse.population.pupil_mean_px),
     )
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    happened = _simulate(mouse, schedule, shown, state, frame_times, day)
+    happened = _simulate(mouse, schedule, shown, state, frame_times, day, motion or {})
     if imaging == "traces":
         scan = write_traces(mouse, folder, happened)
     else:
@@ -211,6 +214,7 @@ def _simulate(
     state: AnimalState,
     frame_times: NDArray,
     day: int,
+    moves: Mapping[str, float],
 ) -> Session:
     field = draw_day(mouse, day)
     responsive = np.flatnonzero(field.cell < mouse.population.n_cells)
@@ -237,7 +241,10 @@ def _simulate(
         activity.dff, speed, len(field.modes), mouse.fps, generator(mouse.seed, "neuropil", day)
     )
     motion = draw_motion(
-        speed, mouse.fps, generator(mouse.seed, "motion", day), nonrigid_px=mouse.nonrigid_px
+        speed,
+        mouse.fps,
+        generator(mouse.seed, "motion", day),
+        **{"nonrigid_px": mouse.nonrigid_px, **moves},
     )
     return Session(
         day=day,

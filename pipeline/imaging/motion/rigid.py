@@ -59,7 +59,8 @@ class Correlator:
         f_x = np.fft.rfftfreq(width)[None]
         lowpass = np.exp(-2 * (np.pi * smooth_px) ** 2 * (f_y**2 + f_x**2))
         lowpass[0, 0] = 0
-        whitened = spectrum.conj() * lowpass * np.exp(noise.min() - noise)
+        self.whitening = lowpass * np.exp(noise.min() - noise)
+        whitened = spectrum.conj() * self.whitening
         self.filter = (whitened / max(np.abs(whitened).max(), 1e-30)).astype(np.complex64)
 
     def shifts(self, frames: NDArray) -> tuple[NDArray, NDArray, NDArray]:
@@ -162,7 +163,7 @@ def _average(stack: NDArray, y: NDArray, x: NDArray) -> NDArray:
     return fft.irfft2(total / len(stack), s=(height, width))
 
 
-@motion_methods.register("rigid", default=True)
+@motion_methods.register("rigid")
 def rigid(
     movie: Movie,
     *,
@@ -198,6 +199,21 @@ def rigid(
     ----------
     See `Correlator`.
     """
+    _, _, y, x, outliers = rigid_shifts(
+        movie, max_shift_um, max_step_um, smooth_px, template_frames, default_um_per_px
+    )
+    return finish(movie, y, x, outliers)
+
+
+def rigid_shifts(
+    movie: Movie,
+    max_shift_um: float,
+    max_step_um: float,
+    smooth_px: float,
+    template_frames: int,
+    default_um_per_px: float,
+) -> tuple[Correlator, NDArray, NDArray, NDArray, NDArray[np.bool_]]:
+    """Return the correlator, its template, and y, x (px) and outliers of all frames."""
     scale = float(np.mean(movie.um_per_px)) if movie.um_per_px else default_um_per_px
     limit = max(3, int(np.ceil(max_shift_um / scale)))
     template, power = first_template(
@@ -206,11 +222,11 @@ def rigid(
     correlator = Correlator(template, power, max_shift=limit, smooth_px=smooth_px)
     parts = [correlator.shifts(frames) for _, frames in movie.batches(_BATCH)]
     y, x, _ = (np.concatenate(values).astype(np.float64) for values in zip(*parts, strict=True))
-    window = max(5, round(movie.fps))
     y, x, outliers = replace_outliers(
-        y, x, max_shift=limit, max_step=max(2.0, max_step_um / scale), window=window
-    )
-    return finish(movie, y, x, outliers)
+        y, x, max_shift=limit, max_step=max(2.0, max_step_um / scale),
+        window=max(5, round(movie.fps)),
+    )  # fmt: skip
+    return correlator, template, y, x, outliers
 
 
 def finish(

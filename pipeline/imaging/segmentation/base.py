@@ -120,7 +120,7 @@ def binned_movie(movie: Movie, *, bin_s: float, highpass_s: float, memory_mb: fl
     bins = n_frames // size
     values = np.empty((height, width, bins), np.float32)
     total = np.zeros((height, width))
-    per_batch = max(1, 256 // size)
+    per_batch = max(1, 64 // size)
     for start, frames in movie.batches(size * per_batch):
         total += frames.sum(axis=0, dtype=np.float64)
         first, count = start // size, len(frames) // size

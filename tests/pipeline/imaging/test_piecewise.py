@@ -1,0 +1,95 @@
+"""Piecewise motion against the displacement fields that a movie was made with."""
+
+import cv2
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+
+from pipeline.imaging.motion import corrected_movie, motion_methods
+from pipeline.imaging.motion.smooth_field import agreed_course
+from pipeline.imaging.movie import ArrayMovie, interpolation_matrix, shift_frame
+from pipeline.imaging.warp import warp_frame
+
+SIZE, FRAMES = 128, 400
+
+
+def warped_movie(*, warp_px, photons=4.0, seed=0):
+    """Photons of a textured field that shifts, stretches along y and bends along x."""
+    rng = np.random.default_rng(seed)
+    side = SIZE + 32
+    image = gaussian_filter(rng.normal(size=(side, side)), 1.5)
+    image = np.exp(0.5 * image / image.std()).astype(np.float32)
+    slow = gaussian_filter1d(rng.normal(size=(4, FRAMES)), 6, axis=1)
+    slow /= slow.std(axis=1, keepdims=True)
+    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    stretch, bend = np.cos(np.pi * rows / SIZE), np.sin(np.pi * columns / SIZE) - 2 / np.pi
+    y, x = slow[0], 0.7 * slow[1]
+    fields = np.empty((2, FRAMES, SIZE, SIZE), np.float32)
+    movie = np.empty((FRAMES, SIZE, SIZE), np.int16)
+    for t in range(FRAMES):
+        fields[0, t] = y[t] + warp_px * slow[2, t] * stretch
+        fields[1, t] = x[t] + warp_px * slow[3, t] * bend
+        place = [columns + 16 - fields[1, t], rows + 16 - fields[0, t]]
+        light = cv2.remap(image, *place, cv2.INTER_LINEAR)
+        movie[t] = rng.poisson(photons * light)
+    return movie, fields
+
+
+def field_error(result, fields):
+    """Return the rms error (px) of the field over frames and pixels; its origin is free."""
+    error = np.stack([result.y_shifts, result.x_shifts])[:, :, None, None] - fields
+    if result.block_centers is not None:
+        down, across = (interpolation_matrix(c, SIZE) for c in result.block_centers)
+        blocks = np.stack([result.block_y_shifts, result.block_x_shifts])
+        error = error + np.einsum("atij,ri,cj->atrc", blocks, down, across, optimize=True)
+    error = error - np.median(error, axis=(1, 2, 3), keepdims=True)
+    return np.sqrt((error**2).sum(axis=0).mean())
+
+
+def test_a_field_that_bends_is_followed_three_times_better_than_by_rigid_shifts():
+    movie, fields = warped_movie(warp_px=0.8)
+    movie = ArrayMovie(movie, 10.0)
+    rigid, piecewise = (motion_methods[name](movie) for name in ("rigid", "piecewise"))
+    assert field_error(piecewise, fields) < 0.2
+    assert field_error(piecewise, fields) < field_error(rigid, fields) / 3
+    assert piecewise.correlation_after > rigid.correlation_after
+    inner = np.s_[:, 12:-12, 12:-12]
+    sharp, blurred = (corrected_movie(movie, r)[:][inner].mean(axis=0) for r in (piecewise, rigid))
+    assert sharp.std() > 1.02 * blurred.std()
+
+
+def test_a_field_that_only_shifts_is_not_bent():
+    movie, fields = warped_movie(warp_px=0.0, photons=1.0, seed=1)
+    rigid, piecewise = (
+        motion_methods[name](ArrayMovie(movie, 10.0)) for name in ("rigid", "piecewise")
+    )
+    assert field_error(piecewise, fields) < field_error(rigid, fields) + 0.02
+
+
+def test_few_frames_or_a_small_field_are_shifted_as_a_whole():
+    movie, _ = warped_movie(warp_px=0.5)
+    for part in (movie[:60], movie[:, :40, :40]):
+        assert motion_methods["piecewise"](ArrayMovie(part, 10.0)).block_centers is None
+
+
+def test_what_two_estimates_share_is_kept_and_their_noise_removed():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((2000, 20))
+    truth[:, 3] = gaussian_filter1d(rng.normal(size=2000), 10) * 5
+    one, other = (truth + rng.normal(0, 0.5, truth.shape) for _ in range(2))
+    found = agreed_course(one, other)
+    before, after = (
+        np.sqrt(((x - truth) ** 2).sum(axis=1).mean()) for x in ((one + other) / 2, found)
+    )
+    assert after < 0.15 * before
+    assert np.corrcoef(found[:, 3], truth[:, 3])[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (1.25, -2.5), (-0.7, 0.3)])
+def test_a_constant_field_is_a_shift(shift):
+    frame = np.random.default_rng(0).normal(size=(40, 50)).astype(np.float32)
+    fields = [np.full(frame.shape, s, np.float32) for s in shift]
+    expected = shift_frame(frame, -shift[0], -shift[1])
+    np.testing.assert_allclose(
+        warp_frame(frame, *fields)[6:-6, 6:-6], expected[6:-6, 6:-6], atol=1e-5
+    )
