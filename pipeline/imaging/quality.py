@@ -143,9 +143,9 @@ def relative_drift(values: NDArray, zero_level: float = 0.0) -> float:
 def saturated_share(movie: Movie, *, frames: int = 64) -> float:
     """Return the share of pixels at a ceiling, in frames spread over the movie.
 
-    The ceiling is the highest value seen, if it is the type's highest, or if so many pixels share it
-    that they were cut off: a thousandth of all, and three times as many as any of the ten values
-    below it, which a tail of the distribution never has.
+    The ceiling is the highest value seen, if it is the type's highest, or if so many pixels share
+    it that they were cut off: a thousandth of all, and three times as many as any of the ten
+    values below it, which a tail of the distribution never has.
     """
     step = max(1, movie.shape[0] // frames)
     sample = np.stack([np.asarray(movie[t : t + 1])[0] for t in range(0, movie.shape[0], step)])
