@@ -1,7 +1,7 @@
 """Encoders that predict every unit's response, their ensembles and how good they are."""
 
 from schemas.model.binding import schema
-from schemas.model.ensembles import EnsembleSpec, load_ensemble
+from schemas.model.ensembles import EnsembleSpec, load_ensemble, predict
 from schemas.model.evaluation import MEASURES, Evaluation
 from schemas.model.search import Search, SearchMethod, SearchTrial, Shortlist
 from schemas.model.tasks import CoreSource, JointTask, ModelConfig, TrainingTask
@@ -22,5 +22,6 @@ __all__ = [
     "TrainedModel",
     "TrainingTask",
     "load_ensemble",
+    "predict",
     "schema",
 ]

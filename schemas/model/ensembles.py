@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import datajoint as dj
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.device import pick_device
 from pipeline.model import Ensemble, load_encoder
@@ -69,3 +72,37 @@ def load_ensemble(weights: Sequence[Any]) -> Ensemble:
         with local_file(reference) as path:
             members.append(load_encoder(path, device))
     return Ensemble(members)
+
+
+def predict(
+    key: Mapping[str, Any],
+    images: NDArray,
+    behavior: NDArray | None = None,
+    pupil_center: NDArray | None = None,
+    units: ArrayLike | None = None,
+) -> NDArray[np.float32]:
+    """Return what the ensemble of a key expects, in one call.
+
+    Parameters
+    ----------
+    key : mapping
+        `ensemble_hash`, or anything that holds it, such as a row of `Evaluation`.
+    images : array, shape (n, H, W)
+        Grey levels, any size of the right aspect ratio.
+    behavior, pupil_center : array, shape (n, columns) or (columns,), optional
+        Raw values, as in the data set; None is the training mean.
+    units : int array, optional
+        Values of `Dataset.Unit.unit_index`, in the order wanted; default all.
+
+    Returns
+    -------
+    array, shape (n, units)
+        Expected response, in the units of the data set.
+    """
+    return _ensemble(key["ensemble_hash"]).predict(images, behavior, pupil_center, units)
+
+
+@lru_cache(maxsize=2)
+def _ensemble(ensemble_hash: str) -> Ensemble:
+    """Load an ensemble once: stored weights never change."""
+    return load_ensemble(EnsembleSpec.fetch_weights({"ensemble_hash": ensemble_hash}))

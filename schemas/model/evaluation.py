@@ -74,6 +74,18 @@ class Evaluation(dj.Computed):
         cc_norm=null : float64       # (1) correlation normalised by the signal power
         """
 
+    class Measure(dj.Part):
+        definition = """
+        # Every measure of the scan, with its 95 percent interval from a bootstrap over units
+        -> master
+        tier        : varchar(16)    # validation or test
+        measure     : varchar(64)    # name in pipeline.model.evaluate
+        ---
+        value=null  : float64        # (1) mean over units, or slope through the origin
+        low=null    : float64        # (1) lower bound
+        high=null   : float64        # (1) upper bound
+        """
+
     @property
     def key_source(self):
         """Ensembles whose members are all trained."""
@@ -92,17 +104,21 @@ class Evaluation(dj.Computed):
         held = evaluate(ensemble, data, tier="validation")
         _record(row, units, held, {"validation": "single_trial",
                                    "validation_frozen": "single_trial_frozen"})  # fmt: skip
+        measures = _measures("validation", held)
         if len(data.trials("test")):
-            _record(row, units, evaluate(ensemble, data, tier="test"), MEASURES)
+            shown = evaluate(ensemble, data, tier="test")
+            _record(row, units, shown, MEASURES)
+            measures += _measures("test", shown)
         else:
             for target in (row, *units):
                 target.update(dict.fromkeys(MEASURES))
-        return row, units, members, data_hash
+        return row, units, measures, members, data_hash
 
-    def make_insert(self, key, row, units, members, data_hash):
+    def make_insert(self, key, row, units, measures, members, data_hash):
         self.insert1({**key, **row})
         self.Member.insert({**member, **key} for member in members)
         self.Unit.insert({**key, "dataset_hash": data_hash, **unit} for unit in units)
+        self.Measure.insert({**key, **measure} for measure in measures)
 
 
 def _record(row: dict, units: list[dict], found: Any, columns: Mapping[str, str]) -> None:
@@ -110,3 +126,18 @@ def _record(row: dict, units: list[dict], found: Any, columns: Mapping[str, str]
         row[column] = number(found.per_scan[name])
         for unit, value in zip(units, found.per_unit[name], strict=True):
             unit[column] = number(value)
+
+
+def _measures(tier: str, found: Any) -> list[dict[str, Any]]:
+    """Return the rows of `Evaluation.Measure` of one tier."""
+    bounds = ("low", "high")
+    names = [name for name in found.per_scan if name.rpartition("_")[2] not in bounds]
+    return [
+        {
+            "tier": tier,
+            "measure": name,
+            "value": number(found.per_scan[name]),
+            **{bound: number(found.per_scan.get(f"{name}_{bound}")) for bound in bounds},
+        }
+        for name in names
+    ]

@@ -107,6 +107,14 @@ def test_readouts_are_fitted_on_the_core_of_another_data_set(database, sets):
     key = model.EnsembleSpec.add(tasks, "ln")
     fill(model.Evaluation, keys=[key])
     assert (model.Evaluation & key).fetch1("single_trial") > 0.3
+    one = model.Evaluation.Measure & key & {"tier": "test", "measure": "single_trial"}
+    value, low, high = one.fetch1("value", "low", "high")
+    assert value == (model.Evaluation & key).fetch1("single_trial")
+    assert low < value < high
+    images = np.random.default_rng(0).integers(0, 256, (3, 18, 32), dtype=np.uint8)
+    everyone = model.predict(key, images)
+    assert everyone.shape == (3, 4)
+    np.testing.assert_array_equal(model.predict(key, images, units=[3, 1]), everyone[:, [3, 1]])
 
 
 def test_a_filtered_set_has_the_units_that_pass(database, sets):
