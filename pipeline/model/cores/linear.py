@@ -10,10 +10,10 @@ from .pooled import PooledCore
 def linear(
     *, channels: int = 48, kernel: int = 17, stride: int = 2, gamma_input: float = 1.0
 ) -> PooledCore:
-    """Build one linear convolution with batch norm: any receptive field of the pooled core's size.
+    """Build one linear convolution with batch norm: any receptive field of the default core's size.
 
     A product of linear layers is one filter, so the twin needs one layer; the readout mixes its
-    channels. It costs a quarter of the pooled core.
+    channels.
 
     Parameters
     ----------

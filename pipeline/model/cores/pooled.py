@@ -1,4 +1,4 @@
-"""The recommended core: large first kernels, then a quarter of the pixels."""
+"""A core of large first kernels, then a quarter of the pixels."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def blob_weights(outputs: int, inputs: int, kernel: int) -> torch.Tensor:
     return torch.randn(outputs, inputs, 1, 1) * (1 / inputs) ** 0.5 * blob
 
 
-@cores.register("pooled", default=True)
+@cores.register("pooled")
 def pooled(
     *,
     channels: int = 32,
@@ -81,7 +81,7 @@ def pooled(
     gamma_input: float = 1.0,
     gamma_hidden: float = 0.0,
 ) -> PooledCore:
-    """Build the recommended core: 9x9, average pool, 5x5, 3x3, padded, ELU and batch norm.
+    """Build 9x9, average pool, 5x5, 3x3, padded, ELU and batch norm.
 
     Parameters
     ----------
@@ -94,8 +94,7 @@ def pooled(
         quarters of the later work is saved.
     gabor_start : bool
         Start the first kernels from random Gabors and the hidden ones from the same smooth blob
-        in every channel, so that a short recording need not teach what V1 looks like. Not yet
-        compared at convergence, so not the default.
+        in every channel.
     gamma_input : float
         Weight of the mean squared Laplacian of the first kernels; smooth kernels make MEIs that
         real cells answer.

@@ -70,7 +70,7 @@ def point(
     *,
     init_places: bool = True,
     init_sigma_px: float = 0.5,
-    gamma: float = 0.02,
+    gamma: float = 0.1,
 ) -> PointReadout:
     """Build a point readout with Gaussian places.
 

@@ -112,7 +112,8 @@ def test_killed_in_any_epoch_it_resumes_to_the_same_weights(tiny, three_epochs, 
 
 
 def test_a_resumed_training_goes_through_its_plateaus_as_an_undisturbed_one(tiny, tmp_path):
-    config = {**TINY, "training": {"name": "plateau", "patience": 1, "decays": 3}}
+    training = {"name": "plateau", "patience": 1, "decays": 3, "tolerance": 0.03}
+    config = {**TINY, "training": training}
     whole, expected = _train(tiny, config=config, max_epochs=9)
     assert len({row["learning_rate"] for row in expected.history}) > 1
     path = tmp_path / "c.safetensors"

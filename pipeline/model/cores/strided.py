@@ -1,0 +1,54 @@
+"""The recommended core: a bank of large strided filters, then small kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .base import ConvBlock, cores
+from .pooled import PooledCore, blob_weights, random_gabors
+
+
+@cores.register("strided", default=True)
+def strided(
+    *,
+    channels: int = 32,
+    input_kernel: int = 13,
+    stride: int = 2,
+    hidden_kernels: Sequence[int] = (3, 3),
+    gabor_start: bool = True,
+    gamma_input: float = 1.0,
+    gamma_hidden: float = 0.0,
+) -> PooledCore:
+    """Build the recommended core: 13x13 of stride 2, two 3x3, padded, ELU and batch norm.
+
+    Against `pooled` (9x9, average pool, 5x5, 3x3) it has half of the weights and a third of the
+    cost, since nothing is computed at full resolution. On simulated V1 both tell: fewer weights
+    are learnt better from a recording, and steps are cheap.
+
+    Parameters
+    ----------
+    channels : int
+        Of every layer.
+    input_kernel, hidden_kernels : int, sequence of int
+        Odd sizes (px of their input).
+    stride : int
+        Of the first layer: its kernels are smooth, so little is lost between the pixels.
+    gabor_start : bool
+        Start the first kernels from random Gabors and the hidden ones from the same smooth blob
+        in every channel, so that a short recording need not teach what V1 looks like.
+    gamma_input : float
+        Weight of the mean squared Laplacian of the first kernels; smooth kernels make MEIs that
+        real cells answer.
+    gamma_hidden : float
+        Weight of the group sparsity of the hidden kernels.
+    """
+    blocks = [ConvBlock(1, channels, input_kernel, stride=stride)]
+    blocks += [ConvBlock(channels, channels, kernel) for kernel in hidden_kernels]
+    if gabor_start:
+        with torch.no_grad():
+            blocks[0].conv.weight.copy_(random_gabors(channels, input_kernel)[:, None])
+            for block in blocks[1:]:
+                block.conv.weight.copy_(blob_weights(*block.conv.weight.shape[:3]))
+    return PooledCore(blocks, gamma_input, gamma_hidden)
