@@ -1,6 +1,7 @@
 """Analyses of neurons whose tuning is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from pipeline.mei import synthesize
 from pipeline.mei.analysis import AnalysisContext, analyses
 from pipeline.mei.controls import ControlContext
 from pipeline.mei.masks import mask_methods
+from pipeline.plotting import ANALYSIS_FIGURES, predicted_activation_figure
 
 SHAPE = (24, 32)
 NORM = 8.0
@@ -217,3 +219,28 @@ def test_a_member_left_out_is_asked_about_the_others_images():
     np.testing.assert_allclose(found.units["member_cv"], 0, atol=1e-5)
     with pytest.raises(ValueError, match="two members"):
         analyses["held_out"](AnalysisContext(stimuli))
+
+
+def test_every_analysis_has_a_figure_of_its_numbers(cells):
+    assert set(ANALYSIS_FIGURES) == set(analyses)
+    _, linear, _ = cells
+    index = pd.MultiIndex.from_product([["data"], range(4)], names=["dataset_hash", "unit_index"])
+    few = {
+        "gradient_spectrum": {"n_images": 5},
+        "linearised": {"n_images": 5},
+        "jitter_tuning": {"most_px": 1},
+        "natural_patches": {"n_images": 10},
+        "orientation_tuning": {"orientations": 4, "phases": 2, "wavelengths_px": (10,)},
+        "size_tuning": {"radii_px": (2, 4), "phases": 2, "wavelengths_px": (10,)},
+    }
+    for name in set(analyses) - {"held_out", "linear_filter", "gabor_similarity"}:
+        found = analyses[name](linear, **few.get(name, {}))
+        figure = ANALYSIS_FIGURES[name](pd.DataFrame(found.units, index=index), found.arrays)
+        drawn = [a for a in figure.axes if a.has_data()]
+        assert len(drawn) >= 2, name
+
+
+def test_predicted_activations_are_drawn_for_every_kind_but_the_mei():
+    kinds = pd.DataFrame({"mei": [2.0, 4.0], "rf": [1.0, 3.0], "fni": [0.5, np.nan]})
+    axes = predicted_activation_figure(kinds).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["rf", "fni"]
