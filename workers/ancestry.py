@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import deque
 from typing import Any
 
@@ -46,22 +47,23 @@ def table_names(plan: Plan, connection: dj.Connection) -> dict[str, str]:
 
 def _class_name(stage: str, guess: str) -> str:
     """Return the class's own spelling (MEITask, not MeiTask) where its module is loaded."""
-    import sys
-
-    place: Any = sys.modules.get(f"schemas.{stage}")
+    place: Any = sys.modules.get(f"schemas.{stage}", object)
     path = []
     for word in guess.split("."):
-        found = [name for name in vars(place or object) if name.lower() == word.lower()]
+        classes = [name for name, value in vars(place).items() if isinstance(value, type)]
+        found = [name for name in classes if name.lower() == word.lower()]
         path.append(found[0] if found else word)
-        place = getattr(place, path[-1], None)
+        place = getattr(place, path[-1], object)
     return ".".join(path)
 
 
 def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> list[dict[str, Any]]:
     """Follow the foreign keys of a row up to the raw data.
 
-    The parts of a table filled by hand are followed too: a data set names its scans, an ensemble
-    its members and a plan its stimuli in parts.
+    Three more ways lead up: the parts of a decision (a data set names its scans, an ensemble its
+    members and a plan its stimuli in parts), what was computed by a decision on the way (a plan
+    depends on the task of a display, and so on the display), and the parts of what was computed
+    (responses on the activity of every field).
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> lis
     nodes = {name.lower(): node for node, name in names.items()}
     if table.lower() not in nodes:
         raise LookupError(f"no table {table!r}; name one like {next(iter(plan.tasks), 'a.B')}")
-    walk = Walk(ledger, nodes[table.lower()], key)
+    walk = Walk(ledger, nodes[table.lower()], key, results=True)
     if not walk.found:
         raise LookupError(f"{table} has no row {canonical(key)}")
     steps = []
@@ -105,10 +107,24 @@ def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> lis
 
 
 class Walk:
-    """Collects rows, table by table, until no foreign key leads to a new one."""
+    """Collects rows, table by table, until no foreign key leads to a new one.
 
-    def __init__(self, ledger: Ledger, node: str, key: dict[str, Any]) -> None:
-        self._ledger = ledger
+    Parameters
+    ----------
+    ledger : Ledger
+        Its connection reads the pipeline.
+    node : str
+        Full name of the table to start from.
+    key : dict
+        (Part of) the primary key there.
+    results : bool
+        Also follow decisions to what was computed by them.
+    """
+
+    def __init__(
+        self, ledger: Ledger, node: str, key: dict[str, Any], *, results: bool = False
+    ) -> None:
+        self._ledger, self._results = ledger, results
         self._graph = ledger.connection.dependencies
         self.found: dict[str, dict[str, dict[str, Any]]] = {}
         self.more: dict[str, int] = {}
@@ -140,25 +156,66 @@ class Walk:
             self._follow(node, fresh)
 
     def _follow(self, node: str, rows: list[dict[str, Any]]) -> None:
-        table = node.split(".")[1].strip('`"')
-        if table.startswith("_") and "__" not in table.lstrip("_"):
-            self.computed.add(node)
         for parent, edge in self._graph.parents(node):
             self._go(parent, edge["attr_map"], rows)
-        if not table.startswith(("_", "#")) and "__" not in table:  # filled by hand
+        if is_computed(node):
+            self.computed.add(node)
+            if self._results:
+                self._through_parts(node, rows)
+        elif is_decision(node):
             for child, edge in self._graph.children(node):
-                if dj.dependencies.extract_master(child) == node:
+                part = dj.dependencies.extract_master(child) == node
+                result = self._results and is_task(node) and is_computed(child)
+                if part or result:
                     back = {theirs: ours for ours, theirs in edge["attr_map"].items()}
                     self._go(child, back, rows)
+
+    def _through_parts(self, node: str, rows: list[dict[str, Any]]) -> None:
+        """Go from the parts of computed rows to the computed rows that they hang on."""
+        for child, own in self._graph.children(node):
+            if dj.dependencies.extract_master(child) != node:
+                continue
+            mine = [{ours: row[up] for ours, up in own["attr_map"].items()} for row in rows]
+            for parent, edge in self._graph.parents(child):
+                target = dj.dependencies.extract_master(parent) or parent
+                if target == node or not is_computed(target):
+                    continue
+                wanted = set(dj.FreeTable(self._ledger.connection, target).primary_key)
+                columns = {ours: up for ours, up in edge["attr_map"].items() if up in wanted}
+                part = dj.FreeTable(self._ledger.connection, child) & mine
+                found = self._ledger.persist(
+                    lambda part=part, columns=columns: (dj.U(*columns) & part).to_dicts()
+                )
+                self._go(target, columns, found)
 
     def _go(self, node: str, renamed: dict[str, str], rows: list[dict[str, Any]]) -> None:
         wanted = {}
         for row in rows:
-            values = {theirs: row[ours] for ours, theirs in renamed.items()}
+            values = {up: row[ours] for ours, up in renamed.items()}
             if None not in values.values():
                 wanted[canonical(values)] = values
         if wanted:
             self._open.append((node, list(wanted.values())))
+
+
+def _bare(node: str) -> str:
+    return node.split(".")[1].strip('`"')
+
+
+def is_computed(node: str) -> bool:
+    """Tell whether a full table name is that of a computed or imported table, not of a part."""
+    name = _bare(node)
+    return name.startswith("_") and "__" not in name.lstrip("_")
+
+
+def is_decision(node: str) -> bool:
+    """Tell whether a full table name is that of a table filled by hand, not of a part."""
+    return not _bare(node).startswith(("_", "#", "~")) and "__" not in _bare(node)
+
+
+def is_task(node: str) -> bool:
+    """Tell whether a table holds decisions to compute something: one named ...Task or ...Spec."""
+    return is_decision(node) and _bare(node).endswith(("_task", "_spec"))
 
 
 def provenance(ledger: Ledger, table: str, keys: list[dict[str, Any]]) -> list[dict | None]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workers import embedded, limits
+from workers import embedded, gpu, limits
 
 _DATAJOINT = "2.3.5"  # the version that everything was measured on
 _FREE_GB = 5.0
@@ -225,9 +225,9 @@ def _device() -> str:
     device = pick_device()
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory / 1e9
-        return f"{torch.cuda.get_device_name(device)}, {total:.0f} GB; {limits.gpus()} GPU(s)"
-    if limits.gpus() and "INCEPTION_DEVICE" not in os.environ:
-        raise RuntimeError(f"{limits.gpus()} GPU(s), but torch {torch.__version__} sees none")
+        return f"{torch.cuda.get_device_name(device)}, {total:.0f} GB; {len(gpu.names())} GPU(s)"
+    if gpu.names() and "INCEPTION_DEVICE" not in os.environ:
+        raise RuntimeError(f"{len(gpu.names())} GPU(s), but torch {torch.__version__} sees none")
     return f"{device}, no GPU in use"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
-_DEVICES = Path("/dev")
 
 
 def usable_cores() -> int:
@@ -41,17 +40,6 @@ def usable_memory() -> int:
         if text.isdigit():
             total = min(total, int(text))
     return total
-
-
-def gpus() -> int:
-    """Return the number of NVIDIA GPUs that this process may use, without asking torch.
-
-    CUDA_VISIBLE_DEVICES counts; without it, the devices that the driver lists.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    return len([file for file in _DEVICES.glob("nvidia[0-9]*") if file.name[6:].isdigit()])
 
 
 def thread_environment(threads: int) -> dict[str, str]:

@@ -7,6 +7,7 @@ attempt of one job; whatever happens to this process costs the others one lease 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -15,15 +16,15 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from workers import database, environment, limits, plan, refresh, tables, urgency
+from workers import database, environment, gpu, limits, plan, refresh, tables, urgency
+from workers.gpu import Gpu
 from workers.lease import Claim, Ledger
+from workers.options import Options, Summary
 from workers.slot import Slot
 from workers.version import code_version
 
@@ -37,66 +38,6 @@ Event = Callable[[str, str, dict[str, Any], float, str], None]
 
 class NotStartedError(RuntimeError):
     """The database went away while the worker started; a new process can start again."""
-
-
-@dataclass
-class Options:
-    """How a worker behaves.
-
-    Parameters
-    ----------
-    source, prefix : str
-        Pipeline module and prefix of its database schemas.
-    home : path, optional
-        See `workers.embedded`.
-    processes : int
-        Jobs at a time.
-    queues : tuple of str, optional
-        Queues to serve, all if None.
-    run_duration : float
-        End after this time (s), without claiming more; negative: never.
-    sleep_duration : float
-        Pause between two looks at an empty queue (s).
-    max_idled_cycle : int
-        End after so many looks in a row at an empty queue; negative: never.
-    exit_when_idle : bool
-        End when nothing is due, waiting or running anywhere in the queues served.
-    lease_s : float
-        How long others wait before they take over this worker's jobs if it vanishes (s).
-    grace_s : float
-        How long jobs may go on after SIGTERM before they are handed back (s).
-    job_timeout_s : float
-        Longest time of one job (s), unless its table says otherwise.
-    memory_gb : float, optional
-        Most memory of one job (GB); by default nine tenths of the machine's share per slot.
-    """
-
-    source: str = "schemas"
-    prefix: str = "inception"
-    home: str | os.PathLike | None = None
-    processes: int = 1
-    queues: tuple[str, ...] | None = None
-    run_duration: float = -1.0
-    sleep_duration: float = 2.0
-    max_idled_cycle: int = -1
-    exit_when_idle: bool = False
-    lease_s: float = 30.0
-    grace_s: float = 25.0
-    job_timeout_s: float = 6 * 3600.0
-    memory_gb: float | None = None
-
-
-@dataclass
-class Summary:
-    """What a worker did: outcomes by name, and jobs it put into quarantine."""
-
-    outcomes: Counter = field(default_factory=Counter)
-    quarantined: int = 0
-
-    @property
-    def done(self) -> int:
-        """Number of rows computed."""
-        return self.outcomes["done"]
 
 
 class Worker:
@@ -126,6 +67,18 @@ class Worker:
         self._refreshes = self._seen_reconnects = self._born_dead = 0
         self._slots: list[Slot] = []
         self._finished = threading.Event()
+        self._beat_at = time.monotonic()  # of the last heartbeat that reached the database
+
+    def life(self) -> dict[str, Any]:
+        """Say how the worker is: `alive`, seconds since the last heartbeat, jobs, outcomes."""
+        silent = time.monotonic() - self._beat_at
+        return {
+            "alive": self._failure is None and silent < 2 * self.options.lease_s,
+            "heartbeat_s": round(silent, 1),
+            "jobs": [slot.claim.table_name for slot in self._slots if slot.claim is not None],
+            "draining": self.stopping,
+            "outcomes": dict(self.summary.outcomes),
+        }
 
     def stop(self, grace_s: float | None = None) -> None:
         """Claim nothing more and return once the running jobs end or the grace is over."""
@@ -158,7 +111,9 @@ class Worker:
         beat = threading.Thread(target=self._heartbeat, args=(pulse,), daemon=True)
         try:
             setup, variables, memory = self._slot_arguments()
-            self._slots = [Slot(setup, variables, memory) for _ in range(self.options.processes)]
+            gpus = gpu.names() or [None]
+            shared = itertools.islice(itertools.cycle(gpus), self.options.processes)
+            self._slots = [Slot(setup, variables, memory, name and Gpu(name)) for name in shared]
             beat.start()
             self._loop()
         except database.Stopped:
@@ -308,7 +263,7 @@ class Worker:
             slot.replace()
             return
         seconds = time.monotonic() - slot.started
-        slot.claim = None
+        slot.finish()
         if kind == "died" and claim is None:
             self._born_dead += not slot.ready
             if self._born_dead >= 3:
@@ -350,20 +305,33 @@ class Worker:
 
     def _fill(self, free: list[Slot]) -> bool:
         """Give jobs to free slots; False if there were fewer jobs than slots."""
+        found_none = False
         for slot in free:
             if not slot.free:  # the caller's list is older than its last call
                 continue
             reconnects = self._ledger.reconnects
-            claim = self._ledger.claim(list(self._tasks))
+            claim = self._ledger.claim(self._names(slot))
             if self._ledger.reconnects != reconnects:
                 held = [s.claim for s in self._slots if s.claim] + [claim] * (claim is not None)
                 self._ledger.adopt_strays(held)
             if claim is None:
-                return False
+                if slot.gpu is None:
+                    return False
+                slot.gpu.release()
+                found_none = True  # another slot's GPU may be free
+                continue
             task = self._tasks[claim.table_name]
+            if slot.gpu is not None and task.queue != "gpu":
+                slot.gpu.release()
             slot.give(claim, task.timeout_s or self.options.job_timeout_s)
             self._tell("started", claim.table_name, claim.key, 0.0, "")
-        return True
+        return not found_none
+
+    def _names(self, slot: Slot) -> list[str]:
+        """Return the tables a slot may work on: those of the queue `gpu` if its GPU is free."""
+        if slot.gpu is None or slot.gpu.acquire():
+            return list(self._tasks)
+        return [name for name, task in self._tasks.items() if task.queue != "gpu"]
 
     # ---- queue
 
@@ -423,6 +391,7 @@ class Worker:
             while not self._finished.wait(min(self.options.lease_s / 3, _BEAT_S)):
                 held = [claim for slot in self._slots if (claim := slot.claim) is not None]
                 owned = ledger.heartbeat(held)
+                self._beat_at = time.monotonic()
                 time.sleep(_TICK_S)  # the last word of a slot that has just ended may be on its way
                 self._stolen |= {claim.token for claim in held if claim.job_id not in owned}
         except database.Stopped:

@@ -6,9 +6,11 @@ connection, so that a restart of the database in the last second does not cost h
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import datajoint as dj
@@ -60,10 +62,7 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
     steps = inspect.isgeneratorfunction(table.make)
     computed, fetched_hash = None, None
     exists = _again(connection, lambda: bool(table & key))
-    token = provenance.set_ingesting(table.full_table_name, key, "")
-    type(table)._allow_insert = True
-    table._upstream_key, table._upstream = dict(key), None
-    try:
+    with inside_populate(table, key):
         if steps and not exists:
             generator = table.make(dict(key))
             fetched = _again(connection, lambda: next(generator))
@@ -82,10 +81,29 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
             return not present
 
         return _again(connection, insert) if steps or exists else insert()
+
+
+@contextlib.contextmanager
+def inside_populate(table: Any, key: dict[str, Any]) -> Iterator[None]:
+    """Let a table's `make` do what it may do inside of `populate`."""
+    token = provenance.set_ingesting(table.full_table_name, key, "")
+    type(table)._allow_insert = True
+    table._upstream_key, table._upstream = dict(key), None
+    try:
+        yield
     finally:
         provenance.reset_ingesting(token)
         type(table)._allow_insert = False
         table._upstream_key = table._upstream = None
+
+
+def rerun(table: Any, key: dict[str, Any]) -> None:
+    """Run all steps of `make` again, insertion included: the caller catches what is inserted."""
+    if not inspect.isgeneratorfunction(table.make):
+        table.make(dict(key))
+        return
+    fetched = next(table.make(dict(key)))
+    table.make_insert(dict(key), *table.make_compute(dict(key), *fetched))
 
 
 def _insert(table: Any, key: dict, steps: bool, computed: Any, fetched_hash: str | None) -> None:

@@ -64,9 +64,7 @@ class _Counter:
         return self._graph.parents(task.table.full_table_name)
 
     def _by_hand(self, node: str) -> bool:
-        table = node.split(".")[1].strip('`"')
-        asked = node in self._walk.found and not table.startswith(("_", "#"))
-        return asked and table.endswith(("_task", "_spec"))
+        return node in self._walk.found and ancestry.is_task(node)
 
     def expected(self, task: Task) -> tuple[int, list[dict]]:
         """Return the number of jobs, and the restriction that selects their rows."""
@@ -84,7 +82,7 @@ class _Counter:
                     {ours: row["key"][theirs] for ours, theirs in edge["attr_map"].items()}
                     for row in rows
                 ]
-                if parent.split(".")[1].strip('`"').startswith("#"):
+                if not ancestry.is_decision(parent) and master is None:
                     continue  # a method among others
                 found = (len(keys), keys)
             elif (master or parent) in self._tasks:

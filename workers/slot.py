@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from workers.gpu import Gpu
 from workers.lease import Claim
 
 _START_S = 300.0  # longest time for a process to import everything and connect (s)
@@ -31,14 +32,25 @@ class Slot:
         Environment of the process.
     memory : int
         Most resident memory of the process and its children (bytes).
+    gpu : Gpu, optional
+        The one that its jobs may use.
     """
 
-    def __init__(self, setup: dict[str, Any], environment: dict[str, str], memory: int) -> None:
+    def __init__(
+        self,
+        setup: dict[str, Any],
+        environment: dict[str, str],
+        memory: int,
+        gpu: Gpu | None = None,
+    ) -> None:
         self.claim: Claim | None = None
         self.started = 0.0
         self.timeout_s: float | None = None
         self.ready = False
         self.cause: str | None = None  # why this process is about to be killed
+        self.gpu = gpu
+        if gpu is not None:
+            environment = {**environment, "CUDA_VISIBLE_DEVICES": gpu.name}
         self._setup, self._environment, self._memory = setup, environment, memory
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the slot
         self._start()
@@ -76,6 +88,12 @@ class Slot:
         except OSError:
             return False
         return True
+
+    def finish(self) -> None:
+        """Forget the job, and leave the GPU to others."""
+        self.claim = None
+        if self.gpu is not None:
+            self.gpu.release()
 
     def answer(self) -> tuple:
         """Return what the process says; `("died", kind, message, stack)` if it says nothing."""
@@ -142,4 +160,4 @@ class Slot:
         self.kill()
         self.process.wait()
         self.link.close()
-        self.claim = None
+        self.finish()

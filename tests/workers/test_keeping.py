@@ -6,14 +6,16 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from pipeline.errors import DataError
-from workers import backup, collect, plan
+from workers import backup, collect, plan, recompute
 from workers.cli import app
 from workers.lease import Ledger
-from workers.loop import Options, run_worker
+from workers.loop import run_worker
+from workers.options import Options
 
 pytestmark = pytest.mark.tables
 
@@ -207,3 +209,47 @@ def test_a_damaged_backup_is_refused_before_anything_is_touched(bench, tmp_path)
         backup.verify(tmp_path)
     with pytest.raises(DataError, match="exists already"):
         backup.backup(ledger, tmp_path / "saved")
+
+
+def test_recompute_finds_equal_rows_equal_and_writes_nothing(bench):
+    seeds(bench, 4)
+    work(bench)
+    ledger, loaded = opened(bench)
+    before = [len(table()) for table in (bench.toy.Value, bench.toy.Twice, bench.toy.Noop)]
+    files = store_files(bench)
+    found = recompute.check(ledger, loaded, 100)
+    assert len(found) == 12
+    assert {row["verdict"] for row in found} == {"equal"}
+    assert {row["same_device"] for row in found} == {True}
+    again = recompute.check(ledger, loaded, 5, seed=1)
+    assert [row["key"] for row in again] == [
+        row["key"] for row in recompute.check(ledger, loaded, 5, seed=1)
+    ]
+    assert [len(t()) for t in (bench.toy.Value, bench.toy.Twice, bench.toy.Noop)] == before
+    assert store_files(bench) == files
+    with pytest.raises(LookupError, match="no computed table"):
+        recompute.check(ledger, loaded, 1, table="toy_tables.None")
+
+
+def test_recompute_finds_what_has_changed(bench):
+    seeds(bench, 2)
+    work(bench)
+    bench.toy.Value.update1({"number": 1, "value": "0" * 16})
+    code, said = inception(bench, "recompute", "--check", 9, "--table", "toy_tables.Value")
+    assert code == 1
+    assert "1 equal, 0 close, 1 differs" in said
+    (bench.toy.Value.Piece & {"number": 0, "piece": 2}).delete_quick()
+    found = recompute.check(*opened(bench), 9, table="toy_tables.Value")
+    assert {row["verdict"] for row in found} == {"differs"}
+
+
+def test_differences_are_relative_to_the_largest_value_and_nan_equals_nan():
+    first = np.array([1.0, -100.0, np.nan])
+    assert recompute.difference(first, first.copy()) == 0.0
+    assert recompute.difference(first, np.array([1.0001, -100.0, np.nan])) == pytest.approx(1e-6)
+    assert recompute.difference(first, np.array([1.0, np.nan, np.nan])) == float("inf")
+    assert recompute.difference(first, first[:2]) == float("inf")
+    assert recompute.difference({"a": [1, 2.0]}, {"a": (1, 2.0)}) == 0.0
+    assert recompute.difference({"a": [1, 2.0]}, {"a": (1, 2.5)}) == pytest.approx(0.25)
+    assert recompute.difference("x", "y") == float("inf")
+    assert recompute.difference(None, None) == 0.0

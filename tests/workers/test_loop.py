@@ -11,7 +11,8 @@ import pytest
 
 from workers import database, embedded, health, jobs, lease, plan, refresh
 from workers.lease import Ledger
-from workers.loop import Options, Worker, run_worker
+from workers.loop import Worker, run_worker
+from workers.options import Options
 
 pytestmark = pytest.mark.tables
 

@@ -1,5 +1,6 @@
 """What a person sees and does: status, forecast, errors, cancel, explain, doctor."""
 
+import itertools
 import json
 import signal
 
@@ -10,7 +11,8 @@ from workers import ancestry, doctor, environment, forecast, health, jobs, lease
 from workers.cli import app
 from workers.forecast import Places, Work
 from workers.lease import Ledger
-from workers.loop import Options, run_worker
+from workers.loop import run_worker
+from workers.options import Options
 
 pytestmark = pytest.mark.tables
 
@@ -165,7 +167,7 @@ def test_doctor_finds_what_is_there_and_changes_nothing(bench):
     checks = {c["check"]: c for c in doctor.doctor(bench.home, bench.prefix, "toy_tables")}
     failed = [name for name, check in checks.items() if not check["ok"]]
     assert failed in ([], ["disk"])
-    assert checks["tables"]["found"].startswith("9 declared")
+    assert checks["tables"]["found"].startswith("10 declared")
     fresh = {c["check"]: c for c in doctor.doctor(bench.home, bench.prefix + "x", "toy_tables")}
     assert "at first use" in fresh["tables"]["found"]
     bench.toy.schema.database = None
@@ -187,3 +189,28 @@ def test_a_lost_race_to_cancel_leaves_the_newer_claim_alone(bench):
     assert jobs._stop(ledger, second.job_id, second.token)
     with pytest.raises(lease.Fenced):
         lease.fence(bench.connection, second, "w2", 0.0)
+
+
+def test_one_job_at_a_time_on_each_gpu_though_more_slots_are_free(bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # other tests' locks are not ours
+    monkeypatch.setattr("tempfile.tempdir", None)
+    seeds(bench, 6, pause_s=0.3, mood="gpu")
+    work(bench, processes=4)
+    rows = bench.toy.Heavy.to_dicts(order_by="began")
+    assert len(rows) == 6
+    assert {row["gpu"] for row in rows} == {"0", "1"}
+    for gpu in ("0", "1"):
+        mine = [row for row in rows if row["gpu"] == gpu]
+        assert all(a["ended"] <= b["began"] for a, b in itertools.pairwise(mine))
+
+
+def test_a_worker_without_the_queue_leaves_the_gpu_jobs(bench):
+    seeds(bench, 2, mood="gpu")
+    work(bench, queues=("cpu",))
+    assert len(bench.toy.Heavy()) == 0
+    assert len(bench.toy.Value()) == 2
+    found = health.status(*opened(bench))["ahead"]
+    assert found["queue_s"] == 0.0  # never measured, and nobody works: one worker is assumed
+    work(bench, queues=("gpu",))
+    assert len(bench.toy.Heavy()) == 2

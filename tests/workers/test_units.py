@@ -2,6 +2,8 @@
 
 import datetime
 import errno
+import subprocess
+import sys
 
 import numpy as np
 import psycopg2
@@ -9,7 +11,7 @@ import pymysql
 import pytest
 
 from pipeline.errors import DataError
-from workers import database, lease, limits
+from workers import database, gpu, lease, limits
 from workers.make import NoRowError, classify
 
 
@@ -57,3 +59,35 @@ def test_a_container_quota_limits_cores_and_memory(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text("max\n")
     assert limits.usable_cores() >= 1
     assert limits.usable_memory() > 2**30
+
+
+def test_a_gpu_has_one_holder_and_is_free_when_the_holder_dies(tmp_path):
+    ours, also_ours = gpu.Gpu("GPU-1/2", tmp_path), gpu.Gpu("GPU-1/2", tmp_path)
+    assert ours.acquire()
+    assert ours.acquire()
+    assert not also_ours.acquire()
+    assert gpu.Gpu("0", tmp_path).acquire()
+    ours.release()
+    assert also_ours.acquire()
+    also_ours.release()
+    code = (
+        "import os, sys; from pathlib import Path; from workers.gpu import Gpu;"
+        "assert Gpu('0', Path(sys.argv[1])).acquire(); os.kill(os.getpid(), 9)"
+    )
+    other = tmp_path / "other"
+    other.mkdir()
+    subprocess.run([sys.executable, "-c", code, str(other)], check=False)
+    assert gpu.Gpu("0", other).acquire()
+
+
+def test_gpus_are_those_that_cuda_may_use(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "_DEVICES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu.names() == []
+    for name in ("nvidia0", "nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert gpu.names() == ["0", "2", "10"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-abc")
+    assert gpu.names() == ["1", "GPU-abc"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert gpu.names() == []

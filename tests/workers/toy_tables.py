@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import time
 
 import datajoint as dj
@@ -102,3 +103,31 @@ class Twice(dj.Computed):
 
     def make(self, key):
         self.insert1({**key, "value": digest((Value.Piece & key).fetch1("value"))})
+
+
+@schema
+class Heavy(dj.Computed):
+    definition = """
+    # Needs the GPU; says when it had it
+    -> Seed
+    ---
+    began : float64   # (s) monotonic time of the machine
+    ended : float64   # (s)
+    gpu : varchar(16)
+    """
+    worker_queue = "gpu"
+
+    @property
+    def key_source(self):
+        return Seed & "mood='gpu'"
+
+    def make_fetch(self, key):
+        return ((Seed & key).fetch1("pause_s"),)
+
+    def make_compute(self, key, pause_s):
+        began = time.monotonic()
+        time.sleep(pause_s)
+        return began, time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+    def make_insert(self, key, began, ended, gpu):
+        self.insert1({**key, "began": began, "ended": ended, "gpu": gpu})

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from workers.commands.common import PREFIX, Home, Json, Prefix, open_pipeline, plain, say
+from workers.commands.common import (
+    PREFIX,
+    SOURCE,
+    Home,
+    Json,
+    Prefix,
+    Source,
+    open_pipeline,
+    plain,
+    say,
+)
 
 app = typer.Typer()
+
+
+class LogFormat(enum.StrEnum):
+    """Log lines for people (`text`) or machines (`json`)."""
+
+    text = "text"
+    json = "json"
 
 
 @app.command()
@@ -31,22 +50,28 @@ def worker(
     grace: Annotated[float, typer.Option(min=0.0, help="Seconds to finish after SIGTERM.")] = 25.0,
     job_timeout: Annotated[float, typer.Option(help="Longest seconds of one job.")] = 6 * 3600.0,
     memory_gb: Annotated[float | None, typer.Option(help="Most memory of one job.")] = None,
-    schemas: Annotated[str, typer.Option(help="Module of the tables.", hidden=True)] = "schemas",
+    log_format: Annotated[LogFormat, typer.Option(help="Log lines for people or machines.")] = (
+        LogFormat.text
+    ),
+    health_port: Annotated[
+        int | None, typer.Option(help="Answer /healthz on this port [no].")
+    ] = None,
+    source: Source = SOURCE,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
     """Compute what is due, in the order of the foreign keys, until told to stop."""
-    import logging
+    from workers import logs
+    from workers.loop import NotStartedError, Worker
+    from workers.options import Options
 
-    from workers.loop import NotStartedError, Options, run_worker
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logs.configure(log_format.value)
     known = {"cpu", "gpu", "io"}
     if queue and not set(queue) <= known:
         raise typer.BadParameter(f"queues are {sorted(known)}", param_hint="--queue")
     options = Options(
-        source=schemas,
+        source=source,
         prefix=prefix,
         home=home,
         processes=processes,
@@ -61,13 +86,11 @@ def worker(
         memory_gb=memory_gb,
     )
 
-    def show(outcome: str, table: str, key: dict, seconds: float, _message: str) -> None:
-        if outcome != "started" and not as_json:
-            where = ", ".join(f"{name}={value}" for name, value in key.items())
-            print(f"{outcome:8s} {seconds:8.1f} s  {table}  {where}", flush=True)
-
+    worker = Worker(options, _log_event if log_format == LogFormat.json else _print_event(as_json))
+    if health_port is not None:
+        _answer_health(worker, health_port)
     try:
-        summary = run_worker(options, show)
+        summary = worker.run()
     except NotStartedError as error:
         _start_again(str(error))
     outcomes = dict(summary.outcomes)
@@ -77,6 +100,34 @@ def worker(
     say({"outcomes": outcomes, "quarantined": summary.quarantined}, as_json, text)
     if exit_when_idle and summary.quarantined:
         raise typer.Exit(1)
+
+
+def _print_event(silent: bool) -> Callable[[str, str, dict, float, str], None]:
+    def show(outcome: str, table: str, key: dict, seconds: float, _message: str) -> None:
+        if outcome != "started" and not silent:
+            where = ", ".join(f"{name}={value}" for name, value in key.items())
+            print(f"{outcome:8s} {seconds:8.1f} s  {table}  {where}", flush=True)
+
+    return show
+
+
+def _log_event(outcome: str, table: str, key: dict, seconds: float, message: str) -> None:
+    import logging
+
+    fields = {"outcome": outcome, "table": table, "key": key, "seconds": round(seconds, 3)}
+    if message:
+        fields["cause"] = message
+    logging.getLogger("inception.job").info(f"{outcome} {table}", extra=fields)
+
+
+def _answer_health(worker: Any, port: int) -> None:
+    from workers.metrics import serve
+
+    def page() -> tuple[int, str, str]:
+        life = worker.life()
+        return 200 if life["alive"] else 503, "application/json", json.dumps(life) + "\n"
+
+    serve({"/healthz": page}, "0.0.0.0", port)
 
 
 def _start_again(reason: str, most: int = 10) -> None:
@@ -112,3 +163,28 @@ def demo(
     result = run_demo(folder, seed=seed, home=home)
     if as_json:
         print(json.dumps(plain(result)))
+
+
+@app.command()
+def metrics(
+    port: Annotated[int, typer.Option(help="Port to answer on.")] = 9464,
+    host: Annotated[str, typer.Option(help="Address to answer on.")] = "127.0.0.1",
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
+) -> None:
+    """Answer /metrics (Prometheus), /loops (forecasts) and /healthz until stopped."""
+    import signal
+    import threading
+
+    from workers import database
+    from workers.metrics import pages, serve
+
+    plan, _ = open_pipeline(prefix, source)
+    server = serve(pages(database.new_connection(), plan), host, port)
+    print(f"http://{host}:{server.server_port}/metrics", flush=True)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
+    server.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,3 +93,38 @@ def _say_backup(manifest: dict[str, Any], as_json: bool, outcome: str) -> None:
         f"({counts['bytes'] / 1e6:.1f} MB), made {manifest['made']}: {outcome}"
     )
     say(counts, as_json, text)
+
+
+@app.command()
+def recompute(
+    check: Annotated[int, typer.Option(min=1, help="Number of random rows.")] = 10,
+    table: Annotated[str | None, typer.Option(help="Such as imaging.Motion [all].")] = None,
+    seed: Annotated[int, typer.Option(help="Names the choice.")] = 0,
+    most_seconds: Annotated[float, typer.Option(help="Leave out rows that took longer.")] = 600.0,
+    tolerance: Annotated[float, typer.Option(help="Relative difference that is close.")] = 1e-5,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
+    as_json: Json = False,
+) -> None:
+    """Compute random rows again and compare them with what is stored; nothing is written."""
+    plan, ledger = open_pipeline(prefix, source)
+    from workers import recompute
+    from workers.version import code_version
+
+    found = recompute.check(
+        ledger, plan, check, table=table, seed=seed, most_s=most_seconds, rtol=tolerance
+    )
+    if not as_json:
+        for row in found:
+            where = f"by {row['difference']:.2g} in {row['where']}" if row["where"] else ""
+            if row["where"] and row["version"] not in (None, code_version()):
+                where += f"; computed by code {row['version']}, this is {code_version()}"
+            print(f"{row['verdict']:8s} {row['table']} {json.dumps(row['key'])} {where}")
+    counts = {
+        name: sum(row["verdict"] == name for row in found) for name in ("equal", "close", "differs")
+    }
+    text = f"{len(found)} rows again: " + ", ".join(f"{n} {name}" for name, n in counts.items())
+    say(plain(found), as_json, text)
+    if counts["differs"]:
+        raise typer.Exit(1)

@@ -138,7 +138,8 @@ def ancestry_lines(steps: list[dict[str, Any]]) -> list[str]:
 def _made(computed: dict[str, Any]) -> str:
     where = f"{computed['host']}, {computed['device'] or 'device not recorded'}"
     packages = computed["environment"] or "not recorded"
+    ended = f"{computed['ended_at']:%Y-%m-%d %H:%M:%S}"
     return (
-        f"computed {computed['ended_at']} UTC in {computed['duration_s']:.2f} s on {where}; "
+        f"computed {ended} UTC in {computed['duration_s']:.2f} s on {where}; "
         f"code {computed['version']}, packages {packages}, attempt {computed['attempt']}"
     )

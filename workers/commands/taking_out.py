@@ -25,13 +25,16 @@ app = typer.Typer()
 @app.command()
 def package(
     scan: Scan,
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write, or a file that ends in .zip.")],
+    as_zip: Annotated[bool, typer.Option("--zip", help="Write one zip file.")] = False,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
     """Write the stimulus package of a loop for the rig."""
     key = scan_key(scan)
+    if as_zip and out.suffix != ".zip":
+        out = out.with_name(out.name + ".zip")
     open_pipeline(prefix)
     from workers.package import write
 
@@ -42,15 +45,17 @@ def package(
 @app.command()
 def report(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    pdf: Annotated[bool, typer.Option(help="Write report.pdf too.")] = True,
+    csv: Annotated[bool, typer.Option(help="Write every table as CSV too.")] = True,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Write report/index.html: figures and numbers of every loop."""
+    """Write index.html and report.pdf: figures, methods and numbers of every loop."""
     open_pipeline(prefix)
     from workers.report import write_report
 
-    result = write_report(out)
+    result = write_report(out, pdf=pdf, numbers=csv)
     say(plain(result), as_json, f"report written to {out / 'index.html'}")
 
 
