@@ -21,7 +21,7 @@ from .cores import cores
 from .modulators import modulators
 from .places import receptive_field_places
 from .readouts import readouts
-from .shifters import shifters
+from .shifters import move_images, shifters
 
 HEIGHT_PX = 36  # of the model's image; the width follows from the aspect ratio
 PREDICT_BATCH = 256
@@ -136,6 +136,8 @@ class Encoder(nn.Module):
         shift = None
         if self.shifter is not None:
             shift = self.shifter(images.new_zeros(n, 2) if pupil is None else pupil)
+            if self.shifter.moves_images:
+                images, shift = images if pupil is None else move_images(images, shift), None
         out = self.readout(self.core(images), shift, noise)
         gain = None
         if self.modulator is not None:
@@ -224,7 +226,7 @@ class Encoder(nn.Module):
         if self.readout.place is None:
             raise ValueError(f"readout {self.config['readout']['name']!r} has no places")
         place = self.readout.place
-        if self.shifter is not None:
+        if self.shifter is not None and not self.shifter.moves_images:
             place = place + self.shifter(place.new_zeros(1, 2))
         size = place.new_tensor([self.feature_size[1], self.feature_size[0]])
         feature = (place + 1) / 2 * size - 0.5

@@ -13,6 +13,7 @@ from torch import nn
 
 from .crops import CropPlan
 from .encoder import Encoder
+from .shifters import move_images
 
 MAX_SPREAD_PX = 8  # by which a crop may exceed a receptive field, for members that disagree
 
@@ -44,11 +45,14 @@ class _Member(nn.Module):
         super().__init__()
         encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
         zero = encoder.response_scale.new_zeros
-        shift, gain = None, None
+        shift, move, gain = None, None, None
         with torch.no_grad():
             if encoder.shifter is not None:
                 z = encoder.zscore_state("pupil", pupil_center, 1)
-                shift = encoder.shifter(zero(1, 2) if z is None else z)
+                if not encoder.shifter.moves_images:
+                    shift = encoder.shifter(zero(1, 2) if z is None else z)
+                elif z is not None:
+                    move = encoder.shifter(z)
             if encoder.modulator is not None:
                 z = encoder.zscore_state("behavior", behavior, 1)
                 columns = len(encoder.behavior_mean)
@@ -57,19 +61,26 @@ class _Member(nn.Module):
             block.fold()
         self.encoder = encoder
         self.register_buffer("shift", shift)
+        self.register_buffer("move", move)
         self.register_buffer("gain", gain)
         self.register_buffer("units", units)
         self.register_buffer("scale", encoder.response_scale[units])
-        self.crops = CropPlan.of(encoder, shift, units)
+        # a moved image is another image: no part of it can be computed alone
+        self.crops = CropPlan.of(encoder, shift, units) if move is None else None
+
+    def _features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if self.move is not None:
+            images = move_images(images, self.move.expand(len(images), 2))
+        shift = None if self.shift is None else self.shift.expand(len(images), 2)
+        return self.encoder.core(images), shift
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        shift = None if self.shift is None else self.shift.expand(len(images), 2)
-        out = self.encoder.readout(self.encoder.core(images), shift)[:, self.units]
+        features, shift = self._features(images)
+        out = self.encoder.readout(features, shift)[:, self.units]
         return self.encoder.rate(out, self.gain) * self.scale
 
     def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
-        shift = None if self.shift is None else self.shift.expand(len(images), 2)
-        features = self.encoder.core(images)
+        features, shift = self._features(images)
         return self._rate(
             self.encoder.readout.forward_units(features, self.units[units], shift), units
         )

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from pipeline.registry import Registry
 
@@ -14,6 +15,8 @@ shifters = Registry("shifter")
 
 class MLPShifter(nn.Module):
     """Tanh layers from z-scored gaze (n, 2) to a shift (x, y) in -1..1 of the feature map."""
+
+    moves_images = False
 
     def __init__(self, hidden: int, layers: int) -> None:
         super().__init__()
@@ -35,14 +38,14 @@ class MLPShifter(nn.Module):
 
 
 class AffineShifter(nn.Module):
-    """``tanh(W gaze + b)``, starting from no shift."""
+    """``tanh(W gaze + b)``, starting from no shift; without ``b`` if images are moved."""
 
-    def __init__(self, gamma: float) -> None:
+    def __init__(self, gamma: float, moves_images: bool) -> None:
         super().__init__()
-        self.gamma = gamma
-        self.layer = nn.Linear(2, 2)
-        nn.init.zeros_(self.layer.weight)
-        nn.init.zeros_(self.layer.bias)
+        self.gamma, self.moves_images = gamma, moves_images
+        self.layer = nn.Linear(2, 2, bias=not moves_images)
+        for parameter in self.layer.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, gaze: torch.Tensor) -> torch.Tensor:
         """Return (n, 2)."""
@@ -65,7 +68,7 @@ def mlp(*, hidden: int = 5, layers: int = 3) -> MLPShifter:
     return MLPShifter(hidden, layers)
 
 
-@shifters.register("affine", default=True)
+@shifters.register("affine")
 def affine(*, gamma: float = 1e-4) -> AffineShifter:
     """Build an affine shifter: a pupil that moves by pixels moves the field almost linearly.
 
@@ -74,7 +77,33 @@ def affine(*, gamma: float = 1e-4) -> AffineShifter:
     gamma : float
         Weight of its squared weights.
     """
-    return AffineShifter(gamma)
+    return AffineShifter(gamma, moves_images=False)
+
+
+@shifters.register("affine_image", default=True)
+def affine_image(*, gamma: float = 1e-4) -> AffineShifter:
+    """Build an affine shifter that moves the image under the fields, not places on features.
+
+    Fine stripes cannot be interpolated between features that are two pixels apart, but they can
+    between pixels. Mean gaze moves nothing.
+
+    Parameters
+    ----------
+    gamma : float
+        Weight of its squared weights.
+    """
+    return AffineShifter(gamma, moves_images=True)
+
+
+def move_images(images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Read images (n, c, h, w) where displaced receptive fields look, cubically interpolated.
+
+    `shift` (n, 2) is the displacement (x, y), half the width or height being 1. Beyond the edge
+    lies the mean.
+    """
+    theta = torch.eye(2, device=shift.device).expand(len(shift), 2, 2)
+    grid = F.affine_grid(torch.cat([theta, shift[:, :, None]], 2), images.shape, False)
+    return F.grid_sample(images, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
 
 
 @shifters.register("none")

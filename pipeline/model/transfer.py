@@ -52,7 +52,7 @@ def transfer_core(
     config = source.config if config is None else complete_config(config)
     if config["core"] != source.config["core"]:
         raise ValueError(f"the source's core is {source.config['core']}, not {config['core']}")
-    encoder = build_encoder(config, dataset, seed)
+    encoder = build_encoder(_held(config), dataset, seed)
     if encoder.input_shape != source.input_shape:
         raise ValueError(f"core sees {source.input_shape}, the data set {encoder.input_shape}")
     encoder.core.load_state_dict(source.core.state_dict())
@@ -70,7 +70,15 @@ def transfer_config(config: Mapping[str, Mapping[str, Any]], core: str) -> Confi
     core : str
         Names the trained core, so that another core has another hash.
     """
-    return _borrowing(config, "transfer", {"core": core})
+    return _borrowing(_held(complete_config(config)), "transfer", {"core": core})
+
+
+def _held(config: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """Let gaze shift places, since features can only be held of images that stay."""
+    shifter = config["shifter"]
+    if shifter["name"] != "affine_image":
+        return config
+    return {**config, "shifter": {**shifter, "name": "affine"}}
 
 
 def joint_config(config: Mapping[str, Mapping[str, Any]], group: str) -> Config:

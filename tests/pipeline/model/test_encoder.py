@@ -6,6 +6,7 @@ from pipeline import model
 from pipeline.dataset import Dataset
 from pipeline.errors import DataError
 from pipeline.model.encoder import model_shape
+from pipeline.model.shifters import move_images
 
 
 def test_prediction_is_the_same_at_every_size_of_an_image(small):
@@ -115,3 +116,23 @@ def test_gabor_start_gives_zero_mean_unit_norm_kernels_that_the_seed_names(small
     torch.testing.assert_close(kernels[0].square().sum((1, 2)), torch.ones(32))
     torch.testing.assert_close(kernels[0], kernels[1], rtol=0, atol=0)
     assert not torch.allclose(kernels[0], kernels[2])
+
+
+def test_a_moved_image_is_the_image_that_displaced_receptive_fields_see():
+    column = torch.arange(64.0).expand(1, 1, 36, 64)
+    moved = move_images(column, torch.tensor([[2 * 3 / 64, 0.0]]))  # by 3 px to the right
+    torch.testing.assert_close(moved[0, 0, 5, 4:58], torch.arange(7.0, 61.0), rtol=1e-4, atol=1e-3)
+    stripes = torch.cos(2 * torch.pi * torch.arange(64.0) / 6).expand(1, 1, 36, 64)
+    half = move_images(stripes, torch.tensor([[2 * 0.5 / 64, 0.0]]))[0, 0, 5, 4:58]
+    expected = torch.cos(2 * torch.pi * (torch.arange(4.0, 58.0) + 0.5) / 6)
+    assert (half - expected).abs().max() < 0.06  # fine stripes survive half a pixel
+
+
+def test_mean_gaze_moves_nothing(small):
+    encoder = model.build_encoder(None, small[2])
+    torch.nn.init.normal_(encoder.shifter.layer.weight)
+    z = torch.randn(2, 1, 36, 64, generator=torch.Generator().manual_seed(0))
+    encoder.eval()
+    torch.testing.assert_close(
+        encoder(z, pupil=torch.zeros(2, 2)), encoder(z), rtol=1e-4, atol=1e-4
+    )

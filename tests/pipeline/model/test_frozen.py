@@ -53,9 +53,9 @@ def test_frozen_model_is_the_prediction_at_that_state(ensemble, small, state):
         assert not parameter.requires_grad
 
 
-@pytest.mark.parametrize("state", STATES.values(), ids=STATES)
-def test_units_members_and_crops_agree_with_the_whole_image(ensemble, state):
-    frozen = ensemble.frozen(**state)
+@pytest.mark.parametrize("behavior", [None, STATES["running"]["behavior"]], ids=STATES)
+def test_units_members_and_crops_agree_with_the_whole_image(ensemble, behavior):
+    frozen = ensemble.frozen(behavior)
     units = torch.arange(12).repeat(3)
     images = torch.randn(36, 1, *frozen.input_shape, generator=torch.Generator().manual_seed(1))
     whole = frozen(images)[torch.arange(36), units]
@@ -74,6 +74,18 @@ def test_units_members_and_crops_agree_with_the_whole_image(ensemble, state):
     )
     assert crops.shape[2:] == (patches.height, patches.width)
     torch.testing.assert_close(frozen.forward_patches(crops, units), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_at_another_gaze_the_image_is_moved_and_no_crop_stands_for_it(ensemble):
+    frozen = ensemble.frozen(**STATES["running"])
+    units = torch.arange(12)
+    images = torch.randn(12, 1, *frozen.input_shape, generator=torch.Generator().manual_seed(1))
+    whole = frozen(images)[units, units]
+    torch.testing.assert_close(frozen.forward_units(images, units), whole, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(
+        whole, ensemble.frozen(STATES["running"]["behavior"])(images)[units, units]
+    )
+    assert not frozen.patches().exact.any()
 
 
 def test_gradient_lies_within_the_patch_and_equals_that_of_the_crop(ensemble):
