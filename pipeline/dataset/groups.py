@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.stimulus.images import to_model
 
 from .data import TIERS, Dataset
 
 
 def image_digests(images: NDArray) -> NDArray[np.str_]:
-    """Name images (n, h, w) by their grey levels: equal whatever a file calls them."""
-    plain = np.ascontiguousarray(images, dtype=np.float32)
-    return np.array([hashlib.sha256(memoryview(image).cast("B")).hexdigest() for image in plain])
+    """Name images (n, h, w) by their grey levels to 0.01: equal whatever a file calls them."""
+    hundredths = np.ascontiguousarray(np.rint(images * np.float32(100)).astype(np.int32))
+    return np.array(
+        [hashlib.sha256(memoryview(image).cast("B")).hexdigest() for image in hundredths]
+    )
 
 
 def reconcile(datasets: Sequence[Dataset]) -> tuple[list[Dataset], list[int]]:
@@ -30,7 +33,8 @@ def reconcile(datasets: Sequence[Dataset]) -> tuple[list[Dataset], list[int]]:
     Parameters
     ----------
     datasets : sequence of Dataset
-        Images of one size; equal grey levels are one image, whatever their names.
+        Images of one aspect ratio; equal grey levels, at the smallest size among the data sets,
+        are one image, whatever their names.
 
     Returns
     -------
@@ -42,17 +46,11 @@ def reconcile(datasets: Sequence[Dataset]) -> tuple[list[Dataset], list[int]]:
     Raises
     ------
     DataError
-        If images differ in size, or a data set would lose all trials of train or validation.
+        If images differ in aspect ratio, or a data set would lose all trials of train or
+        validation.
     """
-    shapes = {data.shape for data in datasets}
-    if len(shapes) != 1:
-        raise DataError(
-            "data sets of a group must have images of one size",
-            field="images",
-            found=sorted(shapes),
-            remedy="bring them to one size first",
-        )
-    names = [image_digests(data.images)[data.image_index] for data in datasets]
+    shape = min(data.shape for data in datasets)
+    names = [image_digests(to_model(data.images, shape))[data.image_index] for data in datasets]
     ranks = [np.array([TIERS.index(tier) for tier in data.tiers]) for data in datasets]
     image, number = np.unique(np.concatenate(names), return_inverse=True)
     highest = np.full(len(image), -1)

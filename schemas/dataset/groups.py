@@ -43,17 +43,18 @@ class DatasetGroup(dj.Manual):
         Raises
         ------
         ValueError
-            If there are no members, or their images differ in size.
+            If there are no members, or their images differ in aspect ratio.
         """
         hashes = sorted({key["dataset_hash"] for key in keys})
         if not hashes:
             raise ValueError("a group needs at least one data set")
         specs = DatasetSpec & [{"dataset_hash": name} for name in hashes]
         sizes = {(row["height_px"], row["width_px"]) for row in specs.to_dicts()}
+        ratios = [width / height for height, width in sizes]
         if len(specs) != len(hashes):
             raise ValueError(f"{len(hashes) - len(specs)} of {len(hashes)} data sets are not known")
-        if len(sizes) != 1:
-            raise ValueError(f"data sets of a group need images of one size, got {sorted(sizes)}")
+        if max(ratios) > 1.01 * min(ratios):
+            raise ValueError(f"images of a group need one aspect ratio, got {sorted(sizes)}")
         key = {"group_hash": config_hash({"members": hashes})}
         if not cls & key:
             cls.insert1({**key, "n_members": len(hashes), "group_notes": notes})

@@ -148,5 +148,15 @@ def test_a_scan_that_would_have_nothing_left_to_train_is_named():
     b = _shown(images, ["train", "train", "validation"], [0, 1, 4])
     with pytest.raises(DataError, match=r"tiers.*'train': 0"):
         reconcile([a, b])
-    with pytest.raises(DataError, match="one size"):
+    with pytest.raises(DataError, match="aspect"):
         reconcile([a, _shown(images[:, :4], ["train", "validation"], [0, 1])])
+
+
+def test_an_image_is_known_at_another_size():
+    images = np.random.default_rng(3).integers(0, 256, (5, 6, 8), dtype=np.uint8)
+    large = images.repeat(4, axis=1).repeat(4, axis=2)
+    a = _shown(images, ["test", "train", "validation"], [0, 1, 2])
+    b = _shown(large, ["train", "train", "validation"], [0, 3, 4])
+    (_, d), dropped = reconcile([a, b])
+    assert dropped == [0, 1]
+    np.testing.assert_array_equal(d.images[d.image_index], large[[3, 4]])
