@@ -1,0 +1,145 @@
+"""Command line: one stage of behaviour on files.
+
+python -m pipeline.behavior pupil eye.avi --out pupil.csv --times eye_times.csv
+python -m pipeline.behavior pupil eyeDLC.csv --method deeplabcut --fps 30 --out pupil.csv
+python -m pipeline.behavior treadmill treadmill.csv --diameter-cm 15 --counts-per-rev 8000 --out speed.csv
+"""  # noqa: E501  lines to copy
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.behavior.pupil import pupil_trackers
+from pipeline.behavior.treadmill import running_periods, treadmill_methods
+from pipeline.errors import DataError
+from pipeline.imaging.options import add_method, chosen, run
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0 on success, 1 if the data cannot be used, 2 on a usage error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.behavior", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    text = "Follow the pupil in a video, or read what another program found."
+    pupil = commands.add_parser("pupil", help=text, description=text)
+    pupil.add_argument("video", help="eye video; DeepLabCut .csv or facemap _proc.npy by --method")
+    pupil.add_argument("--times", help="csv with frame,time_s; else frames are --fps apart")
+    pupil.add_argument("--fps", type=float, default=30.0, help="frames per second; default 30")
+    pupil.set_defaults(command=_pupil)
+    add_method(pupil, pupil_trackers)
+    text = "Turn the counts of a rotary encoder into running speed."
+    treadmill = commands.add_parser("treadmill", help=text, description=text)
+    treadmill.add_argument("counts", help="csv with time_s,counts")
+    treadmill.add_argument("--diameter-cm", type=float, required=True, help="of the wheel")
+    treadmill.add_argument("--counts-per-rev", type=float, required=True)
+    treadmill.set_defaults(command=_treadmill)
+    add_method(treadmill, treadmill_methods)
+    for one in (pupil, treadmill):
+        one.add_argument("--out", required=True, help="csv to write")
+        one.add_argument("--json", action="store_true", help="report as JSON")
+    return run(parser, arguments)
+
+
+def _pupil(options: argparse.Namespace) -> dict[str, Any]:
+    method, params = chosen(pupil_trackers, options)
+    found = method(options.video, **params)
+    frames = len(found.radius_px)
+    if options.times:
+        time = read_csv(options.times, ("time_s",))["time_s"]
+        if len(time) != frames:
+            raise DataError("times do not fit the video", file=options.times, found=len(time),
+                            expected=f"{frames} frames")  # fmt: skip
+    else:
+        if not options.fps > 0:
+            raise ValueError(f"--fps must be positive; got {options.fps}")
+        time = np.arange(frames) / options.fps
+    columns = {
+        "time_s": time, "center_x_px": found.center_x_px, "center_y_px": found.center_y_px,
+        "radius_px": found.radius_px, "confidence": found.confidence,
+    }  # fmt: skip
+    write_csv(options.out, columns)
+    seen = np.isfinite(found.radius_px)
+    return {
+        "file": options.out, "frames": frames, "seen": float(seen.mean()) if frames else 0.0,
+        "radius_median_px": float(np.median(found.radius_px[seen])) if seen.any() else None,
+    }  # fmt: skip
+
+
+def _treadmill(options: argparse.Namespace) -> dict[str, Any]:
+    method, params = chosen(treadmill_methods, options)
+    read = read_csv(options.counts, ("time_s", "counts"))
+    found = method(
+        read["time_s"], read["counts"], options.diameter_cm, options.counts_per_rev, **params
+    )
+    write_csv(options.out, {"time_s": found.time_s, "speed_cm_s": found.speed_cm_s})
+    periods = running_periods(found.time_s, found.speed_cm_s)
+    known = found.speed_cm_s[np.isfinite(found.speed_cm_s)]
+    return {
+        "file": options.out, "samples": len(found.time_s),
+        "gaps": int(np.isnan(found.speed_cm_s).sum()),
+        "mean_abs_speed_cm_s": float(np.abs(known).mean()) if len(known) else None,
+        "running_periods": len(periods), "running_s": float(np.diff(periods, axis=1).sum()),
+    }  # fmt: skip
+
+
+def read_csv(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+    """Read columns of numbers by name; an empty cell is NaN.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, lacks a column, or a cell is no number.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError("cannot be read", file=path, found=error, expected="a csv") from error
+    if not rows or any(name not in rows[0] for name in names):
+        raise DataError("column is missing", file=path, found=list(rows[0]) if rows else "no rows",
+                        expected=list(names))  # fmt: skip
+    out = {}
+    for name in names:
+        values = np.empty(len(rows))
+        for line, row in enumerate(rows, start=2):
+            text = (row[name] or "").strip()
+            try:
+                values[line - 2] = float(text) if text else np.nan
+            except ValueError:
+                raise DataError("is no number", file=path, field=f"{name}, line {line}",
+                                found=repr(text[:40])) from None  # fmt: skip
+        out[name] = values
+    return out
+
+
+def write_csv(path: str | os.PathLike, columns: dict[str, NDArray]) -> None:
+    """Write columns of numbers, whole or not at all; NaN is written as such.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    table = np.column_stack(list(columns.values()))
+    try:
+        np.savetxt(partial, table, fmt="%.9g", delimiter=",", header=",".join(columns), comments="")
+        partial.replace(path)
+    except OSError as error:
+        raise DataError("cannot be written", file=path, found=error.strerror) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
