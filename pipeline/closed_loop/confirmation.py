@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
 
 from pipeline.closed_loop.moments import normalized, response_moments
 
@@ -107,6 +108,80 @@ def confirm(
         median_rank=_median(rank),
         fraction_first=float((rank[np.isfinite(rank)] >= 1).mean()) if count.any() else np.nan,
     )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted against measured responses of one kind of image, over neurons.
+
+    Attributes
+    ----------
+    n : int
+        Neurons with both.
+    correlation, correlation_normalized : float
+        Spearman's over neurons, as measured and after division by each neuron's gain of the day.
+    ratio, ratio_normalized : float
+        Median of measured over predicted.
+    """
+
+    n: int
+    correlation: float
+    correlation_normalized: float
+    ratio: float
+    ratio_normalized: float
+
+
+def day_gain(
+    source: ArrayLike,
+    source_image: ArrayLike,
+    target: ArrayLike,
+    target_image: ArrayLike,
+    *,
+    min_images: int = 3,
+) -> NDArray[np.float64]:
+    """Return how much more each matched unit responds on the target's day to the same images.
+
+    Slope through the origin of the target's mean responses on the source's, over the images that
+    both days show: indicator, expression and focus differ, and change all responses of a cell.
+
+    Parameters
+    ----------
+    source, target : arrays, shape (trials, pairs)
+        Responses of matched units (a.u., not normalised).
+
+    Returns
+    -------
+    array, shape (pairs,)
+        NaN where fewer than `min_images` are shared, or the source does not respond.
+    """
+    days = [response_moments(r, i) for r, i in ((source, source_image), (target, target_image))]
+    shared = sorted(set(days[0].image) & set(days[1].image))
+    gain = np.full(np.shape(source)[1], np.nan)
+    if len(shared) < min_images:
+        return gain
+    one, two = (np.nan_to_num(day.mean[day.at(shared)]) for day in days)
+    power = (one**2).sum(0)
+    return np.divide((one * two).sum(0), power, out=gain, where=power > 0)
+
+
+def predicted_measured(predicted: ArrayLike, measured: ArrayLike, gain: ArrayLike) -> Prediction:
+    """Compare predictions with raw mean responses, without and with the gain of the day.
+
+    Parameters
+    ----------
+    predicted, measured, gain : arrays, shape (neurons,)
+        NaN where not known; gains that are not positive are not used.
+    """
+    predicted, measured, gain = (np.asarray(v, float) for v in (predicted, measured, gain))
+    gain = np.where(gain > 0, gain, np.nan)
+    found = []
+    for values in (measured, measured / gain):
+        known = np.isfinite(predicted) & np.isfinite(values)
+        rho = spearmanr(predicted[known], values[known])[0] if known.sum() > 2 else np.nan
+        positive = known & (predicted > 0)
+        found.append((float(rho), _median(values[positive] / predicted[positive])))
+    n = int((np.isfinite(predicted) & np.isfinite(measured)).sum())
+    return Prediction(n, found[0][0], found[1][0], found[0][1], found[1][1])
 
 
 def _median(values: NDArray) -> float:

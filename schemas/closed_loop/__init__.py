@@ -10,11 +10,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.closed_loop.binding import schema
+from schemas.closed_loop.checks import (
+    ArousalControl,
+    CellMatchOracleCorrelation,
+    Drift,
+    PooledOutcome,
+    Prediction,
+    Sensitivity,
+)
 from schemas.closed_loop.frozen import AnalysisPlan, Package, PlanPower
 from schemas.closed_loop.loop import Loop, Recipe
 from schemas.closed_loop.matching import MatchMethod, MatchTask, UnitMatch
 from schemas.closed_loop.planning import Plan, PlanMethod, PlanTask
 from schemas.closed_loop.presentation import Audit, Presentation
+from schemas.closed_loop.stacks import CombinedMatch, Stack, StackMatch
 from schemas.closed_loop.verdict import (
     Comparison,
     Confusion,
@@ -27,9 +36,13 @@ from schemas.recipe import RECIPES, default_recipe
 __all__ = [
     "RECIPES",
     "AnalysisPlan",
+    "ArousalControl",
     "Audit",
+    "CellMatchOracleCorrelation",
+    "CombinedMatch",
     "Comparison",
     "Confusion",
+    "Drift",
     "Loop",
     "MatchMethod",
     "MatchTask",
@@ -40,9 +53,14 @@ __all__ = [
     "PlanMethod",
     "PlanPower",
     "PlanTask",
+    "PooledOutcome",
     "Population",
+    "Prediction",
     "Presentation",
     "Recipe",
+    "Sensitivity",
+    "Stack",
+    "StackMatch",
     "UnitMatch",
     "default_recipe",
     "register_loop",

@@ -90,14 +90,7 @@ class UnitMatch(dj.Computed):
         return (MatchTask & imaging.ScanInfo.proj()) - waiting
 
     def make_fetch(self, key):
-        task = (MatchTask & key).fetch1()
-        source = {
-            "animal_id": task["animal_id"],
-            "session": task["source_session"],
-            "scan_idx": task["source_scan_idx"],
-            "imaging_hash": task["source_imaging_hash"],
-        }
-        return _views(source), _views(key), *MatchMethod.fetch_method(key)
+        return views(source_of(key)), views(key), *MatchMethod.fetch_method(key)
 
     def make_compute(self, key, sources, targets, method, params):
         match = match_methods[method]
@@ -107,7 +100,7 @@ class UnitMatch(dj.Computed):
             for source in sources:
                 if same_count and source["key"]["field"] != target["key"]["field"]:
                     continue  # the same protocol on both days: fields correspond by number
-                result = match(_field_view(source), _field_view(target), **params)
+                result = match(field_view(source), field_view(target), **params)
                 old = found.get(target["key"]["field"])
                 if old is None or result.registration_score > old[0].registration_score:
                     found[target["key"]["field"]] = (result, source, target)
@@ -144,7 +137,14 @@ class UnitMatch(dj.Computed):
         self.Pair.insert({**key, **pair} for pair in pairs)
 
 
-def _views(key: Mapping[str, Any]) -> list[dict[str, Any]]:
+def source_of(key: Mapping[str, Any]) -> dict[str, Any]:
+    """Return scan and imaging recipe that a match starts from."""
+    task = (MatchTask & key).fetch1()
+    names = ("session", "scan_idx", "imaging_hash")
+    return {"animal_id": task["animal_id"], **{name: task[f"source_{name}"] for name in names}}
+
+
+def views(key: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return references to the images and masks of every field of a scan and recipe."""
     recipe = imaging.ImagingRecipe & key
     views = []
@@ -170,7 +170,8 @@ def _views(key: Mapping[str, Any]) -> list[dict[str, Any]]:
     return views
 
 
-def _field_view(view: Mapping[str, Any]) -> FieldView:
+def field_view(view: Mapping[str, Any]) -> FieldView:
+    """Load images and masks of one of `views`."""
     return FieldView(
         mean_image=view["mean"].load(),
         correlation_image=view["correlation"].load(),

@@ -71,6 +71,15 @@ def fetch_scored(key: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def own_images(scored: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, list[str | None]]]:
+    """Return responses (trials, neurons) to score, and each neuron's own image of every kind."""
+    neurons = scored["neurons"].values()
+    columns = [neuron["column"] for neuron in neurons]
+    responses = scored["responses"].load()[np.ix_(scored["rows"], columns)]
+    own = {kind: [neuron["images"].get(kind) for neuron in neurons] for kind in scored["kinds"]}
+    return responses, own
+
+
 class Read:
     """Mixin of the tables that spread out a part of the verdict that `Outcome` computed."""
 
@@ -131,15 +140,9 @@ class Outcome(dj.Computed):
         return fetch_scored(key), *OutcomeMethod.fetch_method(key)
 
     def make_compute(self, key, scored, method, params):
-        neurons = scored["neurons"]
-        columns = [neuron["column"] for neuron in neurons.values()]
-        responses = scored["responses"].load()[np.ix_(scored["rows"], columns)]
-        own = {
-            kind: [neuron["images"].get(kind) for neuron in neurons.values()]
-            for kind in scored["kinds"]
-        }
+        responses, own = own_images(scored)
         result = outcome_methods[method](responses, np.array(scored["images"]), own, **params)
-        return scored, list(neurons), result
+        return scored, list(scored["neurons"]), result
 
     def make_insert(self, key, scored, units, result):
         stored = file_bytes(lambda path: save_outcome(result, path), ".npz")

@@ -62,13 +62,41 @@ def field_to_field(
         Without pairs if the fields are of two places.
     """
     found = register(source, target, max_shift_um=max_shift_um, max_rotation_deg=max_rotation_deg)
+    return match_registered(
+        source, target, found,
+        max_distance_um=max_distance_um, min_probability=min_probability, smooth_um=smooth_um,
+    )  # fmt: skip
+
+
+def match_registered(
+    source: FieldView,
+    target: FieldView,
+    found: Registration,
+    *,
+    max_distance_um: float,
+    min_probability: float,
+    smooth_um: float,
+    hidden: NDArray[np.bool_] | None = None,
+) -> MatchResult:
+    """Match the units of two fields whose registration is known; parameters of `field_to_field`.
+
+    Parameters
+    ----------
+    found : Registration
+    hidden : array of bool, shape (source units,), optional
+        Units that the target's plane cannot show.
+    """
     left, right = outlines(source.masks), outlines(target.masks)
     transform = found.transform
     moved = apply(transform, left.centroid)
+    unseen = np.zeros(len(source.masks), bool) if hidden is None else hidden
     density = len(target.masks) / float(np.prod(np.array(target.shape) * target.pixel_um))
     for turn in range(ROUNDS):
-        candidates = _candidates(left, right, transform, moved, target, max_distance_um)
-        visible = int(_inside(moved, target.shape).sum())
+        candidates = _candidates(
+            left, right, transform, np.where(unseen[:, None], np.nan, moved), target,
+            max_distance_um,
+        )  # fmt: skip
+        visible = int((_inside(moved, target.shape) & ~unseen).sum())
         if turn == 0:  # before anything was fitted to the units
             same = same_field(found, chance_of_hits(candidates, visible, density))
         ratio, _, sigma = odds(candidates, visible, density)

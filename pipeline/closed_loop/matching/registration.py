@@ -73,16 +73,16 @@ def register(
     -------
     Registration
     """
-    coarse = [_features(view, GRID_UM) for view in (source, target)]
+    coarse = [field_features(view, GRID_UM) for view in (source, target)]
     step = np.rad2deg(GRID_UM / (0.5 * max(max(f.shape) * GRID_UM for f in coarse)))
     step = float(np.clip(step, 0.4, 1.5))
     half = int(np.ceil(max_rotation_deg / step))
     angles = np.arange(-half, half + 1) * step
-    surfaces = _correlations(*coarse, angles, max_shift_um / GRID_UM)
-    peaks = _peaks(surfaces, angles, n_candidates)
+    surfaces = correlations(*coarse, angles, max_shift_um / GRID_UM)
+    peaks = peaks_of(surfaces, angles, n_candidates)
 
     grid_um = float(np.clip(max(source.pixel_um.max(), target.pixel_um.max()), FINE_UM, GRID_UM))
-    fine = [_features(view, grid_um) for view in (source, target)]
+    fine = [field_features(view, grid_um) for view in (source, target)]
     refined = []
     for angle, shift, _ in peaks:
         start = _rigid(angle, np.asarray(shift) * GRID_UM / grid_um, *(f.shape for f in fine))
@@ -119,7 +119,7 @@ def normalize_locally(image: NDArray, sigma_px: float) -> NDArray[np.float32]:
     return np.clip(centred / np.maximum(contrast, floor), -CLIP, CLIP)
 
 
-def _features(view: FieldView, grid_um: float) -> NDArray[np.float32]:
+def field_features(view: FieldView, grid_um: float) -> NDArray[np.float32]:
     """Return the sum of the normalised images on an isotropic grid."""
     size = np.maximum(np.round(np.array(view.shape) * view.pixel_um / grid_um).astype(int), 8)
     channels = []
@@ -166,7 +166,7 @@ def _invert(transform: NDArray) -> NDArray[np.float64]:
     return np.column_stack([inverse, -inverse @ transform[:, 2]])
 
 
-def _correlations(
+def correlations(
     source: NDArray, target: NDArray, angles: NDArray, reach: float
 ) -> NDArray[np.float32]:
     """Masked normalised cross-correlation, (angles, shifts y, shifts x), centre = no shift."""
@@ -205,7 +205,7 @@ def _correlations(
     return np.array(result, np.float32)
 
 
-def _peaks(
+def peaks_of(
     surfaces: NDArray, angles: NDArray, count: int
 ) -> list[tuple[float, tuple[float, float], float]]:
     """Return (angle, shift (grid px), value) of the highest places apart from each other."""

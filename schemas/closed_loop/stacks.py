@@ -1,0 +1,222 @@
+"""Structural stacks: a second way to the same cells, and what all ways agree on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datajoint as dj
+import numpy as np
+import tifffile
+
+from pipeline.closed_loop.matching import combine
+from pipeline.closed_loop.matching.stack import (
+    StackView,
+    match_through_stack,
+    register_to_stack,
+)
+from pipeline.errors import DataError
+from schemas import experiment, imaging  # noqa: F401  imaging: a foreign key
+from schemas.closed_loop.binding import schema
+from schemas.closed_loop.matching import (
+    MatchMethod,
+    MatchTask,
+    UnitMatch,
+    field_view,
+    source_of,
+    views,
+)
+from schemas.store import number
+
+FORMAT = "inception-stack/1"
+SHARED = ("max_distance_um", "min_probability", "smooth_um")  # parameters of both routes
+
+
+@schema
+class Stack(dj.Manual):
+    definition = """
+    # Structural z-stack of an animal
+    -> experiment.Session.proj(stack_session='session')
+    stack_idx       : int16          # number of the stack within the session
+    ---
+    volume          : <npy@main>     # float32 (slices, H, W)
+    um_per_voxel    : json           # z, y, x (um)
+    stack_path      : varchar(1024)  # file that it came from
+    """
+
+    @classmethod
+    def ingest(cls, folder: str | Path) -> dict[str, int]:
+        """Insert the stack of a folder that holds `stack.json`.
+
+        ``{"format": "inception-stack/1", "animal_id", "session", "stack_idx", "file": name of a
+        TIFF or npy (slices, H, W), "um_per_voxel": [z, y, x]}``; the session must be known.
+        """
+        path = Path(folder).expanduser().resolve() / "stack.json"
+        if not path.is_file():
+            raise DataError("file is missing", file=path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            names = ("animal_id", "session", "stack_idx")
+            animal, session, stack = (int(content[name]) for name in names)
+            file, size = path.parent / content["file"], [float(v) for v in content["um_per_voxel"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError("cannot be read", file=path, found=repr(error),
+                            expected=f"{FORMAT} with animal_id, session, stack_idx, file and "
+                            "um_per_voxel") from error  # fmt: skip
+        if content.get("format") != FORMAT or len(size) != 3 or min(size) <= 0:
+            raise DataError("is not a stack", file=path, field="format, um_per_voxel",
+                            found=f"{content.get('format')}, {size}",
+                            expected=f"{FORMAT}, three positive sizes")  # fmt: skip
+        known = {"animal_id": animal, "session": session}
+        if not experiment.Session & known:
+            raise DataError("no such session", file=path, found=f"{animal}/{session}",
+                            remedy="ingest a recording of the session first")  # fmt: skip
+        if not file.is_file():
+            raise DataError("file is missing", file=file)
+        volume = np.load(file) if file.suffix == ".npy" else tifffile.imread(file)
+        if volume.ndim != 3:
+            raise DataError("is not a stack", file=file, found=volume.shape,
+                            expected="(slices, H, W)")  # fmt: skip
+        key = {"animal_id": animal, "stack_session": session, "stack_idx": stack}
+        row = {"volume": np.asarray(volume, np.float32), "um_per_voxel": size}
+        cls.insert1({**key, **row, "stack_path": str(file)}, skip_duplicates=True)
+        return key
+
+
+@schema
+class StackMatch(dj.Computed):
+    definition = """
+    # Cells of the source scan found again through a structural stack
+    -> UnitMatch
+    -> Stack
+    ---
+    n_pairs         : int32          # pairs found
+    """
+
+    class Field(dj.Part):
+        definition = """
+        # Where the same field of both scans lies in the stack
+        -> master
+        -> imaging.Segmentation
+        ---
+        source_field : int16         # field of the source scan
+        source_score=null : float64  # (1) correlation of the source field with its plane
+        target_score=null : float64  # (1) the same of the presentation's field
+        source_transform : json      # 3 x 3: (y, x, 1) of the source (px) to z, y, x (um)
+        target_transform : json      # 3 x 3: the same of the presentation's field
+        depth_gap_um=null : float64  # median depth of source units above the target's plane (um)
+        """
+
+    class Pair(dj.Part):
+        definition = """
+        # One cell in both scans
+        -> master
+        unit_id     : int32          # unit of the presentation
+        ---
+        source_unit_id : int32       # unit of the source scan
+        probability : float64        # (1) that they are one cell
+        distance_um=null : float64   # between the centres in the stack (um)
+        """
+
+    def make_fetch(self, key):
+        stack = (Stack & key).fetch1("volume", "um_per_voxel")
+        fields = (UnitMatch.Field & key).to_dicts(order_by="field")
+        same = {row["field"]: row["source_field"] for row in fields}
+        params = MatchMethod.fetch_method(key)[1]
+        return stack, views(source_of(key)), views(key), same, params
+
+    def make_compute(self, key, stack, sources, targets, same, params):
+        view = StackView(stack[0].load(), tuple(stack[1]))
+        shared = {name: params[name] for name in SHARED if name in params}
+        by_field = {source["key"]["field"]: source for source in sources}
+        placed: dict[int, tuple] = {}
+        fields, pairs = [], {}
+        for target in targets:
+            source = by_field[same[target["key"]["field"]]]
+            one, two = field_view(source), field_view(target)
+            if source["key"]["field"] not in placed:
+                placed[source["key"]["field"]] = register_to_stack(one, view)
+            there = placed[source["key"]["field"]], register_to_stack(two, view)
+            result = match_through_stack(one, two, there, **shared)
+            middle = np.array([[size / 2 for size in one.shape]])
+            gap = there[0].place(middle)[0, 0] - there[1].place(middle)[0, 0]
+            fields.append(
+                {
+                    **target["key"],
+                    "source_field": source["key"]["field"],
+                    "source_score": number(there[0].score),
+                    "target_score": number(there[1].score),
+                    "source_transform": there[0].transform.tolist(),
+                    "target_transform": there[1].transform.tolist(),
+                    "depth_gap_um": number(gap),
+                }
+            )
+            for row, (a, b) in enumerate(result.pairs):
+                found = {
+                    "unit_id": target["units"][b],
+                    "source_unit_id": source["units"][a],
+                    "probability": float(result.probability[row]),
+                    "distance_um": number(result.distance_um[row]),
+                }
+                best = pairs.get(found["source_unit_id"])
+                if best is None or found["probability"] > best["probability"]:
+                    pairs[found["source_unit_id"]] = found
+        return fields, list(pairs.values())
+
+    def make_insert(self, key, fields, pairs):
+        self.insert1({**key, "n_pairs": len(pairs)})
+        self.Field.insert({**key, **field} for field in fields)
+        self.Pair.insert({**key, **pair} for pair in pairs)
+
+
+@schema
+class CombinedMatch(dj.Computed):
+    definition = """
+    # Pairs of the direct match and of the match through every stack, joined one to one
+    -> UnitMatch
+    ---
+    n_routes        : int32          # the direct one, and one a stack
+    n_pairs         : int32          # pairs
+    """
+
+    class Pair(dj.Part):
+        definition = """
+        # One cell in both scans
+        -> master
+        unit_id     : int32          # unit of the presentation
+        ---
+        source_unit_id : int32       # unit of the source scan
+        probability : float64        # (1) mean over routes, 0 where a route has another pair
+        n_agree     : int32          # routes that made this pair
+        """
+
+    @property
+    def key_source(self):
+        """Matches that are done through every stack of the animal there is by now."""
+        return UnitMatch.proj() - (UnitMatch.proj() * Stack.proj() - StackMatch.proj())
+
+    def make(self, key):
+        routes = [(UnitMatch.Pair & key).to_dicts(order_by="unit_id")]
+        for stack in (StackMatch & key).keys(order_by=["stack_session", "stack_idx"]):
+            routes.append((StackMatch.Pair & stack).to_dicts(order_by="unit_id"))
+        found = combine.combine(
+            [
+                (
+                    [(row["source_unit_id"], row["unit_id"]) for row in rows],
+                    [row["probability"] for row in rows],
+                )
+                for rows in routes
+            ],
+            min_probability=(MatchTask & key).fetch1("min_match_probability"),
+        )
+        self.insert1({**key, "n_routes": len(routes), "n_pairs": len(found.pairs)})
+        self.Pair.insert(
+            {
+                **key,
+                "unit_id": int(target),
+                "source_unit_id": int(source),
+                "probability": float(found.probability[row]),
+                "n_agree": int(found.n_routes[row]),
+            }
+            for row, (source, target) in enumerate(found.pairs)
+        )
