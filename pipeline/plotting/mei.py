@@ -57,3 +57,22 @@ def gallery_figure(
             if predicted is not None and np.isfinite(predicted[kind][row]):
                 axes.set_xlabel(f"predicted {predicted[kind][row]:.2f}", fontsize=6, labelpad=1)
     return figure
+
+
+def sheet_figure(images: NDArray, labels: Sequence[str], *, columns: int = 10) -> Figure:
+    """Show all images of one kind as they were shown, one beside the other.
+
+    Parameters
+    ----------
+    images : array of uint8, shape (n, H, W)
+    labels : sequence of str, length (n,)
+    columns : int
+    """
+    rows = -(-len(images) // columns)
+    height, width = images.shape[1:]
+    figure = new_figure(11, max(1.0, rows * (11 / columns * height / width + 0.22)))
+    for place, (image, label) in enumerate(zip(images, labels, strict=True)):
+        axes = bare(figure.add_subplot(rows, columns, place + 1))
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(label, fontsize=6, pad=1)
+    return figure

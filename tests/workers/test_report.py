@@ -5,3 +5,54 @@ def test_small_figures_keep_their_digits():
     assert text_of(0.91666) == "0.917"
     assert text_of(0.00048828125) == "4.9e-04"
     assert text_of({"rf": 1.0, "fni": 0.0, "n": 12}) == "rf 1.000, fni 0.000, n 12"
+
+
+def a_report(tmp_path):
+    """A section with a picture, a long table and a remark, as a chapter writes them."""
+    import numpy as np
+    import pandas as pd
+
+    from pipeline import plotting
+    from workers.report import Picture, Section
+
+    matrix = np.random.default_rng(0).random((8, 8))
+    plotting.save(plotting.confusion_figure(matrix), tmp_path / "matrix.png")
+    table = pd.DataFrame({"kind": ["rf"] * 80, "fraction": np.linspace(0, 1, 80)})
+    picture = Picture("Figure S6: everyone's response", "matrix.png", "Rows scaled to 1.")
+    return Section("Verdict", [picture], [("Above", table)], ["Found < 5 & scored."])
+
+
+def test_the_page_needs_no_other_file(tmp_path):
+    import re
+
+    from workers.report.page import write_html
+
+    page = write_html(tmp_path, [a_report(tmp_path)], {"n_targets": 4}).read_text()
+    sources = re.findall(r'src="([^"]{0,40})', page)
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "href=" not in page
+    assert "http" not in page
+    assert "matrix.png" in page
+    assert "Found &lt; 5 &amp; scored." in page
+    assert "30 of 80 rows" in page
+
+
+def test_the_pdf_has_a_page_for_every_figure(tmp_path):
+    from workers.report.pdf import write_pdf
+
+    path = write_pdf(tmp_path / "report.pdf", tmp_path, [a_report(tmp_path)] * 2, {"n": 1})
+    content = path.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert content.count(b"/Type /Page ") + content.count(b"/Type /Page\n") == 5
+
+
+def test_what_has_no_data_is_said():
+    from workers.report import PAPER, Picture, Section, _missing
+
+    titles = ["Figures S1a, S5: starts", "Figures 2 and 4: stimuli", "Figure S10: linearised"]
+    left = _missing([Section("", [Picture(title, "x.png") for title in titles])])
+    named = {line.split(":")[0].removeprefix("Figure ") for line in left}
+    assert named == {name.removeprefix("Figure ") for name in PAPER} - {
+        "S1a", "S5", "2", "4", "S10"
+    }  # fmt: skip

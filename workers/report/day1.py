@@ -1,0 +1,190 @@
+"""Day 1: what was decided, the field, its traces, which units were chosen, and the models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import plotting
+from workers.report.context import Loop
+from workers.report.page import Picture, Section
+
+TRACE_UNITS = 6
+TRACE_S = 120.0
+MEASURES = (
+    "n_members", "single_trial", "single_trial_frozen", "to_average", "oracle", "fraction_oracle",
+    "fraction_oracle_frozen", "feve", "cc_norm",
+)  # fmt: skip
+
+
+def overview(page: Loop) -> Section:
+    """Return what was decided."""
+    from schemas import experiment
+
+    scan = (experiment.Scan & page.scan).fetch1()
+    rows = {
+        "scan": page.name,
+        "recorded": scan["scan_ts"],
+        "area, depth": f"{scan['brain_area']}, {scan['depth_um']} µm",
+        "indicator": scan["indicator"],
+        "recipe": page.loop["recipe_hash"],
+        "targets asked for": page.loop["targets"],
+        "minutes of day 2": page.loop["minutes"],
+        "plan": ", ".join(plan["plan_id"] for plan in page.plans),
+    }
+    frame = pd.DataFrame({"": list(rows), "value": [str(value) for value in rows.values()]})
+    remark = f"Every method and parameter: {page.write_recipe()}."
+    return Section(f"Loop on {page.name}", tables=[("", frame)], remarks=[remark])
+
+
+def field(page: Loop) -> Section | None:
+    """Return the fields with their masks, and traces of the best targets."""
+    from schemas import imaging
+
+    if page.imaging is None:
+        return None
+    section = Section("Cells")
+    recipe = imaging.ImagingRecipe & page.imaging
+    found = imaging.Segmentation & page.scan & recipe
+    for key in found.keys(order_by="field"):
+        images = (imaging.SummaryImages & key).to_dicts()
+        if not images:
+            continue
+        masks, _ = imaging.load_masks(imaging.Segmentation.fetch_masks(key))
+        units = (imaging.Segmentation.Unit & key).to_arrays("unit_id", order_by="unit_id")
+        size = (imaging.ScanInfo.Field & key).fetch1("um_per_px_x")
+        figure = plotting.field_figure(
+            images[0]["mean_image"].load(),
+            masks,
+            correlation_image=images[0]["correlation_image"].load(),
+            highlighted=np.isin(units, page.targets["unit_id"].to_numpy()),
+            um_per_px=size,
+        )
+        name = f"field{key['field']}"
+        section.pictures.append(
+            page.picture(figure, name, f"Field {key['field']} with masks",
+                          "Motion-corrected; targets in red.")
+        )  # fmt: skip
+        section.remarks.append(f"Field {key['field']}: {len(units)} units{_motion(key)}.")
+    traces = _traces(page)
+    if traces is not None:
+        section.pictures.append(traces)
+    return section if section.pictures else None
+
+
+def _motion(key: dict[str, Any]) -> str:
+    """Say how the field moved and drifted; nothing of traces that were extracted elsewhere."""
+    from schemas import closed_loop, imaging
+
+    motion = (imaging.Motion & key).fetch1()
+    if motion["correlation_before"] is None or motion["correlation_after"] is None:
+        return ""
+    text = (
+        f"; moved {motion['motion_rms_px']:.2f} px rms; correlation with the template "
+        f"{motion['correlation_before']:.3f} before correction, "
+        f"{motion['correlation_after']:.3f} after"
+    )
+    for row in (closed_loop.Drift & key).to_dicts():
+        rate = np.hypot(row["drift_y_um_h"], row["drift_x_um_h"])
+        text += f"; drifted {rate:.2f} um/h, at most {row['drift_range_um']:.2f} um away"
+    return text
+
+
+def _traces(page: Loop) -> Picture | None:
+    from schemas import behavior, imaging
+
+    recipe = imaging.ImagingRecipe & page.imaging
+    keys = (imaging.Activity & page.scan & recipe).keys(order_by="field")
+    times = (behavior.Sync & page.scan).to_dicts()
+    wanted = [int(u) for u in page.targets["unit_id"].dropna()][:TRACE_UNITS]
+    if not keys or not times or not wanted:
+        return None
+    time_s = times[0]["frame_times"].load()
+    fluorescence, activity = [], []
+    for key in keys:
+        units = (imaging.Segmentation.Unit & key).to_arrays("unit_id", order_by="unit_id")
+        rows = [int(np.flatnonzero(units == u)[0]) for u in wanted if u in units]
+        fluorescence.append((imaging.Fluorescence & key).fetch1("corrected").load()[rows])
+        activity.append((imaging.Activity & key).fetch1("activity").load()[rows])
+    traces = {
+        "fluorescence": np.concatenate(fluorescence),
+        "activity": np.concatenate(activity),
+    }
+    count = min(len(time_s), traces["activity"].shape[1])
+    start = count // 3
+    stop = min(count, start + int(TRACE_S / np.median(np.diff(time_s))))
+    traces = {name: rows[:, start:stop] for name, rows in traces.items()}
+    figure = plotting.traces_figure(
+        time_s[start:stop], traces, labels=[f"unit {u}" for u in wanted]
+    )
+    return page.picture(figure, "traces", "Traces of the best targets")
+
+
+def selection(page: Loop) -> Section | None:
+    """Return which units became targets, and why others did not."""
+    from schemas import mei, model
+
+    display = page.display
+    if display is None:
+        return None
+    task = {n: display[n] for n in mei.Targets.primary_key}
+    rows = pd.DataFrame((mei.Targets.Unit & task).to_dicts(order_by="unit_index"))
+    if rows.empty:
+        return None
+    scores = {}
+    for kind, name in (("cnn", "ensemble_hash"), ("ln", "ln_ensemble_hash")):
+        found = model.Evaluation.Unit & {"ensemble_hash": display[name]}
+        scores[kind] = found.to_arrays("validation", order_by="unit_index").astype(float)
+    rows = rows.assign(cnn_validation=scores["cnn"], ln_validation=scores["ln"])
+    page.csv(rows, "selection")
+    left = rows.reason[~rows.kept.astype(bool)].str.replace(r"better unit \d+", "a better unit",
+                                                            regex=True)  # fmt: skip
+    figure = plotting.selection_figure(
+        rows.cnn_validation, rows.ln_validation, rows.kept, left.value_counts().to_dict()
+    )
+    rule, params = mei.TargetRule.fetch_method(task)
+    settings = ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
+    chosen = rows[rows.kept.astype(bool)]
+    remark = f"Rule {rule} ({settings}): {len(chosen)} of {len(rows)} units were chosen."
+    held = chosen.oracle_held.astype(float)
+    if held.notna().any():
+        remark += (
+            f" Their oracle is {chosen.oracle.astype(float).median():.3f} on the half of the "
+            f"repeats that selection saw and {held.median():.3f} on the other half (medians)."
+        )
+    caption = "Scores on validation images; test images took no part but for half of the repeats."
+    picture = page.picture(figure, "selection", "Selection of target neurons", caption)
+    return Section("Targets", [picture], remarks=[remark])
+
+
+def models(page: Loop) -> Section | None:
+    """Return how well both models predict test images, against what is reproducible (Figure 1)."""
+    from schemas import model
+
+    display = page.display
+    if display is None:
+        return None
+    ensembles = {"cnn": display["ensemble_hash"], "ln": display["ln_ensemble_hash"]}
+    units, scans = {}, []
+    for kind, ensemble in ensembles.items():
+        key = {"ensemble_hash": ensemble}
+        if not model.Evaluation & key:
+            continue
+        rows = (model.Evaluation.Unit & key).to_dicts(order_by="unit_index")
+        units[kind] = pd.DataFrame(rows).astype({"oracle": float, "single_trial_frozen": float})
+        whole = (model.Evaluation & key).fetch1()
+        scans.append({"model": kind.upper(), **{k: whole[k] for k in MEASURES}})
+        page.summary[f"{kind}_fraction_oracle"] = whole["fraction_oracle_frozen"]
+        page.csv(units[kind], f"evaluation_{kind}")
+    if not units:
+        return None
+    first = next(iter(units.values()))
+    figure = plotting.oracle_figure(
+        first["oracle"].to_numpy(),
+        {kind.upper(): f["single_trial_frozen"].to_numpy() for kind, f in units.items()},
+    )
+    caption = "Test images, single trials; behaviour and gaze frozen at their means."
+    picture = page.picture(figure, "oracle", "Figure 1: oracle against model", caption)
+    return Section("Models", [picture], [("Means over units", pd.DataFrame(scans))])

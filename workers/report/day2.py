@@ -1,0 +1,252 @@
+"""Day 2: the same cells, what was shown, and the verdict with its checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import plotting
+from workers.report.context import KINDS, Loop
+from workers.report.page import Picture, Section
+
+VERDICT = ["kind", "n_neurons", "fraction", "fraction_low", "fraction_high",
+           "fraction_significant", "median_ratio", "wilcoxon_p", "bootstrap_p"]  # fmt: skip
+STATUSES = ("ok", "dropped", "late", "short", "long", "unseen", "repeated", "wrong", "extra")
+
+
+def presentation(page: Loop, match: dict[str, Any]) -> list[Section]:
+    """Return matching, presentation and verdict of one recording."""
+    from schemas import closed_loop
+
+    day = f"{match['animal_id']}/{match['session']}/{match['scan_idx']}"
+    tag = f"day{match['session']}_{match['scan_idx']}"
+    sections = [_matching(page, match, tag, f"The same cells on {day}")]
+    audit = (closed_loop.Audit & match).to_dicts()
+    if audit:
+        sections.append(_audit(page, audit[0], tag, f"What was shown on {day}"))
+    for outcome in (closed_loop.Outcome & match).keys(order_by=closed_loop.Outcome.primary_key):
+        sections += _verdict(page, outcome, tag, day)
+    return sections
+
+
+def _matching(page: Loop, match: dict[str, Any], tag: str, title: str) -> Section:
+    from schemas import closed_loop
+
+    section = Section(title)
+    fields = (closed_loop.UnitMatch.Field & match).to_dicts(order_by="field")
+    pairs = (closed_loop.UnitMatch.Pair & match).to_dicts(order_by="unit_id")
+    page.csv(pd.DataFrame(pairs), f"{tag}_matches")
+    page.summary["n_pairs"] = len(pairs)
+    for field in fields:
+        section.pictures.append(_field_match(page, match, field, pairs, tag))
+        section.remarks.append(
+            f"Field {field['source_field']} of day 1 is field {field['field']}: images correlate "
+            f"{_text(field['registration_score'])} after registration; same place with "
+            f"probability {_text(field['same_field'])}."
+        )
+    through = (closed_loop.StackMatch & match).to_dicts()
+    if through:
+        both = (closed_loop.CombinedMatch.Pair & match).to_dicts()
+        section.remarks.append(
+            f"{len(through)} structural stacks gave {', '.join(str(t['n_pairs']) for t in through)}"
+            f" pairs; {sum(row['n_agree'] > 1 for row in both)} of {len(both)} pairs have more "
+            "than one way."
+        )
+    for row in (closed_loop.CellMatchOracleCorrelation & match).to_dicts():
+        section.remarks.append(
+            f"{row['n_images']} natural images are repeated on both days; day 2 responds "
+            f"{_text(row['median_gain'])} times as strongly to the same images (median)."
+        )
+        key = {name: row[name] for name in closed_loop.CellMatchOracleCorrelation.primary_key}
+        units = (closed_loop.CellMatchOracleCorrelation.Unit & key).to_dicts(order_by="pair")
+        page.csv(pd.DataFrame(units), f"{tag}_confirmation")
+        if row["n_images"]:
+            rank = pd.DataFrame(units)["pair_rank"].astype(float)
+            figure = plotting.confirmation_figure(row["correlation"].load(), rank)
+            caption = "A check of the matches, never their criterion; z-scored, repeats averaged."
+            name = "Figure S2: matched cells like the same images"
+            section.pictures.append(page.picture(figure, f"{tag}_confirmation", name, caption))
+    return section
+
+
+def _text(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3g}"
+
+
+def _field_match(
+    page: Loop, match: dict[str, Any], field: dict[str, Any], pairs: list[dict], tag: str
+) -> Picture:
+    from schemas import closed_loop, imaging
+
+    task = (closed_loop.MatchTask & match).fetch1()
+    source = {
+        "animal_id": match["animal_id"],
+        "session": task["source_session"],
+        "scan_idx": task["source_scan_idx"],
+        "imaging_hash": task["source_imaging_hash"],
+        "field": field["source_field"],
+    }
+    views, units = [], []
+    for key in (source, {**match, "field": field["field"]}):
+        recipe = imaging.ImagingRecipe & {"imaging_hash": key["imaging_hash"]}
+        place = {n: key[n] for n in ("animal_id", "session", "scan_idx", "field")}
+        full = (imaging.Segmentation & place & recipe).fetch1("KEY")
+        masks, _ = imaging.load_masks(imaging.Segmentation.fetch_masks(full))
+        views.append(((imaging.SummaryImages & full).fetch1("mean_image").load(), masks))
+        ids = (imaging.Segmentation.Unit & full).to_arrays("unit_id", order_by="unit_id")
+        units.append({int(u): row for row, u in enumerate(ids)})
+    rows = [
+        (units[0][p["source_unit_id"]], units[1][p["unit_id"]])
+        for p in pairs
+        if p["source_unit_id"] in units[0] and p["unit_id"] in units[1]
+    ]
+    figure = plotting.matches_figure(views[0], views[1], np.array(rows, int).reshape(-1, 2))
+    name = f"{tag}_matches" if field["field"] == 0 else f"{tag}_matches{field['field']}"
+    return page.picture(figure, name, "Figure S1b: the same cells on both days")
+
+
+def _audit(page: Loop, row: dict[str, Any], tag: str, title: str) -> Section:
+    summary = row["audit_summary"]
+    counts = {name: int(summary.get(name, 0)) for name in STATUSES}
+    figure = plotting.audit_figure(counts, summary["duration_histogram"])
+    remark = "{n_planned} trials planned, {n_shown} shown, {n_usable} scored.".format(**row)
+    if summary.get("clock_ratio") is not None:
+        drift = 1e6 * (summary["clock_ratio"] - 1)
+        remark += f" Trials took {drift:+.0f} ppm of the planned time."
+    if summary.get("photodiode_delay_s") is not None:
+        remark += (
+            f" Photodiode {1e3 * summary['photodiode_delay_s']:.1f} ms after the logged onset."
+        )
+    numbers = {k: v for k, v in summary.items() if not isinstance(v, dict)}
+    page.csv(pd.DataFrame([numbers]), f"{tag}_audit")
+    picture = page.picture(figure, f"{tag}_audit", "Presentation audit")
+    return Section(title, [picture], remarks=[remark])
+
+
+def _verdict(page: Loop, outcome: dict[str, Any], tag: str, day: str) -> list[Section]:
+    from schemas import closed_loop
+
+    rows = pd.DataFrame((closed_loop.Outcome.Unit & outcome).to_dicts())
+    tests = pd.DataFrame((closed_loop.Comparison.Unit & outcome).to_dicts())
+    population = pd.DataFrame((closed_loop.Population.Kind & outcome).to_dicts())
+    if rows.empty or tests.empty:
+        return []
+    for frame, name in ((rows, "responses"), (tests, "tests"), (population, "population")):
+        page.csv(frame, f"{tag}_{name}")
+    section = Section(f"Verdict of {day}", [_comparison(page, rows, tests, population, tag)])
+    section.pictures += _confusions(page, outcome, tag)
+    if not population.empty:
+        section.tables.append(("MEI above its control", population[VERDICT]))
+    found = int(rows["unit_index"].nunique())
+    section.remarks.append(f"{found} targets were found again and scored.")
+    section.remarks.append(_frozen(page, outcome))
+    page.summary["n_scored"] = found
+    return [section, _checks(page, outcome, rows, population, tag, day)]
+
+
+def _comparison(
+    page: Loop, rows: pd.DataFrame, tests: pd.DataFrame, population: pd.DataFrame, tag: str
+) -> Picture:
+    mean = rows.pivot(index="unit_index", columns="kind", values="mean_response").astype(float)
+    sem = rows.pivot(index="unit_index", columns="kind", values="sem_response").astype(float)
+    kinds = [kind for kind in KINDS[1:] if kind in mean]
+    significant = tests.pivot(index="unit_index", columns="kind", values="significant")
+    significant = significant.reindex(index=mean.index)
+    notes = {}
+    if not population.empty:
+        by_kind = population.set_index("kind")
+        known = [kind for kind in kinds if kind in by_kind.index]
+        notes = {
+            kind: f"Wilcoxon p = {by_kind.loc[kind, 'wilcoxon_p']:.1e}"
+            for kind in known
+            if by_kind.loc[kind, "wilcoxon_p"] is not None
+        }
+        page.summary["mei_wins"] = {kind: float(by_kind.loc[kind, "fraction"]) for kind in known}
+    figure = plotting.comparison_figure(
+        mean["mei"].to_numpy(),
+        {kind: mean[kind].to_numpy() for kind in kinds},
+        mei_sem=sem["mei"].to_numpy(),
+        control_sem={kind: sem[kind].to_numpy() for kind in kinds},
+        significant={kind: significant[kind].fillna(False).to_numpy(bool) for kind in kinds},
+        notes=notes,
+    )
+    caption = (
+        "Mean response over repeats, in units of the neuron's sd over the scan; bars: standard "
+        "error; filled: two-sided Welch test, Benjamini-Hochberg over neurons."
+    )
+    title = "Figure 4: MEIs against their controls"
+    return page.picture(figure, f"{tag}_comparison", title, caption)
+
+
+def _confusions(page: Loop, outcome: dict[str, Any], tag: str) -> list[Picture]:
+    from schemas import closed_loop
+
+    pictures = []
+    rows = (closed_loop.Confusion.Kind & outcome).to_dicts(order_by="kind")
+    frame = pd.DataFrame(rows)
+    if len(frame):
+        names = ["kind", "dominance", "mean_row_rank", "mean_column_rank"]
+        page.csv(frame[names], f"{tag}_confusion")
+    for row in rows:
+        if row["kind"] == "mei":
+            figure = plotting.confusion_figure(row["matrix"].load())
+            caption = (
+                f"Own neuron exceeds {_text(row['mean_row_rank'])} of the others, own MEI "
+                f"{_text(row['mean_column_rank'])} of the others' (mean ranks; chance 0.5)."
+            )
+            title = "Figure S6: every neuron's response to every MEI"
+            pictures.append(page.picture(figure, f"{tag}_confusion", title, caption))
+    return pictures
+
+
+def _frozen(page: Loop, outcome: dict[str, Any]) -> str:
+    from schemas import closed_loop
+
+    frozen = (closed_loop.AnalysisPlan & (page.plan or {})).to_dicts()
+    if not frozen:
+        return "No analysis plan was frozen before this recording."
+    used = (closed_loop.OutcomeMethod & outcome).fetch1("outcome_method", "outcome_params")
+    asked = frozen[0]["analysis_plan"]["method"], frozen[0]["analysis_plan"]["params"]
+    as_planned = "is" if used == asked else "IS NOT"
+    return f"This {as_planned} the analysis frozen with the plan ({frozen[0]['analysis_hash']})."
+
+
+def _checks(
+    page: Loop, outcome: dict[str, Any], rows: pd.DataFrame, population: pd.DataFrame, tag: str,
+    day: str,
+) -> Section:  # fmt: skip
+    from schemas import closed_loop
+
+    section = Section(f"Checks of the verdict of {day}")
+    table = pd.DataFrame((closed_loop.Sensitivity.Threshold & outcome).to_dicts())
+    if len(table):
+        page.csv(table, f"{tag}_sensitivity")
+        figure = plotting.sensitivity_figure(table)
+        title = "With surer and surer matches"
+        section.pictures.append(page.picture(figure, f"{tag}_sensitivity", title))
+    power = (closed_loop.PlanPower & (page.plan or {})).to_dicts()
+    designs = pd.DataFrame((closed_loop.PlanPower.Design & (page.plan or {})).to_dicts())
+    if power and power[0]["power_curve"] and len(designs):
+        page.csv(designs, "power")
+        ratio = population.set_index("kind")["median_ratio"].astype(float).to_dict()
+        figure = plotting.power_figure(power[0]["power_curve"], designs, ratio)
+        title = "Power planned from day 1, and the ratios found"
+        section.pictures.append(page.picture(figure, "power", title))
+    raw = rows.pivot(index="unit_index", columns="kind", values="raw_mean").astype(float)
+    predicted = rows.pivot(index="unit_index", columns="kind", values="predicted").astype(float)
+    figure = plotting.prediction_figure(dict(predicted.items()), dict(raw.items()))
+    title = "Predicted and measured responses"
+    section.pictures.append(page.picture(figure, f"{tag}_prediction", title))
+    for name, part, label in (
+        ("prediction", closed_loop.Prediction.Kind, "Predicted against measured"),
+        ("arousal", closed_loop.ArousalControl.Kind, "Trials matched in arousal"),
+        ("pooled", closed_loop.PooledOutcome.Kind, "This and all earlier presentations"),
+    ):
+        frame = pd.DataFrame((part & outcome).to_dicts())
+        if len(frame):
+            page.csv(frame, f"{tag}_{name}")
+            keys = set(part.primary_key) - {"kind"}
+            section.tables.append((label, frame.drop(columns=[c for c in frame if c in keys])))
+    return section
