@@ -21,6 +21,7 @@ RECIPE = {
     "mei": {"batch_size": 4},
     "controls": [{"method": kind, "params": {}} for kind in ("mei", "rf", "mni", "fni")],
     "plan": {"n_natural": 4},
+    "analyses": [],
 }
 
 
@@ -105,6 +106,23 @@ def record(folder, animal, session, images, names, trials, plan=None):
     return folder
 
 
+def write_stack(folder, animal, bundle):
+    """Write a stack in which the field of a recording is the third of seven slices."""
+    from scipy.ndimage import gaussian_filter1d
+
+    folder.mkdir()
+    with np.load(bundle / "masks.npz") as file:
+        mean = file["mean_image"]
+    volume = np.random.default_rng(8).random((7, 80, 80)).astype(np.float32)
+    volume = 2 * gaussian_filter1d(volume, 1, axis=0)
+    volume[2, 10:74, 6:70] = mean
+    np.save(folder / "stack.npy", volume)
+    content = {"format": "inception-stack/1", "animal_id": animal, "session": 2, "stack_idx": 1}
+    content |= {"file": "stack.npy", "um_per_voxel": [8.0, 2.0, 2.0]}
+    (folder / "stack.json").write_text(json.dumps(content))
+    return folder
+
+
 def populate(database, animal):
     """Compute everything of one animal, in the order of the foreign keys."""
     from workers.plan import load
@@ -147,6 +165,7 @@ def loop(_bound, tmp_path_factory):
     stack = np.stack([np.asarray(pixels[name]) for name in hashes])
     bundle = record(folder / "day2", animal, 2, stack, hashes, shown, plan=made["plan_id"])
     day2 = ingest_bundle(bundle)
+    closed_loop.Stack.ingest(write_stack(folder / "stack", animal, bundle))
     populate(database, animal)
     return {"day1": day1, "day2": day2, "made": made, "plan": plan, "folder": folder}
 
@@ -207,6 +226,50 @@ def test_meis_look_like_the_true_filters(database, loop):
         cosine = (deviation * truth[labels[row["unit_index"]] - 1]).sum()
         similarity.append(cosine / np.linalg.norm(deviation))
     assert np.median(similarity) > 0.6
+
+
+def test_analyses_are_tables_a_row_a_unit_and_have_figures(database, loop):
+    from pipeline.plotting import ANALYSIS_FIGURES, predicted_activation_figure
+    from schemas import dataset, mei
+
+    here = dataset.Dataset.Unit & (dataset.DatasetSpec.Scan & loop["day1"])
+    batches = mei.MaskTask & (mei.Targets.Unit & here)
+    for name in ("stability", "contrast_tuning", "linear_filter"):
+        method = mei.AnalysisMethod.add(name)
+        mei.AnalysisTask.insert(
+            ({**key, **method} for key in batches.to_dicts()), skip_duplicates=True
+        )
+    mei.Analysis.populate(suppress_errors=False)
+    targets = len(mei.MEI.Unit & here)
+    for name in ("stability", "contrast_tuning", "linear_filter"):
+        frame, arrays = mei.Analysis.frame(name), mei.Analysis.arrays(name)
+        assert len(frame) == targets
+        assert all(len(array) == targets for array in arrays.values())
+        assert ANALYSIS_FIGURES[name](frame, arrays).axes
+    # the neurons are rectified linear ones, seen through a linear network
+    assert mei.Analysis.frame("stability")["median_r"].median() > 0.95
+    assert mei.Analysis.frame("linear_filter")["rf_rho"].median() > 0.5
+    steep = mei.Analysis.Unit & {"quantity": "monotonic"} & "value = 1"
+    assert len(steep) >= targets - 1
+    predicted = mei.predicted_activation()
+    assert {"mei", "rf", "mni", "fni"} <= set(predicted.columns)
+    assert predicted_activation_figure(predicted).axes
+
+
+def test_a_gallery_of_any_query_is_one_call(database, loop):
+    from pipeline.plotting import gallery_figure
+    from schemas import dataset, mei
+
+    here = dataset.Dataset.Unit & (dataset.DatasetSpec.Scan & loop["day1"])
+    best = mei.Targets.Unit & here & "target_rank < 3"
+    shown = mei.gallery(best.proj())
+    assert list(shown["images"]) == ["mei", "rf", "mni", "fni"]
+    assert shown["images"]["mei"].shape == (3, *SHAPE)
+    rows = (mei.Display.Image & best.proj() & {"kind": "mei"}).to_arrays("predicted")
+    np.testing.assert_allclose(np.sort(shown["predicted"]["mei"]), np.sort(rows))
+    assert len(gallery_figure(**shown).axes) == 12
+    with pytest.raises(ValueError, match="no unit"):
+        mei.gallery("unit_index = 9999")
 
 
 def test_shown_images_are_named_by_their_pixels_and_matched_in_luminance(database, loop):
@@ -396,3 +459,61 @@ def test_a_truncated_log_without_flips_is_flagged_and_counted(database, answer, 
     assert found["audit_summary"]["dropped"] == 31
     unseen = closed_loop.Audit.Trial & key & {"status": "unseen"}
     assert not unseen.to_arrays("usable").any()
+
+
+# ---- checks of the verdict
+
+
+def test_the_stack_leads_to_the_same_cells(database, loop):
+    from schemas import closed_loop
+
+    through = (closed_loop.StackMatch.Pair & loop["day2"]).to_dicts()
+    assert len(through) >= 6
+    assert all(pair["unit_id"] == pair["source_unit_id"] for pair in through)
+    field = (closed_loop.StackMatch.Field & loop["day2"]).fetch1()
+    depth = np.array(field["target_transform"]) @ [32, 32, 1]
+    assert depth[0] == pytest.approx(16.0, abs=4.0)  # the third slice, 8 um apart
+    both = (closed_loop.CombinedMatch & loop["day2"]).fetch1()
+    assert both["n_routes"] == 2
+    assert set((closed_loop.CombinedMatch.Pair & loop["day2"]).to_arrays("n_agree")) <= {1, 2}
+
+
+def test_a_stack_of_an_unknown_session_is_refused(database, loop, tmp_path):
+    from pipeline.errors import DataError
+    from schemas import closed_loop
+
+    stack = write_stack(tmp_path / "stack", 4321, loop["folder"] / "day2")
+    with pytest.raises(DataError, match="no such session"):
+        closed_loop.Stack.ingest(stack)
+    with pytest.raises(DataError, match="file is missing"):
+        closed_loop.Stack.ingest(tmp_path)
+
+
+def test_matched_cells_like_the_same_images(database, loop):
+    from schemas import closed_loop
+
+    row = (closed_loop.CellMatchOracleCorrelation & loop["day2"]).fetch1()
+    units = (closed_loop.CellMatchOracleCorrelation.Unit & loop["day2"]).to_dicts()
+    assert len(units) == len(closed_loop.UnitMatch.Pair & loop["day2"])
+    gain = [unit["gain"] for unit in units if unit["gain"] is not None]
+    assert np.median(gain) == pytest.approx(1.0, abs=0.3)  # the same neurons, the same drive
+    assert row["n_images"] in (0, 4)  # four natural images: too few for the published matrix
+
+
+def test_the_verdict_has_its_checks(database, loop):
+    from schemas import closed_loop
+
+    rows = (closed_loop.Sensitivity.Threshold & loop["day2"]).to_dicts()
+    whole = {r["kind"]: r for r in (closed_loop.Population.Kind & loop["day2"]).to_dicts()}
+    for row in rows:
+        if row["percent"] == 50:
+            assert row["n_neurons"] == whole[row["kind"]]["n_neurons"]
+            assert row["fraction"] == pytest.approx(whole[row["kind"]]["fraction"])
+    pooled = (closed_loop.PooledOutcome & loop["day2"]).fetch1()
+    assert pooled["n_days"] == 1
+    for row in (closed_loop.PooledOutcome.Kind & loop["day2"]).to_dicts():
+        assert row["fraction"] == pytest.approx(whole[row["kind"]]["fraction"])
+    predictions = (closed_loop.Prediction.Kind & loop["day2"] & {"kind": "mei"}).fetch1()
+    assert predictions["n_neurons"] >= 5
+    arousal = (closed_loop.ArousalControl & loop["day2"]).to_dicts()
+    assert [row["arousal"] for row in arousal] in ([], ["none"])  # no eye camera, no treadmill

@@ -1,14 +1,22 @@
-"""The MEI altered, or another's."""
+"""The MEI itself, altered, or another's."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.mei.search import match_full
+from pipeline.mei.search import match_full, own_responses
 from pipeline.rng import generator
 
 from .base import ControlContext, Controls, control_kinds, finished
+
+
+@control_kinds.register("mei")
+def most_exciting(context: ControlContext) -> Controls:
+    """Show the MEI itself, so that it goes the way of its controls."""
+    images = np.asarray(context.mei_images, np.float32)
+    answers = own_responses(context.cnn, context.zscore(images), context.pick())
+    return Controls(images, None, answers, [{} for _ in context.units])
 
 
 @control_kinds.register("phase_scrambled")

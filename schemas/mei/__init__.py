@@ -1,0 +1,41 @@
+"""From an ensemble to the images that are shown: targets, MEIs, masks, controls, display.
+
+Analyses of the same units stand beside them. Work is cut into batches of target ranks, so that
+workers share it; no result depends on how.
+"""
+
+from schemas.mei.analysis import Analysis, AnalysisMethod, AnalysisTask, predicted_activation
+from schemas.mei.binding import schema
+from schemas.mei.controls import Control, ControlMethod, ControlTask, as_json, natural_pool
+from schemas.mei.display import Display, DisplayMethod, DisplayTask
+from schemas.mei.gallery import gallery
+from schemas.mei.masks import Mask, MaskMethod, MaskTask
+from schemas.mei.synthesis import MEI, AscentMethod, MEITask
+from schemas.mei.targets import TargetRule, Targets, TargetTask, target_data
+
+__all__ = [
+    "MEI",
+    "Analysis",
+    "AnalysisMethod",
+    "AnalysisTask",
+    "AscentMethod",
+    "Control",
+    "ControlMethod",
+    "ControlTask",
+    "Display",
+    "DisplayMethod",
+    "DisplayTask",
+    "MEITask",
+    "Mask",
+    "MaskMethod",
+    "MaskTask",
+    "TargetRule",
+    "TargetTask",
+    "Targets",
+    "as_json",
+    "gallery",
+    "natural_pool",
+    "predicted_activation",
+    "schema",
+    "target_data",
+]

@@ -1,0 +1,109 @@
+"""The 8-bit images that the monitor shows."""
+
+from __future__ import annotations
+
+import datajoint as dj
+import numpy as np
+
+from pipeline.stimulus.display import displays
+from pipeline.stimulus.images import image_hash
+from schemas import dataset, experiment, model  # noqa: F401  in a foreign key
+from schemas.mei.binding import schema
+from schemas.mei.controls import Control, ControlTask  # noqa: F401  in a foreign key
+from schemas.mei.synthesis import MEI, batch_units  # noqa: F401  in a foreign key
+from schemas.method import MethodTable
+
+
+@schema
+class DisplayMethod(MethodTable, dj.Lookup):
+    definition = """
+    # Way to the monitor: luminance, contrast, with complete parameters
+    display_hash    : char(16)       # hash of method and parameters
+    ---
+    display_method  : varchar(64)    # name in pipeline.stimulus.display
+    display_params  : json           # every keyword parameter, defaults filled in
+    """
+    registry = displays
+
+
+@schema
+class DisplayTask(dj.Manual):
+    definition = """
+    # Decision to bring the stimuli of one kind and batch to a monitor
+    -> ControlTask
+    -> DisplayMethod
+    ---
+    -> experiment.MonitorCalibration
+    height_px       : int32          # height of the images for the rig (px)
+    width_px        : int32          # width of the images for the rig (px)
+    """
+
+
+@schema
+class Display(dj.Computed):
+    definition = """
+    # 8-bit images of matched luminance and contrast; rows in the order of target_rank
+    -> DisplayTask
+    -> Control
+    ---
+    images          : <npy@main>     # uint8 (units, height, width), in grey levels
+    n_ok            : int32          # images whose luminance and contrast are as wanted
+    """
+
+    class Image(dj.Part):
+        definition = """
+        # One image as the rig will show it
+        -> master
+        -> MEI.Unit
+        ---
+        image_hash  : char(64)       # content hash; a row of stimulus.Image once it is planned
+        image_row   : int32          # row of the array
+        kind        : varchar(16)    # mei rf gabor mni fni ...
+        mean_cd_m2  : float64        # mean luminance of the 8-bit image (cd/m2)
+        sd_cd_m2    : float64        # standard deviation of its luminance (cd/m2)
+        clipped_fraction : float64   # (1) share of pixels that wanted to leave the monitor's range
+        ok          : bool           # luminance and contrast are as wanted
+        reason      : varchar(255)   # why not
+        predicted   : float64        # predicted response to exactly this image (a.u.)
+        """
+
+    def make_fetch(self, key):
+        data_hash, units = batch_units(key)
+        task = (DisplayTask & key).fetch1()
+        calibration = {name: task[name] for name in experiment.MonitorCalibration.primary_key}
+        curve = (experiment.MonitorCalibration & calibration).fetch1(
+            "pixel_value", "luminance_cd_m2"
+        )
+        control = (Control & key).fetch1("kind", "images", "masks")
+        weights = model.EnsembleSpec.fetch_weights({"ensemble_hash": key["ensemble_hash"]})
+        size = (task["height_px"], task["width_px"])
+        return data_hash, units, curve, control, weights, size, *DisplayMethod.fetch_method(key)
+
+    def make_compute(self, key, data_hash, units, curve, control, weights, size, method, params):
+        kind, images, masks = control
+        if not units:
+            return np.zeros((0, *size), np.uint8), [], data_hash
+        window = masks.load()
+        given = {**params, "size_px": size, "masks": window if len(window) else None}
+        shown = displays[method](images.load(), experiment.monitor_curve(*curve), **given)
+        predicted = model.load_ensemble(weights).predict(shown.images)
+        rows = [
+            {
+                "unit_index": unit,
+                "image_hash": image_hash(shown.images[row]),
+                "image_row": row,
+                "kind": kind,
+                "mean_cd_m2": float(shown.mean_cd_m2[row]),
+                "sd_cd_m2": float(shown.sd_cd_m2[row]),
+                "clipped_fraction": float(shown.clipped_fraction[row]),
+                "ok": bool(shown.ok[row]),
+                "reason": shown.reason[row][:255],
+                "predicted": float(predicted[row, unit]),
+            }
+            for row, unit in enumerate(units)
+        ]
+        return shown.images, rows, data_hash
+
+    def make_insert(self, key, images, rows, data_hash):
+        self.insert1({**key, "images": images, "n_ok": sum(row["ok"] for row in rows)})
+        self.Image.insert({**key, "dataset_hash": data_hash, **row} for row in rows)

@@ -1,0 +1,140 @@
+"""Images synthesised for target units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import datajoint as dj
+import numpy as np
+
+from pipeline.mei import ascent_methods, synthesize
+from schemas import dataset, model  # noqa: F401  in a foreign key
+from schemas.mei.binding import schema
+from schemas.mei.targets import Targets, TargetTask  # noqa: F401  in a foreign key
+from schemas.method import MethodTable
+from schemas.store import number
+
+
+@schema
+class AscentMethod(MethodTable, dj.Lookup):
+    definition = """
+    # Image synthesis with its complete parameters
+    ascent_hash     : char(16)       # hash of method and parameters
+    ---
+    ascent_method   : varchar(64)    # name in pipeline.mei.ascent_methods
+    ascent_params   : json           # every keyword parameter, defaults filled in
+    """
+    registry = ascent_methods
+
+
+@schema
+class MEITask(dj.Manual):
+    definition = """
+    # Decision to synthesise the MEIs of some targets
+    -> TargetTask
+    -> AscentMethod
+    batch           : int16          # number of the batch, from 0
+    ---
+    first_rank      : int32          # rank of the first target of the batch
+    last_rank       : int32          # rank of the last target of the batch, if there are so many
+    starts          : int16          # independent starts of every image
+    seed            : int32          # names all random numbers
+    norm=null       : float64        # (1) L2 norm of z-scored pixels; null: the method's own
+    """
+
+
+@schema
+class MEI(dj.Computed):
+    definition = """
+    # Most exciting inputs of a batch of targets; arrays in the order of target_rank
+    -> MEITask
+    -> Targets
+    ---
+    images          : <npy@main>     # float32 (units, h, w): the best start's image, in grey levels
+    all_activations : <npy@main>     # float32 (units, starts): predicted responses (a.u.)
+    all_images      : <npy@main>     # float32 (units, starts, h, w): from every start
+    trace           : <npy@main>     # float32 (points, units, starts): objective during the ascent
+    n_units         : int32          # targets in this batch; 0 if there were fewer targets
+    """
+
+    class Unit(dj.Part):
+        definition = """
+        # MEI of one unit
+        -> master
+        -> dataset.Dataset.Unit
+        ---
+        image_row   : int32          # row of the arrays
+        activation  : float64        # predicted response to the MEI at mean behaviour (a.u.)
+        converged   : bool           # the last steps changed little
+        restarted   : int32          # fresh starts because the unit was silent at first
+        member_sd=null : float64     # sd over the ensemble's members of the response to it (a.u.)
+        """
+
+    worker_queue = "gpu"
+
+    def make_fetch(self, key):
+        data_hash, units = batch_units(key)
+        weights = model.EnsembleSpec.fetch_weights({"ensemble_hash": key["ensemble_hash"]})
+        settings = (MEITask & key).fetch1("starts", "seed", "norm")
+        return data_hash, units, weights, settings, *AscentMethod.fetch_method(key)
+
+    def make_compute(self, key, data_hash, units, weights, settings, method, params):
+        starts, seed, norm = settings
+        ensemble = model.load_ensemble(weights)
+        if not units:  # fewer targets than this batch begins at
+            empty = np.zeros((0, *ensemble.input_shape), np.float32)
+            none = np.zeros((0, starts), np.float32)
+            every = np.zeros((0, starts, *ensemble.input_shape), np.float32)
+            return empty, none, every, np.zeros((0, 0, starts)), [], data_hash
+        result = synthesize(
+            ensemble.frozen(),
+            np.array(units),
+            shape=(1, *ensemble.input_shape),
+            mean=ensemble.image_mean,
+            sd=ensemble.image_sd,
+            norm=norm,
+            method=method,
+            starts=starts,
+            seed=seed,
+            params=params,
+        )
+        members = result.member_activations
+        spread = members.std(1, ddof=1) if members.shape[1] > 1 else np.full(len(units), np.nan)
+        rows = [
+            {
+                "unit_index": unit,
+                "image_row": row,
+                "activation": float(result.activations[row]),
+                "converged": bool(result.converged[row]),
+                "restarted": int(result.restarted[row]),
+                "member_sd": number(spread[row]),
+            }
+            for row, unit in enumerate(units)
+        ]
+        images, every = result.images[:, 0], result.all_images[:, :, 0]
+        return images, result.all_activations, every, result.trace, rows, data_hash
+
+    def make_insert(self, key, images, activations, every, trace, rows, data_hash):
+        self.insert1(
+            {
+                **key,
+                "images": np.asarray(images, np.float32),
+                "all_activations": np.asarray(activations, np.float32),
+                "all_images": np.asarray(every, np.float32),
+                "trace": np.asarray(trace, np.float32),
+                "n_units": len(rows),
+            }
+        )
+        self.Unit.insert({**key, "dataset_hash": data_hash, **row} for row in rows)
+
+
+def batch_units(key: Mapping[str, Any]) -> tuple[str, list[int]]:
+    """Return data set and unit_index of the targets of one batch, best first."""
+    first, last = (MEITask & key).fetch1("first_rank", "last_rank")
+    kept = Targets.Unit & key & f"target_rank >= {first}" & f"target_rank <= {last}"
+    rows = kept.to_dicts(order_by="target_rank")
+    data_hash = (model.EnsembleSpec & {"ensemble_hash": key["ensemble_hash"]}).fetch1(
+        "dataset_hash"
+    )
+    return data_hash, [row["unit_index"] for row in rows]

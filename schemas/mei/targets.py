@@ -1,0 +1,163 @@
+"""Which units to make stimuli for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datajoint as dj
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.mei.targets import TargetData, fraction_of, half_oracles, target_rules
+from schemas import dataset, imaging, model
+from schemas.mei.binding import schema
+from schemas.method import MethodTable
+from schemas.store import number
+
+
+@schema
+class TargetRule(MethodTable, dj.Lookup):
+    definition = """
+    # Selection of target units with its complete parameters
+    target_hash     : char(16)       # hash of method and parameters
+    ---
+    target_method   : varchar(64)    # name in pipeline.mei.targets
+    target_params   : json           # every keyword parameter, defaults filled in
+    """
+    registry = target_rules
+
+
+@schema
+class TargetTask(dj.Manual):
+    definition = """
+    # Decision to select targets by a rule from a CNN ensemble and its linear-nonlinear twin
+    -> model.EnsembleSpec
+    -> model.EnsembleSpec.proj(ln_ensemble_hash='ensemble_hash')
+    -> TargetRule
+    """
+
+
+@schema
+class Targets(dj.Computed):
+    definition = """
+    # Units to make stimuli for
+    -> TargetTask
+    -> model.Evaluation
+    -> model.Evaluation.proj(ln_ensemble_hash='ensemble_hash')
+    ---
+    n_targets       : int32          # units kept
+    n_candidates    : int32          # units looked at
+    """
+
+    class Unit(dj.Part):
+        definition = """
+        # Every unit that was looked at, and why it was kept or not
+        -> master
+        -> dataset.Dataset.Unit
+        ---
+        kept        : bool           # it is a target
+        target_rank : int32          # 0 is the best target; -1 if not kept
+        reason      : varchar(255)   # why it was kept or left out
+        score=null  : float64        # (1) what the ranking went by; larger is better
+        oracle=null : float64        # (1) on the half of the repeats that selection may see
+        oracle_held=null : float64   # (1) on the other half: reports on the chosen units
+        """
+
+    def make_fetch(self, key):
+        cnn = {"ensemble_hash": key["ensemble_hash"]}
+        ln = {"ensemble_hash": key["ln_ensemble_hash"]}
+        order = {"order_by": "unit_index"}
+        good = (model.Evaluation.Unit & cnn).to_dicts(**order)
+        plain = (model.Evaluation.Unit & ln).to_dicts(**order)
+        data_hash = (model.EnsembleSpec & cnn).fetch1("dataset_hash")
+        if {row["dataset_hash"] for row in (*good, *plain)} != {data_hash}:
+            raise DataError("ensembles of different data sets", field="TargetTask",
+                            expected=data_hash)  # fmt: skip
+        scores = tuple([row["validation"] for row in rows] for rows in (good, plain))
+        return (
+            data_hash,
+            scores,
+            _places(data_hash),
+            dataset.Dataset.fetch_file({"dataset_hash": data_hash}),
+            *TargetRule.fetch_method(key),
+        )
+
+    def make_compute(self, key, data_hash, scores, places, file, method, params):
+        loaded = dataset.load_dataset(file)
+        data = target_data(scores, places, loaded)
+        result = target_rules[method](data, **params)
+        explained, (seen, held) = result.explained(), reliabilities(loaded)
+        rows = [
+            {
+                "unit_index": index,
+                "kept": bool(result.kept[index]),
+                "target_rank": int(result.rank[index]),
+                "reason": explained[index][:255],
+                "score": number(result.score[index]),
+                "oracle": number(seen[index]),
+                "oracle_held": number(held[index]),
+            }
+            for index in range(len(result.kept))
+        ]
+        if not any(row["kept"] for row in rows):
+            raise DataError("no unit qualifies as a target", field="TargetRule",
+                            found=f"{len(rows)} units: {rows[0]['reason']} ...",
+                            remedy="choose a more lenient rule or record longer")  # fmt: skip
+        return rows, data_hash
+
+    def make_insert(self, key, rows, data_hash):
+        kept = sum(row["kept"] for row in rows)
+        self.insert1({**key, "n_targets": kept, "n_candidates": len(rows)})
+        self.Unit.insert({**key, "dataset_hash": data_hash, **row} for row in rows)
+
+
+def _places(data_hash: str) -> dict[str, Any] | None:
+    """Return where the units of a data set are in their fields; None for a prepared file."""
+    units = dataset.Dataset.Unit & {"dataset_hash": data_hash}
+    placed = units * dataset.Responses.Unit * imaging.Segmentation.Unit.proj("y_px", "x_px")
+    rows = placed.to_dicts(order_by="unit_index")
+    if not rows:
+        return None
+    scan = {name: rows[0][name] for name in imaging.ScanInfo.primary_key}
+    sizes = {f["field"]: f for f in (imaging.ScanInfo.Field & scan).to_dicts()}
+    names = ("height_px", "width_px", "um_per_px_y", "um_per_px_x")
+    return {
+        "y_px": [row["y_px"] for row in rows],
+        "x_px": [row["x_px"] for row in rows],
+        "field": [row["field"] for row in rows],
+        "fields": {index: [size[name] for name in names] for index, size in sizes.items()},
+    }
+
+
+def reliabilities(data: Any) -> np.ndarray:
+    """Return the oracle of every unit on both halves of the repeats, shape (2, units)."""
+    trials = data.trials("test")
+    return half_oracles(data.responses[trials], np.asarray(data.image_id)[trials])
+
+
+def target_data(scores: tuple[list, list], places: dict[str, Any] | None, data: Any) -> TargetData:
+    """Gather what a target rule looks at: validation scores, and the oracle on half of the repeats.
+
+    The models' scores on test images are not among it; the other half of the repeats reports.
+    """
+    cnn, ln = (np.array(values, np.float64) for values in scores)
+    unknown = np.full(len(cnn), np.nan)
+    oracle = reliabilities(data)[0]
+    if places is None:
+        where = {"y_px": unknown, "x_px": unknown, "field": np.zeros(len(cnn), int)}
+        size = scale = None
+    else:
+        where = {name: np.array(places[name]) for name in ("y_px", "x_px", "field")}
+        table = np.array([places["fields"][field] for field in places["field"]], np.float64)
+        size, scale = table[:, :2], (None if np.isnan(table).any() else table[:, 2:])
+    return TargetData(
+        oracle=oracle,
+        cnn_score=cnn,
+        ln_score=ln,
+        cnn_fraction=fraction_of(cnn, oracle),
+        ln_fraction=fraction_of(ln, oracle),
+        um_xyz=data.um_xyz,
+        field_size_px=size,
+        um_per_px=scale,
+        **where,
+    )
