@@ -1,4 +1,4 @@
-"""The field with its masks, and traces."""
+"""The field with its masks, how it moved, and traces."""
 
 from __future__ import annotations
 
@@ -60,6 +60,95 @@ def field_figure(
         draw_field(axes, image, masks, colors, um_per_px)
         axes.set_title(name, fontsize=9)
     figure.suptitle(title or f"{len(masks)} units, {int(highlighted.sum())} targets in red")
+    return figure
+
+
+def summary_figure(
+    images: Mapping[str, NDArray],
+    masks: NDArray[np.bool_],
+    *,
+    um_per_px: float | None = None,
+    findings: list[str] | None = None,
+) -> Figure:
+    """Show every summary image twice: bare, and with the outlines of the masks.
+
+    Parameters
+    ----------
+    images : mapping of name to array, shape (H, W)
+        For example mean, correlation, maximum and L6, each on its own grey scale.
+    masks : array of bool, shape (units, H, W)
+    um_per_px : float, optional
+        For the scale bar (um / pixel).
+    findings : list of str, optional
+        What is wrong with the scan, written above; an empty list: it is fit.
+    """
+    figure = new_figure(2.9 * len(images), 6.4)
+    nothing = np.zeros((0, *np.shape(next(iter(images.values())))), bool)
+    for column, (name, image) in enumerate(images.items()):
+        for row, shown in enumerate((nothing, masks)):
+            axes = figure.add_subplot(2, len(images), row * len(images) + column + 1)
+            draw_field(axes, image, shown, ["#f4d03f"] * len(shown), um_per_px)
+            if row == 0:
+                axes.set_title(name, fontsize=9)
+    title = f"{len(masks)} units"
+    if findings is not None:
+        title += "; not fit: " + "; ".join(findings) if findings else "; fit for use"
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def motion_figure(
+    time_s: NDArray,
+    y_um: NDArray,
+    x_um: NDArray,
+    *,
+    outliers: NDArray[np.bool_] | None = None,
+    correlation: tuple[float, float] | None = None,
+    intensity: NDArray | None = None,
+    unit: str = "µm",
+) -> Figure:
+    """Show how the field moved over a scan.
+
+    Parameters
+    ----------
+    time_s : array, shape (frames,)
+    y_um, x_um : array, shape (frames,)
+        Displacement of the content, down and right positive.
+    outliers : array of bool, shape (frames,), optional
+        Frames whose shift was not believed, marked below.
+    correlation : tuple (before, after), optional
+        Of frames with the template.
+    intensity : array, shape (frames,), optional
+        Mean of every frame (grey levels): bleaching and lost focus show here.
+    unit : str
+        Of the displacement.
+    """
+    rows = 2 if intensity is None else 3
+    figure = new_figure(9, 1.7 * rows + 0.5)
+    for row, (name, values) in enumerate((("down", y_um), ("right", x_um))):
+        axes = tidy(figure.add_subplot(rows, 1, row + 1))
+        axes.axhline(0, color=COLORS["truth"], linewidth=0.6)
+        axes.plot(time_s, values, color="#2c3e50", linewidth=0.6)
+        if outliers is not None and np.any(outliers):
+            low = np.full(int(np.sum(outliers)), np.min(values))
+            axes.plot(time_s[outliers], low, "|", color=COLORS["mei"], markersize=5)
+        axes.set_ylabel(f"{name} ({unit})", fontsize=8)
+        axes.set_xlim(time_s[0], time_s[-1])
+        if row < rows - 1:
+            axes.set_xticklabels([])
+    if intensity is not None:
+        axes = tidy(figure.add_subplot(rows, 1, 3))
+        axes.plot(time_s, intensity, color=COLORS["fni"], linewidth=0.6)
+        axes.set_ylabel("intensity (grey)", fontsize=8)
+        axes.set_xlim(time_s[0], time_s[-1])
+    axes.set_xlabel("time (s)", fontsize=8)
+    rms = float(np.sqrt(np.mean(np.square(y_um) + np.square(x_um))))
+    title = f"rms displacement {rms:.2f} {unit}"
+    if outliers is not None:
+        title += f", {int(np.sum(outliers))} outliers (red)"
+    if correlation is not None:
+        title += f"; correlation with the template {correlation[0]:.3f} to {correlation[1]:.3f}"
+    figure.suptitle(title, fontsize=9)
     return figure
 
 
