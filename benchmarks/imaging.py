@@ -2,6 +2,7 @@
 
     python benchmarks/imaging.py [--quick] [--levels easy medium hard] [--seeds 0 1 2]
                                  [--motion NAME] [--json] [--folder DIR]
+    python benchmarks/imaging.py --speed
 
 Every case is recorded by `pipeline.simulate` (kept in DIR if given) and processed by
 `pipeline.imaging.process` in a process of its own, so that CPU seconds and peak memory are its own.
@@ -239,6 +240,40 @@ COLUMNS = {
 }  # fmt: skip
 
 
+def speed(frames: int = 600, side: int = 512) -> None:
+    """Print CPU-ms a frame of raster and motion: estimation, and estimation with correction.
+
+    The first template, a constant of some seconds, is spread over 3,000 frames.
+    """
+    from scipy.ndimage import gaussian_filter, gaussian_filter1d
+
+    from pipeline.imaging.motion import corrected_movie, motion_methods
+    from pipeline.imaging.motion.rigid import first_template
+    from pipeline.imaging.movie import ArrayMovie, RasterCorrected
+
+    rng = np.random.default_rng(0)
+    image = np.exp(0.5 * 4 * gaussian_filter(rng.normal(size=(side + 40, side + 40)), 1.5))
+    walk = gaussian_filter1d(rng.normal(size=(2, frames)), 8, axis=1)
+    places = np.round(20 + 3 * walk / walk.std()).astype(int).clip(0, 40)
+    light = np.stack([image[y : y + side, x : x + side] for y, x in places.T])
+    movie = RasterCorrected(ArrayMovie(rng.poisson(light).astype(np.int16), 30.0, (1.0, 1.0)), 0.5)
+    begin = time.process_time()
+    first_template(movie, max_shift=30, smooth_px=0.5)
+    template = time.process_time() - begin
+    for name in ("rigid", "piecewise"):
+        begin = time.process_time()
+        result = motion_methods[name](movie)
+        middle = time.process_time()
+        for _ in corrected_movie(movie, result).batches(64):
+            pass
+        found, both = middle - begin - template, time.process_time() - begin - template
+        extra = 1000 * template / 3000
+        print(
+            f"{name}: estimation {1000 * found / frames + extra:.2f} CPU-ms a frame, "
+            f"with correction {1000 * both / frames + extra:.2f}"
+        )
+
+
 def main() -> None:
     """Record, process and score the chosen cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -248,10 +283,14 @@ def main() -> None:
     parser.add_argument("--motion", help="motion method; default the recommended one")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--folder", type=Path, help="where recordings are kept, and found again")
+    parser.add_argument("--speed", action="store_true", help="only time motion at 512 x 512")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         print(json.dumps(process_case(options.worker, options.motion)))
+        return
+    if options.speed:
+        speed()
         return
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, median_filter
 
+from pipeline.imaging.motion.depth import plane_similarity, stretches
 from pipeline.imaging.movie import MotionCorrected, Movie
 from pipeline.registry import Registry
 
@@ -33,6 +34,14 @@ class MotionResult:
         Frames whose shift was not believed and taken from their neighbours.
     accepted : bool
         False if correcting made frames less like the template; all shifts are zero then.
+    crispness_before, crispness_after : float
+        Root mean square slope of the mean image, uncorrected and corrected, without the part of
+        photon noise (grey levels per px); NaN where it was not measured.
+    worse_fraction : float
+        Share of the frames looked at that are less like the others after correction.
+    plane_similarity : array float32, shape (stretches,)
+        How much the mean image of each stretch of the recording looks like the first's: below 1
+        after z drift (`pipeline.imaging.motion.depth`); empty where it was not measured.
     block_y_shifts, block_x_shifts : array float32, shape (frames, blocks down, across), or None
         Further displacement of blocks (piecewise methods).
     block_centers : tuple of arrays or None
@@ -47,9 +56,18 @@ class MotionResult:
     rms_px: float
     outliers: NDArray[np.bool_]
     accepted: bool
+    crispness_before: float = float("nan")
+    crispness_after: float = float("nan")
+    worse_fraction: float = 0.0
+    plane_similarity: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     block_y_shifts: NDArray[np.float32] | None = None
     block_x_shifts: NDArray[np.float32] | None = None
     block_centers: tuple[NDArray, NDArray] | None = None
+
+    @property
+    def z_drift(self) -> float | None:
+        """1 - the lowest plane similarity; None where it was not measured."""
+        return 1 - float(self.plane_similarity.min()) if len(self.plane_similarity) else None
 
 
 def corrected_movie(movie: Movie, motion: MotionResult) -> MotionCorrected:
@@ -99,27 +117,77 @@ def replace_outliers(
     return y, x, outliers
 
 
-def self_correlation(
-    movie: Movie, frames: NDArray[np.int64], *, margin: int
-) -> tuple[float, NDArray[np.float32]]:
-    """Return the mean correlation of single frames with the mean of others, and that mean image.
+@dataclass(frozen=True)
+class Likeness:
+    """How alike the frames of a movie are: see `likeness`."""
 
-    Every second of the chosen frames makes the image, the rest are compared with it (Pearson,
-    after smoothing by one pixel, `margin` pixels from the edge).
+    correlation: NDArray[np.float64]  # (frames looked at,) with the mean of others
+    mean_image: NDArray[np.float32]  # (H, W)
+    crispness: float  # rms slope of the mean image, without noise (grey levels per px)
+
+
+def likeness(movie: Movie, frames: NDArray[np.int64], *, margin: int) -> Likeness:
+    """Compare single frames with the mean of others.
+
+    Every second of the chosen frames makes an image, the rest are compared with it (Pearson,
+    after smoothing by one pixel, `margin` pixels from the edge), and the other way round. The
+    slopes of the two images have independent noise, which their product leaves out.
     """
     height, width = movie.shape[1:]
     margin = int(min(margin, height // 4, width // 4))
     inside = np.s_[margin : height - margin, margin : width - margin]
     stack = np.concatenate([np.asarray(movie[int(i) : int(i) + 1], np.float32) for i in frames])
     mean = stack.mean(axis=0)
+    values = np.zeros(len(stack))
     if len(stack) < 2:
-        return 0.0, mean
+        return Likeness(values, mean, float("nan"))
+    halves = [np.gradient(stack[part::2].mean(axis=0)[inside]) for part in (0, 1)]
+    power = sum(np.mean(a * b) for a, b in zip(*halves, strict=True))
     smooth = np.stack([gaussian_filter(frame, 1.0)[inside].ravel() for frame in stack])
     smooth -= smooth.mean(axis=1, keepdims=True)
     spread = np.maximum(np.linalg.norm(smooth, axis=1), 1e-12)
-    values = []
     for made, compared in ((0, 1), (1, 0)):
         image = smooth[made::2].mean(axis=0)
         norm = max(np.linalg.norm(image), 1e-12)
-        values.append(smooth[compared::2] @ image / spread[compared::2] / norm)
-    return float(np.mean(np.concatenate(values))), mean
+        values[compared::2] = smooth[compared::2] @ image / spread[compared::2] / norm
+    return Likeness(values, mean, float(np.sqrt(max(power, 0.0))))
+
+
+def judged(
+    movie: Movie, y: NDArray, x: NDArray, outliers: NDArray, **blocks: NDArray
+) -> MotionResult:
+    """Centre the shifts on their median, and accept them if frames become more alike.
+
+    "Alike" is the correlation of single frames with the mean of *other* frames, corrected or not,
+    both lightly smoothed: interpolation alone, which averages noise, must not count as success.
+    """
+    y = (y - np.median(y)).astype(np.float32)
+    x = (x - np.median(x)).astype(np.float32)
+    height, width = movie.shape[1:]
+    count = min(len(y), max(60, min(400, 15_000_000 // (height * width))))  # 60 MB of frames
+    sample = np.unique(np.linspace(0, len(y) - 1, count).round().astype(int))
+    margin = _margin(y, x)
+    before = likeness(movie, sample, margin=margin)
+    after = likeness(MotionCorrected(movie, y, x, **blocks), sample, margin=margin)
+    mean_before, mean_after = before.correlation.mean(), after.correlation.mean()
+    accepted = bool(mean_after > mean_before)
+    worse = float(np.mean(after.correlation < before.correlation))
+    if not accepted:
+        y, x, blocks = np.zeros_like(y), np.zeros_like(x), {}
+    return MotionResult(
+        y, x, (after if accepted else before).mean_image, float(mean_before), float(mean_after),
+        float(np.sqrt(np.mean(y**2.0 + x**2.0))), outliers, accepted, before.crispness,
+        after.crispness, worse, **blocks,
+    )  # fmt: skip
+
+
+def with_depth(movie: Movie, result: MotionResult) -> MotionResult:
+    """Return the result with `plane_similarity` measured on the corrected movie."""
+    parts = stretches(
+        corrected_movie(movie, result), margin=_margin(result.y_shifts, result.x_shifts)
+    )
+    return replace(result, plane_similarity=plane_similarity(parts))
+
+
+def _margin(y: NDArray, x: NDArray) -> int:
+    return int(np.ceil(max(np.abs(y).max(), np.abs(x).max()))) + 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.imaging.motion.base import MotionResult, motion_methods
-from pipeline.imaging.motion.rigid import finish, rigid_shifts
+from pipeline.imaging.motion.base import MotionResult, judged, motion_methods, with_depth
+from pipeline.imaging.motion.rigid import rigid_shifts
 from pipeline.imaging.motion.smooth_field import SmoothField, agreed_course, fit_matrix
 from pipeline.imaging.motion.tiles import FARTHEST, Tiles, integer_shift
 from pipeline.imaging.movie import Movie, shift_frame
@@ -157,9 +157,9 @@ def piecewise(
     correlator, template, y, x, outliers = rigid_shifts(
         movie, max_shift_um, max_step_um, smooth_px, template_frames, default_um_per_px
     )
-    plain = finish(movie, y, x, outliers)
+    plain = judged(movie, y, x, outliers)
     if len(y) < _MIN_FRAMES or outliers.all() or min(movie.shape[1:]) < 2 * tile_px:
-        return plain
+        return with_depth(movie, plain)
     estimator = FieldEstimator(
         template, correlator.whitening, tile_px=tile_px, degree=degree, expected_px=expected_px
     )
@@ -172,8 +172,9 @@ def piecewise(
     # the first term is the mean, which the rigid part holds
     local = (fields[:, :, 1:] @ basis[:, 1:].T).astype(np.float32)
     local = local.reshape(len(y), 2, *map(len, centers))
-    warped = finish(
+    warped = judged(
         movie, fields[:, 0, 0], fields[:, 1, 0], outliers,
         block_y_shifts=local[:, 0], block_x_shifts=local[:, 1], block_centers=centers,
     )  # fmt: skip
-    return warped if warped.correlation_after > plain.correlation_after else plain
+    better = warped if warped.correlation_after > plain.correlation_after else plain
+    return with_depth(movie, better)

@@ -10,11 +10,12 @@ from scipy.signal.windows import tukey
 
 from pipeline.imaging.motion.base import (
     MotionResult,
+    judged,
     motion_methods,
     replace_outliers,
-    self_correlation,
+    with_depth,
 )
-from pipeline.imaging.movie import MotionCorrected, Movie
+from pipeline.imaging.movie import Movie
 
 _BATCH = 32  # frames per transform: the fastest on the machines measured; no result depends on it
 
@@ -202,7 +203,7 @@ def rigid(
     _, _, y, x, outliers = rigid_shifts(
         movie, max_shift_um, max_step_um, smooth_px, template_frames, default_um_per_px
     )
-    return finish(movie, y, x, outliers)
+    return with_depth(movie, judged(movie, y, x, outliers))
 
 
 def rigid_shifts(
@@ -227,31 +228,3 @@ def rigid_shifts(
         window=max(5, round(movie.fps)),
     )  # fmt: skip
     return correlator, template, y, x, outliers
-
-
-def finish(
-    movie: Movie, y: NDArray, x: NDArray, outliers: NDArray, **blocks: NDArray
-) -> MotionResult:
-    """Centre the shifts on their median, and accept them if frames become more alike.
-
-    "Alike" is the correlation of single frames with the mean of *other* frames, corrected or not,
-    both lightly smoothed: interpolation alone, which averages noise, must not count as success.
-    """
-    y = (y - np.median(y)).astype(np.float32)
-    x = (x - np.median(x)).astype(np.float32)
-    height, width = movie.shape[1:]
-    count = min(len(y), max(60, min(400, 15_000_000 // (height * width))))  # 60 MB of frames
-    sample = np.unique(np.linspace(0, len(y) - 1, count).round().astype(int))
-    margin = int(np.ceil(max(np.abs(y).max(), np.abs(x).max()))) + 1
-    before, _ = self_correlation(movie, sample, margin=margin)
-    after, template = self_correlation(
-        MotionCorrected(movie, y, x, **blocks), sample, margin=margin
-    )
-    accepted = bool(after > before)
-    if not accepted:
-        y, x, blocks = np.zeros_like(y), np.zeros_like(x), {}
-        _, template = self_correlation(movie, sample, margin=margin)
-    return MotionResult(
-        y, x, template, before, after,
-        float(np.sqrt(np.mean(y**2.0 + x**2.0))), outliers, accepted, **blocks,
-    )  # fmt: skip

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from pipeline.imaging.motion import corrected_movie, motion_methods
+from pipeline.imaging.motion.base import likeness
+from pipeline.imaging.motion.depth import depth_in_stack, plane_similarity, stretches
 from pipeline.imaging.movie import ArrayMovie, MotionCorrected, RasterCorrected
 from pipeline.imaging.raster import raster_methods
 
@@ -43,6 +46,44 @@ def test_correcting_brings_frames_together(recording):
     inner = np.s_[:, 8:-8, 8:-8]
     before, after = (np.asarray(m[:])[inner].mean(axis=0) for m in (movie, steady))
     assert after.std() > 1.02 * before.std()  # a mean of moving frames is blurred
+
+
+def test_quality_of_a_correction_is_reported(recording):
+    movie = RasterCorrected(ArrayMovie(recording.movie[:400], recording.fps), recording.raster_px)
+    result = motion_methods["rigid"](movie)
+    assert result.crispness_after > 1.05 * result.crispness_before
+    assert result.worse_fraction < 0.3
+    assert result.z_drift < 0.15  # the simulated field stays in its plane
+
+
+def test_crispness_is_that_of_the_noiseless_image():
+    rng = np.random.default_rng(0)
+    image = 20 + 10 * gaussian_filter(rng.normal(size=(80, 90)), 2) * 8
+    frames = rng.poisson(np.maximum(image, 0), (200, 80, 90)).astype(np.float32)
+    still = likeness(ArrayMovie(frames, 10.0), np.arange(200), margin=4)
+    slope = np.sqrt(sum(np.mean(g[4:-4, 4:-4] ** 2) for g in np.gradient(image)))
+    assert still.crispness == pytest.approx(slope, rel=0.05)
+
+
+def test_leaving_the_plane_is_seen_and_placed_in_a_stack():
+    rng = np.random.default_rng(0)
+    planes = gaussian_filter(rng.normal(size=(9, 96, 96)), (1.0, 2, 2))
+    planes = 30 * np.exp(2 * planes / planes.std() / 3).astype(np.float32)
+    depth = np.linspace(2, 5, 600)  # slices
+    low = depth.astype(int)
+    share = (depth - low)[:, None, None]
+    still = ArrayMovie(rng.poisson(planes[[2] * 600]).astype(np.int16), 10.0)
+    moving = (1 - share) * planes[low] + share * planes[low + 1]
+    drifting = ArrayMovie(rng.poisson(moving).astype(np.int16), 10.0)
+    assert plane_similarity(stretches(still)).min() > 0.95
+    course = plane_similarity(stretches(drifting))
+    assert np.all(np.diff(course) < 0.05)
+    assert course[-1] < 0.5
+    means = np.array([drifting[a : a + 60].mean(axis=0) for a in range(0, 600, 60)])
+    found = depth_in_stack(means, planes, 5.0)
+    np.testing.assert_allclose(found, 5.0 * depth.reshape(10, 60).mean(axis=1), atol=1.0)
+    with pytest.raises(ValueError, match="three slices"):
+        depth_in_stack(means, planes[:2], 5.0)
 
 
 def test_noise_alone_is_not_corrected():
