@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.imaging.importers.unpickle import load_pickled_npy
 from pipeline.registry import Registry
 
 from .eye_region import EyeRegion, find_eye, frames_of
@@ -236,7 +237,7 @@ def facemap(npy_path: str | os.PathLike, *, pupil_index: int = 0) -> PupilResult
     Parameters
     ----------
     npy_path : path
-        A pickled dictionary: only open files that you trust.
+        A pickled dictionary; what is no number, text, array or container is refused, not run.
     pupil_index : int
         Which of the pupils that facemap tracked.
 
@@ -252,12 +253,14 @@ def facemap(npy_path: str | os.PathLike, *, pupil_index: int = 0) -> PupilResult
         If the file holds no pupil.
     """
     try:
-        content = np.load(npy_path, allow_pickle=True).item()
+        content = load_pickled_npy(npy_path).item()
         pupil = content["pupil"][pupil_index]
         # not area_smooth and com_smooth: there facemap has filled blinks by interpolation
         area = np.asarray(pupil["area"], np.float64)
         center = np.asarray(pupil["com"], np.float64)
-    except Exception as error:  # unpickling a damaged file raises anything
+    except DataError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             "holds no facemap pupil",
             file=npy_path,
