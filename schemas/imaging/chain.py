@@ -319,6 +319,11 @@ class Motion(dj.Computed):
     motion_rms_px   : float64        # root mean square displacement (px)
     outlier_fraction : float64       # (1) share of frames whose shift was not believed
     accepted        : bool           # false: correcting made it worse, all shifts are zero
+    crispness_before=null : float64  # rms slope of the mean image, uncorrected (grey levels/px)
+    crispness_after=null : float64   # rms slope of the mean image, corrected (grey levels/px)
+    worse_fraction  : float64        # (1) share of frames less like the others after correction
+    plane_similarity : json          # likeness to the first stretch over time (1); falls by z drift
+    z_drift=null    : float64        # (1) 1 - lowest plane_similarity
     """
 
     @property
@@ -356,6 +361,11 @@ class Motion(dj.Computed):
                 "motion_rms_px": float(result.rms_px),
                 "outlier_fraction": float(np.mean(result.outliers)),
                 "accepted": bool(result.accepted),
+                "crispness_before": number(result.crispness_before),
+                "crispness_after": number(result.crispness_after),
+                "worse_fraction": float(result.worse_fraction),
+                "plane_similarity": np.asarray(result.plane_similarity, float).tolist(),
+                "z_drift": number(result.z_drift),
             }
         )
 
