@@ -10,7 +10,8 @@ import pytest
 from workers import embedded
 
 VERBS = ("demo", "doctor", "ingest", "ingest-dataset", "loop", "worker", "status", "errors")
-VERBS += ("retry", "ignore", "package", "report", "export", "db", "declare")
+VERBS += ("retry", "ignore", "cancel", "package", "report", "export", "db", "declare", "forecast")
+VERBS += ("explain", "gc", "backup", "restore", "recompute", "metrics")
 
 
 def run(*arguments, home=None):
@@ -53,6 +54,11 @@ def test_every_verb_has_help():
         ["ingest", "/no/such/folder"],
         ["worker", "--queue", "tpu"],
         ["ignore"],
+        ["cancel"],
+        ["gc", "--age-hours", "-1"],
+        ["restore", "/no/such/folder"],
+        ["recompute", "--check", "0"],
+        ["worker", "--log-format", "xml"],
         ["retry", "--key", "[1]"],
     ],
 )
