@@ -221,7 +221,7 @@ class Encoder(nn.Module):
         return result if units is None else result[:, np.asarray(units)]
 
     @torch.no_grad()
-    def places_px(self) -> NDArray[np.float64]:
+    def readout_px(self) -> NDArray[np.float64]:
         """Return where each unit reads at mean gaze, (y, x) in model pixels, shape (units, 2)."""
         if self.readout.place is None:
             raise ValueError(f"readout {self.config['readout']['name']!r} has no places")
@@ -232,6 +232,12 @@ class Encoder(nn.Module):
         feature = (place + 1) / 2 * size - 0.5
         pixels = feature * self.core.stride + self.core.offset
         return pixels.flip(1).double().cpu().numpy()
+
+    def places_px(self) -> NDArray[np.float64]:
+        """Return the centre of each unit's receptive field at mean gaze, as `readout_px`."""
+        from .receptive_fields import field_centres_px
+
+        return field_centres_px(self, self.readout_px())
 
 
 def build_encoder(

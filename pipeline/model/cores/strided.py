@@ -16,6 +16,7 @@ def strided(
     channels: int = 32,
     input_kernel: int = 13,
     stride: int = 2,
+    widen: int = 2,
     hidden_kernels: Sequence[int] = (3, 3),
     gabor_start: bool = True,
     gamma_input: float = 1.0,
@@ -23,14 +24,14 @@ def strided(
 ) -> PooledCore:
     """Build the recommended core: 13x13 of stride 2, two 3x3, padded, ELU and batch norm.
 
-    Against `pooled` (9x9, average pool, 5x5, 3x3) it has half of the weights and a third of the
-    cost, since nothing is computed at full resolution. On simulated V1 both tell: fewer weights
-    are learnt better from a recording, and steps are cheap.
+    Nothing is computed at full resolution, as `pooled` does, so that its wider hidden layers cost
+    no more; their kernels are small, since a recording cannot teach 5x5 ones.
 
     Parameters
     ----------
-    channels : int
-        Of every layer.
+    channels, widen : int
+        Of the first layer, and how many times as many the hidden ones have. A short scan of few
+        cells can do with 1, at a third of the cost.
     input_kernel, hidden_kernels : int, sequence of int
         Odd sizes (px of their input).
     stride : int
@@ -45,7 +46,10 @@ def strided(
         Weight of the group sparsity of the hidden kernels.
     """
     blocks = [ConvBlock(1, channels, input_kernel, stride=stride)]
-    blocks += [ConvBlock(channels, channels, kernel) for kernel in hidden_kernels]
+    inputs = channels
+    for kernel in hidden_kernels:
+        blocks.append(ConvBlock(inputs, widen * channels, kernel))
+        inputs = widen * channels
     if gabor_start:
         with torch.no_grad():
             blocks[0].conv.weight.copy_(random_gabors(channels, input_kernel)[:, None])

@@ -21,7 +21,7 @@ def mapped(small):
 
 
 def error_px(encoder, population):
-    y, x = encoder.places_px().T
+    y, x = encoder.readout_px().T
     return np.hypot(y - population.cells.y_px, x - population.cells.x_px)
 
 
@@ -41,13 +41,13 @@ def test_map_and_offsets_learn_and_come_back_from_disk(mapped, tmp_path):
     _, dataset = mapped
     small = dataset.select(trials=np.arange(0, dataset.n_trials, 5))
     encoder = model.build_encoder(CORTICAL, small)
-    before = encoder.places_px()
+    before = encoder.readout_px()
     model.train(encoder, small, max_epochs=2)
-    after = encoder.places_px()
+    after = encoder.readout_px()
     assert np.abs(after - before).max() > 0.01
     model.save_encoder(encoder, tmp_path / "c.safetensors")
     again = model.load_encoder(tmp_path / "c.safetensors")
-    np.testing.assert_array_equal(again.places_px(), after)
+    np.testing.assert_array_equal(again.readout_px(), after)
     images = small.images[:3]
     np.testing.assert_array_equal(again.predict(images), encoder.predict(images))
     frozen = model.Ensemble([encoder]).frozen()
@@ -60,7 +60,7 @@ def test_without_offsets_places_are_an_affine_map_of_the_cortex(mapped):
     config = {**TINY, "readout": {"name": "cortical", "offset_gamma": None}}
     encoder = model.build_encoder(config, dataset)
     design = np.column_stack([dataset.um_xyz[:, :2], np.ones(dataset.n_units)])
-    places = encoder.places_px()
+    places = encoder.readout_px()
     fit = design @ np.linalg.lstsq(design, places, rcond=None)[0]
     np.testing.assert_allclose(places, fit, atol=1e-3)
     assert not encoder.readout.offset.requires_grad

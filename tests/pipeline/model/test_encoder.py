@@ -40,7 +40,7 @@ def test_only_training_data_reaches_an_untrained_encoder(small):
 
 def test_first_places_lie_near_the_true_receptive_fields(small):
     population, _, dataset = small
-    y, x = model.build_encoder(None, dataset).places_px().T
+    y, x = model.build_encoder(None, dataset).readout_px().T
     error = np.hypot(y - population.cells.y_px, x - population.cells.x_px)
     assert np.median(error) < 2.5
 
@@ -136,3 +136,17 @@ def test_mean_gaze_moves_nothing(small):
     torch.testing.assert_close(
         encoder(z, pupil=torch.zeros(2, 2)), encoder(z), rtol=1e-4, atol=1e-4
     )
+
+
+def test_places_are_the_centres_of_what_units_answer_to_wherever_their_features_look(small):
+    config = {"core": {"channels": 2, "hidden_kernels": []}}
+    encoder = model.build_encoder(config, small[2])
+    yy, xx = torch.meshgrid(torch.arange(13), torch.arange(13), indexing="ij")
+    spots = [torch.exp(-((yy - y) ** 2 + (xx - x) ** 2) / 4.0) for y, x in ((6, 6), (3, 8))]
+    with torch.no_grad():
+        encoder.core.blocks[0].conv.weight.copy_(torch.stack(spots)[:, None])
+        encoder.readout.place.copy_(torch.linspace(-0.3, 0.3, 12)[:, None].expand(12, 2))
+        encoder.readout.features.copy_(torch.eye(2).repeat(6, 1))
+    offset = encoder.places_px() - encoder.readout_px()
+    np.testing.assert_allclose(offset[::2], 0, atol=0.35)
+    np.testing.assert_allclose(offset[1::2], [[-3, 2]] * 6, atol=0.35)
