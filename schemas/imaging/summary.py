@@ -75,9 +75,9 @@ class Quality(dj.Computed):
     mean_intensity  : float64        # mean over pixels and frames (grey levels)
     contrast        : float64        # 99th - 1st percentile, mean over frames (grey levels)
     intensity_drift=null : float64   # (1) change over the scan, as a share of the mean
-    photon_gain=null : float64       # grey levels per photon (quantal size)
-    zero_level=null : float64        # grey level without light
-    photons=null    : float64        # mean photons per pixel and frame
+    photon_gain=null : float64       # quantal size (grey levels per photon)
+    zero_level=null : float64        # level without light (grey levels)
+    photons=null    : float64        # mean light (photons per pixel and frame)
     saturated       : float64        # (1) share of pixels at the ceiling
     epileptiform_per_min : float64   # brief events of the whole field (1/min)
     """
@@ -88,8 +88,8 @@ class Quality(dj.Computed):
         -> master
         finding     : varchar(32)    # photons, contrast, intensity_drift, saturated, ...
         ---
-        value       : float64        # what was found
-        allowed     : float64        # the limit
+        value       : float64        # what was found (unit of the column; px, um or 1)
+        allowed     : float64        # the limit (unit of the value)
         meaning     : varchar(128)   # what it means, and what can be done
         """
 

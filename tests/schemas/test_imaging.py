@@ -1,5 +1,8 @@
 """Tables of the imaging stage: what a scan is worth, and which masks are somata."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -112,3 +115,49 @@ def test_no_label_is_said_so(database):
 
     with pytest.raises(ValueError, match=r"insert rows into imaging\.MaskLabel"):
         imaging.LabelSet.add({"animal_id": -1})
+
+
+def malformed():
+    """Return the function that breaks a TIFF file, and the kinds of damage it knows."""
+    path = Path(__file__).parents[1] / "pipeline" / "imaging" / "test_tiff.py"
+    spec = importlib.util.spec_from_file_location("malformed_tiffs", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.break_file, list(module.BROKEN)
+
+
+def test_a_malformed_tiff_costs_one_key_one_clear_error(database, write_bundle):
+    import json
+
+    from schemas import experiment, imaging, registration
+    from schemas.closed_loop import default_recipe
+    from schemas.ingest import ingest_bundle
+
+    plain = {"tiff": True, "eye": False, "running": False, "treadmill": None}
+    keys = []
+    for session in (1, 2):
+        folder = write_bundle(f"session{session}", **plain)
+        said = json.loads((folder / "recording.json").read_text())
+        (folder / "recording.json").write_text(json.dumps({**said, "session": session}))
+        keys.append(ingest_bundle(folder))
+        registration.scan_tasks(keys[-1], default_recipe())
+    healthy, sick = keys
+    path = Path(experiment.Scan.files(sick, "tiff")[0][0])
+    break_file, kinds = malformed()
+    assert len(kinds) >= 14
+    animal = {"animal_id": sick["animal_id"]}
+    for kind in kinds:
+        if path.is_dir():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        break_file(kind, path)
+        errors = imaging.ScanInfo.populate(
+            animal, suppress_errors=True, return_exception_objects=True
+        )["error_list"]
+        assert len(errors) == 1, kind
+        key, error = errors[0]
+        assert key["session"] == 2
+        assert type(error).__name__ == "DataError", f"{kind}: {error!r}"
+        assert "scan.tif" in str(error)
+        assert "\n" not in str(error)
+    assert (imaging.ScanInfo & animal).keys() == [(imaging.ScanInfo & healthy).fetch1("KEY")]
