@@ -25,12 +25,26 @@ from pipeline.imaging.motion import motion_methods
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
 from pipeline.mei import ascent_methods
+from pipeline.mei.analysis import analyses
 from pipeline.mei.controls import control_kinds
 from pipeline.mei.masks import mask_methods
 from pipeline.mei.targets import target_rules
 from pipeline.model import complete_config, default_config, ln_config
 from pipeline.registry import Registry, canonical_json
 from pipeline.stimulus.display import displays
+
+ANALYSES = (
+    "stability",
+    "gradient_spectrum",
+    "spectrum_difference",
+    "linear_filter",
+    "linearised",
+    "gabor_similarity",
+    "natural_patches",
+    "jitter_tuning",
+    "contrast_tuning",
+)
+"""Analyses of the targets that the report shows; others may be asked for."""
 
 METHOD: dict[str, Any] = {"method": None, "params": {}}  # None: the recommended one
 
@@ -69,6 +83,7 @@ def default_recipe() -> dict[str, Any]:
             {"method": kind, "params": {}} for kind in ("mei", "rf", "gabor", "mni", "fni")
         ],
         "control_seed": 0,
+        "analyses": [{"method": name, "params": {}} for name in ANALYSES],
         "pool": [],
         "display": deepcopy(METHOD),
         "plan": {**deepcopy(METHOD), "n_natural": 20},
@@ -107,6 +122,7 @@ REGISTRIES: dict[str, Registry] = {
     "mei": ascent_methods,
     "mask": mask_methods,
     "controls": control_kinds,
+    "analyses": analyses,
     "display": displays,
     "plan": plan_methods,
     "match": match_methods,

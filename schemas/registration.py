@@ -180,6 +180,10 @@ def _model_tasks(
         )
         masks.append({**task, **mask})
         mei.MaskTask.insert1(masks[-1], skip_duplicates=True)
+    for wanted in recipe["analyses"]:
+        analysis = mei.AnalysisMethod.add(**_named(wanted))
+        tasks = ({**task, **analysis} for task in masks)
+        mei.AnalysisTask.insert(tasks, skip_duplicates=True)
     return masks
 
 
