@@ -1,6 +1,7 @@
 """Encoders that predict every unit's response, their ensembles and how good they are."""
 
 from schemas.model.binding import schema
+from schemas.model.contrast import Contrast, ContrastTask
 from schemas.model.ensembles import EnsembleSpec, load_ensemble, predict
 from schemas.model.evaluation import MEASURES, Evaluation
 from schemas.model.search import Search, SearchMethod, SearchTrial, Shortlist
@@ -9,6 +10,8 @@ from schemas.model.training import JointModel, TrainedModel
 
 __all__ = [
     "MEASURES",
+    "Contrast",
+    "ContrastTask",
     "CoreSource",
     "EnsembleSpec",
     "Evaluation",

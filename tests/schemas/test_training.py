@@ -117,6 +117,31 @@ def test_readouts_are_fitted_on_the_core_of_another_data_set(database, sets):
     np.testing.assert_array_equal(model.predict(key, images, units=[3, 1]), everyone[:, [3, 1]])
 
 
+def test_two_ensembles_are_compared_unit_by_unit(database, sets):
+    from schemas import model
+
+    kinds = []
+    for rate in (1e-6, 0.01):  # one learns nothing
+        config = {**LINEAR, "training": {**LINEAR["training"], "learning_rate": rate}}
+        tasks = model.TrainingTask.decide(sets[1], model.ModelConfig.add(config, "ln"), [1])
+        fill(model.TrainedModel, keys=tasks)
+        kinds.append(model.EnsembleSpec.add(tasks, "ln"))
+    key = model.ContrastTask.add(kinds[1], kinds[0])
+    fill(model.Contrast, keys=[key])
+    assert not model.Contrast & key  # neither is evaluated yet
+    fill(model.Evaluation, keys=kinds)
+    fill(model.Contrast, keys=[key])
+    found = (model.Contrast.Measure & key & {"measure": "validation"}).fetch1()
+    better, worse = (
+        (model.Evaluation.Unit & kind).to_arrays("validation", order_by="unit_index")
+        for kind in reversed(kinds)
+    )
+    assert found["difference"] == pytest.approx((better - worse).mean())
+    assert found["n_units"] == 4
+    assert found["low"] <= found["difference"] <= found["high"]
+    assert found["difference"] > 0.1
+
+
 def test_a_filtered_set_has_the_units_that_pass(database, sets):
     from schemas import dataset
 
