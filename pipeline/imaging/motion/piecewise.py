@@ -122,7 +122,7 @@ def piecewise(
     default_um_per_px: float = 1.0,
     tile_px: float = 32.0,
     degree: int = 5,
-    expected_px: float = 1.0,
+    expected_px: float = 0.3,
 ) -> MotionResult:
     """Estimate a displacement of every frame that varies smoothly over the field.
 
@@ -141,8 +141,8 @@ def piecewise(
     degree : int
         Of the polynomials in y and x.
     expected_px : float
-        Displacement expected between the ends of the field (px); ten times as much is found if
-        photons show it.
+        Standard deviation expected of what varies across the field (px); several times as much
+        is found if photons show it.
 
     Returns
     -------
