@@ -252,10 +252,10 @@ def _check_traces(path: Path, fluorescence: NDArray[np.float32]) -> None:
 
 def _check_tiff(bundle: Bundle, n_times: int, period_s: float) -> None:
     """Open the movie (page directories only) and compare its frames with the times."""
-    from pipeline.imaging.tiff import open_scan
+    from pipeline.imaging.adapters import open_source
     from schemas.imaging import FRAME_SLACK
 
-    scan = open_scan(bundle.files["tiff"], fps=1 / period_s)
+    scan = open_source(bundle.files["tiff"], fps=1 / period_s)
     if abs(scan.n_frames - n_times) > FRAME_SLACK:
         raise DataError(
             "frame times do not fit the movie", file=bundle.files["frame_times"][0],
