@@ -473,6 +473,7 @@ def test_the_stack_leads_to_the_same_cells(database, loop):
     field = (closed_loop.StackMatch.Field & loop["day2"]).fetch1()
     depth = np.array(field["target_transform"]) @ [32, 32, 1]
     assert depth[0] == pytest.approx(16.0, abs=4.0)  # the third slice, 8 um apart
+    closed_loop.CombinedMatch.populate(loop["day2"])  # not below StackMatch: a stack is optional
     both = (closed_loop.CombinedMatch & loop["day2"]).fetch1()
     assert both["n_routes"] == 2
     assert set((closed_loop.CombinedMatch.Pair & loop["day2"]).to_arrays("n_agree")) <= {1, 2}
