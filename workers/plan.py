@@ -135,15 +135,24 @@ def _computed(package: ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 def _next_computed(graph: Any, node: str, computed: dict) -> list[str]:
-    """Walk down the foreign keys, through parts and tables filled by hand, to computed tables."""
+    """Walk down the foreign keys, through parts and tables filled by hand, to computed tables.
+
+    A computed table also follows what its own parts hang on: responses on the units of activity.
+    """
+    from datajoint.dependencies import extract_master
+
     seen, stack, reached = {node}, [node], []
     while stack:
         for child in graph.successors(stack.pop()):
             if child in seen:
                 continue
             seen.add(child)
+            master = extract_master(child)
             if child in computed:
                 reached.append(child)
+            elif master in computed and master != node:
+                reached += [master] if master not in seen else []
+                seen.add(master)
             else:
                 stack.append(child)
     return sorted(reached)

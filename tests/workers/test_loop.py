@@ -292,3 +292,12 @@ def test_status_counts_rows_and_jobs(bench):
     done, waiting, running = health.tally(bench.prefix)
     assert done["toy_tables.Value"][0] == 4
     assert (waiting, running) == (0, [])
+
+
+def test_a_worker_ends_after_its_time_or_after_so_many_idle_looks(bench):
+    seeds(bench, 2)
+    patient = options(bench, exit_when_idle=False, max_idled_cycle=2, sleep_duration=0.2)
+    assert run_worker(patient).outcomes == {"done": 6}
+    began = time.monotonic()
+    run_worker(options(bench, exit_when_idle=False, run_duration=0.5))
+    assert time.monotonic() - began < 30.0 * slowness()
