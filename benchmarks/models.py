@@ -1,0 +1,143 @@
+"""Accuracy of encoders on simulated populations whose true rates are known.
+
+    python benchmarks/models.py             # 200 cells x 3,000 images at three noise levels
+    python benchmarks/models.py --cells 70 --images 1500 --noise 0.75
+    python benchmarks/models.py --quick     # a minute, to see that it works
+
+Every figure is on the test tier. `share` is a mean single-trial correlation divided by that of the
+true rate, `*_by_kind` the same for one kind of cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+import torch
+
+from pipeline import model
+from pipeline.dataset import Dataset
+from pipeline.dataset.moments import correlate
+from pipeline.simulate import Population, simulate_dataset
+
+NOISE = (0.35, 0.75, 1.5)  # sd of spike inference (counts); 0.75 is the simulator's own
+
+
+def train(config: dict, data: Dataset, seeds: range, **options) -> tuple[model.Ensemble, float]:
+    """Train one member per seed; return the ensemble and the mean CPU seconds of a member."""
+    start = time.process_time()
+    encoders = [model.build_encoder(config, data, seed) for seed in seeds]
+    for seed, encoder in zip(seeds, encoders, strict=True):
+        model.train(encoder, data, seed=seed, **options)
+    return model.Ensemble(encoders), (time.process_time() - start) / len(encoders)
+
+
+def kind_shares(found: np.ndarray, ceiling: np.ndarray, kind: np.ndarray) -> dict[str, float]:
+    return {str(k): _share(found[kind == k], ceiling[kind == k]) for k in np.unique(kind)}
+
+
+def _share(found: np.ndarray, ceiling: np.ndarray) -> float:
+    known = np.isfinite(found) & np.isfinite(ceiling)
+    return float(found[known].mean() / ceiling[known].mean())
+
+
+@torch.no_grad()
+def state_figures(encoder: model.Encoder, data: Dataset, population, simulated) -> dict:
+    """Compare one member's places, shifts and gains with the true ones."""
+    test = data.trials("test")
+    true_px = np.stack([population.cells.y_px, population.cells.x_px], 1)
+    distance = np.hypot(*(encoder.places_px() - true_px).T)
+    reading = np.hypot(*(encoder.readout_px() - true_px).T)
+    gaze = encoder.zscore_state("pupil", data.pupil_center[test], len(test))
+    half = np.array([encoder.feature_size[1], encoder.feature_size[0]]) / 2
+    shift = encoder.shifter(gaze).double().numpy() * half * encoder.core.stride
+    true_shift = simulated.gaze_shift_px[test]
+    behavior = encoder.zscore_state("behavior", data.behavior[test], len(test))
+    log_gain = encoder.modulator(behavior).double().log().numpy()
+    centred, true = shift - shift.mean(0), true_shift - true_shift.mean(0)
+    return {
+        "places_error_px": float(np.median(distance)),
+        "readout_error_px": float(np.median(reading)),
+        "places_within_3_px": float((distance <= 3).mean()),
+        "gaze_r": float(correlate(shift, true_shift).mean()),
+        "gaze_slope": float((centred * true).sum() / (true**2).sum()),
+        "log_gain_r": float(np.nanmean(correlate(log_gain, simulated.log_gain[test]))),
+    }
+
+
+def figures(
+    cells: int, images: int, noise: float, members: int, seed: int, epochs: int | None = None
+) -> dict:
+    population = Population(seed, cells)
+    simulated = simulate_dataset(population, images, seed=seed, measurement_sd=noise)
+    data = Dataset(**simulated.arguments())
+    test, kind = data.trials("test"), population.cells.kind
+    truth = model.metrics(data.responses[test], simulated.rates[test], data.image_id[test])
+    ceiling = truth["single_trial"]
+    cnn, cnn_seconds = train(model.default_config(), data, range(members), max_epochs=epochs)
+    ln, ln_seconds = train(model.ln_config(), data, range(1), max_epochs=epochs)
+    found, linear = (model.evaluate(ensemble, data) for ensemble in (cnn, ln))
+    states = [state_figures(e, data, population, simulated) for e in cnn.encoders]
+    member = [_share(r, ceiling) for r in found.per_unit["member_single_trial"]]
+    return {
+        "cells": cells,
+        "images": images,
+        "noise": noise,
+        "members": members,
+        "oracle": found.per_scan["oracle"],
+        "single_trial_of_true_rate": float(np.nanmean(ceiling)),
+        "to_average_of_true_rate": float(np.nanmean(truth["to_average"])),
+        "single_trial": found.per_scan["single_trial"],
+        "to_average": found.per_scan["to_average"],
+        "share_ensemble": _share(found.per_unit["single_trial"], ceiling),
+        "share_member": float(np.mean(member)),
+        "share_worst_member": min(member),
+        "share_ln": _share(linear.per_unit["single_trial"], ceiling),
+        "fraction_oracle_frozen": found.per_scan["fraction_oracle_frozen"],
+        "feve_median": float(np.nanmedian(found.per_unit["feve"])),
+        "cc_norm": found.per_scan["cc_norm"],
+        **{name: float(np.mean([s[name] for s in states])) for name in states[0]},
+        "cnn_by_kind": kind_shares(found.per_unit["single_trial"], ceiling, kind),
+        "ln_by_kind": kind_shares(linear.per_unit["single_trial"], ceiling, kind),
+        "cpu_s_per_member": cnn_seconds,
+        "cpu_s_ln": ln_seconds,
+    }
+
+
+def show(row: dict) -> None:
+    for name, value in row.items():
+        by_kind = value.items() if isinstance(value, dict) else [("", value)]
+        print(f"{name:28s}", "  ".join(f"{kind} {share:.4g}".strip() for kind, share in by_kind))
+    print(flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=200)
+    parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--noise", type=float, nargs="+", default=NOISE)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=1, help="of population, images, noise")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="30 cells, 400 images, 2 members")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    epochs = None
+    if options.quick:
+        options.cells, options.images, options.noise, options.members = 30, 400, (0.75,), 2
+        epochs = 30
+    rows = []
+    for noise in options.noise:
+        sizes = (options.cells, options.images, noise, options.members)
+        rows.append(figures(*sizes, options.seed, epochs))
+        if not options.json:
+            show(rows[-1])
+    if options.json:
+        print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
