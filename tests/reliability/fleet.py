@@ -91,6 +91,10 @@ class Fleet:
         self.workers.append(process)
         return process
 
+    def last_seen(self):
+        """Return the server's time of the last heartbeat of any worker."""
+        return self.asked(lambda: max(tables.Worker().to_arrays("seen_at").tolist()))
+
     def ready(self, process):
         """Tell whether all computing processes of a worker are connected to the server."""
         port = int(dj.config.database.port)
