@@ -1,5 +1,9 @@
-# One image for workers, the command line and (target `jupyter`) notebooks.
+# One image for workers and the command line (targets `cpu`, `gpu`), and the same with notebooks
+# (target `jupyter`). Nothing secret goes in: DataJoint reads the password from a file,
+# /run/secrets/datajoint/database.password.
 #   docker build --target cpu --build-arg COMMIT=$(git rev-parse --short=12 HEAD) -t inception .
+# A smaller image for machines without a GPU:
+#   --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 
@@ -7,6 +11,8 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USE
 FROM base AS packages
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
+ARG TORCH_INDEX=""
+ENV PIP_EXTRA_INDEX_URL=$TORCH_INDEX
 WORKDIR /build
 COPY setup.py pyproject.toml constraints.txt ./
 RUN touch README.md && mkdir pipeline schemas workers && pip install -c constraints.txt .
@@ -22,26 +28,35 @@ FROM notebook-packages AS built-notebook
 COPY . .
 RUN pip install --no-deps --force-reinstall .
 
-# what both final images share: an account without rights, one folder to write to
+# what all final images share: an account without rights, one folder to write to
 FROM base AS runtime
 RUN useradd --uid 10001 --create-home inception && install -d -o inception /data
-ENV PATH=/opt/venv/bin:$PATH INCEPTION_HOME=/data DJ_IGNORE_CONFIG_FILE=true \
+ENV PATH=/opt/venv/bin:$PATH INCEPTION_HOME=/data \
     MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba
-USER inception
 WORKDIR /data
 VOLUME /data
-
-FROM runtime AS jupyter
-COPY --from=built-notebook /opt/venv /opt/venv
-COPY notebooks /opt/notebooks
-ARG COMMIT=""
-ENV INCEPTION_COMMIT=$COMMIT
-EXPOSE 8888
-CMD ["jupyter", "lab", "--ip=0.0.0.0", "--no-browser", "--notebook-dir=/opt/notebooks"]
-
-FROM runtime AS cpu
-COPY --from=built /opt/venv /opt/venv
 ARG COMMIT=""
 ENV INCEPTION_COMMIT=$COMMIT
 ENTRYPOINT ["inception"]
 CMD ["worker"]
+
+FROM runtime AS jupyter
+RUN apt-get update && apt-get install -y --no-install-recommends graphviz \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=built-notebook /opt/venv /opt/venv
+COPY notebooks /opt/notebooks
+USER inception
+EXPOSE 8888
+ENTRYPOINT []
+CMD ["sh", "-c", "JUPYTER_TOKEN=$(cat /run/secrets/datajoint/jupyter.token) \
+exec jupyter lab --ip=0.0.0.0 --no-browser --notebook-dir=/opt/notebooks"]
+
+FROM runtime AS gpu
+COPY --from=built /opt/venv /opt/venv
+USER inception
+ENV INCEPTION_DEVICE=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+CMD ["worker", "--queue", "gpu"]
+
+FROM runtime AS cpu
+COPY --from=built /opt/venv /opt/venv
+USER inception

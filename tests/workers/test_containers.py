@@ -55,8 +55,36 @@ def test_workers_carry_a_small_loop_to_its_package(deployment):
     assert {"manifest.json", "trials.csv", "images.csv", "units.csv"} <= set(listing.split())
 
 
-def test_stopped_workers_exit_with_zero_and_are_not_root(deployment):
-    user = compose("exec", "-T", "worker", "id", "-u").strip()
-    assert user == "10001"
+def test_workers_are_not_root_and_write_only_to_their_data(deployment):
+    """An account without rights, a root file system that is read-only, no password in sight."""
+    assert compose("exec", "-T", "worker", "id", "-u").strip() == "10001"
+    shell = "touch /usr/x /opt/venv/x 2>/dev/null; echo $?; env | grep -ci pass; ls /run/inception"
+    shown = compose("exec", "-T", "worker", "sh", "-c", shell, check=False).split()
+    assert shown == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("role", "statement", "allowed"),
+    [
+        ("worker", "CREATE TABLE inception_workers.x (i int)", False),
+        ("worker", "DROP TABLE inception_workers.attempt", False),
+        ("worker", "SELECT * FROM mysql.user", False),
+        ("worker", "SELECT 1 FROM inception_experiment.mouse", True),
+        ("reader", "DELETE FROM inception_experiment.mouse", False),
+        ("reader", "SELECT 1 FROM inception_experiment.mouse", True),
+    ],
+)
+def test_accounts_of_the_database_may_do_what_they_need(deployment, role, statement, allowed):
+    client = (
+        f"MYSQL_PWD=$(cat /run/inception/{role}/database.password) "
+        f'mysql -h 127.0.0.1 -uinception_{role} -e "{statement}"'
+    )
+    command = ["docker", "compose", "-p", PROJECT, "exec", "-T", "db", "sh", "-c", client]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode == 0) == allowed, done.stderr
+    assert allowed or "denied" in done.stderr
+
+
+def test_stopped_workers_exit_with_zero(deployment):
     compose("stop", "worker")
     assert set(exit_codes("worker")) == {0}
