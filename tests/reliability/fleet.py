@@ -46,7 +46,8 @@ class Fleet:
     def bind(self):
         """Bind the tables to this fleet's schemas, making what is missing."""
         for schema in (storm_tables.schema, tables.schema):
-            schema.database = None  # the same modules serve every test's schemas
+            # the same modules serve every test's schemas
+            schema.database = schema.connection = None
         storm_tables.activate(self.prefix)
         tables.activate(self.prefix)
         tables.declare()

@@ -67,7 +67,7 @@ def bench(server_home, monkeypatch):
     connection = embedded.connect(server_home)
     made = Bench(server_home)
     for schema in (toy.schema, tables.schema):
-        schema.database = None  # the same modules serve every test's schemas
+        schema.database = schema.connection = None  # the same modules serve every test's schemas
     toy.activate(prefix=made.prefix)
     tables.activate(made.prefix)
     tables.declare()

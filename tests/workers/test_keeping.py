@@ -135,7 +135,7 @@ def lose_everything(bench):
     location = Path(dj.config.stores["main"]["location"])
     shutil.rmtree(location / "_schema" / f"{bench.prefix}_toy")
     for schema in (bench.toy.schema, bench.tables.schema):
-        schema.database = None
+        schema.database = schema.connection = None
     bench.connection.dependencies.clear()
 
 

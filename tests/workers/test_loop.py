@@ -1,8 +1,7 @@
-"""Workers against keys and servers that misbehave: nothing is lost, nothing is there twice."""
+"""What one worker does with keys, signals and the queue; storms are in tests/reliability."""
 
 import json
 import os
-import random
 import signal
 import time
 
@@ -112,52 +111,6 @@ def test_poison_costs_three_attempts_each_and_no_worker(bench):
     assert "make_compute" in found[100]["stack"]  # where it happened, from the dead process
 
 
-def test_a_killed_worker_loses_nothing(bench):
-    seeds(bench, 12, pause_s=0.15)
-    victim = bench.worker("--lease", 2)
-    bench.wait(lambda: len(bench.toy.Value()) >= 2)
-    victim.kill()
-    victim.wait()
-    rest = bench.worker("--lease", 2, "--exit-when-idle")
-    assert rest.wait(60) == 0
-    check_values(bench, range(12))
-    check_drained(bench)
-
-
-def test_kill_storm(bench):
-    """A quarter of the storm in which DataJoint's own reservations lose keys."""
-    storm(bench, keys=50, workers=2, kills=5, every_s=1.0, pause_s=0.2)
-
-
-@pytest.mark.reliability
-def test_kill_storm_at_full_size(bench):
-    storm(bench, keys=200, workers=4, kills=30, every_s=2.0, pause_s=0.4)
-
-
-def storm(bench, *, keys, workers, kills, every_s, pause_s):
-    seeds(bench, keys, pause_s=pause_s)
-    arguments = ("--lease", 3, "--exit-when-idle")
-    fleet = [bench.worker(*arguments) for _ in range(workers)]
-    bench.wait(lambda: len(bench.toy.Value()) >= 1)
-    dice = random.Random(0)
-    killed = 0
-    for _ in range(kills):
-        time.sleep(every_s)
-        victim = dice.randrange(workers)
-        if fleet[victim].poll() is None:
-            fleet[victim].kill()
-            killed += 1
-        fleet[victim].wait()
-        fleet[victim] = bench.worker(*arguments)
-    for process in fleet:
-        assert process.wait(120) == 0, bench.log()[-4000:]
-    check_values(bench, range(keys))
-    check_drained(bench)
-    attempts = outcomes(bench)
-    assert attempts.count("done") == keys
-    assert len(attempts) - keys <= killed
-
-
 @pytest.mark.skipif(bool(os.environ.get("DJ_HOST")), reason="kills the embedded database")
 def test_a_killed_database_is_started_again_by_the_worker(bench):
     seeds(bench, 30, pause_s=0.1)
@@ -215,14 +168,6 @@ def test_a_zombie_commits_nothing(bench):
     assert zombie.wait(15) == 0
 
 
-def test_a_long_job_is_not_stolen_from_a_healthy_worker(bench):
-    seeds(bench, 1, pause_s=4.0)
-    first = bench.worker("--lease", 1, "--exit-when-idle")
-    second = bench.worker("--lease", 1, "--exit-when-idle")
-    assert first.wait(60) == second.wait(60) == 0
-    assert outcomes(bench) == ["done"]
-
-
 def test_refresh_adds_ten_thousand_keys_within_three_seconds(bench):
     seeds(bench, 10_000)
     loaded = plan.load("toy_tables", bench.prefix)
@@ -244,20 +189,6 @@ def slowness():
     began = time.perf_counter()
     json.dumps([{"number": i} for i in range(100_000)])
     return max(1.0, (time.perf_counter() - began) / 0.1)
-
-
-def test_workers_started_together_on_an_empty_server_declare_once(bench):
-    import datajoint as dj
-
-    prefix = bench.prefix + "e"
-    bench.prefix, original = prefix, bench.prefix
-    try:
-        fleet = [bench.worker("--exit-when-idle") for _ in range(3)]
-        assert [process.wait(60) for process in fleet] == [0, 0, 0], bench.log()[-4000:]
-    finally:
-        bench.prefix = original
-        for suffix in ("toy", "workers"):
-            dj.Schema(f"{prefix}_{suffix}", connection=bench.connection).drop(prompt=False)
 
 
 def test_an_idle_worker_asks_at_most_twice_a_second(bench):

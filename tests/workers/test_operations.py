@@ -170,7 +170,7 @@ def test_doctor_finds_what_is_there_and_changes_nothing(bench):
     assert checks["tables"]["found"].startswith("10 declared")
     fresh = {c["check"]: c for c in doctor.doctor(bench.home, bench.prefix + "x", "toy_tables")}
     assert "at first use" in fresh["tables"]["found"]
-    bench.toy.schema.database = None
+    bench.toy.schema.database = bench.toy.schema.connection = None
     databases = bench.connection.query("SELECT schema_name FROM information_schema.schemata")
     assert not [row for row in databases.fetchall() if row[0].startswith(bench.prefix + "x")]
 

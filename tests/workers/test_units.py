@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 
 from pipeline.errors import DataError
 from workers import database, gpu, lease, limits
+from workers.commands import computing
 from workers.make import NoRowError, classify
 
 
@@ -91,3 +93,11 @@ def test_gpus_are_those_that_cuda_may_use(monkeypatch, tmp_path):
     assert gpu.names() == ["1", "GPU-abc"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert gpu.names() == []
+
+
+def test_sigterm_before_a_worker_listens_ends_it_at_once_with_success():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped, computing._leaving_at_once():
+        signal.raise_signal(signal.SIGTERM)
+    assert stopped.value.code == 0
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,37 +65,40 @@ def worker(
     as_json: Json = False,
 ) -> None:
     """Compute what is due, in the order of the foreign keys, until told to stop."""
-    from workers import logs
-    from workers.loop import NotStartedError, Worker
-    from workers.options import Options
+    with _leaving_at_once():
+        from workers import logs
+        from workers.loop import NotStartedError, Worker
+        from workers.options import Options
 
-    logs.configure(log_format.value)
-    known = {"cpu", "gpu", "io"}
-    if queue and not set(queue) <= known:
-        raise typer.BadParameter(f"queues are {sorted(known)}", param_hint="--queue")
-    options = Options(
-        source=source,
-        prefix=prefix,
-        home=home,
-        processes=processes,
-        queues=tuple(queue) if queue else None,
-        run_duration=run_duration,
-        sleep_duration=sleep_duration,
-        max_idled_cycle=max_idled_cycle,
-        exit_when_idle=exit_when_idle,
-        lease_s=lease,
-        grace_s=grace,
-        job_timeout_s=job_timeout,
-        memory_gb=memory_gb,
-    )
+        logs.configure(log_format.value)
+        known = {"cpu", "gpu", "io"}
+        if queue and not set(queue) <= known:
+            raise typer.BadParameter(f"queues are {sorted(known)}", param_hint="--queue")
+        options = Options(
+            source=source,
+            prefix=prefix,
+            home=home,
+            processes=processes,
+            queues=tuple(queue) if queue else None,
+            run_duration=run_duration,
+            sleep_duration=sleep_duration,
+            max_idled_cycle=max_idled_cycle,
+            exit_when_idle=exit_when_idle,
+            lease_s=lease,
+            grace_s=grace,
+            job_timeout_s=job_timeout,
+            memory_gb=memory_gb,
+        )
 
-    worker = Worker(options, _log_event if log_format == LogFormat.json else _print_event(as_json))
-    if health_port is not None:
-        _answer_health(worker, health_port)
-    try:
-        summary = worker.run()
-    except NotStartedError as error:
-        _start_again(str(error))
+        worker = Worker(
+            options, _log_event if log_format == LogFormat.json else _print_event(as_json)
+        )
+        if health_port is not None:
+            _answer_health(worker, health_port)
+        try:
+            summary = worker.run()
+        except NotStartedError as error:
+            _start_again(str(error))
     outcomes = dict(summary.outcomes)
     text = f"{summary.done} rows computed"
     if summary.quarantined:
@@ -100,6 +106,19 @@ def worker(
     say({"outcomes": outcomes, "quarantined": summary.quarantined}, as_json, text)
     if exit_when_idle and summary.quarantined:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _leaving_at_once() -> Iterator[None]:
+    """End with 0 on SIGTERM: until the worker itself listens, it holds nothing to hand back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print_event(silent: bool) -> Callable[[str, str, dict, float, str], None]:
@@ -174,9 +193,6 @@ def metrics(
     source: Source = SOURCE,
 ) -> None:
     """Answer /metrics (Prometheus), /loops (forecasts) and /healthz until stopped."""
-    import signal
-    import threading
-
     from workers import database
     from workers.metrics import pages, serve
 
