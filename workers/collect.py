@@ -27,7 +27,7 @@ def collect(ledger: Ledger, *, age_s: float = 24 * 3600.0, delete: bool = False)
     Parameters
     ----------
     ledger : Ledger
-        Job tables; the schemas known to its connection are looked at, no others.
+        Job tables; the schemas of their deployment are looked at, no others.
     age_s : float
         Younger files are kept (s): they may belong to a row that is about to be committed.
     delete : bool
@@ -72,10 +72,15 @@ def _covered(path: str, used: set[str]) -> bool:
 
 
 def pipeline_databases(connection: dj.Connection) -> list[str]:
-    """Return the names of the database schemas that the active pipeline consists of."""
+    """Return the names of the database schemas of the active deployment.
+
+    They share the prefix of the job tables; whatever else the connection knows is somebody else's.
+    """
     connection.dependencies.load(force=False)
     nodes = [node for node in connection.dependencies.nodes if not node.isdigit()]
-    return sorted({node.split(".")[0].strip('`"') for node in nodes})
+    names = {node.split(".")[0].strip('`"') for node in nodes}
+    prefix = tables.schema.database.removesuffix("workers")
+    return sorted(name for name in names if name.startswith(prefix))
 
 
 def list_files(database: str) -> Iterator[tuple[str, tuple[int, datetime.datetime]]]:
