@@ -167,11 +167,12 @@ def _makes_tables(prefix: str) -> bool:
 
 
 def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
-    from workers import plan, tables
+    from workers import plan, schema_version, tables
 
     connection = embedded.connect(home)
     if not _exists(connection, f"{prefix}_workers"):
         return f"none yet with prefix {prefix}; they are made at first use"
+    schema_version.check(connection, prefix)
     with _without_declaring():
         loaded = plan.load(source, prefix)
         tables.activate(prefix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers import forecast, refresh, tables
+from workers import forecast, refresh, schema_version, tables
 from workers.database import exclusive
 from workers.lease import Ledger
 from workers.plan import Plan
@@ -109,6 +109,7 @@ def tally(prefix: str = "inception") -> tuple[dict[str, tuple[int, float]], int,
 
 def _first_ledger(connection: Any, prefix: str) -> Ledger:
     with exclusive(connection, "inception_declare"):  # a worker may be declaring them just now
+        schema_version.check(connection, prefix)
         tables.activate(prefix)
         tables.declare()
     return Ledger(connection)

@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from workers import database, environment, gpu, limits, plan, refresh, tables, urgency
+from workers import database, environment, gpu, limits, opening, refresh, tables, urgency
 from workers.gpu import Gpu
 from workers.lease import Claim, Ledger
 from workers.options import Options, Summary
@@ -133,10 +133,7 @@ class Worker:
         """Connect, make missing tables, register; return the heartbeat's ledger."""
         options = self.options
         connection = database.wait_for_server(options.home)
-        with database.exclusive(connection, "inception_declare"):  # creation races otherwise
-            self._plan = plan.load(options.source, options.prefix)
-            tables.activate(options.prefix)
-            tables.declare()
+        self._plan = opening.open_tables(connection, options.source, options.prefix)
         self._tasks = {task.name: task for task in self._plan.select(options.queues)}
         self._priority = urgency.priorities(self._plan)
         self._ledger = self._new_ledger(connection, self._out_of_time)

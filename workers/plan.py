@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 STAGES = (
@@ -105,7 +104,7 @@ def load(source: str = "schemas", prefix: str = "inception") -> Plan:
     """
     package = importlib.import_module(source)
     package.activate(prefix=prefix)
-    found = {table.full_table_name: (name, table) for name, table in _computed(package)}
+    found = {table.full_table_name: (name, table) for name, table in _computed(source)}
     if not found:
         return Plan(source, prefix)
     dependencies = next(iter(found.values()))[1].connection.dependencies
@@ -119,9 +118,11 @@ def load(source: str = "schemas", prefix: str = "inception") -> Plan:
     return Plan(source, prefix, tasks)
 
 
-def _computed(package: ModuleType) -> Iterator[tuple[str, Any]]:
+def tables_of(source: str) -> Iterator[tuple[str, Any]]:
+    """Yield name (`stage.Table`) and class of all tables of a pipeline, without the parts."""
     import datajoint as dj
 
+    package = importlib.import_module(source)
     modules = [package]
     for stage in STAGES:
         name = f"{package.__name__}.{stage}"
@@ -129,9 +130,17 @@ def _computed(package: ModuleType) -> Iterator[tuple[str, Any]]:
             modules.append(importlib.import_module(name))
     for module in modules:
         for name, value in vars(module).items():
-            is_table = isinstance(value, type) and issubclass(value, (dj.Computed, dj.Imported))
+            is_table = isinstance(value, type) and issubclass(value, dj.Table)
             if is_table and f"{value.__module__}.".startswith(f"{module.__name__}."):
                 yield f"{module.__name__.rsplit('.', 1)[-1]}.{name}", value
+
+
+def _computed(source: str) -> Iterator[tuple[str, Any]]:
+    import datajoint as dj
+
+    for name, table in tables_of(source):
+        if issubclass(table, (dj.Computed, dj.Imported)):
+            yield name, table
 
 
 def _next_computed(graph: Any, node: str, computed: dict) -> list[str]:

@@ -27,6 +27,7 @@ def check(
     plan: Plan,
     n: int,
     *,
+    each: bool = False,
     table: str | None = None,
     seed: int = 0,
     most_s: float = 600.0,
@@ -42,6 +43,8 @@ def check(
         The pipeline.
     n : int
         Number of rows.
+    each : bool
+        So many of each table (or all that it has), instead of so many in all.
     table : str, optional
         Only of this table.
     seed : int
@@ -62,12 +65,12 @@ def check(
     """
     return [
         _compare(ledger, task, key, rtol)
-        for task, key in _choose(ledger, plan, n, table, seed, most_s)
+        for task, key in _choose(ledger, plan, n, each, table, seed, most_s)
     ]
 
 
 def _choose(
-    ledger: Ledger, plan: Plan, n: int, table: str | None, seed: int, most_s: float
+    ledger: Ledger, plan: Plan, n: int, each: bool, table: str | None, seed: int, most_s: float
 ) -> list[tuple[Task, dict[str, Any]]]:
     """Draw rows that exist and that workers computed in reasonable time, tables in turn."""
     if table is not None and table not in plan.tasks:
@@ -88,6 +91,9 @@ def _choose(
     chosen: list[tuple[Task, dict[str, Any]]] = []
     names = list(by_table)
     dice.shuffle(names)
+    if each:  # then every table's first n, and all of them
+        by_table = {name: texts[-n:] for name, texts in by_table.items()}
+        n *= len(names)
     while names and len(chosen) < n:
         for name in list(names):
             if not by_table[name]:

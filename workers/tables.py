@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import datajoint as dj
 
+from workers import schema_version
+
 schema = dj.Schema()
 
 
@@ -109,12 +111,30 @@ class Duty(dj.Manual):
     """
 
 
-ALL = (Job, Attempt, Environment, Provenance, Worker, Duty)
+@schema
+class SchemaVersion(dj.Manual):
+    definition = """
+    # Versions that the tables of this deployment have been brought to; the highest is theirs
+    schema_version : int32
+    ---
+    recorded_at : datetime(3)   # (UTC, server time)
+    code        : varchar(64)   # commit or release that did it
+    """
+
+
+ALL = (Job, Attempt, Environment, Provenance, Worker, Duty, SchemaVersion)
 
 
 def activate(prefix: str = "inception", connection: dj.Connection | None = None) -> None:
-    """Bind the tables to the schema `{prefix}_workers`, declaring them where missing."""
+    """Bind the tables to the schema `{prefix}_workers`, declaring them where missing.
+
+    Where there were none, they are of this code's version, and that is written down.
+    """
+    connection = connection or dj.conn()
+    new = schema_version.installed(connection, prefix) is None
     schema.activate(f"{prefix}_workers", connection=connection)
+    if new and SchemaVersion().is_declared:
+        schema_version.record(connection, prefix)
 
 
 def declare() -> None:

@@ -11,7 +11,7 @@ from workers import embedded
 
 VERBS = ("demo", "doctor", "ingest", "ingest-dataset", "loop", "worker", "status", "errors")
 VERBS += ("retry", "ignore", "cancel", "package", "report", "export", "db", "declare", "forecast")
-VERBS += ("explain", "gc", "backup", "restore", "recompute", "metrics")
+VERBS += ("explain", "gc", "backup", "restore", "migrate", "recompute", "metrics")
 
 
 def run(*arguments, home=None):

@@ -40,17 +40,24 @@ SOURCE = "schemas"
 def open_pipeline(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
     """Connect, declare what is missing, and return plan and ledger."""
     from workers import embedded
-    from workers.database import exclusive
 
     connection = embedded.connect()
-    from workers import plan, tables
+    from workers.lease import Ledger
+    from workers.opening import open_tables
+
+    return open_tables(connection, source, prefix), Ledger(connection)
+
+
+def open_as_it_is(prefix: str, source: str = SOURCE) -> Any:
+    """Connect to tables of whatever version, making none, and return the ledger."""
+    from workers import embedded
+
+    connection = embedded.connect()
+    from workers import migration
     from workers.lease import Ledger
 
-    with exclusive(connection, "inception_declare"):
-        loaded = plan.load(source, prefix)
-        tables.activate(prefix)
-        tables.declare()
-    return loaded, Ledger(connection)
+    migration.bind(connection, prefix, source)
+    return Ledger(connection)
 
 
 def wake() -> None:

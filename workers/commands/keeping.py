@@ -15,10 +15,12 @@ from workers.commands.common import (
     Json,
     Prefix,
     Source,
+    open_as_it_is,
     open_pipeline,
     plain,
     say,
 )
+from workers.commands.panes import migration_lines
 
 app = typer.Typer()
 
@@ -57,7 +59,7 @@ def backup(
     as_json: Json = False,
 ) -> None:
     """Save database and store to a folder, with checksums; workers may go on."""
-    _, ledger = open_pipeline(prefix, source)
+    ledger = open_as_it_is(prefix, source)
     from workers.backup import backup
 
     made = backup(ledger, folder)
@@ -98,6 +100,7 @@ def _say_backup(manifest: dict[str, Any], as_json: bool, outcome: str) -> None:
 @app.command()
 def recompute(
     check: Annotated[int, typer.Option(min=1, help="Number of random rows.")] = 10,
+    each: Annotated[bool, typer.Option("--each", help="So many rows of each table.")] = False,
     table: Annotated[str | None, typer.Option(help="Such as imaging.Motion [all].")] = None,
     seed: Annotated[int, typer.Option(help="Names the choice.")] = 0,
     most_seconds: Annotated[float, typer.Option(help="Leave out rows that took longer.")] = 600.0,
@@ -113,7 +116,7 @@ def recompute(
     from workers.version import code_version
 
     found = recompute.check(
-        ledger, plan, check, table=table, seed=seed, most_s=most_seconds, rtol=tolerance
+        ledger, plan, check, each=each, table=table, seed=seed, most_s=most_seconds, rtol=tolerance
     )
     if not as_json:
         for row in found:
@@ -127,4 +130,28 @@ def recompute(
     text = f"{len(found)} rows again: " + ", ".join(f"{n} {name}" for name, n in counts.items())
     say(plain(found), as_json, text)
     if counts["differs"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def migrate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what.")] = False,
+    despite_workers: Annotated[
+        bool, typer.Option("--despite-workers", help="Workers seen lately are known to be gone.")
+    ] = False,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
+    as_json: Json = False,
+) -> None:
+    """Bring the tables of an older version up to this code's; `backup` first."""
+    connection = open_as_it_is(prefix, source).connection
+    from workers import migration
+
+    if dry_run:
+        found = migration.look(connection, prefix, source)
+    else:
+        found = migration.migrate(connection, prefix, source, despite_workers=despite_workers)
+    say(plain(found), as_json, "\n".join(migration_lines(found)))
+    if found["problems"]:
         raise typer.Exit(1)

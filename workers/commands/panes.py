@@ -143,3 +143,22 @@ def _made(computed: dict[str, Any]) -> str:
         f"computed {ended} UTC in {computed['duration_s']:.2f} s on {where}; "
         f"code {computed['version']}, packages {packages}, attempt {computed['attempt']}"
     )
+
+
+def migration_lines(found: dict[str, Any]) -> list[str]:
+    """Say what a migration did or would do, see `workers.migration.look`, one thing a line."""
+    lines = [f"missing table {name}" for name in found["tables"]]
+    lines += [f"missing column {column['name']}" for column in found["columns"]]
+    for step in found["steps"]:
+        lines.append(f"step to version {step['version']}: {step['title']}")
+        lines += [f"    {sql}" for sql in step["sql"]]
+    lines += [f"in the way: {problem}" for problem in found["problems"]]
+    versions = f"version {found['found']}, this code's is {found['expected']}"
+    if "compared" in found:
+        tables, rows = found["compared"]["tables"], found["compared"]["rows"]
+        lines.append(f"was {versions}: migrated; {rows} rows of {tables} tables are unchanged")
+    elif found["tables"] or found["columns"] or found["steps"] or found["problems"]:
+        lines.append(f"{versions}; nothing changed: without --dry-run it is done")
+    else:
+        lines.append(f"{versions}: nothing to do")
+    return lines

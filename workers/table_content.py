@@ -1,0 +1,78 @@
+"""What tables hold, as one digest each: equal before and after, nothing was lost or changed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import datajoint as dj
+
+Columns = dict[str, tuple[list[str], list[str]]]
+"""Table (`schema.table`) to its columns, and to those that order its rows."""
+
+
+def columns(
+    connection: dj.Connection, prefix: str, *, leave_out: frozenset[str] = frozenset()
+) -> Columns:
+    """Return the columns that all tables of a deployment have now, DataJoint's own left out.
+
+    Parameters
+    ----------
+    connection : dj.Connection
+        To the server.
+    prefix : str
+        Prefix of the database schemas.
+    leave_out : set of str
+        Columns not to look at, as `stage.table.column`.
+
+    Returns
+    -------
+    Columns
+    """
+    like = prefix.replace("_", "\\_") + "\\_%"
+    rows = connection.query(
+        "SELECT c.table_schema, c.table_name, c.column_name, k.column_name IS NOT NULL "
+        "FROM information_schema.columns c "
+        "JOIN information_schema.tables t ON t.table_schema=c.table_schema "
+        "AND t.table_name=c.table_name AND t.table_type='BASE TABLE' "
+        "LEFT JOIN information_schema.table_constraints p ON p.table_schema=c.table_schema "
+        "AND p.table_name=c.table_name AND p.constraint_type='PRIMARY KEY' "
+        "LEFT JOIN information_schema.key_column_usage k ON k.table_schema=c.table_schema "
+        "AND k.table_name=c.table_name AND k.column_name=c.column_name "
+        "AND k.constraint_name=p.constraint_name "
+        "WHERE c.table_schema LIKE %s ORDER BY 1, 2, c.ordinal_position",
+        (like,),
+    ).fetchall()
+    found: Columns = {}
+    for database, table, column, is_key in rows:
+        if table.startswith("~") or f"{database[len(prefix) + 1 :]}.{table}.{column}" in leave_out:
+            continue
+        names, key = found.setdefault(f"{database}.{table}", ([], []))
+        names.append(column)
+        if is_key:
+            key.append(column)
+    return found
+
+
+def digests(connection: dj.Connection, chosen: Columns) -> dict[str, tuple[int, str]]:
+    """Return number of rows and SHA-256 of the chosen columns of each table."""
+    quote = connection.adapter.quote_identifier
+    found = {}
+    for name, (names, key) in chosen.items():
+        database, _, table = name.partition(".")
+        order = ", ".join(map(quote, key or names))
+        cursor = connection.query(
+            f"SELECT {', '.join(map(quote, names))} FROM {quote(database)}.{quote(table)} "
+            f"ORDER BY {order}"
+        )
+        digest, count = hashlib.sha256(), 0
+        while rows := cursor.fetchmany(1000):
+            count += len(rows)
+            for row in rows:
+                digest.update(repr(tuple(map(_plain, row))).encode())
+        found[name] = (count, digest.hexdigest())
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview) else value
