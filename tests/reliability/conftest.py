@@ -7,6 +7,12 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("reliability"):
+            item.add_marker(pytest.mark.timeout(2400))  # also on a machine that others use
+
+
 @pytest.fixture(scope="session")
 def storm_home(tmp_path_factory):
     from workers import embedded

@@ -27,11 +27,14 @@ class Fleet:
         Home of the embedded database, the store and the workers' log.
     declare : bool
         False leaves the server empty, for the workers to make the tables.
+    prefix : str, optional
+        That of a fleet whose copy this one works on.
     """
 
-    def __init__(self, home, *, declare=True):
+    def __init__(self, home, *, declare=True, prefix=None):
         self.home = Path(home)
-        self.prefix = "r" + uuid.uuid4().hex[:8]
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.prefix = prefix or "r" + uuid.uuid4().hex[:8]
         self.log_file = self.home / f"{self.prefix}.log"
         self.environment = {
             **os.environ,
@@ -54,11 +57,19 @@ class Fleet:
 
     def close(self):
         """Kill what still runs and drop the schemas."""
+        self.kill()
+        self.reconnect()
+        self.drop()
+
+    def kill(self):
+        """Kill every worker with -9."""
         for process in self.workers:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        self.reconnect()
+
+    def drop(self):
+        """Drop the schemas with all that is in them."""
         for suffix in ("storm", "workers"):
             dj.Schema(f"{self.prefix}_{suffix}", connection=self.connection).drop(prompt=False)
 

@@ -88,8 +88,8 @@ def misbehave(mood, number):
     if mood == "eat":
         hoard = []
         while True:
-            hoard.append(np.ones(2**20))
-            time.sleep(0.002)
+            hoard.append(np.ones(2**22))  # the limit comes before the job's time is up
+            time.sleep(0.02)
     if mood == "exit":
         os._exit(3)
     if mood == "bad":
