@@ -166,13 +166,12 @@ class _Climber:
         part, scene = self.part, self.scene
         done = _Kept(len(x), x.shape[1:], background.shape[1], self.keep["keep"])
         traces = torch.full((steps + 1, len(x)), torch.nan)
-        alive = torch.arange(len(x), device=x.device)
+        alive, now = torch.arange(len(x), device=x.device), view
         for step in range(steps + 1):
             if not len(alive):
                 break
             fraction, final = step / steps, step == steps
             x.requires_grad_(not final)
-            now = view.select(alive)
             rng = generator(self.seed, "transform", step)
             seen = x if final else part["transform"](x, scene, rng, fraction)
             value = part["objective"](now, seen)
@@ -188,6 +187,7 @@ class _Climber:
                 stop = part["stopper"](traces[: step + 1, alive.cpu()]).to(alive.device)
                 if bool(stop.any()):
                     x, background, alive = x[~stop], background[~stop], alive[~stop]
+                    now = view.select(alive)
         return done, _fill_forward(traces.numpy())
 
 

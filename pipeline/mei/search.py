@@ -101,7 +101,7 @@ class Histogram:
 def responses(model: nn.Module, images: torch.Tensor, units: NDArray[np.int64]) -> NDArray:
     """Return what every unit answers to every image: (n, C, h, w) z-scored to (n, units)."""
     pick = torch.as_tensor(units, device=images.device)
-    can_crop = len(units) < CROP_PAYS_BELOW and hasattr(model, "forward_patches")
+    can_crop = len(units) < CROP_PAYS_BELOW and hasattr(model, "patch_reader")
     if not can_crop or not model.patches(units).exact.all():
         return model(images)[:, pick].float().cpu().numpy()
     pairs = pick.repeat_interleave(len(images))
@@ -123,7 +123,7 @@ def views(
 ) -> Iterator[tuple[torch.Tensor, View]]:
     """Yield parts of a batch with the fastest exact way to read them."""
     exact = np.zeros(len(units), bool)
-    if hasattr(model, "forward_patches"):
+    if hasattr(model, "patch_reader"):
         exact = np.asarray(model.patches(units.cpu().numpy()).exact)
     for flag, step in ((True, CROPS_AT_ONCE), (False, CROPS_AT_ONCE // 8)):
         index = torch.as_tensor(np.flatnonzero(exact == flag), device=units.device)

@@ -192,7 +192,7 @@ def _batches(model: nn.Module, units: NDArray, starts: int, crop: bool, size: in
     All starts of a unit are in one batch: some methods make them as a set.
     """
     exact = np.zeros(len(units), bool)
-    if crop and hasattr(model, "forward_patches"):
+    if crop and hasattr(model, "patch_reader"):
         exact = np.asarray(model.patches(units).exact)
     for flag, default in ((True, CROPS_AT_ONCE), (False, FRAMES_AT_ONCE)):
         index = np.flatnonzero(exact == flag)

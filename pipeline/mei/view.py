@@ -13,7 +13,7 @@ class View:
     ----------
     model : Module
         Z-scored images (n, C, h, w) to responses (n, units). `forward_units`, `members` and
-        `forward_patches` of a frozen ensemble are used if there.
+        `patch_reader` of a frozen ensemble are used if there.
     units : long tensor, shape (n,)
     shape : (int, int, int)
         Channels, height and width of the whole frame.
@@ -25,6 +25,7 @@ class View:
         self, model: nn.Module, units: torch.Tensor, shape: tuple[int, int, int], crop: bool
     ) -> None:
         self.model, self.units, self.shape, self.crop = model, units, tuple(shape), crop
+        self._reader = None
         if crop:
             patches = model.patches(units.cpu().numpy())
             self.top = torch.as_tensor(patches.top, device=units.device)
@@ -45,7 +46,7 @@ class View:
     def rates(self, images: torch.Tensor) -> torch.Tensor:
         """Return the response of each image's unit, shape (n,)."""
         if self.crop:
-            return self.model.forward_patches(images, self.units)
+            return self.members(images).mean(0)
         if hasattr(self.model, "forward_units"):
             return self.model.forward_units(images, self.units)
         return self.model(images).gather(1, self.units[:, None])[:, 0]
@@ -54,8 +55,10 @@ class View:
         """Return what each member of an ensemble says, shape (members, n)."""
         if not hasattr(self.model, "members"):
             return self.rates(images)[None]
-        if self.crop and hasattr(self.model, "member_patches"):
-            return self.model.member_patches(images, self.units)
+        if self.crop:
+            if self._reader is None:
+                self._reader = self.model.patch_reader(self.units)
+            return self._reader(images)
         return self.model.members(self.frame(images), self.units)
 
     def all_units(self, images: torch.Tensor) -> torch.Tensor:

@@ -8,12 +8,12 @@ sets it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from .crop_conv import first_block
 from .readouts.point import PointReadout
 
 if TYPE_CHECKING:
@@ -78,48 +78,51 @@ class CropPlan(nn.Module):
         """Height and width of the windows."""
         return self.lengths[0], self.lengths[0]
 
-    def _inside(self, level: int, units: torch.Tensor) -> list[torch.Tensor]:
-        """Return rows (n, length) and columns that lie inside of the map at a level."""
-        span = torch.arange(self.lengths[level], device=units.device)
-        inside = []
-        for axis in (0, 1):
-            at = self.starts[level][axis][units][:, None] + span
-            inside.append((at >= 0) & (at < self.sizes[level][axis]))
-        return inside
-
-    def forward(
-        self,
-        chain: list[ConvBlock],
-        crops: torch.Tensor,
-        units: torch.Tensor,
-        top: torch.Tensor,
-        left: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return what each unit reads, shape (n, channels), from crops placed at (top, left)."""
-        x = self._window(crops, units, top, left)
-        for level, block in enumerate(chain):
-            if level:
-                rows, columns = self._inside(level, units)
-                if not bool(rows.all() & columns.all()):
-                    x = x * (rows[:, None, :, None] & columns[:, None, None, :])
-            x = block(x, padding=0) if level else first_block(block, x)
-        y, z = self.fraction[:, units]
-        weight_y, weight_x = torch.stack([1 - y, y], 1), torch.stack([1 - z, z], 1)
-        return torch.einsum("ncyx,ny,nx->nc", x, weight_y, weight_x)
-
-    def _window(
-        self, crops: torch.Tensor, units: torch.Tensor, top: torch.Tensor, left: torch.Tensor
-    ) -> torch.Tensor:
-        length = self.lengths[0]
-        span = torch.arange(length, device=crops.device)
-        index, known = [], self._inside(0, units)
+    def windows_of(
+        self, units: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: tuple[int, int]
+    ) -> UnitWindows:
+        """Prepare the windows of units in crops of a size, placed at (top, left)."""
+        pixels = []
         for axis, corner in enumerate((top, left)):
-            at = self.starts[0][axis][units] - corner
-            index.append((at[:, None] + span).clamp(0, crops.shape[2 + axis] - 1))
-        rows, columns = index
-        flat = (rows[:, :, None] * crops.shape[3] + columns[:, None, :]).flatten(1)
-        window = crops.flatten(1).gather(1, flat).reshape(len(crops), 1, length, length)
-        return window * (known[0][:, None, :, None] & known[1][:, None, None, :])
+            span = torch.arange(self.lengths[0], device=units.device)
+            at = self.starts[0][axis][units][:, None] + span
+            known = (at >= 0) & (at < self.sizes[0][axis])
+            pixels.append(torch.where(known, at - corner[:, None], -1))
+        rows, columns = pixels[0][:, :, None], pixels[1][:, None, :]
+        outside = (rows < 0) | (columns < 0)
+        index = torch.where(outside, size[0] * size[1], rows * size[1] + columns).flatten(1)
+        inside = []
+        for level in range(1, len(self.sizes) - 1):
+            span = torch.arange(self.lengths[level], device=units.device)
+            known = []
+            for axis in (0, 1):
+                at = self.starts[level][axis][units][:, None] + span
+                known.append((at >= 0) & (at < self.sizes[level][axis]))
+            mask = known[0].T[:, :, None, None] & known[1][None, :, :, None]
+            inside.append(mask.to(self.fraction.dtype))
+        y, x = self.fraction[:, units]
+        weight_y, weight_x = torch.stack([1 - y, y]), torch.stack([1 - x, x], 1)
+        return UnitWindows(index, inside, weight_y[:, :, None, None] * weight_x[None, :, :, None])
+
+
+@dataclass(frozen=True)
+class UnitWindows:
+    """Where n units look in their crops.
+
+    Attributes
+    ----------
+    index : long tensor, shape (n, pixels)
+        Of the window's pixels in the flat crop, one more than the last of it for zeros outside.
+    inside : list of tensor
+        1 where the window at the input of every block but the first lies in the feature map,
+        else 0, shape (length, n, length, 1).
+    read : tensor, shape (2, n, 2, 1)
+        Weights of the last features.
+    """
+
+    index: torch.Tensor
+    inside: list[torch.Tensor]
+    read: torch.Tensor
 
 
 def _output_size(block: ConvBlock, n: int) -> int:

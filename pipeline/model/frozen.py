@@ -11,8 +11,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from .crop_chain import CropChain
 from .crops import CropPlan
 from .encoder import Encoder
+from .patch_reader import PatchReader
 from .shifters import move_images
 
 MAX_SPREAD_PX = 8  # by which a crop may exceed a receptive field, for members that disagree
@@ -32,7 +34,7 @@ class Patches:
     exact: NDArray[np.bool_]
 
 
-class _Member(nn.Module):
+class Member(nn.Module):
     """One encoder with its gain and shift fixed and its batch norms folded."""
 
     def __init__(
@@ -75,24 +77,20 @@ class _Member(nn.Module):
         return self.encoder.core(images), shift
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the responses of all chosen units, shape (n, units)."""
         features, shift = self._features(images)
         out = self.encoder.readout(features, shift)[:, self.units]
         return self.encoder.rate(out, self.gain) * self.scale
 
     def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the response of unit ``units[i]`` to image i, shape (n,)."""
         features, shift = self._features(images)
-        return self._rate(
+        return self.rate(
             self.encoder.readout.forward_units(features, self.units[units], shift), units
         )
 
-    def forward_patches(
-        self, crops: torch.Tensor, units: torch.Tensor, top: torch.Tensor, left: torch.Tensor
-    ) -> torch.Tensor:
-        read = self.crops(self.encoder.core.chain, crops, units, top, left)
-        readout, column = self.encoder.readout, self.units[units]
-        return self._rate((read * readout.features[column]).sum(1) + readout.bias[column], units)
-
-    def _rate(self, out: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+    def rate(self, out: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the responses of units to the readout's outputs, one of each."""
         gain = None if self.gain is None else self.gain[units]
         return self.encoder.rate(out, gain) * self.scale[units]
 
@@ -131,7 +129,7 @@ class FrozenModel(nn.Module):
             chosen = np.flatnonzero(chosen)
         device = first.response_scale.device
         columns = torch.as_tensor(chosen.astype(np.int64)).to(device)
-        self.models = nn.ModuleList(_Member(m, behavior, pupil_center, columns) for m in members)
+        self.models = nn.ModuleList(Member(m, behavior, pupil_center, columns) for m in members)
         self.n_units, self.input_shape = len(chosen), first.input_shape
         self.image_mean, self.image_sd = first.image_mean, first.image_sd
         self._plan_patches()
@@ -153,8 +151,12 @@ class FrozenModel(nn.Module):
         plans = [model.crops for model in self.models]
         n = self.n_units
         exact = np.zeros(n, bool)
+        self.chain = None
         size, corner = [height, width], np.zeros((2, n), np.int64)
         if n and all(plan is not None for plan in plans):
+            chains = [model.encoder.core.chain for model in self.models]
+            if CropChain.possible(chains):
+                self.chain = CropChain(chains, plans[0].lengths)
             starts = np.stack([plan.start.cpu().numpy() for plan in plans])  # (members, 2, units)
             ends = starts + np.array([plan.length for plan in plans])[:, :, None]
             low, high = starts.min(0), ends.max(0)
@@ -206,12 +208,18 @@ class FrozenModel(nn.Module):
         ValueError
             If the crops have another size, or a unit is not exact.
         """
+        return self.patch_reader(units)(crops)
+
+    def patch_reader(self, units: torch.Tensor) -> PatchReader:
+        """Return what reads crop i by unit ``units[i]``, for many crops of the same units.
+
+        Raises
+        ------
+        ValueError
+            If a unit is not exact.
+        """
         p = self._patches
-        if tuple(crops.shape[2:]) != (p.height, p.width):
-            raise ValueError(f"crops must be {p.height} x {p.width}, got {tuple(crops.shape)}")
-        index = units.cpu().numpy()
-        if not p.exact[index].all():
-            raise ValueError("forward_patches was given units that are not exact; use patches()")
-        top, left = self._corner[:, units]
-        rates = [model.forward_patches(crops, units, top, left) for model in self.models]
-        return torch.stack(rates)
+        if not p.exact[units.cpu().numpy()].all():
+            raise ValueError("units that are not exact cannot be read from crops; see patches()")
+        size, corner = (p.height, p.width), self._corner[:, units]
+        return PatchReader(self.models, self.chain, units, corner, size)
