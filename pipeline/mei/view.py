@@ -12,8 +12,8 @@ class View:
     Parameters
     ----------
     model : Module
-        Z-scored images (n, C, h, w) to responses (n, units). `forward_units`, `members` and
-        `patch_reader` of a frozen ensemble are used if there.
+        Z-scored images (n, C, h, w) to responses (n, units). `forward_units`, `members`,
+        `patch_reader` and `frame_reader` of a frozen ensemble are used if there.
     units : long tensor, shape (n,)
     shape : (int, int, int)
         Channels, height and width of the whole frame.
@@ -45,7 +45,7 @@ class View:
 
     def rates(self, images: torch.Tensor) -> torch.Tensor:
         """Return the response of each image's unit, shape (n,)."""
-        if self.crop:
+        if self._reads():
             return self.members(images).mean(0)
         if hasattr(self.model, "forward_units"):
             return self.model.forward_units(images, self.units)
@@ -53,13 +53,17 @@ class View:
 
     def members(self, images: torch.Tensor) -> torch.Tensor:
         """Return what each member of an ensemble says, shape (members, n)."""
-        if not hasattr(self.model, "members"):
-            return self.rates(images)[None]
-        if self.crop:
-            if self._reader is None:
-                self._reader = self.model.patch_reader(self.units)
+        if self._reads():
+            if self._reader is None:  # prepared once for all steps of an ascent
+                read = self.model.patch_reader if self.crop else self.model.frame_reader
+                self._reader = read(self.units)
             return self._reader(images)
-        return self.model.members(self.frame(images), self.units)
+        if hasattr(self.model, "members"):
+            return self.model.members(images, self.units)
+        return self.rates(images)[None]
+
+    def _reads(self) -> bool:
+        return self.crop or hasattr(self.model, "frame_reader")
 
     def all_units(self, images: torch.Tensor) -> torch.Tensor:
         """Return the responses of all units, shape (n, units)."""
