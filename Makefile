@@ -9,7 +9,7 @@ CONTAINERS_TOOL := $(wildcard ../shared/tools/containers.sh)
 TESTS ?= tests
 
 .PHONY: demo test test-mysql test-containers lint
-.PHONY: reliability reliability-embedded reliability-mysql soak
+.PHONY: reliability reliability-embedded reliability-mysql reliability-s3 soak
 
 demo: $(STAMP)
 	$(BIN)/inception demo
@@ -43,6 +43,10 @@ reliability: reliability-embedded reliability-mysql
 
 reliability-embedded: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/reliability -m reliability
+
+# a quarter of it with the store in the bucket of a local S3 server
+reliability-s3: $(STAMP)
+	RELIABILITY_STORE=s3 OMP_NUM_THREADS=1 $(BIN)/pytest tests/reliability -m "tables and not reliability"
 
 # a server on this machine that may be killed: DJ_HOST's, or one of its own
 reliability-mysql: $(STAMP)

@@ -39,6 +39,11 @@ DEV = [
     "pytest-timeout",  # a hanging test is a failure
     "pytest-xdist",  # tests on both cores
     "ruff",  # format and lint
+    "s3fs",  # the store in a bucket, tested as the store in a folder is
+    "moto[s3]",  # a local S3 server for these tests
+    "flask",  # which that server is made of
+    "flask-cors",  # and this
+    "kubernetes-validate",  # Kubernetes' own schemas, for the manifests, offline
     "jupytext",
     "nbclient",
     "ipykernel",
@@ -60,6 +65,7 @@ setup(
         "dev": DEV,
         "nwb": ["pynwb", "h5py"],  # NWB export; NWB and CaImAn files read
         "zarr": ["zarr"],  # movies in zarr arrays
+        "s3": ["s3fs"],  # the store in a bucket
     },
     entry_points={
         "console_scripts": ["inception=workers.cli:main"],

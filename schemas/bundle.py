@@ -47,7 +47,7 @@ class Imaging(_Strict):
     @classmethod
     def _positive(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not all(0.01 <= size <= 100 for size in value):
-            raise ValueError("must be two sizes of a pixel, 0.01 to 100 um")
+            raise ValueError("two sizes of a pixel, 0.01 to 100 um")
         return value
 
 
@@ -88,7 +88,7 @@ class Recording(_Strict):
     def _plausible(cls, value: datetime.datetime) -> datetime.datetime:
         value = value.replace(tzinfo=None, microsecond=0)
         if not EARLIEST < value < datetime.datetime.now() + datetime.timedelta(days=366):
-            raise ValueError("is not a time of recording (future, or before 1990)")
+            raise ValueError("a time of recording, after 1990 and not in the future")
         return value
 
 
@@ -164,7 +164,7 @@ def _read_recording(path: Path) -> Recording:
         given = first.get("input")
         found = None if first["type"] == "missing" else repr(given)[:80]
         raise DataError("entry is not valid", file=path, field=place, found=found,
-                        expected=first["msg"]) from None  # fmt: skip
+                        expected=first["msg"].removeprefix("Value error, ")) from None  # fmt: skip
 
 
 def _inside(bundle: Bundle, name: str, entry: str) -> Path:

@@ -83,7 +83,7 @@ def read_columns(
         if (steps <= 0).any():
             line = int(np.argmax(steps <= 0)) + 3  # 1-based, after the header
             raise DataError("times do not increase", file=path, field=f"{rising}, line {line}",
-                            found=f"{arrays[rising][line - 2]:g} s",
+                            found=f"{arrays[rising][line - 2]:g} s", expected="rising times",
                             remedy="sort the lines and remove repeated times")  # fmt: skip
     return arrays
 
@@ -94,12 +94,13 @@ def _numbers(path: str | Path, name: str, text: list[str], nan: bool) -> NDArray
     except ValueError:
         line, item = next((i, t) for i, t in enumerate(text) if not _is_number(t))
         raise DataError("not a number", file=path, field=f"{name}, line {line + 2}",
-                        found=repr(item[:40])) from None  # fmt: skip
+                        found=repr(item[:40]), expected="a number") from None  # fmt: skip
     bad = np.isinf(values) | (np.isnan(values) if not nan else False)
     if bad.any():
         line = int(np.argmax(bad))
         raise DataError("value is missing or not finite", file=path,
-                        field=f"{name}, line {line + 2}", found=repr(text[line]))  # fmt: skip
+                        field=f"{name}, line {line + 2}", found=repr(text[line]),
+                        expected="a finite number")  # fmt: skip
     return values
 
 

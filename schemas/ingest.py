@@ -233,7 +233,9 @@ def ingest_dataset(file: str | Path) -> dict[str, str]:
     """
     path = Path(file).expanduser().resolve()
     data, _ = load(path).complete()
-    data.stats  # noqa: B018  raises if there is too little to train on
+    if (trained := len(data.trials("train"))) < 2:
+        raise DataError("too few training trials", file=path, field="tiers", found=trained,
+                        expected="2 or more")  # fmt: skip
     print_ = experiment.fingerprint(path)
     height, width = data.shape
     key = {"dataset_hash": config_hash({"prepared": print_})}

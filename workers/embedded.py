@@ -87,6 +87,8 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
     dj = _datajoint()
     folder = home_folder(home)
     dj.config.safemode = False  # no questions: the command line asks before it deletes
+    present = dj.config.stores.get("main", {})
+    ours = present.get("protocol") == "file" and present.get("location") == _own_store
     if is_embedded():
         server = start(folder)
         settings = {
@@ -101,7 +103,7 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
         same_home = _configured_home == folder
         for name, value in settings.items():
             setattr(dj.config.database, name, value)
-        _store(dj, folder, overwrite=_configured_home is not None)
+        _store(dj, folder, overwrite=ours)  # never a store that others configured
         _configured_home = folder
         os.environ["INCEPTION_HOME"] = str(folder)  # children of this process use the same home
         connection = dj.conn(reset=not same_home)
@@ -109,8 +111,7 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
             connection.conn_info["port"] = server["port"]  # the server was started anew; the
             connection.connect()  # schemas bound to this object go on with it
         return connection
-    ours = dj.config.stores.get("main", {}).get("location") == _own_store
-    _store(dj, folder, overwrite=ours and home is not None)  # never a store that others configured
+    _store(dj, folder, overwrite=ours and home is not None)
     return dj.conn()
 
 

@@ -58,6 +58,7 @@ def read_png(path: str | Path) -> NDArray[np.uint8]:
             raise DataError(
                 "coloured or transparent image",
                 file=path,
+                found=f"{image.shape[2]} channels",
                 expected="8-bit grey",
                 remedy="convert it to grey first",
             )

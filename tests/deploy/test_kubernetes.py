@@ -1,5 +1,6 @@
-"""The manifests hang together: checks of structure, no schema of Kubernetes is at hand offline."""
+"""The manifests are what Kubernetes reads, and hang together; no cluster is needed."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,21 @@ def manifests():
     )
     found = [item for name in listed for item in yaml.safe_load_all((BASE / name).read_text())]
     return {(item["kind"], item["metadata"]["name"]): item for item in found}
+
+
+@pytest.mark.parametrize("version", ["1.28", "1.37"])
+def test_manifests_follow_the_schemas_of_kubernetes(manifests, version):
+    """Strictly: a field that the schema does not know is an error. KEDA's kinds have none here."""
+    import kubernetes_validate
+
+    own = [item for item in manifests.values() if not item["apiVersion"].startswith("keda.sh/")]
+    assert len(own) == len(manifests) - 2
+    for item in own:
+        kubernetes_validate.validate(item, version, strict=True)
+    broken = copy.deepcopy(manifests["Deployment", "worker-cpu"])
+    broken["spec"]["template"]["spec"]["containers"][0]["imagePullPolcy"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError, match="imagePullPolcy"):
+        kubernetes_validate.validate(broken, version, strict=True)
 
 
 def pods(manifests):

@@ -1,9 +1,11 @@
 """A home, a pipeline of its own prefix and workers for every test of reliability."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
+import bucket
 import pytest
 
 
@@ -18,8 +20,14 @@ def storm_home(tmp_path_factory):
     from workers import embedded
 
     home = tmp_path_factory.mktemp("storm_home")
-    yield home
+    with bucket.bucket() if in_bucket() else contextlib.nullcontext():
+        yield home
     embedded.remove(home)
+
+
+def in_bucket():
+    """Tell whether the store of all tests is to be in an S3 server's bucket."""
+    return os.environ.get("RELIABILITY_STORE") == "s3"
 
 
 @pytest.fixture
