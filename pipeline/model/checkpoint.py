@@ -117,8 +117,12 @@ def read_checkpoint(
     for name, tensor in groups["best"].items():
         best[name].copy_(tensor)
     moments: dict[int, dict[str, torch.Tensor]] = {}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for name, tensor in groups["adam"].items():
-        index, moment = name.split(".", 1)
-        moments.setdefault(int(index), {})[moment] = tensor
+        number, moment = name.split(".", 1)
+        weight = weights[index := int(number)]
+        if tensor.shape == weight.shape:  # the fused step walks through both in the weight's layout
+            tensor = torch.empty_like(weight).copy_(tensor)
+        moments.setdefault(index, {})[moment] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     return State(**json.loads(metadata["state"]))

@@ -138,7 +138,11 @@ class Encoder(nn.Module):
             shift = self.shifter(images.new_zeros(n, 2) if pupil is None else pupil)
             if self.shifter.moves_images:
                 images, shift = images if pupil is None else move_images(images, shift), None
-        out = self.readout(self.core(images), shift, noise)
+        features = self.core(images)
+        if features.requires_grad:
+            # batch norm is 15 times slower if its gradient is laid out another way
+            features.register_hook(lambda g: g.contiguous(memory_format=torch.channels_last))
+        out = self.readout(features, shift, noise)
         gain = None
         if self.modulator is not None:
             columns = len(self.behavior_mean)

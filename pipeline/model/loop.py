@@ -157,7 +157,7 @@ class Run:
         """Run epochs until the schedule ends; a new stage starts from the best weights so far."""
         parameters = [p for p in self.encoder.parameters() if p.requires_grad]
         limit = min(max_epochs, self.max_epochs or max_epochs)
-        state, optimizer = self.state, torch.optim.AdamW(parameters, weight_decay=weight_decay)
+        state, optimizer = self.state, _adam(parameters, weight_decay)
         if self.checkpoint is not None and self.checkpoint.exists():
             self.state = state = read_checkpoint(
                 self.checkpoint, self.identity, self.encoder, self.best_weights, optimizer
@@ -183,7 +183,7 @@ class Run:
             if state.stale >= schedule.patience:
                 state.stage, state.stale = state.stage + 1, 0
                 _restore(self.encoder, self.best_weights)
-                optimizer = torch.optim.AdamW(parameters, weight_decay=weight_decay)
+                optimizer = _adam(parameters, weight_decay)
             late = self.max_seconds is not None and state.seconds >= self.max_seconds
             state.done = late or state.stage >= schedule.stages or state.epoch >= horizon
             if self.checkpoint is not None:
@@ -253,6 +253,10 @@ class Run:
             optimizer.step()
             total += value
         return total / len(batches)
+
+
+def _adam(parameters: list[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, weight_decay=weight_decay, fused=True)
 
 
 def _copy(encoder: Encoder) -> dict[str, torch.Tensor]:

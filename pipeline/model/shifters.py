@@ -101,8 +101,8 @@ def move_images(images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     `shift` (n, 2) is the displacement (x, y), half the width or height being 1. Beyond the edge
     lies the mean.
     """
-    theta = torch.eye(2, device=shift.device).expand(len(shift), 2, 2)
-    grid = F.affine_grid(torch.cat([theta, shift[:, :, None]], 2), images.shape, False)
+    still = torch.eye(2, 3, dtype=shift.dtype, device=shift.device)
+    grid = F.affine_grid(still[None], (1, 1, *images.shape[2:]), False) + shift[:, None, None]
     return F.grid_sample(images, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
 
 

@@ -25,7 +25,7 @@ class GaussianLaplaceCore(Core):
     ) -> None:
         super().__init__()
         self.skips, self.gamma_input, self.gamma_hidden = skips, gamma_input, gamma_hidden
-        blocks = [ConvBlock(1, channels, input_kernel, padded=False, linear=linear)]
+        blocks = [ConvBlock(1, channels, input_kernel, padding=0, linear=linear)]
         for layer in range(1, layers):
             inputs = channels * min(skips, layer)
             blocks.append(ConvBlock(inputs, channels, hidden_kernel, linear=linear))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .base import Readout, combine, readouts, sample
+from .together import read_together
 
 
 class PointReadout(Readout):
@@ -37,14 +38,15 @@ class PointReadout(Readout):
         shift: torch.Tensor | None = None,
         noise: Callable[..., torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Return (n, units); places are drawn anew per image and unit if there is noise."""
-        grid = self.place.expand(len(features), -1, -1)
+        """Return (n, units); if there is noise, every unit's place is drawn anew for the batch."""
+        place = self.place
         if noise is not None:
-            spread = self.log_sigma_px.exp() / self.half_size
-            grid = grid + noise(len(features), *self.place.shape) * spread
-        if shift is not None:
-            grid = grid + shift[:, None, :]
-        read = sample(features, grid)
+            # one draw for all images of a batch: they can then be read together, and there are
+            # hundreds of batches to find a place in
+            place = place + noise(*place.shape) * self.log_sigma_px.exp() / self.half_size
+        if shift is None:
+            return read_together(features, place, self.features) + self.bias
+        read = sample(features, place + shift[:, None, :])
         return combine(read, self.features) + self.bias
 
     def forward_units(
