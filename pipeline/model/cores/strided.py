@@ -15,25 +15,31 @@ def strided(
     *,
     channels: int = 32,
     input_kernel: int = 13,
+    input_padding: int = 4,
     stride: int = 2,
-    widen: int = 2,
+    widen: float = 1.5,
     hidden_kernels: Sequence[int] = (3, 3),
     gabor_start: bool = True,
     gamma_input: float = 1.0,
     gamma_hidden: float = 0.0,
 ) -> PooledCore:
-    """Build the recommended core: 13x13 of stride 2, two 3x3, padded, ELU and batch norm.
+    """Build the recommended core: 13x13 of stride 2, two 3x3, ELU and batch norm.
 
     Nothing is computed at full resolution, as `pooled` does, so that its wider hidden layers cost
     no more; their kernels are small, since a recording cannot teach 5x5 ones.
 
     Parameters
     ----------
-    channels, widen : int
-        Of the first layer, and how many times as many the hidden ones have. A short scan of few
-        cells can do with 1, at a third of the cost.
+    channels : int
+        Of the first layer.
+    widen : float
+        How many times as many the hidden layers have; 2 predicts a little better, and takes a
+        third more time.
     input_kernel, hidden_kernels : int, sequence of int
         Odd sizes (px of their input).
+    input_padding : int
+        Zeros around the image, fewer than would keep its size: a sixth of the features, which
+        would look mostly at zeros, is not computed.
     stride : int
         Of the first layer: its kernels are smooth, so little is lost between the pixels.
     gabor_start : bool
@@ -45,11 +51,11 @@ def strided(
     gamma_hidden : float
         Weight of the group sparsity of the hidden kernels.
     """
-    blocks = [ConvBlock(1, channels, input_kernel, stride=stride)]
-    inputs = channels
+    blocks = [ConvBlock(1, channels, input_kernel, stride=stride, padding=input_padding)]
+    inputs, width = channels, round(widen * channels)
     for kernel in hidden_kernels:
-        blocks.append(ConvBlock(inputs, widen * channels, kernel))
-        inputs = widen * channels
+        blocks.append(ConvBlock(inputs, width, kernel))
+        inputs = width
     if gabor_start:
         with torch.no_grad():
             blocks[0].conv.weight.copy_(random_gabors(channels, input_kernel)[:, None])
