@@ -57,8 +57,8 @@ def main() -> None:
     for method in ("constrained", "walker2019"):
         parts = [truth(population, method) for population in populations]
         drive, similar, silent = (np.concatenate(values) for values in zip(*parts, strict=True))
-        for kind in np.unique(kinds):
-            of_kind = kinds == kind
+        for kind in ["all", *np.unique(kinds)]:
+            of_kind = (kinds == kind) | (kind == "all")
             result[f"{method}_{kind}"] = {
                 "cells": int(of_kind.sum()),
                 "silent": int(silent[of_kind].sum()),
