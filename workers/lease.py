@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,6 +24,9 @@ MAX_CRASHES = 3  # attempts that took their process with them, then the job is q
 MAX_RETRIES = 8  # attempts lost to something that may pass
 CRASHES = ("crash", "timeout", "memory")
 PASSING = ("transient", "lost")
+_WINDOW = 32  # candidates that a claim looks at
+_RACES = 4  # of them, those it tries before it looks again
+_LOOKS = 8  # looks in a row at which others were quicker every time, then the queue is left alone
 
 
 class Fenced(RuntimeError):
@@ -209,29 +213,41 @@ class Ledger:
         """Take the first due job of some tables, or None if there is none.
 
         Looks at a few candidates and takes one by a conditional update: whoever changes the row
-        first has it, nobody waits for a lock. The attempt is written in the same transaction,
-        before any work.
+        first has it, nobody waits for a lock. Of those that are equally urgent any one is taken,
+        so that many workers do not race for the same row. The attempt is written in the same
+        transaction, before any work.
         """
-        if not names:
-            return None
+        for _ in range(_LOOKS if names else 0):
+            candidates = self._candidates(names)
+            if not candidates:
+                return None
+            equal = [pair for rank, *pair in candidates if rank == candidates[0][0]]
+            random.shuffle(equal)
+            for claim, old in equal[:_RACES]:
+                if self.persist(lambda claim=claim, old=old: self._take(claim, old)):
+                    return claim
+        return None
+
+    def _candidates(self, names: Sequence[str]) -> list[tuple[tuple[int, int], Claim, int]]:
+        """Return rank, claim to be and present token of the first due jobs, in their order."""
         epoch_ms = (
             "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
             if self.connection.adapter.backend == "postgresql"
             else "CAST(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(3)) * 1000 AS SIGNED)"
         )
         marks = ",".join(["%s"] * len(names))
-        candidates = self.rows(
-            f"SELECT job_id, token, table_name, job_key, crashes, retries, {epoch_ms} "
-            f"FROM {self._job} WHERE status='pending' AND not_before <= {self.now()} "
-            f"AND table_name IN ({marks}) ORDER BY priority, stage_order, job_id LIMIT 8",
+        rows = self.rows(
+            "SELECT priority, stage_order, job_id, token, table_name, job_key, crashes, retries, "
+            f"{epoch_ms} FROM {self._job} WHERE status='pending' AND not_before <= {self.now()} "
+            f"AND table_name IN ({marks}) ORDER BY priority, stage_order, job_id LIMIT {_WINDOW}",
             names,
         )
-        for job, token, table, key, crashes, retries, server_ms in candidates:
+        found = []
+        for priority, order, job, token, table, key, crashes, retries, server_ms in rows:
             newer = max(int(token) + 1, int(server_ms))
             claim = Claim(job, newer, table, json.loads(key), int(crashes), int(retries))
-            if self.persist(lambda claim=claim, old=int(token): self._take(claim, old)):
-                return claim
-        return None
+            found.append(((int(priority), int(order)), claim, int(token)))
+        return found
 
     def _take(self, claim: Claim, old: int) -> bool:
         with database.transaction(self.connection):

@@ -76,8 +76,8 @@ def test_r10_workers_that_start_together_compute_nothing_twice(fleet, record, wo
     fleet.seeds(keys)
     began = time.monotonic()
     crew = [fleet.worker("--exit-when-idle") for _ in range(workers)]
-    fleet.wait(lambda: len(fleet.jobs()) + fleet.count() >= keys, timeout_s=180)
-    assert [process.wait(400) for process in crew] == [0] * workers, fleet.log()[-4000:]
+    fleet.wait(lambda: len(fleet.jobs()) + fleet.count() >= keys, timeout_s=600)
+    assert [process.wait(1500) for process in crew] == [0] * workers, fleet.log()[-4000:]
     seconds = time.monotonic() - began
     figures = check_all(range(keys), sample=200)
     assert figures["attempts"] == figures["done"] == keys

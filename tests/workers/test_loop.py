@@ -168,6 +168,32 @@ def test_a_zombie_commits_nothing(bench):
     assert zombie.wait(15) == 0
 
 
+def test_a_claim_takes_any_of_the_most_urgent_jobs_and_no_other(bench):
+    """Workers that took the same first row would race for it, and all but one lose."""
+    seeds(bench, 40)
+    loaded = plan.load("toy_tables", bench.prefix)
+    ledger = Ledger(bench.connection, "me")
+    refresh.refresh_table(ledger, loaded.tasks["toy_tables.Noop"])
+    urgent = [f'{{"number":{n}}}' for n in range(6)]
+    marks = ",".join(["%s"] * len(urgent))
+    ledger.execute(
+        f"UPDATE {bench.tables.Job.full_table_name} SET priority=1 WHERE job_key IN ({marks})",
+        urgent,
+    )
+    first = set()
+    for _ in range(12):
+        claim = ledger.claim(["toy_tables.Noop"])
+        first.add(claim.key["number"])
+        ledger.hand_back(claim)
+    assert first <= set(range(6))
+    assert len(first) >= 2  # 6 ** -11: never by chance
+    claims = [ledger.claim(["toy_tables.Noop"]) for _ in range(40)]
+    numbers = [claim.key["number"] for claim in claims]
+    assert sorted(numbers[:6]) == list(range(6))
+    assert sorted(numbers) == list(range(40))
+    assert ledger.claim(["toy_tables.Noop"]) is None
+
+
 def test_refresh_adds_ten_thousand_keys_within_three_seconds(bench):
     seeds(bench, 10_000)
     loaded = plan.load("toy_tables", bench.prefix)
