@@ -154,7 +154,7 @@ class Fleet:
         sql = f"SELECT {now_sql(self.connection)}"
         return self.asked(lambda: self.connection.query(sql).fetchone()[0])
 
-    def wait(self, condition, timeout_s=60.0, every_s=0.1):
+    def wait(self, condition, timeout_s=180.0, every_s=0.1):
         """Wait until something holds; fail with the workers' log if it never does."""
         deadline = time.monotonic() + timeout_s
         while not condition():

@@ -80,7 +80,7 @@ def test_r14_a_copy_made_in_a_storm_is_whole_on_an_empty_server(
 
 def test_r17_ten_rows_of_each_table_are_the_same_elsewhere(fleet, record):
     fleet.seeds(12)
-    assert fleet.worker("--exit-when-idle").wait(90) == 0, fleet.log()
+    assert fleet.worker("--exit-when-idle").wait(180) == 0, fleet.log()
     code, said = inception(fleet, "recompute", "--check", 10, "--each")
     assert (code, said) == (0, "10 rows again: 10 equal, 0 close, 0 differs")
     (storm_tables.Value.Piece & "piece=2").delete_quick()

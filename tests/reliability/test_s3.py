@@ -31,7 +31,7 @@ def test_a_bucket_keeps_what_a_folder_keeps(cloud, record, tmp_path):
     victim = fleet.worker("--lease", 2)
     fleet.wait(lambda: fleet.count() >= 1)
     victim.kill()
-    assert fleet.worker("--lease", 2, "--exit-when-idle").wait(90) == 0, fleet.log()
+    assert fleet.worker("--lease", 2, "--exit-when-idle").wait(180) == 0, fleet.log()
     assert all(key.startswith("lab/_schema/") for key in stored(client, name))
     ledger = Ledger(fleet.connection)
     left = stored(client, name)[0].rpartition("/")[0] + "/left_behind.npy"

@@ -22,7 +22,7 @@ def test_r7_poison_costs_three_attempts_each_and_no_worker(fleet, record, good, 
     moods = {}
     for start, mood in zip((1000, 2000, 3000), CAUSES, strict=True):
         moods |= dict.fromkeys(fleet.seeds(bad, start=start, mood=mood), mood)
-    crew = [fleet.worker("--memory-gb", 0.5, "--job-timeout", 3) for _ in range(2)]
+    crew = [fleet.worker("--memory-gb", 0.5, "--job-timeout", 5) for _ in range(2)]
     fleet.wait(lambda: len(fleet.jobs("status='error'")) == 3 * bad, timeout_s=90 + 60 * bad)
     fleet.wait(lambda: fleet.count() == good)
     assert [process.poll() for process in crew] == [None, None]

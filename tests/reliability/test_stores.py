@@ -66,10 +66,10 @@ def checksum():
 
 def test_r13_computing_twice_changes_nothing(fleet):
     fleet.seeds(10)
-    assert fleet.worker("--exit-when-idle").wait(60) == 0
+    assert fleet.worker("--exit-when-idle").wait(180) == 0
     before = checksum()
     attempts = fleet.attempts()
-    assert fleet.worker("--exit-when-idle").wait(60) == 0
+    assert fleet.worker("--exit-when-idle").wait(180) == 0
     assert checksum() == before
     assert fleet.attempts() == attempts
 

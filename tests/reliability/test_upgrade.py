@@ -21,7 +21,7 @@ def content(fleet):
 def made_older(fleet, rows=6):
     """Compute some rows and take away what this version has added: a version 0 with data."""
     fleet.seeds(rows)
-    assert fleet.worker("--exit-when-idle").wait(90) == 0, fleet.log()
+    assert fleet.worker("--exit-when-idle").wait(180) == 0, fleet.log()
     query = fleet.connection.query
     query(f"DROP TABLE {tables.SchemaVersion.full_table_name}")
     query(f"DROP TABLE {tables.Duty.full_table_name}")
@@ -38,7 +38,7 @@ def refused(fleet):
     """Start a worker that must end by itself; return the one line that it says."""
     fleet.log_file.touch()
     before = len(fleet.log().splitlines())
-    assert fleet.worker("--exit-when-idle").wait(90) == 1
+    assert fleet.worker("--exit-when-idle").wait(180) == 1
     said = [line for line in fleet.log().splitlines()[before:] if line.startswith("inception:")]
     assert len(said) == 1
     assert "Traceback" not in fleet.log()
@@ -67,7 +67,7 @@ def test_r15_an_older_database_is_refused_migrated_and_unchanged(fleet, record):
     code, said, _ = inception(fleet, "migrate", "--dry-run")
     assert (code, "nothing to do" in said) == (0, True)
     fleet.seeds(4, start=6)
-    assert fleet.worker("--exit-when-idle").wait(90) == 0, fleet.log()
+    assert fleet.worker("--exit-when-idle").wait(180) == 0, fleet.log()
     record({"rows_compared": sum(rows for rows, _ in digests.values()), **check_all(range(10))})
 
 

@@ -34,7 +34,7 @@ class Bench:
         self.workers.append(process)
         return process
 
-    def wait(self, condition, timeout_s=60.0):
+    def wait(self, condition, timeout_s=180.0):
         """Wait until something holds; fail with the workers' log if it never does."""
         deadline = time.monotonic() + timeout_s
         while not condition():

@@ -141,7 +141,7 @@ def test_running_jobs_are_shown_with_what_is_left(bench):
     assert (alive["slots"], alive["state"]) == (1, "running")
     assert found["ahead"]["slots"] == 1
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0
 
 
 def test_makespan_waits_for_what_is_upstream_and_uses_every_slot(bench):
