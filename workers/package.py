@@ -10,7 +10,12 @@ from typing import Any
 import pandas as pd
 
 from pipeline.closed_loop.manifest import opened, read_manifest
-from pipeline.closed_loop.package import IMAGE_COLUMNS, UNIT_COLUMNS, write_package
+from pipeline.closed_loop.package import (
+    IMAGE_COLUMNS,
+    UNIT_COLUMNS,
+    verify_package,
+    write_package,
+)
 from pipeline.errors import DataError
 from workers.version import code_version
 
@@ -76,6 +81,39 @@ def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
     with opened(written) as root:
         digest = read_manifest(root, name=str(written))["digest"]
     Package.record(plan, digest, str(Path(folder).resolve()))
+    return task["plan_id"]
+
+
+def verify(scan: Mapping[str, int], folder: str | PathLike) -> str:
+    """Check that a package is one that was written of the scan's newest plan, and unchanged.
+
+    Returns
+    -------
+    str
+        The plan's id.
+
+    Raises
+    ------
+    DataError
+        One line: what was edited or is missing, or of which plan, animal or monitor it is.
+    """
+    from schemas import experiment
+    from schemas.closed_loop import Package
+
+    task = _latest_task(scan)
+    manifest = verify_package(
+        Path(folder),
+        plan_id=task["plan_id"],
+        animal_id=int(scan["animal_id"]),
+        calibration_digest=experiment.MonitorCalibration.curve(scan).digest(),
+    )
+    known = (Package & {"plan_id": task["plan_id"]}).to_arrays("package_digest").tolist()
+    if manifest["digest"] not in known:
+        raise DataError(
+            "package of this plan that this database did not write", file=folder,
+            found=manifest["digest"], expected=" or ".join(known) or "none was written",
+            remedy=f"run `inception package {'/'.join(map(str, scan.values()))} OUT`",
+        )  # fmt: skip
     return task["plan_id"]
 
 

@@ -6,6 +6,8 @@ or OpenCV (tried in this order). Run it in the package's folder::
 
     python player.py --out day2            # full screen on the default monitor
     python player.py --out day2 --dry-run  # no window: writes the log at once
+    python player.py --verify              # are all files as they were written?
+    python player.py --out day2 --verify   # and does the log in day2 prove that the plan was shown?
 
 Into ``--out`` it writes ``trials.csv`` (trial_idx,image,onset_s,offset_s,blank_before_s; seconds
 since the first flip, of the monotonic clock) line by line, and ``player.json`` (plan, animal,
@@ -22,6 +24,7 @@ import sys
 import time
 
 FORMAT = "inception-package/1"
+TOLERANCE_S = 0.05  # of the time an image is on
 HEADER = ["trial_idx", "image", "onset_s", "offset_s", "blank_before_s"]
 
 
@@ -282,12 +285,71 @@ def play(trials, backend, out, levels, start=0, stop=None):
     return shown
 
 
+def differences(manifest, trials, out):
+    """Return in what a log differs from the plan, a line each; none proves that it was shown."""
+    lines, path = [], os.path.join(out, "player.json")
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8") as file:
+            told = json.load(file)
+        for field, expected in (("plan", manifest["plan"]), ("package_digest", manifest["digest"])):
+            if told.get(field) != expected:
+                lines.append(f"{path}: {field} {told.get(field)}, this package's is {expected}")
+    else:
+        lines.append(f"{path} is missing: nothing says which package was shown")
+    with open(os.path.join(out, "trials.csv"), newline="", encoding="utf-8") as file:
+        log = list(csv.DictReader(file))
+    if log and not set(HEADER[:4]) <= set(log[0]):
+        return [*lines, f"trials.csv has columns {list(log[0])}, expected {HEADER}"]
+    shown = {row["trial_idx"]: row for row in log}
+    planned = {trial["trial_idx"]: trial for trial in trials}
+    both = [(planned[idx], row) for idx, row in shown.items() if idx in planned]
+    order = [row["trial_idx"] for row in log if row["trial_idx"] in planned]
+    first = {idx: k for k, idx in reversed(list(enumerate(order)))}
+    found = {
+        "planned trials are not in the log": [idx for idx in planned if idx not in shown],
+        "logged trials are not planned": [idx for idx in shown if idx not in planned],
+        "trials showed another image than planned": [
+            trial["trial_idx"] for trial, row in both if row["image"] != trial["image"]
+        ],
+        f"images were on {1000 * TOLERANCE_S:.0f} ms longer or shorter than planned": [
+            trial["trial_idx"]
+            for trial, row in both
+            if abs(float(row["offset_s"]) - float(row["onset_s"]) - trial["duration_s"])
+            > TOLERANCE_S
+        ],
+        "rows log a trial once more": [idx for k, idx in enumerate(order) if first[idx] < k],
+        "trials are out of order": [
+            idx for k, idx in enumerate(order) if k and int(idx) < int(order[k - 1])
+        ],
+    }
+    lines += [
+        f"{len(rows)} of {len(trials)} {what}, the first is trial {rows[0]}"
+        for what, rows in found.items()
+        if rows
+    ]
+    return lines
+
+
+def verify(manifest, trials, out):
+    """Print whether package and, if given, log are as planned; return the exit status."""
+    print(f"package {manifest['plan']} is as it was written, {len(trials)} trials")
+    if out is None:
+        return 0
+    lines = differences(manifest, trials, out)
+    for line in lines:
+        print(line, file=sys.stderr)
+    if not lines:
+        print(f"the log in {out} shows the plan, trial by trial")
+    return 3 if lines else 0
+
+
 def main(arguments=None):
     """Run the player; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     here = os.path.dirname(os.path.abspath(__file__))
     parser.add_argument("package", nargs="?", default=here, help="folder of the package")
-    parser.add_argument("--out", required=True, help="folder for the log")
+    parser.add_argument("--out", help="folder for the log")
+    parser.add_argument("--verify", action="store_true", help="check the package, and a log in OUT")
     parser.add_argument("--dry-run", action="store_true", help="no window, no waiting")
     parser.add_argument("--backend", choices=[name for name in BACKENDS if name != "dry-run"])
     parser.add_argument("--screen", type=int, default=0, help="number of the monitor")
@@ -297,8 +359,12 @@ def main(arguments=None):
     parser.add_argument("--photodiode", action="store_true", help="draw the corner square")
     parser.add_argument("--start", type=int, default=0, help="first trial, to go on after a break")
     options = parser.parse_args(arguments)
+    if options.out is None and not options.verify:
+        parser.error("--out is needed, the folder for the log")
     try:
         manifest, trials = load(options.package)
+        if options.verify:
+            return verify(manifest, trials, options.out)
         if os.path.exists(os.path.join(options.out, "trials.csv")):
             raise Refused(f"{options.out} already holds a log: give another --out")
         if options.grey is None:

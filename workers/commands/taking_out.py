@@ -27,18 +27,26 @@ def package(
     scan: Scan,
     out: Annotated[Path, typer.Argument(help="Folder to write, or a file that ends in .zip.")],
     as_zip: Annotated[bool, typer.Option("--zip", help="Write one zip file.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Write nothing: is OUT what was written?")
+    ] = False,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Write the stimulus package of a loop for the rig."""
+    """Write the stimulus package of a loop for the rig, or verify one."""
     key = scan_key(scan)
     if as_zip and out.suffix != ".zip":
         out = out.with_name(out.name + ".zip")
     open_pipeline(prefix)
-    from workers.package import write
+    from workers import package as packages
 
-    plan_id = write(key, out)
+    if verify:
+        plan_id = packages.verify(key, out)
+        text = f"package {plan_id} in {out} is as it was written"
+        say({"plan": plan_id, "folder": str(out), "verified": True}, as_json, text)
+        return
+    plan_id = packages.write(key, out)
     say({"plan": plan_id, "folder": str(out)}, as_json, f"package {plan_id} written to {out}")
 
 

@@ -207,6 +207,53 @@ def test_player_shows_the_plan_on_whole_refreshes(package, tmp_path, contents):
     assert play(package, tmp_path / "day2").returncode == 1  # never over an earlier log
 
 
+BAD_LOGS = {
+    "cut": (lambda log: log[:-5], "5 of 32 planned trials are not in the log"),
+    "swapped": (
+        lambda log: log.assign(image=[*log.image[1::-1], *log.image[2:]]),
+        "2 of 32 trials showed another image than planned, the first is trial 0",
+    ),
+    "short": (
+        lambda log: log.assign(offset_s=log.offset_s.where(log.trial_idx != 7, log.onset_s + 0.3)),
+        "1 of 32 images were on 50 ms longer or shorter than planned, the first is trial 7",
+    ),
+    "extra": (
+        lambda log: pd.concat([log, log[-1:].assign(trial_idx=99)]),
+        "1 of 32 logged trials are not planned, the first is trial 99",
+    ),
+    "twice": (lambda log: pd.concat([log, log[-1:]]), "1 of 32 rows log a trial once more"),
+    "reversed": (lambda log: log[::-1], "31 of 32 trials are out of order"),
+}
+
+
+def test_the_log_of_a_flawless_day_proves_its_plan(package, tmp_path):
+    play(package, tmp_path / "day2")
+    result = play(package, tmp_path / "day2", "--verify")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "shows the plan, trial by trial" in result.stdout
+
+
+@pytest.mark.parametrize("name", BAD_LOGS)
+def test_a_log_that_is_not_the_plan_is_told_in_one_line(package, tmp_path, name):
+    play(package, tmp_path / "day2")
+    change, line = BAD_LOGS[name]
+    path = tmp_path / "day2" / "trials.csv"
+    change(pd.read_csv(path)).to_csv(path, index=False)
+    result = play(package, tmp_path / "day2", "--verify")
+    assert result.returncode == 3
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_log_of_another_package_proves_nothing(package, tmp_path):
+    play(package, tmp_path / "day2")
+    path = tmp_path / "day2" / "player.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "package_digest": "0" * 64}))
+    result = play(package, tmp_path / "day2", "--verify")
+    assert result.returncode == 3
+    assert "package_digest 0000" in result.stderr
+
+
 def test_player_refuses_an_edited_package(package, tmp_path):
     edit_text(package, "trials.csv", "0.5,", "0.6,")
     result = play(package, tmp_path / "day2")
