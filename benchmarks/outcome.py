@@ -1,13 +1,14 @@
 """The verdict of a loop on simulated days whose truth is known.
 
 Null control: day-2 responses unrelated to the images, so that every positive is false. Prints the
-share of neurons with an uncorrected p below alpha, of days on which any neuron is significant
-after correction, and of days on which the population tests are significant.
+share of neurons with an uncorrected p below alpha, of neurons and of days with any neuron that is
+significant after correction, and of days on which the population tests are significant.
 
 Power: an animal whose MEIs drive its neurons a known factor better than a control. From the
-natural images of day 1 the share of neurons that will be significant is predicted, and compared
-with what simulated days show. The neurons' noise (sub- to super-Poisson counts under measurement
-noise) is not the gamma noise that the prediction assumes.
+natural images of day 1 (100 images, 10 repeats within 90 minutes) the share of neurons that will
+be significant is predicted, and compared with what simulated days show. The neurons' noise (sub-
+to super-Poisson counts under measurement noise, a gain of pupil and running that wanders, gaze
+that moves the receptive fields, rates that saturate) is not the noise that the prediction assumes.
 """
 
 from __future__ import annotations
@@ -15,22 +16,29 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from pipeline.closed_loop.noise import NoiseModel, fit_noise
 from pipeline.closed_loop.outcome import outcome_methods
-from pipeline.closed_loop.power import fit_noise, simulate_power
+from pipeline.closed_loop.power import simulate_power
 from pipeline.rng import generator
 from pipeline.simulate.behaviour import simulate_animal
-from pipeline.simulate.population import IMAGE_MEAN, IMAGE_SD, Population
+from pipeline.simulate.filters import shift_receptive_fields
+from pipeline.simulate.population import Population
 from pipeline.simulate.responses import gamma_poisson, simulate_dataset
 
 ALPHA = 0.05
 MEASUREMENT_SD = 0.5
 TRIAL_S, DURATION_S = 0.9, 0.5
 NORM = 10.0  # of the best images, in z-scored pixels
-CALIBRATION_TRIALS = 200
+CALIBRATION_TRIALS = 60
+MODEL_ERROR = 0.2  # sd of the log of a prediction over the true response
+DAY1 = {"test_images": 100, "repeats": 10, "trial_s": 5.4}  # the single images between: not needed
+DESIGNS = ((60, 10, 1.0), (60, 20, 1.0), (30, 40, 1.0), (60, 20, 0.8))  # neurons, repeats, matches
 
 
 def noisy(animal: Population, mean: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -47,39 +55,49 @@ def states(animal: Population, n: int, rng: np.random.Generator) -> tuple[NDArra
     return state.behavior(onset + 0.3), state.gaze(onset + 0.3)
 
 
-def counts(animal: Population, z: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return responses (trials, neurons) to z-scored images, one a trial, in a wandering state."""
-    behavior, gaze = states(animal, len(z), rng)
-    grey = IMAGE_MEAN + IMAGE_SD * z
-    rates = animal.drive(grey, behavior=behavior, gaze=gaze)
-    return noisy(animal, DURATION_S * rates, rng)
+def own_counts(
+    animal: Population, pictures: NDArray, unit: NDArray, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the response of one unit a trial to its z-scored image, in a wandering state."""
+    behavior, gaze = states(animal, len(unit), rng)
+    shift = torch.as_tensor(animal.gaze_shift_px(gaze, len(unit)), dtype=torch.float32)
+    rates = np.empty(len(unit))
+    with torch.no_grad():
+        for start in range(0, len(unit), 512):
+            part = slice(start, start + 512)
+            seen = shift_receptive_fields(torch.as_tensor(pictures[part]), shift[part])
+            rates[part] = animal.module.forward_units(seen, torch.as_tensor(unit[part])).numpy()
+    gain = np.exp(animal.log_gain(behavior, len(unit))[np.arange(len(unit)), unit])
+    cells = animal.cells
+    mean = DURATION_S * rates * gain
+    counts = gamma_poisson(mean, cells.noise_order[unit], cells.noise_gain_var[unit], rng)
+    return np.maximum(counts + MEASUREMENT_SD * rng.normal(size=counts.shape), 0)
 
 
-def of_strength(
-    animal: Population, best: NDArray, wanted: NDArray, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return every neuron's best image at the contrast at which it responds as wanted on average.
-
-    The second array says which neurons ever do: rates saturate.
+def weaker(
+    animal: Population, best: NDArray, ratios: Sequence[float], rng: np.random.Generator
+) -> list[NDArray[np.float32]]:
+    """Return every neuron's best image at contrasts at which it answers `ratios` times less.
 
     Parameters
     ----------
     best : array, shape (neurons, h, w)
         Best images, z-scored.
-    wanted : array, shape (neurons,)
-        Mean response over trials.
+    ratios : sequence of float
     """
-    neurons, contrast = len(best), np.geomspace(0.2, 4.0, 9)
+    neurons, contrast = len(best), np.array([0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0])
     rows = np.repeat(np.arange(neurons), CALIBRATION_TRIALS)
     order = rng.permutation(len(rows))
     reached = np.empty((len(contrast), neurons))
     for k, factor in enumerate(contrast):
-        answer = counts(animal, factor * best[rows[order]], rng)
-        own = answer[np.argsort(order), rows].reshape(neurons, -1)
-        reached[k] = own.mean(1)
+        answer = own_counts(animal, np.float32(factor) * best[rows[order]], rows[order], rng)
+        reached[k] = answer[np.argsort(order)].reshape(neurons, -1).mean(1)
     reached = np.maximum.accumulate(reached, 0) + 1e-9 * np.arange(len(contrast))[:, None]
-    factor = [np.interp(w, r, contrast) for w, r in zip(wanted, reached.T, strict=True)]
-    return np.asarray(factor, np.float32)[:, None, None] * best, wanted <= reached[-1]
+    made = []
+    for ratio in ratios:
+        factor = [np.interp(r[-1] / ratio, r, contrast) for r in reached.T]
+        made.append(np.asarray(factor, np.float32)[:, None, None] * best)
+    return made
 
 
 def images_of(neurons: int, kinds: tuple[str, ...] = ("mei", "rf")) -> dict[str, list[str]]:
@@ -92,13 +110,14 @@ def null_control(days: int, neurons: int, repeats: int, seed: int) -> dict[str, 
     animal = Population(seed, neurons)
     own = images_of(neurons)
     shown = np.repeat(np.concatenate(list(own.values())), repeats)
-    uncorrected, any_neuron, wilcoxon, bootstrap = [], [], [], []
+    uncorrected, corrected, any_neuron, wilcoxon, bootstrap = [], [], [], [], []
     for day in range(days):
         rng = generator(seed, "null", day)
         level = rng.gamma(2.0, 0.5, neurons)
         responses = noisy(animal, np.broadcast_to(level, (len(shown), neurons)), rng)
         result = score(responses, rng.permutation(shown), own, alpha=ALPHA, n_bootstrap=500)
         uncorrected.append((result.comparisons.p < ALPHA).mean())
+        corrected.append(result.comparisons.significant.mean())
         any_neuron.append(bool(result.comparisons.significant.any()))
         row = result.populations.iloc[0]
         wilcoxon.append(row.wilcoxon_p < ALPHA)
@@ -106,55 +125,76 @@ def null_control(days: int, neurons: int, repeats: int, seed: int) -> dict[str, 
     return {
         "null_days": days,
         "null_neurons_uncorrected": float(np.mean(uncorrected)),
+        "null_neurons_corrected": float(np.mean(corrected)),
         "null_days_any_neuron": float(np.mean(any_neuron)),
         "null_days_wilcoxon": float(np.mean(wilcoxon)),
         "null_days_bootstrap": float(np.mean(bootstrap)),
     }
 
 
-def power(days: int, neurons: int, repeats: int, ratio: float, seed: int) -> dict[str, float]:
-    """Predict the power of an animal from its day 1, and count what its day 2 shows."""
-    score = outcome_methods[outcome_methods.default]
-    animal = Population(seed, neurons)
-    natural = simulate_dataset(
-        animal, 200, test_images=60, repeats=10, seed=seed, measurement_sd=MEASUREMENT_SD
-    )
-    test = natural.tiers == "test"
-    noise = fit_noise(np.maximum(natural.responses[test], 0), natural.image_id[test])
-    own = images_of(neurons)
-    shown = np.repeat(np.concatenate(list(own.values())), repeats)
-    images = np.repeat(np.arange(2 * neurons), repeats)
+def power(days: int, ratios: Sequence[float], seed: int) -> list[dict[str, float]]:
+    """Predict the power of an animal from its day 1, and count what its days 2 show.
+
+    The MEI is the neuron's best image at the contrast of day 2, its control drives it `ratio`
+    times less; the plan knows the control's response as well as a model does.
+    """
+    most = max(neurons for neurons, _, _ in DESIGNS)
+    animal = Population(seed, most)
+    natural = simulate_dataset(animal, 0, seed=seed, measurement_sd=MEASUREMENT_SD, **DAY1)
+    noise = fit_noise(np.maximum(natural.responses, 0), natural.image_id)
     rng = generator(seed, "contrast")
     best, _ = animal.optimal_images(NORM)
-    strength = {"mei": ratio * noise.control_mean, "rf": noise.control_mean}
-    made = [of_strength(animal, best, strength[kind], rng) for kind in own]
-    pictures = np.concatenate([images_ for images_, _ in made])
-    able = np.flatnonzero(made[0][1] & made[1][1])
-    found, whole, ratios = [], [], []
+    rows = []
+    for ratio, control in zip(ratios, weaker(animal, best, ratios, rng), strict=True):
+        for design in DESIGNS:
+            rows.append(_one_design(days, design, (best, control), animal, noise, seed, ratio))
+    return rows
+
+
+def _one_design(
+    days: int, design: tuple[int, int, float], made: tuple[NDArray, NDArray], animal: Population,
+    noise: NoiseModel, seed: int, ratio: float,
+) -> dict[str, float]:  # fmt: skip
+    score = outcome_methods[outcome_methods.default]
+    neurons, repeats, precision = design
+    own = images_of(neurons)
+    right = np.arange(neurons) < round(precision * neurons)
+    # the wrong cell sees two images that mean nothing to it
+    best, control = (images[:neurons] for images in made)
+    pictures = np.concatenate([np.where(right[:, None, None], best, control), control])
+    names = np.concatenate(list(own.values()))
+    index = np.repeat(np.arange(len(names)), repeats)
+    found, whole, means = [], [], []
     for day in range(days):
-        rng = generator(seed, "effect", day)
-        order = rng.permutation(len(images))
-        responses = counts(animal, pictures[images[order]], rng)
-        chosen = {kind: [ids[i] for i in able] for kind, ids in own.items()}
-        result = score(responses[:, able], shown[order], chosen, alpha=ALPHA, n_bootstrap=1)
+        rng = generator(seed, "effect", day, neurons, repeats)
+        shown = rng.permutation(index)
+        column = shown % neurons
+        responses = np.full((len(shown), neurons), np.nan)
+        responses[np.arange(len(shown)), column] = own_counts(animal, pictures[shown], column, rng)
+        result = score(responses, names[shown], own, alpha=ALPHA, n_bootstrap=1)
         row = result.populations.iloc[0]
         found.append(row.fraction_significant)
-        ratios.append(row.median_ratio)
         whole.append(row.wilcoxon_p < ALPHA and row.median_difference > 0)
-    # rates saturate and gaze wanders: what the images really do is measured, not what was asked
-    true_ratio = float(np.mean(ratios))
+        table = result.responses.pivot(index="neuron", columns="kind", values="raw_mean")
+        means.append(table[["mei", "rf"]].to_numpy())
+    # what the images really do is measured, not what was asked
+    mei, rf = np.mean(means, axis=0).T
+    true_ratio = float(np.median((mei / rf)[right]))
+    error = np.exp(MODEL_ERROR * generator(seed, "model").normal(size=neurons))
     plan = simulate_power(
-        noise.take(able),
-        n_neurons=len(able),
+        noise.take(np.arange(neurons)).with_controls(rf * error),
+        n_neurons=neurons,
         repeats=repeats,
         ratios=[true_ratio],
-        n_simulations=100,
+        match_precision=precision,
         seed=seed,
     )
     return {
+        "neurons": neurons,
+        "repeats": repeats,
+        "match_precision": precision,
         "ratio_asked": ratio,
-        "ratio_true": true_ratio,
-        "neurons": len(able),
+        "ratio": true_ratio,
         "power_planned": float(plan.per_neuron[0]),
         "power_achieved": float(np.mean(found)),
         "population_planned": float(plan.population[0]),
@@ -165,9 +205,9 @@ def power(days: int, neurons: int, repeats: int, ratio: float, seed: int) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--days", type=int, default=200)
-    parser.add_argument("--neurons", type=int, default=60)
+    parser.add_argument("--neurons", type=int, default=150)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--ratios", type=float, nargs="+", default=[1.5, 2.0, 3.0])
+    parser.add_argument("--ratios", type=float, nargs="*", default=[1.3, 1.6, 2.0, 3.0])
     parser.add_argument("--power-days", type=int, default=6)
     parser.add_argument("--animals", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -176,12 +216,12 @@ def main() -> None:
     start = time.perf_counter()
     result = null_control(given.days, given.neurons, given.repeats, given.seed)
     result["power"] = [
-        {"animal": seed, **power(given.power_days, given.neurons, given.repeats, ratio, seed)}
+        {"animal": seed, **row}
         for seed in range(given.seed, given.seed + given.animals)
-        for ratio in given.ratios
+        for row in power(given.power_days, given.ratios, seed)
     ]
     gaps = [abs(row["power_planned"] - row["power_achieved"]) for row in result["power"]]
-    result["largest_power_gap"] = max(gaps)
+    result["largest_power_gap"] = max(gaps, default=0.0)
     result["seconds"] = time.perf_counter() - start
     if given.json:
         print(json.dumps(result))

@@ -6,100 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
-from scipy.optimize import nnls
 
-from pipeline.closed_loop.moments import response_moments
+from pipeline.closed_loop.noise import NoiseModel
 from pipeline.closed_loop.statistics import benjamini_hochberg
 from pipeline.rng import generator
-
-CONTROL_QUANTILE = 0.9  # a control drives a neuron about as well as its best natural images
-
-
-@dataclass(frozen=True)
-class NoiseModel:
-    """How responses to repeats of one image vary; arrays of shape (neurons,).
-
-    Attributes
-    ----------
-    control_mean : array
-        Mean response expected from a control image.
-    fano, gain, floor : arrays
-        Variance over repeats at mean m: ``fano * m + gain * m**2 + floor``. Spikes give the first
-        part; a gain that changes with the animal's state gives the second (Goris et al. 2014,
-        doi:10.1038/nn.3711).
-    """
-
-    control_mean: NDArray[np.float64]
-    fano: NDArray[np.float64]
-    gain: NDArray[np.float64]
-    floor: NDArray[np.float64]
-
-    def variance(self, mean: ArrayLike) -> NDArray[np.float64]:
-        """Return the variance over repeats of responses with this mean."""
-        mean = np.maximum(mean, 0.0)
-        return (self.fano + self.gain * mean) * mean + self.floor
-
-    def take(self, neurons: ArrayLike) -> NoiseModel:
-        """Return the noise of some neurons, in any arrangement."""
-        return NoiseModel(*(value[neurons] for value in vars(self).values()))
-
-
-def fit_noise(responses: ArrayLike, image_id: ArrayLike, *, min_repeats: int = 3) -> NoiseModel:
-    """Fit each neuron's variance as a parabola in the mean, from repeated images of day 1.
-
-    Parameters
-    ----------
-    responses : array, shape (trials, neurons)
-        Non-negative responses (deconvolved activity, a.u.); NaN are left out.
-    image_id : array, shape (trials,)
-    min_repeats : int
-        Images with fewer repeats are left out.
-
-    Raises
-    ------
-    ValueError
-        If fewer than three images are repeated often enough.
-    """
-    moments = response_moments(responses, image_id)
-    enough = (moments.n >= min_repeats).all(1)
-    if enough.sum() < 3:
-        raise ValueError(
-            f"a noise model needs >= 3 images with >= {min_repeats} repeats, got {enough.sum()}"
-        )
-    mean, variance = moments.mean[enough], moments.variance[enough]
-    # a gain is dimensionless and steady only over the population: few repeats tell little of one
-    # neuron's, and a positive bias of it would grow with the square of the effect
-    neurons = list(zip(mean.T, variance.T, strict=True))
-    gain = max(0.0, float(np.median([_gain(*neuron) for neuron in neurons])))
-    parts = np.array([_line(*neuron, gain) for neuron in neurons])
-    control = np.quantile(mean, CONTROL_QUANTILE, axis=0)
-    return NoiseModel(control, parts[:, 0], np.full(len(control), gain), parts[:, 1])
-
-
-def _gain(mean: NDArray, variance: NDArray) -> float:
-    """Return the quadratic part of one neuron's variance, of either sign."""
-    design = np.column_stack([np.ones(len(mean)), mean, mean**2])
-    weight = _weight(mean)
-    return float(np.linalg.lstsq(design * weight[:, None], variance * weight, rcond=None)[0][2])
-
-
-def _line(mean: NDArray, variance: NDArray, gain: float) -> NDArray[np.float64]:
-    """Return fano and floor, none negative, of one neuron, given its gain."""
-    mean = np.maximum(mean, 0.0)
-    weight = _weight(mean)
-    design = np.column_stack([mean, np.ones(len(mean))])
-    return nnls(design * weight[:, None], (variance - gain * mean**2) * weight)[0]
-
-
-def _weight(mean: NDArray) -> NDArray[np.float64]:
-    """Return weights of sampled variances, which scatter in proportion to what is expected.
-
-    From the mean: weights by the variances themselves would prefer those that are small by chance.
-    """
-    level = max(float(np.mean(mean)), 1e-12)
-    return 1 / (np.maximum(mean, 0.0) / level + 0.5)
 
 
 @dataclass(frozen=True)
@@ -168,7 +80,7 @@ def simulate_power(
         # the same neurons and trials at every ratio make a smooth curve
         rng = generator(seed, "power", n_neurons, repeats)
         pick = rng.integers(len(noise.control_mean), size=(n_simulations, n_neurons))
-        picked = noise.take(pick)
+        picked = noise.take(pick).drawn(rng)
         base = np.maximum(picked.control_mean, 1e-12)
         right = rng.random(pick.shape) < match_precision
         sums = []

@@ -7,8 +7,9 @@ import datetime
 import datajoint as dj
 import numpy as np
 
+from pipeline.closed_loop.noise import fit_noise
 from pipeline.closed_loop.outcome import analysis_plan
-from pipeline.closed_loop.power import fit_noise, simulate_power
+from pipeline.closed_loop.power import simulate_power
 from schemas import dataset
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.loop import Recipe
@@ -50,7 +51,7 @@ class PlanPower(dj.Computed):
     -> Plan
     ---
     n_images=null   : int32          # repeated images of day 1; null: too few for a noise model
-    gain_variance=null : float64     # (1) variance of the gain that is common to all images
+    variance_exponent=null : float64 # (1) variance over repeats grows as this power of the mean
     power_curve     : json           # ratio, per_neuron, population for the plan as it is
     """
 
@@ -66,17 +67,23 @@ class PlanPower(dj.Computed):
         """
 
     def make_fetch(self, key):
-        targets = (Plan.Target & key & {"kind": "mei"}).to_dicts(order_by="target_rank")
+        every = (Plan.Target & key).to_dicts(order_by=["target_rank", "kind"])
+        targets = [row for row in every if row["kind"] == "mei"]
+        controls = {row["unit_index"]: [] for row in targets}
+        for row in every:
+            if row["kind"] != "mei" and row["unit_index"] in controls:
+                controls[row["unit_index"]].append(row["predicted"])
         data = {"dataset_hash": targets[0]["dataset_hash"]}
         units = [target["unit_index"] for target in targets]
         return (
             dataset.Dataset.fetch_file(data),
             units,
+            [controls[unit] for unit in units],
             (Plan & key).fetch1("n_repeats"),
             (Recipe & (PlanTask & key)).fetch1("recipe")["outcome"]["params"],
         )
 
-    def make_compute(self, key, file, units, repeats, outcome):
+    def make_compute(self, key, file, units, controls, repeats, outcome):
         data = dataset.load_dataset(file)
         rows = np.concatenate([rows for _, rows in data.repeats()] or [np.zeros(0, int)])
         names = np.asarray(data.image_id)[rows]
@@ -84,6 +91,7 @@ class PlanPower(dj.Computed):
             noise = fit_noise(np.maximum(data.responses[np.ix_(rows, units)], 0), names)
         except ValueError:  # day 1 repeats too few images: a plan is possible, its power unknown
             return {"power_curve": {}}, []
+        noise = noise.with_controls([np.median(c) if c else np.nan for c in controls])
         level = {"alpha": outcome["alpha"]} if "alpha" in outcome else {}
         counts = sorted({max(repeats, 2), *REPEATS})
         found = {
@@ -106,7 +114,7 @@ class PlanPower(dj.Computed):
         }
         row = {
             "n_images": len(set(names.tolist())),
-            "gain_variance": number(noise.gain.mean()),
+            "variance_exponent": number(noise.exponent.mean()),
             "power_curve": curve,
         }
         return row, designs
