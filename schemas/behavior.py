@@ -113,9 +113,7 @@ class Sync(dj.Imported):
             pairs = read_clocks(path)
         clocks, rows = {}, []
         for stream in STREAMS:
-            found = np.array(pairs.get(stream, []), np.float64).reshape(-1, 2)
-            clock = ClockMap.fit(*found.T) if len(found) else ClockMap(0.0, 0.0, 1.0)
-            clocks[stream] = clock
+            clock = clocks[stream] = clock_of(pairs, stream)
             rows.append(
                 {
                     "stream": stream,
@@ -124,7 +122,7 @@ class Sync(dj.Imported):
                     "rate": float(clock.rate),
                     "drift_ppm": float(clock.drift_ppm),
                     "residual_s": float(clock.residual_s),
-                    "n_pairs": len(found),
+                    "n_pairs": len(pairs.get(stream, [])),
                 }
             )
         return clocks, rows
@@ -134,6 +132,12 @@ class Sync(dj.Imported):
         """Return the clock of one stream of a scan."""
         row = cls.Stream & {name: key[name] for name in cls.primary_key} & {"stream": stream}
         return ClockMap(*row.fetch1("stream_zero_s", "rig_zero_s", "rate"))
+
+
+def clock_of(pairs: dict[str, list[list[float]]], stream: str) -> ClockMap:
+    """Return the clock of a stream of `read_clocks`: the rig's own if there are no pairs of it."""
+    found = np.array(pairs.get(stream, []), np.float64).reshape(-1, 2)
+    return ClockMap.fit(*found.T) if len(found) else ClockMap(0.0, 0.0, 1.0)
 
 
 def read_clocks(path: str) -> dict[str, list[list[float]]]:

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.closed_loop.answer import Asked, check_answer
+from pipeline.closed_loop.audit import STATUSES, audit_presentation
 from pipeline.dataset import load
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
 from schemas import closed_loop, dataset, experiment, stimulus
+from schemas.behavior import clock_of, read_clocks
 from schemas.bundle import Bundle, read_bundle
 from schemas.registration import register_presentation
 from schemas.store import number
@@ -134,12 +136,12 @@ def _check_presentation(bundle: Bundle) -> None:
                         remedy="ingest into the database that made the package")  # fmt: skip
     task = (closed_loop.PlanTask & plan).fetch1()
     source = {name: task[name] for name in experiment.Scan.primary_key}
+    rows = (closed_loop.Plan.Trial & plan).to_dicts(order_by="trial_idx")
+    planned = pd.DataFrame(rows).rename(columns={"image_hash": "image"})
     asked = Asked(
         plan_id=recording.plan,
         animal_id=task["animal_id"],
-        trials=pd.DataFrame(
-            {"image": (closed_loop.Plan.Trial & plan).to_arrays("image_hash", order_by="trial_idx")}
-        ),
+        trials=planned,
         curve=experiment.MonitorCalibration.curve(source),
         digests=(closed_loop.Package & plan).to_arrays("package_digest").tolist(),
     )
@@ -149,6 +151,29 @@ def _check_presentation(bundle: Bundle) -> None:
         asked, recording.model_dump(), shown, curve=bundle.curve, player=player
     ):
         log.warning("%s: %s", bundle.folder, line)
+    if lost := _unusable(bundle, planned):
+        log.warning("%s: %s", bundle.folder, lost)
+
+
+def _unusable(bundle: Bundle, planned: pd.DataFrame) -> str | None:
+    """Say what the audit will leave out, so that whoever ingests can still look for the cause."""
+    pairs = read_clocks(bundle.files["clocks"][0]) if "clocks" in bundle.files else {}
+    clock = clock_of(pairs, "trials")
+    shown = pd.DataFrame(
+        {
+            "trial_idx": bundle.trials["trial_idx"],
+            "image": bundle.trials["image_hash"],
+            "onset_s": clock.to_rig(np.asarray(bundle.trials["onset_s"], float)),
+            "offset_s": clock.to_rig(np.asarray(bundle.trials["offset_s"], float)),
+        }
+    ).sort_values("onset_s", ignore_index=True)
+    paths = bundle.files.get("photodiode")
+    flips = pd.read_csv(paths[0]) if paths else None
+    found = audit_presentation(planned, shown, flips=flips).summary
+    lost = ", ".join(f"{found[name]} {name}" for name in STATUSES if name != "ok" and found[name])
+    if not lost:
+        return None
+    return f"{found['n_usable']} of {found['n_planned']} planned trials will be scored; {lost}"
 
 
 def _player(bundle: Bundle) -> dict[str, Any] | None:
