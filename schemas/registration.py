@@ -36,7 +36,7 @@ def register(
         raise ValueError(f"need targets >= 1 and minutes > 0; got {targets} and {minutes}")
     if isinstance(deadline, str):
         deadline = datetime.datetime.fromisoformat(deadline)
-    with _transaction():
+    with transaction():
         loop = {**scan, **closed_loop.Recipe.add(recipe)}
         if closed_loop.Loop & loop:
             found = (closed_loop.Loop & loop).fetch1()
@@ -62,7 +62,7 @@ def register(
         chosen = (closed_loop.Recipe & loop).fetch1("recipe")
         member = scan_tasks(scan, chosen)
         spec = dataset.DatasetSpec.add(
-            member, _model_shape(scan, chosen["dataset"]["height_px"]), chosen["dataset"]["tiers"]
+            member, model_shape(scan, chosen["dataset"]["height_px"]), chosen["dataset"]["tiers"]
         )
         masks = _model_tasks(spec, chosen, int(targets))
         displays = _stimulus_tasks(scan, masks, chosen)
@@ -70,7 +70,7 @@ def register(
     return {**loop, **plan}
 
 
-def _transaction() -> Any:
+def transaction() -> Any:
     """Open a transaction, or take part in the one that is open."""
     connection = experiment.schema.connection
     return nullcontext() if connection.in_transaction else connection.transaction
@@ -82,24 +82,25 @@ def scan_tasks(scan: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, 
     imaging.ImagingTask.insert1({**scan, **images}, skip_duplicates=True)
     imaging.QualityMethod.add()
     chosen = recipe["responses"]
-    response = dataset.ResponseMethod.add(**_named(chosen["window"]))
+    response = dataset.ResponseMethod.add(**named(chosen["window"]))
     limits = {name: chosen[name] for name in ("min_soma_probability", "min_snr")}
     if not experiment.Scan.files(scan, "tiff"):
         limits = dict.fromkeys(limits, 0.0)  # whoever extracted the traces vouches for the units
     dataset.ResponseTask.insert1({**scan, **images, **response, **limits}, skip_duplicates=True)
     for method in chosen["reliability"]:
-        dataset.ReliabilityMethod.add(**_named(method))
+        dataset.ReliabilityMethod.add(**named(method))
     state = {
-        **behavior.PupilMethod.add(**_named(recipe["behavior"]["pupil"])),
-        **behavior.TreadmillMethod.add(**_named(recipe["behavior"]["treadmill"])),
+        **behavior.PupilMethod.add(**named(recipe["behavior"]["pupil"])),
+        **behavior.TreadmillMethod.add(**named(recipe["behavior"]["treadmill"])),
     }
     behavior.BehaviorTask.insert1({**scan, **state}, skip_duplicates=True)
-    window = dataset.BehaviorWindow.add(**_named(recipe["behavior"]["window"]))
+    window = dataset.BehaviorWindow.add(**named(recipe["behavior"]["window"]))
     dataset.TrialBehaviorTask.insert1({**scan, **state, **window}, skip_duplicates=True)
     return {**scan, **images, **response, **state, **window}
 
 
-def _named(method: Mapping[str, Any]) -> dict[str, Any]:
+def named(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's method as `MethodTable.add` takes it."""
     return {"name": method["method"], "params": method["params"]}
 
 
@@ -136,7 +137,7 @@ def _image_size(scan: Mapping[str, Any]) -> tuple[int, int]:
     return sizes[-1]
 
 
-def _model_shape(scan: Mapping[str, Any], height: int) -> tuple[int, int]:
+def model_shape(scan: Mapping[str, Any], height: int) -> tuple[int, int]:
     """Return height and width of the model's image: the monitor's aspect, about `height` rows."""
     size = _image_size(scan)
     if size[0] <= height:
@@ -167,8 +168,8 @@ def _model_tasks(
     }
     mei.TargetTask.insert1(target, skip_duplicates=True)
     chosen = recipe["mei"]
-    ascent = mei.AscentMethod.add(**_named(chosen))
-    mask = mei.MaskMethod.add(**_named(recipe["mask"]))
+    ascent = mei.AscentMethod.add(**named(chosen))
+    mask = mei.MaskMethod.add(**named(recipe["mask"]))
     size = int(chosen["batch_size"])
     masks = []
     for batch, first in enumerate(range(0, targets, size)):
@@ -181,7 +182,7 @@ def _model_tasks(
         masks.append({**task, **mask})
         mei.MaskTask.insert1(masks[-1], skip_duplicates=True)
     for wanted in recipe["analyses"]:
-        analysis = mei.AnalysisMethod.add(**_named(wanted))
+        analysis = mei.AnalysisMethod.add(**named(wanted))
         tasks = ({**task, **analysis} for task in masks)
         mei.AnalysisTask.insert(tasks, skip_duplicates=True)
     return masks
@@ -201,7 +202,7 @@ def _stimulus_tasks(
                         expected="names in stimulus.ImageSet")  # fmt: skip
     displays = []
     for kind in recipe["controls"]:
-        control = mei.ControlMethod.add(**_named(kind))
+        control = mei.ControlMethod.add(**named(kind))
         for mask in masks:
             task = {**mask, **control}
             mei.ControlTask.insert1({**task, "seed": recipe["control_seed"]}, skip_duplicates=True)
@@ -271,7 +272,7 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
     member = scan_tasks(scan, recipe)
     source = {name: task[name] for name in experiment.Scan.primary_key}
     source_recipe = imaging.ImagingRecipe.add(_imaging_methods(source, recipe["imaging"]))
-    match = closed_loop.MatchMethod.add(**_named(recipe["match"]))
+    match = closed_loop.MatchMethod.add(**named(recipe["match"]))
     closed_loop.MatchTask.insert1(
         {
             **scan,
@@ -284,7 +285,7 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
         },
         skip_duplicates=True,
     )
-    closed_loop.OutcomeMethod.add(**_named(recipe["outcome"]))
+    closed_loop.OutcomeMethod.add(**named(recipe["outcome"]))
 
 
 def register_dataset(
@@ -301,12 +302,12 @@ def register_dataset(
     if not dataset.DatasetSpec & spec:
         raise DataError("no such data set", field="dataset_hash", found=spec["dataset_hash"],
                         remedy="ingest it first")  # fmt: skip
-    with _transaction():
+    with transaction():
         key = closed_loop.Recipe.add(recipe)
         chosen = (closed_loop.Recipe & key).fetch1("recipe")
         masks = _model_tasks(spec, chosen, targets)
         for kind in chosen["controls"]:
-            control = mei.ControlMethod.add(**_named(kind))
+            control = mei.ControlMethod.add(**named(kind))
             mei.ControlTask.insert(
                 [{**mask, **control, "seed": chosen["control_seed"]} for mask in masks],
                 skip_duplicates=True,

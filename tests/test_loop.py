@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 SMALL = """
 import json, sys
 from workers.demo import Scale, run_demo
-scale = Scale(cells=24, singles=360, repeated=20, repeats=6, targets=4, minutes=5.0, recipe={
+sizes = {"cells": 24, "singles": 360, "repeated": 20, "repeats": 6, "targets": 4, "minutes": 5.0}
+scale = Scale(**sizes, other_day=False, recipe={
     "model": {
         "cnn": {"training": {"epochs": 8, "min_steps": 60}},
         "ln": {"core": {"name": "linear"}, "training": {"epochs": 6, "min_steps": 60}},

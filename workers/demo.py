@@ -26,6 +26,7 @@ from workers.report import text_of, write_report
 
 CORES = 2  # jobs at a time; each computes on one core
 POLL_S = 2.0
+OTHER_IMAGES, OTHER_SEEDS = 5000, [1]  # of the third day: seed of its images, and of its model
 
 # seconds of work per table until the end of each day, on one core of the reference machine:
 # lengths of the progress bar and of the time left, never results
@@ -46,6 +47,8 @@ TYPICAL_S: dict[int, dict[str, float]] = {
         "imaging.Segmentation": 70,
         "imaging.Fluorescence": 12,
         "behavior.Pupil": 120,
+        "model.TrainedModel": 80,
+        "closed_loop.MEIDayStability": 15,
     },
 }
 
@@ -64,6 +67,8 @@ class Scale:
         Neurons whose stimuli are synthesised.
     minutes : float
         Length of the second day.
+    other_day : bool
+        Record natural images on a third day too (extracted traces), and compare the MEIs.
     recipe : str
         Name of the recipe in `schemas.closed_loop.RECIPES`.
     """
@@ -74,6 +79,7 @@ class Scale:
     repeats: int = 8
     targets: int = 12
     minutes: float = 60.0
+    other_day: bool = True
     recipe: str = "demo"
 
 
@@ -143,8 +149,12 @@ def run_demo(
                 bundles[2],
                 lambda part: _simulate_day2(part, folder / "package", seed, scale, progress),
             )
+            if scale.other_day:
+                once(folder / "day3", lambda part: _simulate_day3(part, seed, scale))
         with clock("day 2 to outcome"):
             _ingest(bundles[2])
+            if scale.other_day:
+                _ingest_day3(folder / "day3")
             _work(folder, progress, 2, "scan to outcome")
         with clock("report"):
             task = progress.add_task("report", total=1, note="")
@@ -246,6 +256,17 @@ def _simulate_day2(part: Path, package: Path, seed: int, scale: Scale, progress:
     _mouse(seed, scale).record(package, part, day=2, progress=_frames(progress, "simulate day 2"))
 
 
+def _simulate_day3(part: Path, seed: int, scale: Scale) -> None:
+    """Record other natural images of the same cells, extracted elsewhere."""
+    from pipeline.simulate.photographs import natural_images
+
+    mouse = _mouse(seed, scale)
+    n = scale.singles + scale.repeated
+    images = natural_images(n, mouse.monitor_px, seed=seed + OTHER_IMAGES)
+    mouse.record(images, part, day=3, repeated=scale.repeated, repeats=scale.repeats,
+                 imaging="traces", eye="csv")  # fmt: skip
+
+
 def _frames(progress: Progress, name: str) -> Callable[[int, int], None]:
     task = progress.add_task(name, total=None, note="")
     start = time.monotonic()
@@ -277,6 +298,13 @@ def _ingest_day1(bundle: Path, scale: Scale) -> None:
     closed_loop.register_loop(
         key, recipe=scale.recipe, targets=scale.targets, minutes=scale.minutes
     )
+
+
+def _ingest_day3(bundle: Path) -> None:
+    from schemas import closed_loop
+
+    source = {"animal_id": 1, "session": 1, "scan_idx": 1}
+    closed_loop.register_other_day(_ingest(bundle), source, seeds=OTHER_SEEDS)
 
 
 def _write_package(key: dict[str, int], part: Path) -> None:

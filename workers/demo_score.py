@@ -86,7 +86,7 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
     dict
         The figures of `report/result.json`; keys as in the documentation of `inception demo`.
     """
-    from schemas import closed_loop, model
+    from schemas import closed_loop, dataset, model
     from workers import tables
 
     days = {day: Day(path, _scan(day)) for day, path in bundles.items()}
@@ -102,7 +102,9 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
     )
     fractions = {
         row["ensemble_kind"]: row["fraction_oracle_frozen"]
-        for row in (model.EnsembleSpec * model.Evaluation).to_dicts()
+        for row in (
+            model.EnsembleSpec * model.Evaluation & (dataset.DatasetSpec.Scan & _scan(1)).proj()
+        ).to_dicts()
     }
     population = (closed_loop.Population.Kind & _scan(2)).to_dicts(order_by="kind")
     return {

@@ -17,7 +17,12 @@ from pipeline.plotting.imaging import (
     summary_figure,
     traces_figure,
 )
-from pipeline.plotting.mei import gallery_figure, sheet_figure, show_image
+from pipeline.plotting.mei import (
+    day_stability_figure,
+    gallery_figure,
+    sheet_figure,
+    show_image,
+)
 from pipeline.plotting.model import oracle_figure
 from pipeline.plotting.style import COLORS, save
 from pipeline.plotting.timing import timing_figure
@@ -30,6 +35,7 @@ __all__ = [
     "comparison_figure",
     "confirmation_figure",
     "confusion_figure",
+    "day_stability_figure",
     "field_figure",
     "gallery_figure",
     "matches_figure",

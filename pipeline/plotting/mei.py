@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.plotting.style import bare, name_of, new_figure
+from pipeline.plotting.style import COLORS, bare, name_of, new_figure, tidy
 
 
 def show_image(image: NDArray, axes: Axes | None = None, *, title: str = "") -> Axes:
@@ -75,4 +75,54 @@ def sheet_figure(images: NDArray, labels: Sequence[str], *, columns: int = 10) -
         axes = bare(figure.add_subplot(rows, columns, place + 1))
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
         axes.set_title(label, fontsize=6, pad=1)
+    return figure
+
+
+def day_stability_figure(
+    images: NDArray,
+    labels: Sequence[str],
+    correlation: NDArray,
+    others: NDArray,
+    *,
+    days: tuple[str, str] = ("day 1", "another day"),
+    most: int = 10,
+) -> Figure:
+    """Show the MEIs of two days' models of the same cells, and how alike they are.
+
+    Parameters
+    ----------
+    images : array, shape (pairs, 2, H, W)
+        Grey levels.
+    labels : sequence of str, length (pairs,)
+    correlation, others : arrays, shape (pairs,)
+        Of the two images inside of the mask; mean of the same with other cells' images.
+    days : (str, str)
+    most : int
+        Pairs to show; the numbers are of all.
+    """
+    shown = min(most, len(images))
+    height, width = images.shape[2:]
+    tall = 0.5 + max(2.6, shown * (1.7 * height / width + 0.06))
+    figure = new_figure(8.2, tall)
+    left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1.0])
+    grid = left.subplots(shown, 2, squeeze=False)
+    for row in range(shown):
+        for column, day in enumerate(days):
+            axes = show_image(images[row, column], grid[row, column])
+            axes.set_title(f"MEI, model of {day}" if row == 0 else "", fontsize=7)
+        grid[row, 0].set_ylabel(labels[row], fontsize=7)
+        if np.isfinite(correlation[row]):
+            grid[row, 1].yaxis.set_label_position("right")
+            grid[row, 1].set_ylabel(f"r = {correlation[row]:.2f}", fontsize=7)
+    axes = tidy(right.subplots())
+    known = np.isfinite(correlation) & np.isfinite(others)
+    bins = np.linspace(-1, 1, 21)
+    axes.hist(others[known], bins, color=COLORS["truth"], alpha=0.7, label="other cells' (mean)")
+    axes.hist(correlation[known], bins, color=COLORS["mei"], alpha=0.7, label="same cell")
+    if known.any():
+        axes.axvline(np.median(correlation[known]), color=COLORS["mei"], lw=1)
+    axes.set(xlabel="correlation of both days' MEIs inside the mask", ylabel="cells", xlim=(-1, 1))
+    median = np.median(correlation[known]) if known.any() else np.nan
+    axes.set_title(f"n = {known.sum()} cells, median r = {median:.2f}", fontsize=8)
+    axes.legend(fontsize=7, frameon=False)
     return figure

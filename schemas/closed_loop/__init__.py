@@ -6,7 +6,7 @@ One database schema in modules by question; this package has every table's name.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.closed_loop.binding import schema
@@ -23,6 +23,7 @@ from schemas.closed_loop.loop import Loop, Recipe
 from schemas.closed_loop.matching import MatchMethod, MatchTask, UnitMatch
 from schemas.closed_loop.planning import Plan, PlanMethod, PlanTask
 from schemas.closed_loop.presentation import Audit, Presentation
+from schemas.closed_loop.stability import MEIDayStability, OtherDayTask
 from schemas.closed_loop.stacks import CombinedMatch, Stack, StackMatch
 from schemas.closed_loop.verdict import (
     Comparison,
@@ -44,8 +45,10 @@ __all__ = [
     "Confusion",
     "Drift",
     "Loop",
+    "MEIDayStability",
     "MatchMethod",
     "MatchTask",
+    "OtherDayTask",
     "Outcome",
     "OutcomeMethod",
     "Package",
@@ -64,6 +67,7 @@ __all__ = [
     "UnitMatch",
     "default_recipe",
     "register_loop",
+    "register_other_day",
     "schema",
 ]
 
@@ -107,3 +111,18 @@ def register_loop(
     from schemas.registration import register  # it imports this module
 
     return register(scan_key, recipe, targets=targets, minutes=minutes, deadline=deadline)
+
+
+def register_other_day(
+    scan_key: Mapping[str, Any],
+    source_key: Mapping[str, Any],
+    *,
+    seeds: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Decide to train a model on another day's natural images, for the MEIs of the same cells.
+
+    See `schemas.other_day.register_other_day`.
+    """
+    from schemas import other_day  # it imports this module
+
+    return other_day.register_other_day(scan_key, source_key, seeds=seeds)

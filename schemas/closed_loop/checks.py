@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import datajoint as dj
 import numpy as np
+import pandas as pd
 
 from pipeline.closed_loop.arousal import arousal_matched
 from pipeline.closed_loop.confirmation import confirm, day_gain, predicted_measured
@@ -180,13 +181,31 @@ class Sensitivity(dj.Computed):
         wilcoxon_p=null : float64    # (1) two-sided
         """
 
-    def make(self, key):
+    @classmethod
+    def at(cls, key: Mapping[str, Any], thresholds: Sequence[float]) -> pd.DataFrame:
+        """Score an outcome again with the pairs of at least a probability.
+
+        Parameters
+        ----------
+        key : mapping
+            Names one `Outcome`.
+        thresholds : sequence of float
+            From the task's `min_match_probability` on: less likely pairs were not scored.
+
+        Returns
+        -------
+        DataFrame
+            `kind, threshold, n` and the measures of `Threshold`.
+        """
         neurons = (Outcome.Neuron & key).to_dicts(order_by="neuron")
         rows = (UnitMatch.Pair & key).to_dicts()
         sure = {row["unit_id"]: row["probability"] for row in rows}
         score = np.array([sure.get(row["matched_unit_id"], 0.0) for row in neurons])
         with local_file((Outcome & key).fetch1("verdict")) as path:
-            table = sensitivity(load_outcome(path), score, [p / 100 for p in PERCENT])
+            return sensitivity(load_outcome(path), score, list(thresholds))
+
+    def make(self, key):
+        table = self.at(key, [p / 100 for p in PERCENT])
         self.insert1(key)
         self.Threshold.insert(
             {

@@ -10,7 +10,7 @@ from schemas.mei.controls import Control, ControlMethod, ControlTask, as_json, n
 from schemas.mei.display import Display, DisplayMethod, DisplayTask
 from schemas.mei.gallery import gallery
 from schemas.mei.masks import Mask, MaskMethod, MaskTask
-from schemas.mei.synthesis import MEI, AscentMethod, MEITask
+from schemas.mei.synthesis import MEI, AscentMethod, MEITask, batch_units
 from schemas.mei.targets import TargetRule, Targets, TargetTask, target_data
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "TargetTask",
     "Targets",
     "as_json",
+    "batch_units",
     "gallery",
     "natural_pool",
     "predicted_activation",

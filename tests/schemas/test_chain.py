@@ -74,11 +74,11 @@ def record(folder, animal, session, images, names, trials, plan=None):
         calcium[:, frame] = calcium[:, frame - 1] * np.exp(-1 / FPS / DECAY_S) + spikes[:, frame]
     calcium += np.random.default_rng(9).normal(0, 0.05, calcium.shape)
     masks = np.zeros((UNITS, 64, 64), bool)
-    for unit in range(UNITS):  # the second day is shifted by (2, -1) pixels
+    for unit in range(UNITS):  # every day is shifted by another (2, -1) pixels
         top, left = 8 + 24 * (unit % 2) + 2 * (session - 1), 6 + 13 * (unit // 2) - (session - 1)
         masks[unit, top : top + 6, left : left + 6] = True
-    texture = np.random.default_rng(4).random((66, 65))
-    mean = texture[2 - 2 * (session - 1) :, session - 1 :][:64, :64] + 2 * masks.sum(0)
+    texture = np.random.default_rng(4).random((68, 66))
+    mean = texture[6 - 2 * session :, session - 1 :][:64, :64] + 2 * masks.sum(0)
     np.savez(folder / "traces.npz", time_s=time, fluorescence=calcium.astype(np.float32))
     np.savez(folder / "masks.npz", masks=masks, mean_image=mean.astype(np.float32))
     named = trials.assign(image=[f"{name}.png" for name in trials["image"]])
@@ -166,8 +166,21 @@ def loop(_bound, tmp_path_factory):
     bundle = record(folder / "day2", animal, 2, stack, hashes, shown, plan=made["plan_id"])
     day2 = ingest_bundle(bundle)
     closed_loop.Stack.ingest(write_stack(folder / "stack", animal, bundle))
+    images = smooth_images(420, seed=3)
+    again = trials.iloc[::-1].reset_index(drop=True).assign(trial_idx=range(len(trials)))
+    again[["onset_s", "offset_s"]] = trials[["onset_s", "offset_s"]]
+    day3 = ingest_bundle(record(folder / "day3", animal, 3, images, names, again))
+    other = closed_loop.register_other_day(day3, day1)
     populate(database, animal)
-    return {"day1": day1, "day2": day2, "made": made, "plan": plan, "folder": folder}
+    return {
+        "day3": day3,
+        "other": other,
+        "day1": day1,
+        "day2": day2,
+        "made": made,
+        "plan": plan,
+        "folder": folder,
+    }
 
 
 def test_registering_again_changes_nothing(database, loop):
@@ -452,6 +465,8 @@ def test_a_truncated_log_without_flips_is_flagged_and_counted(database, answer, 
     flips.to_csv(folder / "photodiode.csv", index=False)
     key = ingest_bundle(folder)
     assert "planned trials too few" in caplog.text
+    assert "planned trials will be scored; 31 dropped, " in caplog.text
+    assert caplog.text.rstrip().endswith("2 unseen")
     Sync.populate(key)
     closed_loop.Audit.populate(key)
     found = (closed_loop.Audit & key).fetch1()
@@ -459,6 +474,49 @@ def test_a_truncated_log_without_flips_is_flagged_and_counted(database, answer, 
     assert found["audit_summary"]["dropped"] == 31
     unseen = closed_loop.Audit.Trial & key & {"status": "unseen"}
     assert not unseen.to_arrays("usable").any()
+
+
+# ---- another day's natural images of the same cells
+
+
+def test_another_days_model_wants_the_same_of_the_same_cells(database, loop):
+    from schemas import closed_loop, dataset
+
+    other = {"other_ensemble_hash": loop["other"]["ensemble_hash"]}
+    masters = (closed_loop.MEIDayStability & other).to_dicts(order_by="batch")
+    assert sum(row["n_pairs"] for row in masters) >= 6
+    for row in masters:
+        if row["n_pairs"] == 0:  # a batch beyond the last target
+            continue
+        assert row["images"].load().shape == (row["n_pairs"], 2, *SHAPE)
+        assert row["median_correlation"] > 0.8  # both models learnt the known filters
+        assert row["median_correlation"] > row["median_others"] + 0.5
+        assert row["median_transfer"] > 0.7
+    units = (closed_loop.MEIDayStability.Unit & other).to_dicts()
+    label = {
+        (row["dataset_hash"], row["unit_index"]): row["label"]
+        for row in dataset.Dataset.Unit.to_dicts()
+    }
+    for row in units:  # the masks of a cell have the same number on all days
+        here = label[row["dataset_hash"], row["unit_index"]]
+        assert here == label[row["other_dataset_hash"], row["other_unit_index"]]
+
+
+def test_another_day_is_registered_once_and_only_of_the_same_animal(database, loop):
+    from pipeline.errors import DataError
+    from schemas import closed_loop
+
+    before = len(closed_loop.OtherDayTask())
+    again = closed_loop.register_other_day(loop["day3"], loop["day1"])
+    assert (again, len(closed_loop.OtherDayTask())) == (loop["other"], before)
+    for scan, source, message in (
+        ({**loop["day3"], "session": 9}, loop["day1"], "no such scan"),
+        (loop["day1"], loop["day1"], "not another day"),
+        (loop["day1"], {**loop["day3"], "animal_id": 5}, "not another day"),
+        (loop["day1"], loop["day3"], "no loop is registered"),
+    ):
+        with pytest.raises(DataError, match=message):
+            closed_loop.register_other_day(scan, source)
 
 
 # ---- checks of the verdict
@@ -510,6 +568,14 @@ def test_the_verdict_has_its_checks(database, loop):
         if row["percent"] == 50:
             assert row["n_neurons"] == whole[row["kind"]]["n_neurons"]
             assert row["fraction"] == pytest.approx(whole[row["kind"]]["fraction"])
+    surest = max(
+        row["probability"] for row in (closed_loop.UnitMatch.Pair & loop["day2"]).to_dicts()
+    )
+    table = closed_loop.Sensitivity.at((closed_loop.Outcome & loop["day2"]).fetch1("KEY"),
+                                       [0.5, surest, 1.01])  # fmt: skip
+    counts = table[table.kind == "rf"].set_index("threshold").n
+    assert counts[0.5] >= counts[surest] >= 1
+    assert counts[1.01] == 0
     pooled = (closed_loop.PooledOutcome & loop["day2"]).fetch1()
     assert pooled["n_days"] == 1
     for row in (closed_loop.PooledOutcome.Kind & loop["day2"]).to_dicts():

@@ -66,6 +66,13 @@ def loop(
     deadline: Annotated[
         str | None, typer.Option(help="When the package is needed, ISO: 2026-11-24T08:00.")
     ] = None,
+    other_day_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCAN",
+            help="No new loop: train a model on SCAN's cells on this other day, compare the MEIs.",
+        ),
+    ] = None,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
@@ -78,9 +85,18 @@ def loop(
         "minutes": minutes,
         "deadline": iso_time(deadline),
     }
+    if other_day_of is not None and any(value is not None for value in given.values()):
+        raise typer.BadParameter("--other-day-of takes everything from that scan's loop")
+    source = None if other_day_of is None else scan_key(other_day_of)
     open_pipeline(prefix)
     from schemas import closed_loop
 
+    if source is not None:
+        made = closed_loop.register_other_day(key, source)
+        wake()
+        text = f"{scan} will be compared with {other_day_of}; run `inception worker` next"
+        say(plain(made), as_json, text)
+        return
     made = closed_loop.register_loop(key, **{k: v for k, v in given.items() if v is not None})
     wake()
     say(plain(made) or key, as_json, f"loop registered on {scan}; run `inception worker` next")

@@ -55,15 +55,20 @@ def report(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     pdf: Annotated[bool, typer.Option(help="Write report.pdf too.")] = True,
     csv: Annotated[bool, typer.Option(help="Write every table as CSV too.")] = True,
+    scan: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCAN", help="Only the loops on this scan; may be repeated [all]."),
+    ] = None,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Write index.html and report.pdf: figures, methods and numbers of every loop."""
+    """Write index.html and report.pdf: figures, methods and numbers of loops."""
+    scans = [scan_key(text) for text in scan or []]
     open_pipeline(prefix)
     from workers.report import write_report
 
-    result = write_report(out, pdf=pdf, numbers=csv)
+    result = write_report(out, scans=scans, pdf=pdf, numbers=csv)
     say(plain(result), as_json, f"report written to {out / 'index.html'}")
 
 

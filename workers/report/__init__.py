@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,20 @@ __all__ = ["Picture", "Section", "text_of", "write_report"]
 def write_report(
     out: str | Path,
     *,
+    scans: Sequence[Mapping[str, int]] = (),
     extra: Sequence[Section] = (),
     headline: dict[str, Any] | None = None,
     pdf: bool = True,
     numbers: bool = True,
 ) -> dict[str, Any]:
-    """Write `index.html`, `report.pdf`, PNG figures and CSV tables for all loops.
+    """Write `index.html`, `report.pdf`, PNG figures and CSV tables of loops.
 
     Parameters
     ----------
     out : path
         Folder; files in it are replaced.
+    scans : sequence of keys
+        Loops on these scans only; default all loops.
     extra : sequence of Section
         Further chapters (their pictures lie in `out` already).
     headline : dict, optional
@@ -57,9 +60,11 @@ def write_report(
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    loops = closed_loop.Loop.to_dicts(order_by=["registered", "recipe_hash"])
+    chosen = closed_loop.Loop & [dict(scan) for scan in scans] if scans else closed_loop.Loop()
+    loops = chosen.to_dicts(order_by=["registered", "recipe_hash"])
     if not loops:
-        raise DataError("no loop is registered", remedy="run `inception loop SCAN` first")
+        where = "" if not scans else f" on {' or '.join(_slashed(scan) for scan in scans)}"
+        raise DataError(f"no loop is registered{where}", remedy="run `inception loop SCAN` first")
     sections, found = [], []
     for number, loop in enumerate(loops, start=1):
         page = Loop(loop, out, f"loop{number}" if len(loops) > 1 else "loop")
@@ -78,6 +83,10 @@ def write_report(
     return {"folder": str(out), "loops": found, "figures": figures, "missing": missing}
 
 
+def _slashed(scan: Mapping[str, int]) -> str:
+    return "/".join(str(value) for value in scan.values())
+
+
 def _chapters(page: Loop) -> list[Section]:
     """Return the chapters for which there are results."""
     chapters = [
@@ -87,6 +96,7 @@ def _chapters(page: Loop) -> list[Section]:
         day1.selection(page),
         stimuli.stimuli(page),
         stimuli.analyses(page),
+        *stimuli.other_days(page),
     ]
     for match in page.presentations():
         chapters += day2.presentation(page, match)
@@ -101,7 +111,7 @@ PAPER = {
     "Figure 4": "needs a recording of day 2",
     "S1a": "needs the analysis `stability`, of MEIs with several starts",
     "S1b": "needs a recording of day 2",
-    "S1c": "needs models trained on natural images of two days of the same cells",
+    "S1c": "needs natural images of another day, see `inception loop --other-day-of`",
     "S2": "needs five natural images with five repeats on both days",
     "S3": "needs the analysis `gradient_spectrum`",
     "S4": "needs a plan",

@@ -86,6 +86,62 @@ def stimuli(page: Loop) -> Section | None:
     return section
 
 
+def other_days(page: Loop) -> list[Section]:
+    """Return, for every other day with a model of its own, the MEIs of both (Figure S1c)."""
+    from schemas import closed_loop, dataset, mei
+
+    display = page.display
+    if display is None:
+        return []
+    batch = {n: display[n] for n in mei.MaskTask.primary_key if n != "batch"}
+    made = closed_loop.MEIDayStability & batch & "n_pairs > 0"
+    sections = []
+    for other in sorted(set(made.to_arrays("other_ensemble_hash").tolist())):
+        parts = (made & {"other_ensemble_hash": other}).to_dicts(order_by="batch")
+        rows = [
+            row
+            for part in parts
+            for row in (
+                closed_loop.MEIDayStability.Unit
+                & {n: part[n] for n in closed_loop.MEIDayStability.primary_key}
+            ).to_dicts(order_by="pair")
+        ]
+        units = pd.DataFrame(rows)
+        data = {"dataset_hash": units["other_dataset_hash"].iloc[0]}
+        scan = (dataset.DatasetSpec.Scan & data).fetch1()
+        day = f"{scan['session']}/{scan['scan_idx']}"
+        ids = dict(zip(page.targets["unit_index"], page.targets["unit_id"], strict=True))
+        names = [
+            f"unit {int(ids[u])}" if not pd.isna(ids.get(u)) else f"output {u}"
+            for u in units["unit_index"]
+        ]
+        tag = f"other_day{scan['session']}_{scan['scan_idx']}"
+        page.csv(units.drop(columns=list(batch)), tag)
+        correlation, others, rank, transfer = (
+            units[name].astype(float).to_numpy()
+            for name in ("image_correlation", "others_correlation", "image_rank", "transfer")
+        )
+        figure = plotting.day_stability_figure(
+            np.concatenate([part["images"].load() for part in parts]),
+            names, correlation, others,
+            days=(f"session {page.scan['session']}", f"session {scan['session']}"),
+        )  # fmt: skip
+        caption = (
+            "Models of natural images of two days, trained apart; cells matched by their place. "
+            "Correlation inside of the first day's mask."
+        )
+        title = "Figure S1c: MEIs of matched cells from two days' models"
+        remark = (
+            f"{len(units)} targets were found in {day}; medians: correlation of the MEIs "
+            f"{np.nanmedian(correlation):.2f}, with other cells' {np.nanmedian(others):.2f}; rank "
+            f"{np.nanmedian(rank):.2f}; this day's model answers the other day's MEI with "
+            f"{np.nanmedian(transfer):.2f} of the response to its own."
+        )
+        picture = page.picture(figure, tag, title, caption)
+        sections.append(Section(f"The MEIs of another day, {day}", [picture], remarks=[remark]))
+    return sections
+
+
 def _label(ids: pd.Series, rank: int) -> str:
     unit = ids.get(rank)
     return f"target {rank}" if unit is None or pd.isna(unit) else f"unit {int(unit)}"
