@@ -19,7 +19,7 @@ from pipeline.plotting.analysis_images import (
     natural_patches_figure,
     stability_figure,
 )
-from pipeline.plotting.style import COLORS, new_figure, tidy
+from pipeline.plotting.style import COLORS, name_of, new_figure, tidy
 
 Arrays = Mapping[str, NDArray]
 
@@ -214,7 +214,8 @@ def predicted_activation_figure(units: pd.DataFrame, arrays: Arrays | None = Non
         if len(values):
             axes.plot([place - 0.3, place + 0.3], [np.median(values)] * 2, color="k", linewidth=1.6)
     axes.axhline(1, color=COLORS["mei"], linewidth=1)
-    axes.set_xticks(range(len(order)), [kind.replace("_", "\n") for kind in order], fontsize=8)
+    names = [name_of(kind).replace("_", "\n") + f"\nn = {share[kind].count()}" for kind in order]
+    axes.set_xticks(range(len(order)), names, fontsize=8)
     axes.set_ylabel("predicted response, MEI = 1", fontsize=9)
     axes.set_ylim(0, max(1.1, float(np.nanmax(share.to_numpy(), initial=0)) * 1.05))
     return figure

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.plotting.style import COLORS, bare, name_of, new_figure, tidy
+from pipeline.plotting.style import COLORS, bare, name_of, new_figure, tidy, whole_numbers
 
 
 def confirmation_figure(matrix: NDArray, rank: ArrayLike) -> Figure:
@@ -43,7 +43,9 @@ def confirmation_figure(matrix: NDArray, rank: ArrayLike) -> Figure:
     axes.legend(fontsize=8, frameon=False)
     known = np.asarray(rank, float)
     middle = np.nanmedian(known) if np.isfinite(known).any() else np.nan
-    axes.set_title(f"matches exceed {100 * middle:.0f} % of other pairs (median)", fontsize=9)
+    axes.set_title(
+        f"{len(matrix)} matches exceed {100 * middle:.0f} % of other pairs (median)", fontsize=9
+    )
     return figure
 
 
@@ -94,16 +96,20 @@ def power_figure(
             axes.axvline(ratio, color=COLORS.get(kind, "0.5"), linestyle=":", linewidth=1)
             axes.text(ratio, 1.03, name_of(kind), fontsize=7, ha="center")
     axes.axhline(0.8, color="0.85", linewidth=1, zorder=0)
-    axes.set_xlabel("true MEI / control", fontsize=9)
+    axes.set_xlabel("true MEI / control (dotted: found on day 2)", fontsize=9)
     axes.set_ylabel("power", fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
+    axes.set_ylim(-0.03, 1.1)
+    axes.legend(fontsize=8, frameon=False, loc="center right")
     axes = tidy(figure.add_subplot(1, 2, 2))
     for count, rows in designs.groupby("n_neurons"):
         rows = rows.sort_values("repeats")
         detectable = rows.detectable_per_neuron.astype(float)
         axes.plot(rows.repeats, detectable, "o-", markersize=3, label=f"{count} neurons")
+    largest = max(curve["ratio"])
+    axes.set(xlim=(0, 1.05 * designs.repeats.max()), ylim=(1, 1.03 * largest))
+    axes.set_title(f"no point: not even a ratio of {largest:g}", fontsize=8)
     axes.set_xlabel("repeats of every image", fontsize=9)
-    axes.set_ylabel("MEI / control found in 80 %", fontsize=9)
+    axes.set_ylabel("MEI / control found in 80 % of neurons", fontsize=9)
     axes.legend(fontsize=8, frameon=False)
     return figure
 
@@ -128,6 +134,8 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
     left.set_ylabel("neurons with MEI > control", fontsize=9)
     left.legend(fontsize=8, frameon=False)
     right.set_ylabel("neurons scored", fontsize=9)
+    right.set_ylim(0, 1.1 * max(1, table.n_neurons.max()))
+    whole_numbers(right.yaxis)
     for axes in (left, right):
         axes.set_xlabel("least probability of the match", fontsize=9)
     return figure
@@ -177,8 +185,9 @@ def prediction_figure(
     figure = new_figure(4.6, 4)
     axes = tidy(figure.add_subplot())
     for kind, values in predicted.items():
+        n = int((np.isfinite(values) & np.isfinite(measured[kind])).sum())
         axes.plot(values, measured[kind], "o", markersize=3, alpha=0.7,
-                  color=COLORS.get(kind, "0.5"), label=name_of(kind))  # fmt: skip
+                  color=COLORS.get(kind, "0.5"), label=f"{name_of(kind)} (n = {n})")  # fmt: skip
     axes.set_xlabel("predicted response (a.u. of day 1)", fontsize=9)
     axes.set_ylabel("measured mean response (a.u.)", fontsize=9)
     axes.legend(fontsize=8, frameon=False)

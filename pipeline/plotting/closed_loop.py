@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.plotting.imaging import draw_field
-from pipeline.plotting.style import COLORS, name_of, new_figure, tidy
+from pipeline.plotting.style import COLORS, name_of, new_figure, tidy, whole_numbers
 
 
 def matches_figure(
@@ -59,9 +59,12 @@ def confusion_figure(matrix: NDArray, *, title: str = "") -> Figure:
     picture = axes.imshow(scaled, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xlabel("responding neuron", fontsize=9)
     axes.set_ylabel("neuron whose MEI is shown", fontsize=9)
+    whole_numbers(axes.xaxis, axes.yaxis)
     axes.tick_params(labelsize=7)
     figure.colorbar(picture, ax=axes, shrink=0.8, label="response / largest in the row")
-    axes.set_title(title or f"own neuron responds most to {100 * first:.0f} % of MEIs", fontsize=9)
+    axes.set_title(
+        title or f"own neuron responds most to {100 * first:.0f} % of {len(own)} MEIs", fontsize=9
+    )
     return figure
 
 

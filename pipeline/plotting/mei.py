@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.plotting.style import COLORS, bare, name_of, new_figure, tidy
+from pipeline.plotting.style import COLORS, bare, name_of, new_figure, tidy, whole_numbers
 
 
 def show_image(image: NDArray, axes: Axes | None = None, *, title: str = "") -> Axes:
@@ -124,5 +124,7 @@ def day_stability_figure(
     axes.set(xlabel="correlation of both days' MEIs inside the mask", ylabel="cells", xlim=(-1, 1))
     median = np.median(correlation[known]) if known.any() else np.nan
     axes.set_title(f"n = {known.sum()} cells, median r = {median:.2f}", fontsize=8)
-    axes.legend(fontsize=7, frameon=False)
+    axes.set_ylim(0, 1.25 * max(1.0, axes.get_ylim()[1]))  # room for the legend
+    whole_numbers(axes.yaxis)
+    axes.legend(fontsize=7, frameon=False, loc="upper left")
     return figure

@@ -6,8 +6,10 @@ from os import PathLike
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 COLORS = {
@@ -48,6 +50,12 @@ def bare(axes: Axes) -> Axes:
     for spine in axes.spines.values():
         spine.set_visible(False)
     return axes
+
+
+def whole_numbers(*axis: Axis) -> None:
+    """Tick axes that count at whole numbers only."""
+    for one in axis:
+        one.set_major_locator(MaxNLocator(integer=True))
 
 
 def robust_range(image: NDArray, low: float = 1, high: float = 99.7) -> tuple[float, float]:

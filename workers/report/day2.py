@@ -102,7 +102,10 @@ def _field_match(
         for p in pairs
         if p["source_unit_id"] in units[0] and p["unit_id"] in units[1]
     ]
-    figure = plotting.matches_figure(views[0], views[1], np.array(rows, int).reshape(-1, 2))
+    size = (imaging.ScanInfo.Field & source).fetch1("um_per_px_x")
+    figure = plotting.matches_figure(
+        views[0], views[1], np.array(rows, int).reshape(-1, 2), um_per_px=size
+    )
     name = f"{tag}_matches" if field["field"] == 0 else f"{tag}_matches{field['field']}"
     return page.picture(figure, name, "Figure S1b: the same cells on both days")
 
