@@ -150,9 +150,12 @@ class Encoder(nn.Module):
         return self.rate(out, gain)
 
     def rate(self, out: torch.Tensor, gain: torch.Tensor | None) -> torch.Tensor:
-        """Return the rate of a readout's output and a gain: ELU + 1."""
+        """Return the rate of a readout's output and a gain, or gain and offset: ELU + 1."""
         if gain is None:
             return F.elu(out) + 1
+        if self.modulator.offsets:
+            gain, offset = gain.unbind(-1)
+            out = out + offset
         if self.modulator.after:
             return (F.elu(out) + 1) * gain
         return F.elu(out * gain) + 1

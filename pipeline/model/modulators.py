@@ -20,6 +20,8 @@ class ExpMLP(nn.Module):
     can fall below 1, or what goes into it, as published.
     """
 
+    offsets = False
+
     def __init__(
         self, inputs: int, n_units: int, hidden: int, layers: int, skip: bool, after: bool
     ) -> None:
@@ -46,6 +48,22 @@ class ExpMLP(nn.Module):
         if self.skip is not None:
             log_gain = log_gain + self.skip(behavior)
         return log_gain.clamp(-5, 5).exp()
+
+
+class GainOffset(nn.Module):
+    """Gain of every unit, and an offset of what goes into the output nonlinearity before it."""
+
+    after, offsets = True, True
+
+    def __init__(self, inputs: int, n_units: int, hidden: int) -> None:
+        super().__init__()
+        self.gain = ExpMLP(inputs, n_units, hidden, 1, skip=True, after=True)
+        self.offset = nn.Linear(inputs, n_units, bias=False)  # at the mean state there is none
+        nn.init.zeros_(self.offset.weight)
+
+    def forward(self, behavior: torch.Tensor) -> torch.Tensor:
+        """Return gain and offset, side by side (n, units, 2)."""
+        return torch.stack([self.gain(behavior), self.offset(behavior)], dim=2)
 
 
 @modulators.register("exp_mlp", default=True)
@@ -76,6 +94,20 @@ def exp_mlp_2019(inputs: int, n_units: int, *, hidden: int = 10, layers: int = 2
         Width and number of the ReLU layers.
     """
     return ExpMLP(inputs, n_units, hidden, layers, False, after=False)
+
+
+@modulators.register("gain_offset")
+def gain_offset(inputs: int, n_units: int, *, hidden: int = 16) -> GainOffset:
+    """Build ``(ELU(x + W behaviour) + 1) exp(MLP(behaviour))``: activity that no image evokes too.
+
+    Parameters
+    ----------
+    inputs, n_units : int
+        Columns of the behaviour, and units.
+    hidden : int
+        Tanh units of the gain that all neurons share.
+    """
+    return GainOffset(inputs, n_units, hidden)
 
 
 @modulators.register("none")

@@ -120,6 +120,27 @@ def test_some_units_in_another_order_and_members_that_disagree(ensemble, small):
     assert np.flatnonzero(~patches.exact).tolist() == [4]
 
 
+def test_a_state_adds_before_the_nonlinearity_and_multiplies_after_it_frozen_or_not(small):
+    encoder = _scrambled(small[2], {"modulator": {"name": "gain_offset"}}, 3).eval()
+    images = torch.randn(4, 1, *encoder.input_shape)
+    running = encoder.zscore_state("behavior", STATES["running"]["behavior"], 1)
+
+    def drive(behavior: torch.Tensor) -> torch.Tensor:
+        """Undo gain and nonlinearity, which is exponential below 0."""
+        return (encoder(images, behavior) / encoder.modulator(behavior)[..., 0]).log()
+
+    moved, still = drive(running), drive(torch.zeros_like(running))
+    below = (moved < 0) & (still < 0)
+    assert below.any()
+    offset = encoder.modulator.offset(running).expand_as(moved)
+    torch.testing.assert_close((moved - still)[below], offset[below], rtol=1e-3, atol=1e-3)
+    frozen = model.Ensemble([encoder]).frozen(behavior=STATES["running"]["behavior"])
+    whole = encoder(images, running) * encoder.response_scale
+    torch.testing.assert_close(frozen(images), whole, rtol=1e-4, atol=1e-4)
+    one = frozen.forward_units(images, torch.arange(4))
+    torch.testing.assert_close(one, whole[:, :4].diagonal(), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("make", [model.ln_config, model.paper_config, model.paper_ln_config])
 def test_every_other_model_freezes_too(small, make):
     ensemble = model.Ensemble([_scrambled(small[2], make(), 4)])
