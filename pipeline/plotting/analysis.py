@@ -19,7 +19,7 @@ from pipeline.plotting.analysis_images import (
     natural_patches_figure,
     stability_figure,
 )
-from pipeline.plotting.style import COLORS, name_of, new_figure, tidy
+from pipeline.plotting.style import COLORS, name_of, new_figure, tidy, whole_numbers
 
 Arrays = Mapping[str, NDArray]
 
@@ -33,6 +33,7 @@ def gradient_spectrum_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
         order = np.arange(1, values.shape[1] + 1)
         left.plot(order, values.T, color=color, alpha=0.12, linewidth=0.7)
         left.plot(order, values.mean(0), "o-", color=color, markersize=3, label=name.upper())
+    left.set_title(f"{len(units)} neurons, thin, and their means", fontsize=9)
     left.set_xlabel("eigenvalue of the gradients' covariance", fontsize=9)
     left.set_ylabel("relative to the largest", fontsize=9)
     left.legend(frameon=False, fontsize=8)
@@ -41,6 +42,7 @@ def gradient_spectrum_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     right.axvline(units["ln_dimensions"].median(), color=COLORS["rf"], linestyle="--")
     right.set_xlabel("effective directions (LN dashed)", fontsize=9)
     right.set_ylabel("units", fontsize=9)
+    whole_numbers(right.yaxis)
     return figure
 
 
@@ -132,6 +134,7 @@ def contrast_tuning_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     right.hist(units["saturation_rms"].dropna(), 25, color=COLORS["mei"])
     right.set_xlabel("contrast at nine tenths of the response", fontsize=9)
     right.set_ylabel("units", fontsize=9)
+    whole_numbers(right.yaxis)
     share = float(units["monotonic"].mean())
     right.set_title(f"never falling in {100 * share:.0f} % of the units", fontsize=9)
     return figure
@@ -154,10 +157,12 @@ def orientation_tuning_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     second.hist(units["selectivity"].dropna(), np.linspace(0, 1, 25), color=COLORS["mei"])
     second.set_xlabel("orientation selectivity (1 - circular variance)", fontsize=9)
     second.set_ylabel("units", fontsize=9)
+    whole_numbers(second.yaxis)
     third.hist(units["modulation"].dropna(), np.linspace(0, 2, 25), color=COLORS["rf"])
     third.axvline(1, color="0.4", linestyle=":")
     third.set_xlabel("phase modulation F1/F0 (simple cells above 1)", fontsize=9)
     third.set_ylabel("units", fontsize=9)
+    whole_numbers(third.yaxis)
     return figure
 
 
@@ -173,6 +178,7 @@ def size_tuning_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     right.hist(units["suppression"].dropna(), np.linspace(0, 1, 25), color=COLORS["mei"])
     right.set_xlabel("suppression by the largest grating", fontsize=9)
     right.set_ylabel("units", fontsize=9)
+    whole_numbers(right.yaxis)
     return figure
 
 
@@ -187,6 +193,7 @@ def held_out_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     tidy(right).hist(units["member_cv"].dropna(), 25, color=COLORS["mei"])
     right.set_xlabel("disagreement of members (sd over mean)", fontsize=9)
     right.set_ylabel("units", fontsize=9)
+    whole_numbers(right.yaxis)
     return figure
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.plotting.style import COLORS, bare, new_figure, tidy
+from pipeline.plotting.style import COLORS, bare, new_figure, tidy, whole_numbers
 
 Arrays = Mapping[str, NDArray]
 ROWS = 6
@@ -25,9 +25,10 @@ def stability_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     )
     left, right = (tidy(axes) for axes in numbers)
     left.hist(units["median_r"].dropna(), np.linspace(-1, 1, 41), color=COLORS["mei"])
-    left.set_title(f"median {units['median_r'].median():.3f}", fontsize=9)
+    left.set_title(f"{len(units)} neurons, median {units['median_r'].median():.3f}", fontsize=9)
     left.set_xlabel("correlation between starts, inside the mask", fontsize=9)
     left.set_ylabel("units", fontsize=9)
+    whole_numbers(left.yaxis)
     ratio = units["activation_ratio"].dropna()
     right.hist(ratio, np.linspace(min(0.9, float(ratio.min())), 1, 26), color=COLORS["rf"])
     right.set_title(f"median {units['activation_ratio'].median():.3f}", fontsize=9)
@@ -50,6 +51,7 @@ def linearised_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
         axes.set_xlabel(f"correlation with the RF, at {where}", fontsize=9)
         axes.set_title(f"median {values.median():.2f}", fontsize=9)
     numbers[0].set_ylabel("units", fontsize=9)
+    whole_numbers(numbers[0].yaxis)
     return figure
 
 
@@ -62,6 +64,7 @@ def gabor_similarity_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     tidy(left).hist(units["fit_r"].dropna(), np.linspace(0, 1, 26), color=COLORS["gabor"])
     left.set_xlabel("correlation of MEI and its Gabor", fontsize=9)
     left.set_ylabel("units", fontsize=9)
+    whole_numbers(left.yaxis)
     left.set_title(f"median {units['fit_r'].median():.2f}", fontsize=9)
     tidy(right).plot(
         units["fit_r"], units["best_response"], "o", color=COLORS["gabor"], ms=3, alpha=0.6
@@ -83,6 +86,7 @@ def natural_patches_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     tidy(left).hist(units["best_r"].dropna(), np.linspace(0, 1, 26), color=COLORS["mni"])
     left.set_xlabel("highest correlation inside the mask", fontsize=9)
     left.set_ylabel("units", fontsize=9)
+    whole_numbers(left.yaxis)
     tidy(right).hist(units["share_similar"].dropna(), np.linspace(0, 1, 26), color=COLORS["fni"])
     right.set_xlabel("share of images with such a patch", fontsize=9)
     return figure

@@ -243,4 +243,5 @@ def test_every_analysis_has_a_figure_of_its_numbers(cells):
 def test_predicted_activations_are_drawn_for_every_kind_but_the_mei():
     kinds = pd.DataFrame({"mei": [2.0, 4.0], "rf": [1.0, 3.0], "fni": [0.5, np.nan]})
     axes = predicted_activation_figure(kinds).axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["rf", "fni"]
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["RF\nn = 2", "fNI\nn = 1"]
