@@ -115,8 +115,8 @@ def state_figures(encoder: model.Encoder, data: Dataset, population, simulated) 
     distance = np.hypot(*(encoder.places_px() - true_px).T)
     reading = np.hypot(*(encoder.readout_px() - true_px).T)
     gaze = encoder.zscore_state("pupil", data.pupil_center[test], len(test))
-    half = np.array([encoder.feature_size[1], encoder.feature_size[0]]) / 2
-    shift = encoder.shifter(gaze).double().numpy() * half * encoder.core.stride
+    height, width = encoder.input_shape
+    shift = encoder.shifter(gaze).double().numpy() * np.array([width, height]) / 2
     true_shift = simulated.gaze_shift_px[test]
     behavior = encoder.zscore_state("behavior", data.behavior[test], len(test))
     log_gain = encoder.modulator(behavior).double().log().numpy()
