@@ -2,7 +2,7 @@
 
 A convolution of one channel gives a general kernel nothing to vectorise over, its gradient least of
 all. A tile of eight outputs in a row sees ``kernel x (kernel + 7 stride)`` pixels: as one matrix
-product the gradient is twice the arithmetic and takes a fifth of the time.
+product the gradient is twice the arithmetic and takes a third of the time.
 """
 
 from __future__ import annotations
