@@ -36,6 +36,7 @@ from pipeline.simulate import Population, natural_images, simulate_dataset
 NORM = 12.0
 PHASES, AS_GOOD = 16, 0.985  # of the optima that a cell has, and how good one must be
 TWINS, TWIN_IMAGES = 24, 400
+STARTS_OF = 60  # neurons that are started five times
 CONTROLS = ("rf", "gabor", "mni", "fni")
 
 
@@ -158,6 +159,7 @@ def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int
         }
     if members > 1:
         result["twin"] = twin(trained, members, scene)
+    result["five_starts"] = stability(trained, members, scene, trained.units[:STARTS_OF])
     if not pool:
         return result
     made, drive = first
@@ -180,6 +182,25 @@ def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int
             "mei_above": float((drive > other).mean()),
         }
     return result
+
+
+def stability(trained: Trained, members: int, scene: dict, units: NDArray) -> dict:
+    """Return how alike the images of five starts are, of some units."""
+    frozen = trained.ensemble(members).frozen()
+    made = synthesize(frozen, units, starts=5, seed=2, **scene)
+    masks = mask_methods["zscore"](made.images[:, 0], frozen.image_mean) > 0.5
+    alike = []
+    for images, mask in zip(made.all_images[:, :, 0], masks, strict=True):
+        r = np.corrcoef(images[:, mask])
+        alike.append(np.median(r[np.triu_indices(len(r), 1)]))
+    ratio = made.all_activations.min(1) / made.all_activations.max(1)
+    return {
+        "neurons": len(units),
+        "correlation_median": float(np.median(alike)),
+        "correlation_lowest_tenth": float(np.quantile(alike, 0.1)),
+        "lowest_over_highest_median": float(np.median(ratio)),
+        "lowest_over_highest_lowest_tenth": float(np.quantile(ratio, 0.1)),
+    }
 
 
 def _by_kind(trained: Trained, values: NDArray) -> dict[str, float]:
