@@ -108,7 +108,7 @@ def tally(prefix: str = "inception") -> tuple[dict[str, tuple[int, float]], int,
 
 
 def _first_ledger(connection: Any, prefix: str) -> Ledger:
-    with exclusive(connection, "inception_declare"):  # a worker may be declaring them just now
+    with exclusive(connection, f"{prefix}_declare"):  # a worker may be declaring them just now
         schema_version.check(connection, prefix)
         tables.activate(prefix)
         tables.declare()

@@ -121,7 +121,7 @@ def migrate(
     DataError
         Before anything is changed, if it could not end well; or if rows differ afterwards.
     """
-    with database.exclusive(connection, "inception_declare"):
+    with database.exclusive(connection, f"{prefix}_declare"):
         found = look(connection, prefix, source, steps)
         if found["problems"]:
             raise DataError(

@@ -16,7 +16,7 @@ def open_tables(connection: dj.Connection, source: str, prefix: str) -> Plan:
     SchemaVersionError
         If the database holds another version of the tables; nothing was changed then.
     """
-    with database.exclusive(connection, "inception_declare"):  # creation races otherwise
+    with database.exclusive(connection, f"{prefix}_declare"):  # creation races otherwise
         schema_version.check(connection, prefix)
         loaded = plan.load(source, prefix)
         tables.activate(prefix)

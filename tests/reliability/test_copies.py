@@ -47,10 +47,11 @@ def test_r14_a_copy_made_in_a_storm_is_whole_on_an_empty_server(
     kills = 0
     while saving.is_alive():
         saving.join(every_s)
-        crew[kills % workers].kill()
-        crew[kills % workers].wait()
-        crew[kills % workers] = fleet.worker(*arguments)
-        kills += 1
+        for victim in fleet.busy(crew)[:1]:
+            crew[victim].kill()
+            crew[victim].wait()
+            crew[victim] = fleet.worker(*arguments)
+            kills += 1
     assert made[0][0] == 0, made
     manifest = json.loads((tmp_path / "saved" / "manifest.json").read_text())
     saved = manifest["tables"][f"{fleet.prefix}_storm.__value"]["rows"]
