@@ -1,7 +1,7 @@
 """Score raster, motion, cells and traces on simulated movies, from TIFF files as a rig writes them.
 
-    python benchmarks/imaging.py [--quick] [--levels easy medium hard] [--seeds 0 1 2]
-                                 [--motion NAME] [--json] [--folder DIR]
+    python benchmarks/imaging.py [--size quick|usual|large] [--levels easy medium hard]
+                                 [--seeds 0 1 2] [--motion NAME] [--json] [--folder DIR]
     python benchmarks/imaging.py --speed
 
 Every case is recorded by `pipeline.simulate` (kept in DIR if given) and processed by
@@ -33,6 +33,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import shift as shift_image
 from scipy.optimize import linear_sum_assignment
 
+# side (px, um), active cells, images shown: about 1,100, 3,000 and 10,000 frames at 30 Hz
+SIZES = {"quick": (160, 27, 29), "usual": (256, 68, 99), "large": (512, 272, 380)}
 SOMA_UM = 12.6  # twice the mean radius in the simulator
 # photons per pixel and frame from neuropil at rest; scale of motion; between lines of a frame (px)
 LEVELS = {
@@ -42,22 +44,22 @@ LEVELS = {
 }
 
 
-def record(level: str, seed: int, folder: Path, quick: bool) -> None:
-    """Record one case: 256 x 256 px, about 3,000 frames at 30 Hz, 68 active cells."""
+def record(level: str, seed: int, folder: Path, size: str) -> None:
+    """Record one case at 30 Hz and 1 um a pixel."""
     from pipeline.simulate import Detector, Mouse
 
     how = LEVELS[level]
-    side = 160 if quick else 256
+    side, cells, shown = SIZES[size]
     mouse = Mouse(
         seed=100 + seed,
-        n_cells=27 if quick else 68,
+        n_cells=cells,
         field_px=(side, side),
         um_per_px=1.0,
         fps=30.0,
         detector=Detector(photons=how["photons"]),
     )
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (29 if quick else 99, 36, 64)).astype(np.uint8)
+    images = rng.integers(0, 256, (shown, 36, 64)).astype(np.uint8)
     moves = {"drift_px": 1.0, "jitter_px": 0.12, "running_px": 1.5}
     moves = {name: value * how["motion"] for name, value in moves.items()}
     mouse.record(
@@ -277,7 +279,7 @@ def speed(frames: int = 600, side: int = 512) -> None:
 def main() -> None:
     """Record, process and score the chosen cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, 160 x 160 px, 1,100 frames")
+    parser.add_argument("--size", choices=SIZES, default="usual", help="large: 512 x 512 x 10,000")
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--motion", help="motion method; default the recommended one")
@@ -296,10 +298,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         base = options.folder or Path(scratch)
         for level in options.levels:
-            for seed in options.seeds[:1] if options.quick else options.seeds:
-                folder = base / f"{level}{seed}{'quick' if options.quick else ''}"
+            for seed in options.seeds:
+                folder = base / f"{level}{seed}{options.size.removeprefix('usual')}"
                 if not (folder / "recording.json").exists():
-                    record(level, seed, folder, options.quick)
+                    record(level, seed, folder, options.size)
                 command = [sys.executable, __file__, "--worker", str(folder)]
                 command += ["--motion", options.motion] if options.motion else []
                 answer = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -101,6 +101,8 @@ class ScanLayout:
     line_period_s, frame_period_s : float
         Time of one line, of one page (s).
     fields : list of RoiField
+    fill_fraction : float
+        Share of a line's time in which its pixels are scanned.
     """
 
     fps: float
@@ -111,6 +113,7 @@ class ScanLayout:
     line_period_s: float
     frame_period_s: float
     fields: list[RoiField]
+    fill_fraction: float = 1.0
 
 
 def scan_layout(
@@ -156,6 +159,7 @@ def scan_layout(
         bidirectional=bool(reader.value("hScan2D.bidirectional", False)),
         line_period_s=line_period, frame_period_s=1 / frame_rate,
         fields=_fields(reader, roi_text, depths, height, width),
+        fill_fraction=min(1.0, reader.positive("hScan2D.fillFractionTemporal", 1.0)),
     )  # fmt: skip
 
 

@@ -32,9 +32,15 @@ class FieldInfo:
     x_um, y_um, z_um : float or None
         Centre in the coordinates of the microscope, right and down positive (um), and depth.
     delay_s : float
-        When the middle line of the field is scanned, after the start of the frame or volume (s).
+        When the middle line of the field begins, after the start of the frame or volume (s).
     line_period_s : float
         Time from one line to the next (s).
+    first_line : int
+        Line of the page in which the field begins, from 0.
+    bidirectional : bool
+        Odd lines of the page are scanned from right to left.
+    fill_fraction : float
+        Share of a line's time in which its pixels are scanned, the rest being the turn.
     """
 
     index: int
@@ -46,11 +52,25 @@ class FieldInfo:
     z_um: float | None
     delay_s: float
     line_period_s: float
+    first_line: int = 0
+    bidirectional: bool = False
+    fill_fraction: float = 1.0
 
     def row_delays(self) -> NDArray[np.float64]:
-        """Return when each row is scanned, after the start of the frame or volume (s)."""
+        """Return when each row begins to be scanned, after the start of the frame or volume (s)."""
         rows = np.arange(self.height_px) - (self.height_px - 1) / 2
         return self.delay_s + rows * self.line_period_s
+
+    def pixel_delays(self) -> NDArray[np.float64]:
+        """Return when each pixel is scanned, after the start of the frame or volume (s), (H, W).
+
+        Pixels of a line are taken as evenly spaced in time.
+        """
+        place = (np.arange(self.width_px) + 0.5) / self.width_px
+        place = (1 - self.fill_fraction) / 2 + self.fill_fraction * place
+        odd = (self.first_line + np.arange(self.height_px)) % 2 == 1
+        place = np.where((odd & self.bidirectional)[:, None], 1 - place, place)
+        return self.row_delays()[:, None] + place * self.line_period_s
 
 
 class Scan:
@@ -96,7 +116,8 @@ class Scan:
         delay = field.slice_index * layout.frame_period_s + middle * layout.line_period_s
         return FieldInfo(
             index, field.height_px, field.width_px, field.um_per_px, field.x_um, field.y_um,
-            field.z_um, delay, layout.line_period_s,
+            field.z_um, delay, layout.line_period_s, field.top_px, layout.bidirectional,
+            layout.fill_fraction,
         )  # fmt: skip
 
     def movie(self, field: int = 0, channel: int = 0) -> ScanMovie:

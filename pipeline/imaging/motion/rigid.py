@@ -15,6 +15,7 @@ from pipeline.imaging.motion.base import (
     replace_outliers,
     with_depth,
 )
+from pipeline.imaging.motion.on_device import DeviceSurface, cuda_device
 from pipeline.imaging.movie import Movie
 
 _BATCH = 32  # frames per transform: the fastest on the machines measured; no result depends on it
@@ -63,19 +64,25 @@ class Correlator:
         self.whitening = lowpass * np.exp(noise.min() - noise)
         whitened = spectrum.conj() * self.whitening
         self.filter = (whitened / max(np.abs(whitened).max(), 1e-30)).astype(np.complex64)
+        self.reach = np.arange(-self.max_shift - 1, self.max_shift + 2)  # (px)
+        device = cuda_device()
+        self.on_device = None if device is None else DeviceSurface(self, device)
 
     def shifts(self, frames: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Return y, x (px, content's displacement) and the peak's height for a batch of frames."""
+        return self._peak((self.on_device or self.surface)(frames))
+
+    def surface(self, frames: NDArray) -> NDArray[np.float32]:
+        """Return the correlation at lags within reach, and their neighbours, of every frame."""
         frames = np.asarray(frames, dtype=np.float32)
         level = frames.reshape(len(frames), -1).mean(axis=1)
         frames = (frames - level[:, None, None]) * self.window
         spectrum = fft.rfft2(frames, overwrite_x=True)
         spectrum *= self.filter
-        # only rows and columns within reach, and their neighbours, are turned back
-        (height, width), reach = self.shape, np.arange(-self.max_shift - 1, self.max_shift + 2)
-        rows = fft.ifft(spectrum, axis=1, overwrite_x=True)[:, reach % height]
-        surface = fft.irfft(rows, n=width, axis=2, overwrite_x=True)[:, :, reach % width]
-        return self._peak(surface)
+        # only rows and columns within reach are turned back
+        height, width = self.shape
+        rows = fft.ifft(spectrum, axis=1, overwrite_x=True)[:, self.reach % height]
+        return fft.irfft(rows, n=width, axis=2, overwrite_x=True)[:, :, self.reach % width]
 
     def _peak(self, surface: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         inner = np.ascontiguousarray(surface[:, 1:-1, 1:-1])

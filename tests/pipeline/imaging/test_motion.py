@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 from pipeline.imaging.motion import corrected_movie, motion_methods
 from pipeline.imaging.motion.base import likeness
 from pipeline.imaging.motion.depth import depth_in_stack, plane_similarity, stretches
+from pipeline.imaging.motion.on_device import DeviceSurface
+from pipeline.imaging.motion.rigid import Correlator, first_template
 from pipeline.imaging.movie import ArrayMovie, MotionCorrected, RasterCorrected
 from pipeline.imaging.raster import raster_methods
 
@@ -102,3 +105,15 @@ def test_shifts_do_not_depend_on_how_the_movie_is_streamed(recording):
     steady = corrected_movie(part, whole)
     pieces = np.concatenate([frames for _, frames in steady.batches(7)])
     np.testing.assert_array_equal(pieces, steady[:])
+
+
+def test_torch_gives_the_same_correlations(recording):
+    movie = RasterCorrected(ArrayMovie(recording.movie[:60], recording.fps), recording.raster_px)
+    template, power = first_template(movie, max_shift=20, smooth_px=0.5)
+    correlator = Correlator(template, power, max_shift=20, smooth_px=0.5)
+    on_cpu = DeviceSurface(correlator, torch.device("cpu"))  # stands for CUDA
+    expected = correlator.surface(movie[:])
+    np.testing.assert_allclose(on_cpu(movie[:]), expected, atol=1e-4 * expected.max())
+    found = [axis.copy() for axis in correlator.shifts(movie[:])[:2]]
+    correlator.on_device = on_cpu
+    np.testing.assert_allclose(correlator.shifts(movie[:])[:2], found, atol=1e-3)

@@ -131,6 +131,20 @@ def test_fields_of_a_mesoscope_are_cut_out_at_their_places(tmp_path):
     np.testing.assert_allclose(np.diff(lower.row_delays()), 6.25e-5)
 
 
+def test_pixels_of_a_line_are_scanned_one_after_the_other_there_and_back(tmp_path):
+    header = software(hScan2D__fillFractionTemporal="0.7")
+    scan = open_scan(write(tmp_path / "a.tif", pages_of(2, height=6, width=10), header=header))
+    delays = scan.fields[0].pixel_delays()
+    line = 6.25e-5
+    assert delays.shape == (6, 10)
+    np.testing.assert_allclose(np.diff(delays[2]), 0.07 * line)
+    np.testing.assert_allclose(np.diff(delays[3]), -0.07 * line)
+    np.testing.assert_allclose(delays.mean(axis=1), (np.arange(6) + 0.5) * line)
+    header = software(hScan2D__bidirectional="false")
+    scan = open_scan(write(tmp_path / "b.tif", pages_of(2, height=6, width=10), header=header))
+    assert (np.diff(scan.fields[0].pixel_delays(), axis=1) > 0).all()
+
+
 def test_header_in_the_image_description_is_read_as_well(tmp_path):
     text = "\n".join(f"scanimage.SI.{key} = {value}" for key, value in HEADER.items())
     scan = open_scan(write(tmp_path / "old.tif", pages_of(3), description=text))
