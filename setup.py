@@ -44,6 +44,9 @@ DEV = [
     "flask",  # which that server is made of
     "flask-cors",  # and this
     "kubernetes-validate",  # Kubernetes' own schemas, for the manifests, offline
+    "pynwb",  # tests of the NWB and CaImAn readers, which are extras, write such files
+    "h5py",
+    "zarr",  # likewise of zarr arrays
     "jupytext",
     "nbclient",
     "ipykernel",

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--out", required=True, help="folder that receives two npz files")
             one.add_argument("--fps", type=float, help="frames per second, where it lacks them")
         elif name == "deconvolution":
-            one.add_argument("traces", help="npz of extraction, or npy (units, frames)")
+            one.add_argument("traces", help="npz of extraction or import, or npy (units, frames)")
             one.add_argument("--fps", type=float, help="frames per second, for npy")
             one.add_argument("--out", required=True, help="folder that receives deconvolution.npz")
         else:
@@ -189,13 +189,22 @@ def _deconvolution(options: argparse.Namespace) -> dict[str, Any]:
         except (OSError, ValueError, EOFError) as error:
             raise DataError("cannot be read", file=options.traces, found=error) from error
     else:
-        found = stages.load(options.traces, "corrected")
-        traces, fps = found["corrected"], options.fps or found.get("fps")
+        traces, fps = _stored_traces(options.traces)
+        fps = options.fps or fps
     if fps is None:
         raise DataError("frame rate is unknown", file=options.traces, remedy="give --fps")
     result = method(traces, float(fps), **params)
     path = stages.save(options.out, "deconvolution", fps=float(fps), **vars(result))
     return {"file": str(path), "units": len(traces), "activity_unit": result.activity_unit}
+
+
+def _stored_traces(path: str) -> tuple[np.ndarray, float | None]:
+    """Return traces and rate of `extraction.npz`, or of `traces.npz` as `import` writes it."""
+    found = stages.load(path)
+    if "fluorescence" in found:
+        times = np.ravel(found.get("time_s", ()))
+        return found["fluorescence"], 1 / np.median(np.diff(times)) if len(times) > 1 else None
+    return stages.load(path, "corrected")["corrected"], found.get("fps")
 
 
 def _quality(options: argparse.Namespace) -> dict[str, Any]:

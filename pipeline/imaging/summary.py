@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.imaging.movie import Movie
 
+MAX_PIXELS = 16_000_000  # in memory at a time; no result depends on it
+
 
 @dataclass
 class Summary:
@@ -146,7 +148,8 @@ def summarize(movie: Movie, *, bin_frames: int = 1) -> Summary:
     intensity, contrast = np.empty((2, n_frames), np.float32)
     correlation = NeighbourCorrelation((height, width))
     sixth = SixthMoment((height, width))
-    size = bin_frames * max(1, 256 // bin_frames)
+    most = max(1, min(256, MAX_PIXELS // (height * width)))
+    size = bin_frames * max(1, most // bin_frames)
     for start, frames in movie.batches(size):
         total += frames.sum(axis=0, dtype=np.float64)
         flat = frames.reshape(len(frames), -1)

@@ -146,10 +146,11 @@ class SourceScan:
         for index, movie in enumerate(movies):
             height, width = movie.shape[1:]
             line = 1 / (movie.fps * height * len(movies))
-            delay = (index + 0.5) / (movie.fps * len(movies))
+            delay = (index + (height - 1) / 2 / height) / (movie.fps * len(movies))
             self.fields.append(
-                FieldInfo(index, height, width, movie.um_per_px, None, None, None, delay, line)
-            )
+                FieldInfo(index, height, width, movie.um_per_px, None, None, None, delay, line,
+                          bidirectional=movie.bidirectional)
+            )  # fmt: skip
 
     def movie(self, field: int = 0, channel: int = 0) -> SourceMovie:
         """Return the movie of a field (0-based); there is one channel."""

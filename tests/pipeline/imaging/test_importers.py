@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.imaging.__main__ import main
 from pipeline.imaging.importers import import_results
 from pipeline.imaging.importers.unpickle import load_pickled_npy
 
@@ -63,6 +64,16 @@ def test_a_suite2p_folder(tmp_path):
     assert found.mean_image[1, 2] == WIDTH + 2
     bare = import_results(plane, neuropil_coefficient=0.0)
     np.testing.assert_allclose(bare.corrected, raw)
+
+
+def test_imported_traces_are_deconvolved_from_the_shell(tmp_path, capsys):
+    write_suite2p(tmp_path / "plane0")
+    assert main(["import", str(tmp_path / "plane0"), "--out", str(tmp_path)]) == 0
+    traces = str(tmp_path / "traces.npz")
+    assert main(["deconvolution", traces, "--out", str(tmp_path), "--method", "derivative"]) == 0
+    with np.load(tmp_path / "deconvolution.npz") as found:
+        assert found["fps"] == pytest.approx(7.5)
+        assert found["activity"].shape == (UNITS, FRAMES)
 
 
 def test_a_suite2p_folder_without_options_needs_a_rate(tmp_path):
