@@ -17,38 +17,48 @@ import numpy as np
 
 
 @numba.njit(nogil=True, cache=True)
-def _solve_ar1(y, decay, penalty, least_jump, calcium, jumps, value, weight, start, length):
-    """Fill `calcium` and `jumps` (frames) of one unit; the last four arrays are workspace."""
+def _powers(root, powers):
+    """Fill `powers` (frames + 1) with root^0, root^1, ..."""
+    power = 1.0
+    for k in range(len(powers)):
+        powers[k] = power
+        power *= root
+        if power < 1e-30:  # denormals are slow
+            power = 0.0
+
+
+@numba.njit(nogil=True, cache=True)
+def _solve_ar1(y, powers, penalty, least_jump, calcium, jumps, value, weight, level, start, length):
+    """Fill `calcium` and `jumps` (frames) of one unit; the last five arrays are workspace."""
     frames = len(y)
+    decay = powers[1]
     shrink = penalty * (1 - decay)
-    log_decay = np.log(decay)
     last = -1
     for t in range(frames):
-        last += 1
-        value[last] = y[t] - (shrink if t < frames - 1 else penalty)
-        weight[last] = 1.0
-        start[last] = t
-        length[last] = 1
-        while last > 0:
-            factor = decay if length[last - 1] == 1 else np.exp(log_decay * length[last - 1])
-            before = max(value[last - 1] / weight[last - 1], 0.0)
-            if value[last] / weight[last] >= before * factor + least_jump:
+        v = y[t] - (shrink if t < frames - 1 else penalty)
+        w, n, now = 1.0, 1, v
+        while last >= 0:
+            factor = powers[length[last]]
+            if now >= max(level[last], 0.0) * factor + least_jump:
                 break
-            value[last - 1] += factor * value[last]
-            weight[last - 1] += factor * factor * weight[last]
-            length[last - 1] += length[last]
+            v = value[last] + factor * v
+            w = weight[last] + factor * factor * w
+            n += length[last]
+            now = v / w
             last -= 1
+        last += 1
+        value[last], weight[last], level[last] = v, w, now
+        start[last], length[last] = t + 1 - n, n
     end = 0.0
     for pool in range(last + 1):
-        level = max(value[pool] / weight[pool], 0.0)
         first = start[pool]
-        jumps[first] = max(level - decay * end, 0.0) if first > 0 else 0.0
-        for t in range(first, first + length[pool]):
-            calcium[t] = level
-            if t > first:
-                jumps[t] = 0.0
-            level *= decay
-        end = calcium[first + length[pool] - 1]
+        now = max(level[pool], 0.0)
+        jumps[first] = max(now - decay * end, 0.0) if first > 0 else 0.0
+        calcium[first] = end = now
+        for t in range(first + 1, first + length[pool]):
+            end *= decay
+            calcium[t] = end
+            jumps[t] = 0.0
 
 
 @numba.njit(nogil=True, cache=True)
@@ -148,16 +158,20 @@ def pooled(normal, slow, fast, penalty, least_jump, to_noise, calcium, jumps):
         Receive the result.
     """
     units, frames = normal.shape
-    value, weight = np.empty(frames), np.empty(frames)
+    value, weight, level = np.empty(frames), np.empty(frames), np.empty(frames)
+    powers = np.empty(frames + 1)
     start, length = np.empty(frames, np.int64), np.empty(frames, np.int64)
     work = np.empty((5, frames))
     tables = _tables_ar2(0.5, 0.1, 1)
     known_slow, known_fast = -1.0, -1.0
     for u in range(units):
         y, c, s = normal[u], calcium[u], jumps[u]
-        if fast[u] > 0 and (slow[u] != known_slow or fast[u] != known_fast):
-            tables = _tables_ar2(slow[u], fast[u], frames)
+        if slow[u] != known_slow or fast[u] != known_fast:
             known_slow, known_fast = slow[u], fast[u]
+            if fast[u] > 0:
+                tables = _tables_ar2(slow[u], fast[u], frames)
+            else:
+                _powers(slow[u], powers)
         low, high = 0.0, 0.0
         trial = 0.0 if to_noise else penalty
         for step in range(14):
@@ -166,7 +180,7 @@ def pooled(normal, slow, fast, penalty, least_jump, to_noise, calcium, jumps):
                     y, slow[u], fast[u], trial, least_jump, c, s, tables, work, start, length
                 )
             else:
-                _solve_ar1(y, slow[u], trial, least_jump, c, s, value, weight, start, length)
+                _solve_ar1(y, powers, trial, least_jump, c, s, value, weight, level, start, length)
             if not to_noise:
                 break
             # the residual grows with the penalty: double it, then halve the interval

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .result import over_units
+
 TINY = 1e-6  # of a trace's magnitude: below it, differences are rounding
 BLOCK_SAMPLES = 800  # of a baseline's block suffice: its percentile is then known to 0.05 noise
 
@@ -91,20 +93,22 @@ def prepare(
 
     Scale and offset of a trace drop out: F, dF/F and photon counts give the same `normal`.
     """
-    filled, valid = fill_gaps(traces)
-    baseline = slow_baseline(filled, fps, window_s=window_s, percentile=percentile)
-    noise = noise_level(filled)
-    span = np.ptp(filled, axis=1) if filled.shape[1] else np.zeros(len(filled))
-    size = np.abs(filled).max(axis=1, initial=0)
-    flat = (span <= TINY * size) | (noise <= 0)
-    noise[flat] = 0.0
-    scale = np.where(flat, 1.0, noise)
-    filled -= baseline
-    filled /= scale[:, None].astype(filled.dtype)
-    filled[flat] = 0.0
-    return Prepared(
-        filled.astype(np.float32, copy=False),
-        baseline.astype(np.float32, copy=False),
-        noise.astype(np.float32),
-        valid & ~flat[:, None],
-    )
+    units, frames = traces.shape
+    normal, baseline = np.empty((2, units, frames), np.float32)
+    noise, valid = np.empty(units, np.float32), np.empty((units, frames), bool)
+
+    def work(block: slice) -> None:  # a few units at a time stay in the processor's cache
+        filled, finite = fill_gaps(traces[block])
+        low = slow_baseline(filled, fps, window_s=window_s, percentile=percentile)
+        level = noise_level(filled)
+        span = np.ptp(filled, axis=1) if frames else np.zeros(len(filled))
+        flat = (span <= TINY * np.abs(filled).max(axis=1, initial=0)) | (level <= 0)
+        level[flat] = 0.0
+        filled -= low
+        filled /= np.where(flat, 1.0, level)[:, None].astype(filled.dtype)
+        filled[flat] = 0.0
+        normal[block], baseline[block], noise[block] = filled, low, level
+        valid[block] = finite & ~flat[:, None]
+
+    over_units(work, units)
+    return Prepared(normal, baseline, noise, valid)

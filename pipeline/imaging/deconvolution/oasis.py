@@ -51,13 +51,13 @@ def _run(
             calcium[block],
             jumps[block],
         )
+        calcium[block] *= ready.noise[block, None]
+        calcium[block] += ready.baseline[block]
+        jumps[block] *= (ready.noise * peak).astype(np.float32)[block, None]
+        jumps[block] *= ready.valid[block]
 
     if ready.normal.shape[1]:
         over_units(work, units)
-    calcium *= ready.noise[:, None]
-    calcium += ready.baseline
-    jumps *= (ready.noise * peak).astype(np.float32)[:, None]
-    jumps[~ready.valid] = 0
     return DeconvolutionResult(
         activity=jumps,
         denoised=calcium,
