@@ -10,6 +10,7 @@ from scipy import fft, sparse
 from scipy.ndimage import binary_dilation, gaussian_filter1d, percentile_filter
 
 from pipeline.imaging.movie import Movie
+from pipeline.imaging.stray_light import bridged, flash_frames
 from pipeline.registry import Registry
 
 fluorescence_methods = Registry("fluorescence method")
@@ -22,7 +23,8 @@ class FluorescenceResult:
     Attributes
     ----------
     raw : array float32, shape (units, frames)
-        Weighted mean of the unit's pixels (grey levels of the microscope).
+        Weighted mean of the unit's pixels (grey levels of the microscope); frames in which light
+        flashed on the detector are bridged by a line.
     neuropil : array float32, shape (units, frames)
         Mean of the surroundings that belong to no unit, freed of photon noise (`wiener`).
     corrected : array float32, shape (units, frames)
@@ -252,7 +254,8 @@ def demixed(
     values = np.empty((2 * units, n_frames), np.float32)
     for start, frames in movie.batches(64):
         values[:, start : start + len(frames)] = both @ frames.reshape(len(frames), -1).T
-    raw, neuropil = values[:units], wiener(values[units:])
+    flashed = flash_frames(values[units:], movie.fps)
+    raw, neuropil = bridged(values[:units], flashed), wiener(bridged(values[units:], flashed))
     coefficient = neuropil_coefficient(
         raw, neuropil, movie.fps, usual=usual_coefficient, limit=max_coefficient
     )

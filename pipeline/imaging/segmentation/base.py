@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.imaging.movie import Movie
+from pipeline.imaging.stray_light import without_flashes
 from pipeline.imaging.summary import NeighbourCorrelation
 from pipeline.registry import Registry
 
@@ -123,6 +124,7 @@ def binned_movie(movie: Movie, *, bin_s: float, highpass_s: float, memory_mb: fl
     per_batch = max(1, 64 // size)
     for start, frames in movie.batches(size * per_batch):
         total += frames.sum(axis=0, dtype=np.float64)
+        frames = without_flashes(frames)
         first, count = start // size, len(frames) // size
         if count == 0:
             continue
