@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 SUBSTEP_S = 0.005  # longest step of the simulation
-BUSY, BURSTING = 0.12, 0.25  # shares of units that fire steadily, and that do so in bursts only
 
 
 @dataclass(frozen=True)
@@ -157,24 +156,14 @@ def draw(
     rise = np.minimum(span(0.002, 0.12), 0.6 * decay)
     # noise for one action potential of height 1 at 30 frames per second
     noise = 1 / span(0.35, 40.0) * np.sqrt(fps / 30)
-    rate = np.clip(np.exp(rng.normal(np.log(0.7), 1.1, units)), 0.03, 15)
-    burst = some(rng.uniform(0.05, 0.7, units), 0.6)
-    kind = rng.random(units)
-    rate, burst = (  # some fire all the time, some only in rare, long bursts
-        np.select([kind < BUSY, kind > 1 - BURSTING], values, default=usual)
-        for values, usual in (
-            ((span(3.0, 25.0), span(0.05, 0.6)), rate),
-            ((0.5 * burst, rng.uniform(0.6, 0.92, units)), burst),
-        )
-    )
     table = np.stack(
         [
-            rate,
+            np.clip(np.exp(rng.normal(np.log(0.7), 1.1, units)), 0.03, 15),
             some(rng.uniform(0.3, 2.2, units), 0.8),
             span(0.03, 3.0),
             np.where(rng.random(units) < 0.5, span(1.0, 4.0), 1.0),
             span(0.3, 4.0),
-            burst,
+            some(rng.uniform(0.05, 0.7, units), 0.6),
             rise,
             decay,
             some(rng.uniform(0.05, 0.45, units), 0.5),

@@ -23,7 +23,6 @@ from .spiking import draw
 
 WEIGHTS = Path(__file__).with_name("network.safetensors")
 SLOWEST, FASTEST = 4.0, 60.0  # frames per second
-TOLD_ERROR = 0.3  # standard deviation of the logarithm of kinetics that the network is told
 CUT = 0.9  # share of the cosine after which training stops: the rate is 2 % of its highest there
 
 
@@ -42,7 +41,7 @@ def batch(
     ready = prepare(recording.trace, fps)
     told = describe(ready.normal, fps)
     known = rng.random(units) < 0.4
-    precise = np.exp(rng.normal(0, TOLD_ERROR, (2, units)))  # tables of kinetics are not exact
+    precise = np.exp(rng.normal(0, 0.15, (2, units)))  # tables of kinetics are not exact
     full = describe(
         ready.normal,
         fps,
