@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .baseline import prepare
 from .indicators import resolve
+from .kinetics import judge_kinetics
 from .result import DeconvolutionResult, checked_traces, deconvolvers
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def network(
     indicator : str, optional
         Name in `indicators.INDICATORS`, for its rise and decay.
     rise_s, decay_s : float, optional
-        Time constants (s). What is not given the network judges from the unit's own trace.
+        Time constants (s). What is not given is judged from the unit's own trace: by the network,
+        and then by what makes the trace out of the activity that it found (`judge_kinetics`); with
+        that the network is asked again.
     baseline_s, baseline_percentile : float
         Window (s) and percentile of the running baseline.
 
@@ -81,25 +84,39 @@ def network(
     units, frames = ready.normal.shape
     activity = np.zeros((units, frames), np.float32)
     denoised = np.array(ready.baseline)
+    used = np.full((2, units), np.nan, np.float32)
     model = load_network()
     alive = np.flatnonzero(ready.noise > 0)
     count = max(1, BLOCK // max(frames, 1))
+
+    def ask(normal: NDArray, told: NDArray) -> tuple[NDArray, NDArray]:
+        with torch.inference_mode():
+            answer = model(torch.from_numpy(normal), torch.from_numpy(told), float(fps))
+        return answer[0].numpy(), answer[1].numpy()
+
     for first in range(0, len(alive), count):
         block = alive[first : first + count]
         normal = ready.normal[block]
         told = describe(normal, fps, rise_s, decay_s)
-        with torch.inference_mode():
-            rate, clean = model(torch.from_numpy(normal), torch.from_numpy(told), float(fps))
-        activity[block] = rate.numpy()
-        middle = np.median(normal - clean.numpy(), axis=1, keepdims=True)
-        denoised[block] += ready.noise[block, None] * (clean.numpy() + middle)
+        rate, clean = ask(normal, told)
+        kinetics = np.array([[rise_s or np.nan], [decay_s or np.nan]]).repeat(len(block), axis=1)
+        if rise_s is None or decay_s is None:
+            judged = np.array(judge_kinetics(rate, normal, fps, rise_s=rise_s, decay_s=decay_s))
+            known = np.isfinite(judged).all(axis=0)
+            if known.any():
+                kinetics[:, known] = judged[:, known]
+                told[known] = describe(normal[known], fps, *judged[:, known])
+                rate[known], clean[known] = ask(normal[known], told[known])
+        used[:, block] = kinetics
+        activity[block] = rate
+        middle = np.median(normal - clean, axis=1, keepdims=True)
+        denoised[block] += ready.noise[block, None] * (clean + middle)
     activity[~ready.valid] = 0
-    unknown = np.full(units, np.nan, np.float32)
     return DeconvolutionResult(
         activity=activity,
         denoised=denoised,
         noise=ready.noise,
-        rise_s=unknown if rise_s is None else np.full(units, rise_s, np.float32),
-        decay_s=unknown.copy() if decay_s is None else np.full(units, decay_s, np.float32),
+        rise_s=used[0],
+        decay_s=used[1],
         activity_unit="spikes/frame",
     )
