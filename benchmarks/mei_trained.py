@@ -134,7 +134,7 @@ def twin(trained: Trained, members: int, scene: dict) -> dict:
 
 def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int) -> dict:
     """Return the figures of every variant of synthesis, and of the controls."""
-    frozen, ln = trained.ensemble(members).frozen(), trained.linear().frozen()
+    frozen = trained.ensemble(members).frozen()
     optima, best = trained.best()
     scene = {"mean": frozen.image_mean, "sd": frozen.image_sd, "norm": NORM}
     result, first = {}, None
@@ -165,7 +165,7 @@ def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int
     made, drive = first
     context = ControlContext(
         cnn=frozen,
-        ln=ln,
+        ln=trained.linear().frozen(),
         units=trained.units,
         mei_images=made.images[:, 0],
         mei_masks=mask_methods["zscore"](made.images[:, 0], frozen.image_mean),
