@@ -32,9 +32,9 @@ def compact(
     """Window the image around its peak, and lift high spatial frequencies if wanted.
 
     Receptive fields are compact, but the image of a trained network has faint structure all over
-    the pixels it sees: the window costs 1.5 % of the network's response and raises that of the
-    true neuron by 1 %. Natural images have little power at high frequencies, so that networks of
-    few trials underrate these; better ones lose by the boost.
+    the pixels it sees. The window costs 1.5 % of the network's response; that of the true neuron
+    rises by 1 % where trials are few and falls by 1 % where they are not. Natural images have
+    little power at high frequencies, so that networks of very few trials underrate these.
 
     Parameters
     ----------
