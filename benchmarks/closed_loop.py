@@ -43,6 +43,7 @@ RECIPE: dict[str, Any] = {
     },
     "mei": {"starts": 1, "batch_size": 150, "params": {"steps": 20}},
     "controls": [{"method": kind, "params": {}} for kind in ("mei", "rf")],
+    "analyses": [{"method": "spectrum_difference", "params": {}}],  # the others belong to the night
     "plan": {"n_natural": 20, "params": {"repeats": 20}},
 }  # fmt: skip
 LISTED = ("plan", "package", "audit", "outcome", "report")

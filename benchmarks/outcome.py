@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pipeline.closed_loop.noise import NoiseModel, fit_noise
 from pipeline.closed_loop.outcome import outcome_methods
-from pipeline.closed_loop.power import simulate_power
+from pipeline.closed_loop.power import effect_spread, simulate_power
 from pipeline.rng import generator
 from pipeline.simulate.behaviour import simulate_animal
 from pipeline.simulate.filters import shift_receptive_fields
@@ -141,7 +141,8 @@ def power(days: int, ratios: Sequence[float], seed: int) -> list[dict[str, float
     most = max(neurons for neurons, _, _ in DESIGNS)
     animal = Population(seed, most)
     natural = simulate_dataset(animal, 0, seed=seed, measurement_sd=MEASUREMENT_SD, **DAY1)
-    noise = fit_noise(np.maximum(natural.responses, 0), natural.image_id)
+    responses = np.maximum(natural.responses, 0)
+    noise = fit_noise(responses, natural.image_id, natural.pupil_center)
     rng = generator(seed, "contrast")
     best, _ = animal.optimal_images(NORM)
     rows = []
@@ -181,8 +182,10 @@ def _one_design(
     mei, rf = np.mean(means, axis=0).T
     true_ratio = float(np.median((mei / rf)[right]))
     error = np.exp(MODEL_ERROR * generator(seed, "model").normal(size=neurons))
+    mei_known, rf_known = np.where(right, (mei, rf), np.nan) * error  # a model errs in both alike
     plan = simulate_power(
         noise.take(np.arange(neurons)).with_controls(rf * error),
+        effect_cv=effect_spread(mei_known, rf_known),
         n_neurons=neurons,
         repeats=repeats,
         ratios=[true_ratio],

@@ -13,6 +13,7 @@ from pipeline.rng import generator
 CONTROL_QUANTILE = 0.9  # a control drives a neuron about as well as its best natural images
 SPLITS = 10  # of every image's repeats into halves
 BINS = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0])
+GAZE_WIDTH = 1.0  # sd of gaze: what pairs nearer than that differ by, an own image does not undo
 LEAST_RESPONSE = 0.5  # of a neuron's mean: below, rectification and the measurement decide
 EXPONENT = (1.0, 2.0)  # from counts of a steady rate to a rate that is all gain
 
@@ -67,7 +68,12 @@ class NoiseModel:
 
 
 def fit_noise(
-    responses: ArrayLike, image_id: ArrayLike, *, min_repeats: int = 4, seed: int = 0
+    responses: ArrayLike,
+    image_id: ArrayLike,
+    gaze: ArrayLike | None = None,
+    *,
+    min_repeats: int = 4,
+    seed: int = 0,
 ) -> NoiseModel:
     """Fit variance as a power of the mean, from repeated images of day 1.
 
@@ -81,6 +87,10 @@ def fit_noise(
     responses : array, shape (trials, neurons)
         Non-negative responses (deconvolved activity, a.u.); NaN are left out.
     image_id : array, shape (trials,)
+    gaze : array, shape (trials, 2), optional
+        Where the eye looked. Receptive fields then move over natural images, which differ from
+        place to place, more than over an image made for them: pairs of repeats count more the
+        nearer their gaze.
     min_repeats : int
         Images with fewer repeats are left out; at least 4, two for each half.
     seed : int
@@ -101,8 +111,9 @@ def fit_noise(
         )
     level = np.maximum(np.mean([np.nanmean(responses[g], axis=0) for g in groups], axis=0), 1e-12)
     scaled = [responses[g] / level for g in groups]
-    strength, mean, variance = _halves(scaled, generator(seed, "halves"))
-    scale, exponent = _taylor(strength, mean, variance)
+    eyes = [np.zeros((len(g), 2)) if gaze is None else _standard(gaze)[g] for g in groups]
+    strength, mean, variance, steady, weight = _halves(scaled, eyes, generator(seed, "halves"))
+    scale, exponent = _taylor(strength, mean, steady, weight)
     factor, log_sd = _factors(strength, scale * np.maximum(mean, 0) ** exponent, variance)
     means = np.array([np.nanmean(r, axis=0) for r in scaled])
     errors = np.array([np.nanvar(r, axis=0, ddof=1) / np.isfinite(r).sum(0) for r in scaled])
@@ -114,19 +125,36 @@ def fit_noise(
     )
 
 
+def _standard(gaze: ArrayLike) -> NDArray[np.float64]:
+    """Return gaze in units of its sd along each axis; 0 where it is not known or never changes."""
+    gaze = np.asarray(gaze, np.float64)
+    known = np.isfinite(gaze)
+    n = np.maximum(known.sum(0), 1)
+    centred = np.where(known, gaze - np.where(known, gaze, 0.0).sum(0) / n, 0.0)
+    sd = np.sqrt((centred**2).sum(0) / n)
+    moves = sd > 1e-9 * (1 + np.abs(np.where(known, gaze, 0.0)).max(0))
+    return np.where(moves, centred / np.where(moves, sd, 1.0), 0.0)
+
+
 def _halves(
-    groups: list[NDArray], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean of one half, mean and variance of the other: (images, halves, neurons)."""
+    groups: list[NDArray], eyes: list[NDArray], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], ...]:
+    """Return mean of one half; of the other mean, variance, variance at like gaze and its weight.
+
+    Each of shape (images, halves, neurons), NaN where a neuron is not known.
+    """
     found = []
-    for group in groups:
+    for group, eye in zip(groups, eyes, strict=True):
         for _ in range(SPLITS):
             order, half = rng.permutation(len(group)), len(group) // 2
-            one, two = _moments(group[order[:half]]), _moments(group[order[half:]])
-            found += [(one[0], *two), (two[0], *one)]
-    stacked = np.array(found).reshape(len(groups), 2 * SPLITS, 3, -1)
-    stacked[np.isnan(stacked).any(2)[:, :, None].repeat(3, 2)] = np.nan  # known only as a whole
-    return stacked[:, :, 0], stacked[:, :, 1], stacked[:, :, 2]
+            one, two = order[:half], order[half:]
+            for first, second in ((one, two), (two, one)):
+                mean, variance = _moments(group[second])
+                steady, weight = _steady(group[second], eye[second])
+                found.append((_moments(group[first])[0], mean, variance, steady, weight))
+    stacked = np.array(found).reshape(len(groups), 2 * SPLITS, 5, -1)
+    stacked[np.isnan(stacked).any(2)[:, :, None].repeat(5, 2)] = np.nan  # known only as a whole
+    return tuple(stacked[:, :, k] for k in range(5))
 
 
 def _moments(half: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -138,13 +166,30 @@ def _moments(half: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return mean, squares / np.where(n > 1, n - 1, np.nan)
 
 
-def _taylor(strength: NDArray, mean: NDArray, variance: NDArray) -> tuple[float, float]:
+def _steady(half: NDArray, eye: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return half of the mean squared difference of pairs of trials, and the sum of their weights.
+
+    A pair weighs by a Gaussian of the distance of its gaze. At equal weights it is the variance.
+    """
+    first, second = np.triu_indices(len(half), 1)
+    square = 0.5 * (half[first] - half[second]) ** 2
+    near = np.exp(-0.5 * ((eye[first] - eye[second]) ** 2).sum(1) / GAZE_WIDTH**2)[:, None]
+    weight = np.where(np.isfinite(square), near, 0.0)
+    total = weight.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a neuron without a pair: NaN
+        return (weight * np.nan_to_num(square)).sum(0) / total, total
+
+
+def _taylor(
+    strength: NDArray, mean: NDArray, variance: NDArray, weight: NDArray
+) -> tuple[float, float]:
     """Return scale and exponent of the population's variance, in units of mean responses."""
     known = np.isfinite(strength)
-    strength, mean, variance = (value[known] for value in (strength, mean, variance))
+    strength, mean, variance, weight = (v[known] for v in (strength, mean, variance, weight))
     place = np.searchsorted(np.quantile(strength, BINS[1:-1]), strength, side="right")
-    count = np.bincount(place)
-    x, v = (np.bincount(place, value)[count > 0] / count[count > 0] for value in (mean, variance))
+    total = np.bincount(place, weight)
+    some = total > 0
+    x, v = (np.bincount(place, weight * value)[some] / total[some] for value in (mean, variance))
     use = (x >= LEAST_RESPONSE) & (v > 0)
     if use.sum() < 3:
         use = (x > 0) & (v > 0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from pipeline.closed_loop.noise import NoiseModel
@@ -44,6 +44,7 @@ def simulate_power(
     repeats: int,
     ratios: Sequence[float] = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0),
     match_precision: float = 1.0,
+    effect_cv: float = 0.0,
     alpha: float = 0.05,
     power: float = 0.8,
     n_simulations: int = 100,
@@ -58,9 +59,13 @@ def simulate_power(
     n_neurons, repeats : int
         Neurons found again, and presentations of each image.
     ratios : sequence of float
-        True ratio of the responses to reference and control; 1 gives the false-positive rate.
+        True ratio of the responses to reference and control, in the median over neurons; 1 gives
+        the false-positive rate.
     match_precision : float
         Share of the neurons that are the right cell; the others respond alike to both.
+    effect_cv : float
+        How much neurons differ: standard deviation of the log ratio over its median. Some show
+        the effect early and some never, which flattens the power curve.
     alpha : float
         Level of the population test and false discovery rate of the neurons.
     power : float
@@ -83,8 +88,9 @@ def simulate_power(
         picked = noise.take(pick).drawn(rng)
         base = np.maximum(picked.control_mean, 1e-12)
         right = rng.random(pick.shape) < match_precision
+        own = ratio ** (1 + effect_cv * rng.standard_normal(pick.shape))
         sums = []
-        for mean in (base * np.where(right, ratio, 1.0), base):
+        for mean in (base * np.where(right, own, 1.0), base):
             variance = np.maximum(picked.variance(mean), 1e-24)
             sums.append(_draw(rng, mean, variance, repeats))
         (mean_a, part_a), (mean_b, part_b) = sums
@@ -103,6 +109,25 @@ def simulate_power(
         _crossing(ratios_, per_neuron, power),
         _crossing(ratios_, whole, power),
     )
+
+
+def effect_spread(reference: ArrayLike, control: ArrayLike, *, most: float = 1.5) -> float:
+    """Return `effect_cv` of predicted responses: how differently neurons gain from their images.
+
+    Parameters
+    ----------
+    reference, control : arrays, shape (neurons,)
+        Predicted responses.
+    most : float
+        Largest value: predictions that hardly favour the reference say little of the spread.
+    """
+    a, b = np.asarray(reference, np.float64), np.asarray(control, np.float64)
+    known = np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)
+    if known.sum() < 5:
+        return 0.0
+    effect = np.log(a[known] / b[known])
+    low, middle, high = np.quantile(effect, [0.16, 0.5, 0.84])
+    return float(min(most, 0.5 * (high - low) / middle)) if middle > 0 else most
 
 
 def power_table(

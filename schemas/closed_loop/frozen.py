@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.closed_loop.noise import fit_noise
 from pipeline.closed_loop.outcome import analysis_plan
-from pipeline.closed_loop.power import simulate_power
+from pipeline.closed_loop.power import effect_spread, simulate_power
 from schemas import dataset
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.loop import Recipe
@@ -78,21 +78,26 @@ class PlanPower(dj.Computed):
         return (
             dataset.Dataset.fetch_file(data),
             units,
+            [row["predicted"] for row in targets],
             [controls[unit] for unit in units],
             (Plan & key).fetch1("n_repeats"),
             (Recipe & (PlanTask & key)).fetch1("recipe")["outcome"]["params"],
         )
 
-    def make_compute(self, key, file, units, controls, repeats, outcome):
+    def make_compute(self, key, file, units, best, controls, repeats, outcome):
         data = dataset.load_dataset(file)
         rows = np.concatenate([rows for _, rows in data.repeats()] or [np.zeros(0, int)])
         names = np.asarray(data.image_id)[rows]
         try:
-            noise = fit_noise(np.maximum(data.responses[np.ix_(rows, units)], 0), names)
+            responses = np.maximum(data.responses[np.ix_(rows, units)], 0)
+            gaze = None if data.pupil_center is None else np.asarray(data.pupil_center)[rows]
+            noise = fit_noise(responses, names, gaze)
         except ValueError:  # day 1 repeats too few images: a plan is possible, its power unknown
             return {"power_curve": {}}, []
-        noise = noise.with_controls([np.median(c) if c else np.nan for c in controls])
+        control = [np.median(c) if c else np.nan for c in controls]
+        noise = noise.with_controls(control)
         level = {"alpha": outcome["alpha"]} if "alpha" in outcome else {}
+        level["effect_cv"] = effect_spread(best, control)
         counts = sorted({max(repeats, 2), *REPEATS})
         found = {
             (n, count): simulate_power(noise, n_neurons=n, repeats=count, n_simulations=40, **level)

@@ -55,10 +55,11 @@ def field(page: Loop) -> Section | None:
         masks, _ = imaging.load_masks(imaging.Segmentation.fetch_masks(key))
         units = (imaging.Segmentation.Unit & key).to_arrays("unit_id", order_by="unit_id")
         size = (imaging.ScanInfo.Field & key).fetch1("um_per_px_x")
+        correlation = images[0]["correlation_image"].load()
         figure = plotting.field_figure(
             images[0]["mean_image"].load(),
             masks,
-            correlation_image=images[0]["correlation_image"].load(),
+            correlation_image=correlation if np.ptp(correlation) > 0 else None,  # none: extracted
             highlighted=np.isin(units, page.targets["unit_id"].to_numpy()),
             um_per_px=size,
         )

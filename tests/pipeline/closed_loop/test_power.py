@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.closed_loop.noise import fit_noise
 from pipeline.closed_loop.outcome import outcome_methods
-from pipeline.closed_loop.power import power_table, simulate_power
+from pipeline.closed_loop.power import effect_spread, power_table, simulate_power
 
 
 def natural_day(n=60, images=40, repeats=10, fano=0.8, seed=0):
@@ -63,6 +63,26 @@ def test_missing_responses_and_silent_neurons_leave_the_rest_alone():
     np.testing.assert_allclose(found.variance(2.0)[rest], noise.variance(2.0)[rest], rtol=0.35)
 
 
+def test_what_gaze_adds_to_natural_images_is_mostly_left_out():
+    """Receptive fields that move over an image change the response; an own image does so less."""
+    rng = np.random.default_rng(6)
+    images, repeats, n = 80, 10, 40
+    mean = rng.gamma(2, 0.5, (images, n)) + 0.2
+    image = np.repeat(np.arange(images), repeats)
+    gaze = rng.normal(3, 2, (len(image), 2))
+    slope = rng.normal(0, 0.25, (images, n, 2))
+    moved = mean[image] * np.exp((slope[image] * (gaze[:, None] - 3)).sum(-1) / 2)
+    responses = rng.gamma(moved / 0.5, 0.5)
+    still = np.median(fit_noise(rng.gamma(mean[image] / 0.5, 0.5), image).variance(2.0))
+    without = np.median(fit_noise(responses, image).variance(2.0))
+    known = np.median(fit_noise(responses, image, gaze).variance(2.0))
+    assert without > 1.25 * still
+    assert still < known < still + 0.6 * (without - still)
+    for still_eye in (4.3, np.nan):  # an eye that never moves, or was not seen
+        same = fit_noise(responses, image, np.full(gaze.shape, still_eye))
+        assert np.median(same.variance(2.0)) == pytest.approx(without, rel=1e-6)
+
+
 def test_predicted_controls_replace_natural_images_where_they_are_known():
     noise = fit_noise(*natural_day()[:2])
     given = np.full(60, np.nan)
@@ -71,6 +91,25 @@ def test_predicted_controls_replace_natural_images_where_they_are_known():
     np.testing.assert_array_equal(found.control_mean[:20], 3.0)
     np.testing.assert_array_equal(found.control_mean[20:], noise.control_mean[20:])
     np.testing.assert_array_equal(found.variance(1.0), noise.variance(1.0))
+
+
+def test_neurons_that_differ_flatten_the_power_curve():
+    noise = fit_noise(*natural_day()[:2])
+    design = {"n_neurons": 60, "repeats": 15, "ratios": [1.0, 1.4, 2.5], "n_simulations": 60}
+    alike = simulate_power(noise, **design).per_neuron
+    differing = simulate_power(noise, effect_cv=0.6, **design).per_neuron
+    assert differing[0] < 0.01  # no effect, no spread
+    assert differing[1] > alike[1] + 0.02
+    assert differing[2] < alike[2] - 0.02
+
+
+def test_spread_of_the_effect_comes_from_predictions():
+    rng = np.random.default_rng(2)
+    control = rng.gamma(4, 1, 4000)
+    reference = control * 2 ** (1 + 0.4 * rng.normal(size=4000))
+    assert effect_spread(reference, control) == pytest.approx(0.4, abs=0.03)
+    assert effect_spread(reference[:4], control[:4]) == 0.0  # too few to say
+    assert effect_spread(control, reference) == 1.5  # predictions do not favour the reference
 
 
 def test_no_effect_is_found_at_no_more_than_the_nominal_rate():
