@@ -258,9 +258,11 @@ def walker2019(
     chosen = _Selection(data)
     chosen.require_above(data.oracle, _percentile(data.oracle, oracle_percentile), "oracle")
     chosen.inside(edge_um)
-    for name, values in (("CNN", data.cnn_fraction), ("LN", data.ln_fraction)):
-        limit = _percentile(values, fraction_percentile)
-        chosen.require_above(values, limit, f"fraction oracle of the {name}")
+    fractions = {"CNN": np.asarray(data.cnn_fraction), "LN": np.asarray(data.ln_fraction)}
+    # of the reliable units: over all, the highest fractions are those of oracles near 0
+    limits = {n: _percentile(v[chosen.alive], fraction_percentile) for n, v in fractions.items()}
+    for name, values in fractions.items():
+        chosen.require_above(values, limits[name], f"fraction oracle of the {name}")
     difference = np.asarray(data.cnn_fraction, float) - np.asarray(data.ln_fraction, float)
     return chosen.thin_out(difference, n_targets, distance_um)
 
