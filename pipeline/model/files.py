@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from pipeline.errors import DataError
 
 from .checkpoint import save_atomically
-from .config import complete_config
+from .config import Config, complete_config
 from .encoder import Encoder
 
 FORMAT = "inception-encoder/1"
@@ -39,7 +39,8 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
     Raises
     ------
     DataError
-        If the file is missing, damaged or something else.
+        If the file is missing, damaged, something else, or of a version of this program whose
+        encoders had other parameters: a default of today would change what it computes.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -54,13 +55,31 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
     statistics = {name: weights[name].numpy() for name in _STATISTICS if name in weights}
     statistics |= {"image_mean": about["image_mean"], "image_sd": about["image_sd"]}
     encoder = Encoder(
-        complete_config(about["config"]),
+        _complete(about["config"], path),
         statistics,
         tuple(about["input_shape"]),
         np.asarray(about["unit_ids"]),
     )
     _fill(encoder, weights, path)
     return encoder.eval().to(device)
+
+
+def _complete(config: Config, path: str | os.PathLike) -> Config:
+    """Return a stored configuration if it names every parameter that there is, and no other."""
+    try:
+        missing = _leaves(complete_config(config)) - _leaves(config)
+        found = f"without {sorted(missing)}"
+    except ValueError as error:
+        missing, found = {"?"}, str(error)
+    if missing:
+        raise DataError("encoder of another version", file=path, field="config", found=found,
+                        expected="every parameter of this version's parts",
+                        remedy="train again, or use the version that wrote it")  # fmt: skip
+    return config
+
+
+def _leaves(config: Config) -> set[str]:
+    return {f"{section}.{name}" for section, part in config.items() for name in part}
 
 
 def _fill(encoder: Encoder, weights: dict[str, torch.Tensor], path: str | os.PathLike) -> None:

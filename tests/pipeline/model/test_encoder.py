@@ -70,6 +70,15 @@ def test_saved_encoders_predict_the_same(small, make, tmp_path):
         model.load_encoder(tmp_path / "cut")
 
 
+@pytest.mark.parametrize("change", [lambda core: core.pop("stride"), lambda core: core.update(x=1)])
+def test_files_of_other_parameters_are_refused_not_completed(small, tmp_path, change):
+    encoder = model.build_encoder(None, small[2])
+    change(encoder.config["core"])
+    model.save_encoder(encoder, tmp_path / "old.safetensors")
+    with pytest.raises(DataError, match="another version"):
+        model.load_encoder(tmp_path / "old.safetensors")
+
+
 def test_linear_twins_are_linear_before_the_output_nonlinearity(small):
     for make in (model.ln_config, model.paper_ln_config):
         encoder = model.build_encoder(make(), small[2]).eval()
