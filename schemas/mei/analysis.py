@@ -176,8 +176,8 @@ def _context(task: Mapping[str, Any]) -> AnalysisContext:
         seed=task["seed"],
     )
     repeats = data.repeats("test")
-    images = responses = None
-    if repeats:
+    images, responses = np.empty((0, *shape)), np.empty((0, len(units)))
+    if repeats:  # without any there is nothing measured to compare with
         shown = [int(data.image_index[trials[0]]) for _, trials in repeats]
         images = to_model(data.images[shown], shape)
         mean = [np.nanmean(data.responses[trials][:, units], axis=0) for _, trials in repeats]

@@ -255,13 +255,13 @@ def test_analyses_are_tables_a_row_a_unit_and_have_figures(database, loop):
     mei.Analysis.populate(suppress_errors=False)
     targets = len(mei.MEI.Unit & here)
     for name in ("stability", "contrast_tuning", "linear_filter"):
-        frame, arrays = mei.Analysis.frame(name), mei.Analysis.arrays(name)
+        frame, arrays = mei.Analysis.frame(name, batches), mei.Analysis.arrays(name, batches)
         assert len(frame) == targets
         assert all(len(array) == targets for array in arrays.values())
         assert ANALYSIS_FIGURES[name](frame, arrays).axes
     # the neurons are rectified linear ones, seen through a linear network
-    assert mei.Analysis.frame("stability")["median_r"].median() > 0.95
-    assert mei.Analysis.frame("linear_filter")["rf_rho"].median() > 0.5
+    assert mei.Analysis.frame("stability", batches)["median_r"].median() > 0.95
+    assert mei.Analysis.frame("linear_filter", batches)["rf_rho"].median() > 0.5
     steep = mei.Analysis.Unit & {"quantity": "monotonic"} & "value = 1"
     assert len(steep) >= targets - 1
     predicted = mei.predicted_activation()

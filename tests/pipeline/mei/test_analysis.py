@@ -105,6 +105,10 @@ def test_the_true_filter_predicts_the_responses(cells, toys):
         linear.stimuli, test_images=images, test_responses=rng.permutation(np.exp(drive / 20))
     )
     assert np.abs(analyses["linear_filter"](shuffled).units["rf_rho"]).max() < 0.5
+    nothing = AnalysisContext(
+        linear.stimuli, test_images=images[:0], test_responses=np.empty((0, 4))
+    )
+    assert np.isnan(analyses["linear_filter"](nothing).units["mei_rho"]).all()
     with pytest.raises(ValueError, match="test images"):
         analyses["linear_filter"](linear)
 
