@@ -85,6 +85,48 @@ def test_accounts_of_the_database_may_do_what_they_need(deployment, role, statem
     assert allowed or "denied" in done.stderr
 
 
+def as_root(statement):
+    """Return the rows that a statement gives to the database's root."""
+    client = "MYSQL_PWD=$(cat /run/inception/root/database.password) mysql -N -h 127.0.0.1 -uroot"
+    command = ["docker", "compose", "-p", PROJECT, "exec", "-T", "db", "sh", "-c", client]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input=statement)
+    assert done.returncode == 0, done.stderr
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def checksums():
+    """Return a checksum of every table of the pipeline, and the number of attempts so far."""
+    tables = as_root(
+        "SELECT CONCAT('`', table_schema, '`.`', table_name, '`') FROM information_schema.tables "
+        "WHERE table_schema LIKE 'inception%' AND table_schema <> 'inception_workers' ORDER BY 1"
+    )
+    names = ", ".join(name for (name,) in tables)
+    return as_root(f"CHECKSUM TABLE {names}"), as_root(
+        "SELECT COUNT(*) FROM inception_workers.attempt"
+    )
+
+
+def until(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, compose("logs", "--tail", "40", "worker")
+        time.sleep(3)
+
+
+def test_r13_taking_everything_down_and_up_again_changes_nothing(deployment):
+    """The volumes stay, all containers are new."""
+    open_jobs = "SELECT COUNT(*) FROM inception_workers.job WHERE status IN ('pending', 'running')"
+    until(lambda: as_root(open_jobs) == [["0"]], 1200)
+    before = checksums()
+    assert len(before[0]) > 100
+    compose("down")
+    compose("up", "-d", "--no-build", "--scale", "worker=4", "worker")
+    seen = "SELECT COUNT(*) FROM inception_workers.worker WHERE state='running'"
+    until(lambda: int(as_root(seen)[0][0]) >= 4, 300)
+    time.sleep(15)  # for an elected worker to look for what is due
+    assert checksums() == before
+
+
 def test_stopped_workers_exit_with_zero(deployment):
     compose("stop", "worker")
     assert set(exit_codes("worker")) == {0}
