@@ -67,11 +67,11 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
 def _complete(config: Config, path: str | os.PathLike) -> Config:
     """Return a stored configuration if it names every parameter that there is, and no other."""
     try:
-        missing = _leaves(complete_config(config)) - _leaves(config)
-        found = f"without {sorted(missing)}"
-    except ValueError as error:
-        missing, found = {"?"}, str(error)
-    if missing:
+        lacking = sorted(_leaves(complete_config(config)) - _leaves(config))
+        found = f"without {lacking}" if lacking else None
+    except ValueError as error:  # a part or parameter that there is not
+        found = error
+    if found is not None:
         raise DataError("encoder of another version", file=path, field="config", found=found,
                         expected="every parameter of this version's parts",
                         remedy="train again, or use the version that wrote it")  # fmt: skip
