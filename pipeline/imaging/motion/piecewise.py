@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.imaging.motion.base import MotionResult, judged, motion_methods, with_depth
 from pipeline.imaging.motion.rigid import rigid_shifts
 from pipeline.imaging.motion.smooth_field import SmoothField, agreed_course, fit_matrix
-from pipeline.imaging.motion.tiles import FARTHEST, Tiles, integer_shift
+from pipeline.imaging.motion.tiles import FARTHEST, Tiles, integer_shift, noise_image
 from pipeline.imaging.movie import Movie, shift_frame
 
 _BATCH = 32
@@ -24,7 +24,9 @@ class FieldEstimator:
     ----------
     template : array, shape (H, W)
     whitening : array, shape (H, W // 2 + 1)
+    noise : array, shape (H, W)
     tile_px : float
+        These four: see `Tiles`.
     degree : int
         Of the polynomials.
     expected_px : float
@@ -35,6 +37,7 @@ class FieldEstimator:
         self,
         template: NDArray,
         whitening: NDArray,
+        noise: NDArray,
         *,
         tile_px: float,
         degree: int,
@@ -43,7 +46,7 @@ class FieldEstimator:
         self.template = np.asarray(template, np.float32)
         quarters = [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
         self.fills = {q: shift_frame(self.template, q[0] / 4, q[1] / 4) for q in quarters}
-        self.tiles = Tiles(template, whitening, tile_px=tile_px)
+        self.tiles = Tiles(template, whitening, noise, tile_px=tile_px)
         self.field = SmoothField(degree)
         self.basis = self.field.at(self.tiles.centers)
         self.prior = 1 / self.field.prior_px(expected_px) ** 2
@@ -160,11 +163,14 @@ def piecewise(
     plain = judged(movie, y, x, outliers)
     if len(y) < _MIN_FRAMES or outliers.all() or min(movie.shape[1:]) < 2 * tile_px:
         return with_depth(movie, plain)
-    estimator = FieldEstimator(
-        template, correlator.whitening, tile_px=tile_px, degree=degree, expected_px=expected_px
-    )
-    halves = estimator.all_frames(movie, y, x)
     good, every = np.flatnonzero(~outliers), np.arange(len(y))
+    some = np.unique(np.linspace(0, len(good) - 1, min(template_frames, len(good))).round())
+    noise = noise_image(movie, y, x, frames=good[some.astype(int)])
+    estimator = FieldEstimator(
+        template, correlator.whitening, noise,
+        tile_px=tile_px, degree=degree, expected_px=expected_px,
+    )  # fmt: skip
+    halves = estimator.all_frames(movie, y, x)
     for column in np.concatenate(halves, axis=1).T if outliers.any() else ():
         column[:] = np.interp(every, good, column[good])
     fields = agreed_course(*halves).reshape(len(y), 2, -1)

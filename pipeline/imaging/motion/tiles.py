@@ -7,6 +7,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.ndimage import gaussian_filter
+
+from pipeline.imaging.movie import Movie, shift_frame
 
 REACH = 3  # lags on each side at which a tile is compared (px)
 FARTHEST = 1.99  # displacement up to which four lags surround it (px)
@@ -23,6 +26,10 @@ class Tiles:
     taper. The slope is taken at a grid of lags, by one matrix product per tile, and read between
     them by cubic interpolation.
 
+    W is a filter between two multiplications with 1 / `noise`: a pixel counts by what it tells
+    above its photons, which are more where it is bright, and above the activity of its cell,
+    which would otherwise be taken for displacement.
+
     Even and odd rows are summed apart. Their photons are different: what the two sets agree on is
     displacement, the rest is noise.
 
@@ -31,6 +38,8 @@ class Tiles:
     template : array, shape (H, W)
     whitening : array, shape (H, W // 2 + 1)
         Inverse noise spectrum, in any unit.
+    noise : array, shape (H, W)
+        Standard deviation of a pixel of the template over time, in any unit, from `noise_image`.
     tile_px : float
         Wanted side of a tile (px).
 
@@ -42,7 +51,9 @@ class Tiles:
         Expected, sign reversed.
     """
 
-    def __init__(self, template: NDArray, whitening: NDArray, *, tile_px: float) -> None:
+    def __init__(
+        self, template: NDArray, whitening: NDArray, noise: NDArray, *, tile_px: float
+    ) -> None:
         self.shape = template.shape
         height, width = self.shape
         down, across = (max(1, round(size / tile_px)) for size in self.shape)
@@ -61,10 +72,13 @@ class Tiles:
         ]
         self.centers = np.stack(np.meshgrid(*middle, indexing="ij"), axis=-1).reshape(-1, 2)
         template = np.asarray(template - template.mean(), np.float32)
-        white = cv2.filter2D(
-            template, cv2.CV_32F, _kernel(whitening, self.shape), borderType=cv2.BORDER_REFLECT
-        )
-        slopes = [np.asarray(slope, np.float32) for slope in np.gradient(white)]
+        weight = np.asarray(np.median(noise) / noise, np.float32)
+        kernel = _kernel(whitening, self.shape)
+        plain = [np.asarray(slope, np.float32) for slope in np.gradient(template)]
+        slopes = [
+            weight * cv2.filter2D(weight * s, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT)
+            for s in plain
+        ]
         lags = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1)]
         columns = [[], []]
         for y, x in lags:
@@ -75,10 +89,7 @@ class Tiles:
                 column -= nuisance @ (nuisance.swapaxes(2, 3) @ column)
                 kept.append(column[..., 0])
         self.columns = np.stack(columns[0] + columns[1], axis=-1)  # (sets, tiles, pixels, 2 lags^2)
-        own = [
-            -self.cut(np.asarray(slope, np.float32)[None]).swapaxes(2, 3)[..., 0]
-            for slope in np.gradient(template)
-        ]
+        own = [-self.cut(slope[None]).swapaxes(2, 3)[..., 0] for slope in plain]
         at_zero = self.columns[..., len(lags) // 2 :: len(lags)]
         curvature = np.stack([own[0], own[1]], axis=2) @ at_zero
         self.curvature = ((curvature + curvature.swapaxes(2, 3)) / 2).astype(np.float64)
@@ -118,6 +129,34 @@ class Tiles:
         for surface, target in zip(surfaces, out, strict=True):
             _interpolate(surface, displacement, target)
         return out
+
+
+def noise_image(
+    movie: Movie, y: NDArray, x: NDArray, *, frames: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the standard deviation over time of every pixel of the field, shape (H, W).
+
+    Photons, activity and what is left of the motion count alike: none of them tells where the
+    field is. Smoothed by a pixel, and at least a fifth of the median.
+
+    Parameters
+    ----------
+    movie : Movie
+    y, x : array, shape (frames of the movie,)
+        Displacement of the content of each frame (px).
+    frames : array of int
+        Which to use.
+    """
+    total, squares = np.zeros((2, *movie.shape[1:]))
+    for number in frames:
+        frame = np.asarray(movie[int(number) : int(number) + 1], np.float32)[0]
+        moved = shift_frame(frame, -y[number], -x[number])
+        moved -= moved.mean()
+        total += moved
+        squares += moved.astype(np.float64) ** 2
+    variance = gaussian_filter(squares / len(frames) - (total / len(frames)) ** 2, 1.0)
+    least = max(0.04 * float(np.median(variance)), 1e-12 * float(variance.max()), 1e-30)
+    return np.sqrt(np.maximum(variance, least)).astype(np.float32)
 
 
 def integer_shift(frame: NDArray[np.float32], y: int, x: int, fill: NDArray) -> NDArray:

@@ -4,9 +4,12 @@ import cv2
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.signal import lfilter
 
 from pipeline.imaging.motion import corrected_movie, motion_methods
+from pipeline.imaging.motion.piecewise import FieldEstimator
 from pipeline.imaging.motion.smooth_field import agreed_course
+from pipeline.imaging.motion.tiles import noise_image
 from pipeline.imaging.movie import ArrayMovie, interpolation_matrix, shift_frame
 from pipeline.imaging.warp import warp_frame
 
@@ -64,6 +67,32 @@ def test_a_field_that_only_shifts_is_not_bent():
         motion_methods[name](ArrayMovie(movie, 10.0)) for name in ("rigid", "piecewise")
     )
     assert field_error(piecewise, fields) < field_error(rigid, fields) + 0.02
+
+
+def test_cells_that_light_up_do_not_pull_the_field():
+    rng = np.random.default_rng(2)
+    texture = gaussian_filter(rng.normal(size=(SIZE, SIZE)), 1.5)
+    still = np.exp(0.3 * texture / texture.std())
+    cells = np.zeros((12, SIZE, SIZE))
+    for cell, place in zip(cells, rng.integers(16, SIZE - 16, (12, 2)), strict=True):
+        cell[tuple(place)] = 1
+        cell[:] = 3 * gaussian_filter(cell, 4.0) / gaussian_filter(cell, 4.0).max()
+    spikes = rng.random((240, 12)) < 0.05
+    activity = lfilter([1.0], [1.0, -0.9], spikes, axis=0)
+    light = 30 * (still + np.einsum("tc,cyx->tyx", 0.1 + activity, cells))
+    movie = ArrayMovie(rng.poisson(light).astype(np.int16), 10.0)
+    rest = np.zeros(len(light))
+    noise = noise_image(movie, rest, rest, frames=np.arange(len(light)))
+    assert np.median(noise[cells[0] > 2]) > 1.5 * np.median(noise)
+    errors = []
+    for known in (np.ones_like(noise), noise):
+        estimator = FieldEstimator(
+            light.mean(axis=0), np.ones((SIZE, SIZE // 2 + 1)), known,
+            tile_px=32.0, degree=2, expected_px=0.3,
+        )  # fmt: skip
+        one, other = estimator.all_frames(movie, rest, rest)
+        errors.append(np.sqrt(((one + other) ** 2).mean() / 4))
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_few_frames_or_a_small_field_are_shifted_as_a_whole():
