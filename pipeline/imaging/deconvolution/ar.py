@@ -17,48 +17,61 @@ import numpy as np
 
 
 @numba.njit(nogil=True, cache=True)
-def _powers(root, powers):
-    """Fill `powers` (frames + 1) with root^0, root^1, ..."""
-    power = 1.0
+def _tables_ar1(root, powers, inverse):
+    """Fill `powers` with root^0, root^1, ..., and `inverse` with 1 / sums of their squares."""
+    power, weight = 1.0, 0.0
     for k in range(len(powers)):
-        powers[k] = power
+        weight += power * power
+        powers[k], inverse[k] = power, 1 / weight
         power *= root
         if power < 1e-30:  # denormals are slow
             power = 0.0
 
 
 @numba.njit(nogil=True, cache=True)
-def _solve_ar1(y, powers, penalty, least_jump, calcium, jumps, value, weight, level, start, length):
-    """Fill `calcium` and `jumps` (frames) of one unit; the last five arrays are workspace."""
+def _solve_ar1(y, powers, inverse, penalty, least_jump, calcium, jumps, value, bound, length):
+    """Fill `calcium` and `jumps` (frames) of one unit; the last three arrays are workspace.
+
+    The pool that grows is kept out of the arrays: most samples join it. `bound` is what a sample
+    after a pool must reach to start one of its own.
+    """
     frames = len(y)
     decay = powers[1]
     shrink = penalty * (1 - decay)
-    last = -1
-    for t in range(frames):
-        v = y[t] - (shrink if t < frames - 1 else penalty)
-        w, n, now = 1.0, 1, v
-        while last >= 0:
-            factor = powers[length[last]]
-            if now >= max(level[last], 0.0) * factor + least_jump:
-                break
-            v = value[last] + factor * v
-            w = weight[last] + factor * factor * w
+    last, before = -1, -np.inf  # the pool before the one that grows, and its bound
+    v, n = y[0] - (shrink if frames > 1 else penalty), 1
+    reach = max(v, 0.0) * decay + least_jump
+    for t in range(1, frames):
+        new = y[t] - (shrink if t < frames - 1 else penalty)
+        if new >= reach:
+            last += 1
+            value[last], bound[last], length[last] = v, reach, n
+            before = reach
+            v, n = new, 1
+            reach = max(v, 0.0) * decay + least_jump
+            continue
+        v += powers[n] * new
+        n += 1
+        level = v * inverse[n - 1]
+        while level < before:
+            v = value[last] + powers[length[last]] * v
             n += length[last]
-            now = v / w
             last -= 1
-        last += 1
-        value[last], weight[last], level[last] = v, w, now
-        start[last], length[last] = t + 1 - n, n
-    end = 0.0
+            before = bound[last] if last >= 0 else -np.inf
+            level = v * inverse[n - 1]
+        reach = max(level, 0.0) * powers[n] + least_jump
+    last += 1
+    value[last], length[last] = v, n
+    end, first = 0.0, 0
     for pool in range(last + 1):
-        first = start[pool]
-        now = max(level[pool], 0.0)
+        now = max(value[pool] * inverse[length[pool] - 1], 0.0)
         jumps[first] = max(now - decay * end, 0.0) if first > 0 else 0.0
         calcium[first] = end = now
         for t in range(first + 1, first + length[pool]):
             end *= decay
             calcium[t] = end
             jumps[t] = 0.0
+        first += length[pool]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -158,8 +171,8 @@ def pooled(normal, slow, fast, penalty, least_jump, to_noise, calcium, jumps):
         Receive the result.
     """
     units, frames = normal.shape
-    value, weight, level = np.empty(frames), np.empty(frames), np.empty(frames)
-    powers = np.empty(frames + 1)
+    value, bound = np.empty(frames), np.empty(frames)
+    powers, inverse = np.empty(frames + 1), np.empty(frames + 1)
     start, length = np.empty(frames, np.int64), np.empty(frames, np.int64)
     work = np.empty((5, frames))
     tables = _tables_ar2(0.5, 0.1, 1)
@@ -171,7 +184,7 @@ def pooled(normal, slow, fast, penalty, least_jump, to_noise, calcium, jumps):
             if fast[u] > 0:
                 tables = _tables_ar2(slow[u], fast[u], frames)
             else:
-                _powers(slow[u], powers)
+                _tables_ar1(slow[u], powers, inverse)
         low, high = 0.0, 0.0
         trial = 0.0 if to_noise else penalty
         for step in range(14):
@@ -180,7 +193,7 @@ def pooled(normal, slow, fast, penalty, least_jump, to_noise, calcium, jumps):
                     y, slow[u], fast[u], trial, least_jump, c, s, tables, work, start, length
                 )
             else:
-                _solve_ar1(y, powers, trial, least_jump, c, s, value, weight, level, start, length)
+                _solve_ar1(y, powers, inverse, trial, least_jump, c, s, value, bound, length)
             if not to_noise:
                 break
             # the residual grows with the penalty: double it, then halve the interval

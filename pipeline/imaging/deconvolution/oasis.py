@@ -36,7 +36,7 @@ def _run(
         fast = np.where(fast < 1e-6, 0.0, np.minimum(fast, 0.999 * slow))
         k = np.arange(max(2, int(np.ceil(2 * fps * decay_s.max(initial=0.1)))))[:, None]
         peak = ((slow ** (k + 1) - fast ** (k + 1)) / (slow - fast)).max(axis=0)
-    calcium, jumps = np.zeros_like(ready.normal), np.zeros_like(ready.normal)
+    calcium, jumps = np.empty_like(ready.normal), np.empty_like(ready.normal)
     penalty = float(sparsity) if constraint == "soft" else 0.0
     least = float(min_jump) if constraint == "hard" else 0.0
 
