@@ -154,9 +154,12 @@ def shift_frame(frame: NDArray[np.float32], y: float, x: float) -> NDArray[np.fl
     whole_y, taps_y = cubic_taps(float(np.clip(y, -height, height)))
     whole_x, taps_x = cubic_taps(float(np.clip(x, -width, width)))
     if whole_y or whole_x:
-        rows = np.clip(np.arange(height) - whole_y, 0, height - 1)
-        columns = np.clip(np.arange(width) - whole_x, 0, width - 1)
-        frame = frame[rows[:, None], columns]
+        down = int(np.clip(whole_y, 1 - height, height - 1))
+        right = int(np.clip(whole_x, 1 - width, width - 1))
+        frame = cv2.copyMakeBorder(
+            frame[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)],
+            max(down, 0), max(-down, 0), max(right, 0), max(-right, 0), cv2.BORDER_REPLICATE,
+        )  # fmt: skip
     return cv2.sepFilter2D(
         frame, cv2.CV_32F, taps_x, taps_y, anchor=(2, 2), borderType=cv2.BORDER_REPLICATE
     )

@@ -166,8 +166,10 @@ def _average(stack: NDArray, y: NDArray, x: NDArray) -> NDArray:
     total = np.zeros((height, width // 2 + 1), np.complex128)
     y, x = y - np.median(y), x - np.median(x)
     for frame, down, right in zip(stack, y, x, strict=True):
-        turn_y, turn_x = np.exp(2j * np.pi * f_y * down), np.exp(2j * np.pi * f_x * right)
-        total += fft.rfft2(frame) * turn_y[:, None] * turn_x
+        spectrum = fft.rfft2(frame)
+        spectrum *= np.exp(2j * np.pi * f_y * down).astype(spectrum.dtype)[:, None]
+        spectrum *= np.exp(2j * np.pi * f_x * right).astype(spectrum.dtype)
+        total += spectrum
     return fft.irfft2(total / len(stack), s=(height, width))
 
 
