@@ -173,7 +173,8 @@ def piecewise(
     halves = estimator.all_frames(movie, y, x)
     for column in np.concatenate(halves, axis=1).T if outliers.any() else ():
         column[:] = np.interp(every, good, column[good])
-    fields = agreed_course(*halves).reshape(len(y), 2, -1)
+    terms = estimator.basis.shape[1]
+    fields = agreed_course(*halves, leaping=(0, terms)).reshape(len(y), 2, terms)
     centers, basis = estimator.nodes()
     # the first term is the mean, which the rigid part holds
     local = (fields[:, :, 1:] @ basis[:, 1:].T).astype(np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, linalg
@@ -65,7 +67,9 @@ def fit_matrix(basis: NDArray, curvature: NDArray, prior: NDArray) -> NDArray[np
     return linalg.solve(information, spread.reshape(2 * terms, 2 * tiles), assume_a="pos")
 
 
-def agreed_course(one: NDArray, other: NDArray) -> NDArray[np.float64]:
+def agreed_course(
+    one: NDArray, other: NDArray, *, leaping: Sequence[int] = ()
+) -> NDArray[np.float64]:
     """Return what two noisy courses of the same fields have in common: a Wiener filter.
 
     Both are taken apart into the combinations of terms in which signal (what the two share) and
@@ -77,14 +81,18 @@ def agreed_course(one: NDArray, other: NDArray) -> NDArray[np.float64]:
     ----------
     one, other : array, shape (frames, terms)
         Independent estimates.
+    leaping : sequence of int
+        Terms that move with the field as a whole. Their sudden steps, which no spectrum
+        describes, are taken out before and put back after.
 
     Returns
     -------
     array, shape (frames, terms)
     """
     frames, terms = one.shape
-    mean = (one + other) / 2
-    level = np.median(mean, axis=0)
+    level = np.tile(np.median((one + other) / 2, axis=0), (frames, 1))
+    for term in leaping:
+        level[:, term] = sudden_steps(one[:, term], other[:, term])
     one, other = one - level, other - level
     signal = (one.T @ other + other.T @ one) / (2 * frames)
     noise = (one - other).T @ (one - other) / (4 * frames)
@@ -100,3 +108,31 @@ def agreed_course(one: NDArray, other: NDArray) -> NDArray[np.float64]:
     floor = np.maximum(np.percentile(shared, STILL, axis=1, keepdims=True), 0)
     keep = np.clip((shared - floor) / np.maximum(shared + apart, 1e-30), 0, 1)
     return fft.irfft((a + b) / 2 * keep, 2 * frames, axis=0)[:frames] @ back.T + level
+
+
+def sudden_steps(one: NDArray, other: NDArray, *, limit: float = 6.0) -> NDArray[np.float64]:
+    """Return the sum of the steps between frames that are neither noise nor usual.
+
+    Filtering would smear a leap of the stage or a jerk of the mouse over the frames around it.
+
+    Parameters
+    ----------
+    one, other : array, shape (frames,)
+        Independent estimates of the same course.
+    limit : float
+        Least step, in standard deviations of the noise's and of the usual steps; in each estimate
+        half of that.
+
+    Returns
+    -------
+    array, shape (frames,)
+        Stairs, around which the course has median 0.
+    """
+    mean = (one + other) / 2
+    stairs = np.zeros(len(mean))
+    steps = np.diff([one, other, mean], axis=1)
+    noise = np.std(np.diff((one - other) / 2))
+    least = limit * max(noise, np.median(np.abs(steps[2])) / 0.6745) if len(mean) > 1 else 0.0
+    both = np.min(steps[:2] * np.sign(steps[2]), axis=0) > least / 2
+    np.cumsum(np.where((np.abs(steps[2]) > least) & both, steps[2], 0), out=stairs[1:])
+    return stairs + np.median(mean - stairs)
