@@ -201,7 +201,8 @@ class Tissue:
                     )
                 heading += rng.normal(0, 0.22)
                 y, x = y + 4 * np.sin(heading), x + 4 * np.cos(heading)
-            dark *= 1 - 0.85 / (1 + np.exp((distance - radius) / 0.8))
+            # far away the exponential would overflow
+            dark *= 1 - 0.85 / (1 + np.exp(np.minimum(distance - radius, 50) / 0.8))
         self._texture, self._vessels = texture, dark
         step = 55.0
         grid = [np.arange(-h - 10, h + 10 + step, step) for h in half_um]
