@@ -29,7 +29,7 @@ def cnmf(
     default_um_per_px: float = 1.0,
     bin_s: float = 0.4,
     highpass_s: float = 60.0,
-    min_snr: float = 4.0,
+    min_snr: float = 6.0,
     min_skew: float = 1.5,
     edge: float = 0.3,
     rounds: int = 2,
