@@ -59,7 +59,8 @@ class FieldEstimator:
         expected = self.tiles.curvature.sum(axis=0)[:, [0, 1], [0, 1]]
         difference = slopes[0] - slopes[1]
         difference -= difference.mean(axis=0)
-        self.scale = float(np.mean(difference**2) / max(np.mean(expected), 1e-30))
+        # a movie without any structure or noise has none: the prior alone then says "no shift"
+        self.scale = float(np.mean(difference**2) / max(np.mean(expected), 1e-30)) or 1.0
         prior = self.prior * self.scale
         self.fit = fit_matrix(self.basis, self.tiles.curvature.sum(axis=0), prior)
         self.fits = [fit_matrix(self.basis, part, prior / 2) for part in self.tiles.curvature]

@@ -114,6 +114,14 @@ def test_what_two_estimates_share_is_kept_and_their_noise_removed():
     assert np.corrcoef(found[:, 3], truth[:, 3])[0, 1] > 0.98
 
 
+@pytest.mark.parametrize("level", [0, 700])
+def test_a_movie_of_one_grey_level_does_not_move(level):
+    movie = ArrayMovie(np.full((210, 80, 80), level, np.int16), 10.0)
+    found = motion_methods["piecewise"](movie)
+    assert not found.y_shifts.any()
+    assert not found.x_shifts.any()
+
+
 def courses(first):
     """Return 12 terms of which only the first moves, and two noisy estimates of them."""
     rng = np.random.default_rng(1)
