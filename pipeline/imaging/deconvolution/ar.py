@@ -206,3 +206,12 @@ def pooled(normal, slow, fast, penalty, least_jump, to_noise, calcium, jumps):
             else:
                 high = trial
                 trial = (low + high) / 2
+
+
+@numba.njit(nogil=True, cache=True)
+def in_trace_units(calcium, jumps, baseline, noise, height, valid):
+    """Bring calcium and jumps (units, frames) from units of the noise to those of the trace."""
+    for u in range(len(calcium)):
+        for t in range(calcium.shape[1]):
+            calcium[u, t] = calcium[u, t] * noise[u] + baseline[u, t]
+            jumps[u, t] = jumps[u, t] * height[u] if valid[u, t] else np.float32(0)

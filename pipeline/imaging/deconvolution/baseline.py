@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,11 +80,27 @@ def slow_baseline(
         np.arange(frames), starts + (width - 1) / 2, np.arange(len(starts), dtype=float)
     )
     left = np.minimum(place.astype(int), len(starts) - 2)
-    share = (place - left).astype(blocks.dtype)
-    baseline = np.take(np.diff(blocks, axis=1), left, axis=1)
-    baseline *= share
-    baseline += np.take(blocks, left, axis=1)
-    return baseline
+    return _between(blocks, left, (place - left).astype(blocks.dtype))
+
+
+@numba.njit(nogil=True, cache=True)
+def _between(blocks, left, share):
+    """Interpolate blocks (units, count) at `left` + `share`, each (frames,)."""
+    out = np.empty((len(blocks), len(left)), blocks.dtype)
+    for unit in range(len(blocks)):
+        for t in range(len(left)):
+            low = blocks[unit, left[t]]
+            out[unit, t] = low + share[t] * (blocks[unit, left[t] + 1] - low)
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def _in_noise(values, low, level, normal):
+    """Fill `normal` with values above `low` in units of `level` (units,); 0 where that is 0."""
+    for unit in range(len(values)):
+        for t in range(values.shape[1]):
+            above = values[unit, t] - low[unit, t]
+            normal[unit, t] = above / level[unit] if level[unit] > 0 else 0
 
 
 def prepare(
@@ -101,13 +118,14 @@ def prepare(
         filled, finite = fill_gaps(traces[block])
         low = slow_baseline(filled, fps, window_s=window_s, percentile=percentile)
         level = noise_level(filled)
-        span = np.ptp(filled, axis=1) if frames else np.zeros(len(filled))
-        flat = (span <= TINY * np.abs(filled).max(axis=1, initial=0)) | (level <= 0)
+        least, most = (
+            (filled.min(axis=1), filled.max(axis=1)) if frames else np.zeros((2, len(filled)))
+        )
+        size = np.maximum(np.abs(least), np.abs(most))
+        flat = (most - least <= TINY * size) | (level <= 0)
         level[flat] = 0.0
-        filled -= low
-        filled /= np.where(flat, 1.0, level)[:, None].astype(filled.dtype)
-        filled[flat] = 0.0
-        normal[block], baseline[block], noise[block] = filled, low, level
+        _in_noise(filled, low, level.astype(filled.dtype), normal[block])
+        baseline[block], noise[block] = low, level
         valid[block] = finite & ~flat[:, None]
 
     over_units(work, units)

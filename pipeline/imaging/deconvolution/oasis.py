@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .ar import pooled
+from .ar import in_trace_units, pooled
 from .baseline import Prepared, prepare
 from .indicators import estimate_decay, estimate_rise_decay, resolve
 from .result import DeconvolutionResult, checked_traces, deconvolvers, over_units
@@ -37,6 +37,7 @@ def _run(
         k = np.arange(max(2, int(np.ceil(2 * fps * decay_s.max(initial=0.1)))))[:, None]
         peak = ((slow ** (k + 1) - fast ** (k + 1)) / (slow - fast)).max(axis=0)
     calcium, jumps = np.empty_like(ready.normal), np.empty_like(ready.normal)
+    height = (ready.noise * peak).astype(np.float32)
     penalty = float(sparsity) if constraint == "soft" else 0.0
     least = float(min_jump) if constraint == "hard" else 0.0
 
@@ -51,10 +52,14 @@ def _run(
             calcium[block],
             jumps[block],
         )
-        calcium[block] *= ready.noise[block, None]
-        calcium[block] += ready.baseline[block]
-        jumps[block] *= (ready.noise * peak).astype(np.float32)[block, None]
-        jumps[block] *= ready.valid[block]
+        in_trace_units(
+            calcium[block],
+            jumps[block],
+            ready.baseline[block],
+            ready.noise[block],
+            height[block],
+            ready.valid[block],
+        )
 
     if ready.normal.shape[1]:
         over_units(work, units)
