@@ -32,6 +32,7 @@ def cnmf(
     min_snr: float = 6.0,
     min_skew: float = 1.5,
     edge: float = 0.3,
+    outline: float = 0.4,
     rounds: int = 2,
     sweeps: int = 2,
     adapt_size: bool = True,
@@ -60,7 +61,9 @@ def cnmf(
     min_skew : float
         Fewest times that these exceed the largest negative departures.
     edge : float
-        Height of the outline relative to the footprint's top.
+        Height, relative to the footprint's top, at which a cell ends while cells are looked for.
+    outline : float
+        The same for the masks returned: higher, since blur widens what is cut low.
     rounds : int
         Times that seeds are looked for in what is left.
     sweeps : int
@@ -93,6 +96,8 @@ def cnmf(
         cells += _harvest(residual, image, diameter, edge, cells, **tests)
         for _ in range(sweeps):
             cells = _refine(residual, cells, diameter, edge, **tests)
+    if outline != edge:
+        cells = _outlined(residual, cells, diameter, outline)
     return assemble(cells, residual, correlation, diameter)
 
 
@@ -191,6 +196,19 @@ def _refine(
         residual.values[again.window] -= again.contribution()
         kept.append(again)
     return kept
+
+
+def _outlined(
+    residual: Residual, cells: list[Component], diameter: float, outline: float
+) -> list[Component]:
+    """Return cells grown again to another height of their outline, each beside the others."""
+    grown = []
+    for cell in sorted(cells, key=lambda c: -c.snr):
+        residual.values[cell.window] += cell.contribution()
+        again = grow(residual.values, cell.center, diameter=diameter, edge=outline) or cell
+        residual.values[again.window] -= again.contribution()
+        grown.append(again)
+    return grown
 
 
 def overlaps(one: Component, other: Component, diameter: float) -> bool:

@@ -46,6 +46,15 @@ def test_default_finds_active_cells_and_little_else(recording, segmented):
     assert len(set(cell[cell >= 0])) == np.sum(cell >= 0)  # none twice
 
 
+def test_outlines_are_about_as_wide_as_the_cells(recording, segmented):
+    cell, _ = assign(recording, segmented.masks)
+    found, truth = (m.sum(axis=(1, 2)) for m in (segmented.masks, recording.masks))
+    wider = np.median(np.sqrt(found[cell >= 0] / truth[cell[cell >= 0]]))
+    assert 0.92 < wider < 1.1
+    loose = segmenters["cnmf"](steady(recording), soma_diameter_um=12.0, outline=0.2)
+    assert loose.masks.sum() / len(loose.masks) > 1.1 * found.mean()
+
+
 def test_result_keeps_its_promises(recording, segmented):
     units = len(segmented.masks)
     assert segmented.masks.shape == segmented.weights.shape == (units, 128, 128)
