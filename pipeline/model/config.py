@@ -72,6 +72,7 @@ def paper_config() -> Config:
             "readout": {"name": "pyramid"},
             "shifter": {"name": "mlp"},
             "modulator": {"name": "exp_mlp_2019"},
+            "loss": {"name": "poisson"},
             "training": {"name": "staged"},
         }
     )

@@ -71,7 +71,7 @@ def point(
     n_units: int,
     *,
     init_places: bool = True,
-    init_sigma_px: float = 0.5,
+    init_sigma_px: float = 0.1,
     gamma: float = 0.1,
 ) -> PointReadout:
     """Build a point readout with Gaussian places.
@@ -84,8 +84,9 @@ def point(
         Start from where the training responses say that the receptive fields are, instead of
         the centre (`build_encoder` does it).
     init_sigma_px : float
-        Initial spread of the sampled places (feature px); learned, so that places are sought
-        first and settle later.
+        Initial spread of the sampled places (feature px); learned. Places that start from the
+        responses need little search, and a wider spread blurs what is read; start it at 0.5
+        without them.
     gamma : float
         Weight of the mean absolute feature weight.
 
