@@ -94,10 +94,12 @@ def ahead_lines(ahead: dict[str, Any]) -> list[str]:
             lines.append(f"{name}: no worker serves the queues of {loop['jobs']} jobs{deadline}")
         else:
             late = {True: "", False: " LATE", None: ""}[loop["in_time"]]
-            bound = "not before" if loop["unmeasured"] else "ready at"
+            bound, least = ("not before", "at least ") if loop["unmeasured"] else ("ready at", "")
+            known = loop["seconds"] > 0 or not loop["unmeasured"]
+            left = f"{least}{span(loop['seconds'])}" if known else "for how long is not known yet"
             lines.append(
                 f"{name}: package {bound} {_clock(loop['ready_at'])}{deadline}{late}; "
-                f"{loop['jobs']} jobs left, {span(loop['seconds'])}"
+                f"{loop['jobs']} jobs left, {left}"
             )
         if loop["unmeasured"]:
             lines.append(f"    not measured yet: {', '.join(loop['unmeasured'])}")

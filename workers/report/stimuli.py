@@ -128,7 +128,9 @@ def other_days(page: Loop) -> list[Section]:
         )  # fmt: skip
         caption = (
             "Models of natural images of two days, trained apart; cells matched by their place. "
-            "Correlation inside of the first day's mask."
+            "Correlation inside of the first day's mask; near 0 or below it for a cell that does "
+            "not care for phase: either of two opposite images excites it most, and the "
+            "responses to the other day's MEI tell whether both models want the same."
         )
         title = "Figure S1c: MEIs of matched cells from two days' models"
         remark = (
