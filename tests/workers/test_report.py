@@ -38,13 +38,36 @@ def test_the_page_needs_no_other_file(tmp_path):
     assert "30 of 80 rows" in page
 
 
-def test_the_pdf_has_a_page_for_every_figure(tmp_path):
-    from workers.report.pdf import write_pdf
-
-    path = write_pdf(tmp_path / "report.pdf", tmp_path, [a_report(tmp_path)] * 2, {"n": 1})
+def pages(path):
     content = path.read_bytes()
     assert content.startswith(b"%PDF")
-    assert content.count(b"/Type /Page ") + content.count(b"/Type /Page\n") == 5
+    return content.count(b"/Type /Page ") + content.count(b"/Type /Page\n")
+
+
+def test_the_pdf_fills_its_pages(tmp_path):
+    from workers.report import Section
+    from workers.report.pdf import write_pdf
+
+    chapter = a_report(tmp_path)
+    short = write_pdf(tmp_path / "short.pdf", tmp_path, [chapter], {"n": 1})
+    assert pages(short) == 2  # headline, remark and 24 rows; the picture
+    short = Section("Short", remarks=chapter.remarks)
+    path = write_pdf(tmp_path / "short.pdf", tmp_path, [short] * 5 + [chapter], {"n": 1})
+    assert pages(path) == 2  # chapters share pages
+
+
+def test_the_pdf_shrinks_a_picture_taller_than_a_page_and_breaks_long_text(tmp_path):
+    import matplotlib.image
+    import numpy as np
+
+    from workers.report import Picture, Section
+    from workers.report.pdf import write_pdf
+
+    matplotlib.image.imsave(tmp_path / "tall.png", np.zeros((3000, 400, 3)))
+    tall = Section("Tall", [Picture("Figure 1", "tall.png", "Caption.")])
+    assert pages(write_pdf(tmp_path / "a.pdf", tmp_path, [tall], None)) == 2
+    text = Section("Methods", remarks=["word " * 3000])
+    assert pages(write_pdf(tmp_path / "b.pdf", tmp_path, [text], None)) == 3
 
 
 def test_what_has_no_data_is_said():
