@@ -65,6 +65,7 @@ def fence(
     worker: str,
     duration_s: float,
     site: tuple[str, str] | None = None,
+    outcome: str = "done",
 ) -> None:
     """End a job inside the transaction that inserts its row, or refuse.
 
@@ -80,6 +81,8 @@ def fence(
         Time spent in `make` (s).
     site : tuple, optional
         Hash of the environment and name of the device, for the row's provenance.
+    outcome : str
+        `done`, or `present` if the row was there already.
 
     Raises
     ------
@@ -94,9 +97,9 @@ def fence(
     if ended.rowcount != 1:
         raise Fenced(f"{claim.table_name} {canonical(claim.key)} has another owner")
     connection.query(
-        f"UPDATE {attempt} SET outcome='done', duration_s=%s, ended_at={now_sql(connection)} "
+        f"UPDATE {attempt} SET outcome=%s, duration_s=%s, ended_at={now_sql(connection)} "
         "WHERE job_id=%s AND token=%s",
-        (duration_s, claim.job_id, claim.token),
+        (outcome, duration_s, claim.job_id, claim.token),
     )
     if site is not None:
         connection.query(
@@ -144,6 +147,7 @@ class Ledger:
         self.worker, self.host, self.version = worker, host, version
         self.lease_s = lease_s
         self.reconnects = 0
+        self._duties: set[str] = set()  # that have a row, to be sure
         self._stop = stop
         self._job = tables.Job.full_table_name
         self._attempt = tables.Attempt.full_table_name
@@ -412,6 +416,9 @@ class Ledger:
 
     def elected(self, duty: str, every_s: float) -> bool:
         """Tell whether this worker is to do a shared duty now: one worker, once per `every_s`."""
+        if duty not in self._duties:
+            self._put(duty, "duty=%s", duty)  # left as it is, if it is there
+            self._duties.add(duty)
         done = self.execute(
             f"UPDATE {self._duty} SET next_at={self.now(every_s)} "
             f"WHERE duty=%s AND next_at <= {self.now()}",
@@ -421,12 +428,18 @@ class Ledger:
 
     def wake(self, duty: str = "refresh") -> None:
         """Have some worker do a duty at once: something new has been put in."""
-        values = f"INSERT INTO {self._duty} (duty, next_at) VALUES (%s, {self.now()}) " + (
-            "ON CONFLICT (duty) DO UPDATE SET next_at=EXCLUDED.next_at"
-            if self.connection.adapter.backend == "postgresql"
-            else "ON DUPLICATE KEY UPDATE next_at=VALUES(next_at)"
+        self._put(duty, f"next_at={self.now()}")
+
+    def _put(self, duty: str, change: str, *values: str) -> None:
+        self.execute(
+            f"INSERT INTO {self._duty} (duty, next_at) VALUES (%s, {self.now()}) "
+            + (
+                f"ON CONFLICT (duty) DO UPDATE SET {change}"
+                if self.connection.adapter.backend == "postgresql"
+                else f"ON DUPLICATE KEY UPDATE {change}"
+            ),
+            (duty, *values),
         )
-        self.execute(values, (duty,))
 
 
 def _clean(text: str) -> str:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from workers import database, environment, gpu, limits, opening, refresh, tables
 from workers.gpu import Gpu
 from workers.lease import Claim, Ledger
 from workers.options import Options, Summary
+from workers.plan import Task
 from workers.slot import Slot
 from workers.version import code_version
 
@@ -227,8 +228,7 @@ class Worker:
                 self._starved = idle
             if now > look:
                 look = now + options.sleep_duration
-                if self._elected_refresh():
-                    self._starved = False
+                self._elected_refresh()
                 busy = any(slot.claim for slot in self._slots)
                 idled = 0 if busy or not self._starved else idled + 1
                 if 0 <= options.max_idled_cycle < idled:
@@ -270,7 +270,7 @@ class Worker:
         if kind == "done":
             self._dirty.update(self._follows(claim))
             self._ended = True
-            self._count("done", claim, seconds, "")
+            self._count("done" if rest[0] else "present", claim, seconds, "")
         elif kind == "fenced":
             self._ledger.refused(claim)
             self._count("fenced", claim, seconds, "another worker has taken the job")
@@ -338,27 +338,30 @@ class Worker:
 
     def _refresh_dirty(self) -> None:
         due, self._dirty = self._dirty, set()
-        tasks = [task for task in self._tasks.values() if task.name in due]
-        if refresh.refresh(self._ledger, tasks, self._priority):
+        self._refresh([task for task in self._tasks.values() if task.name in due])
+
+    def _refresh(self, tasks: Iterable[Task]) -> bool:
+        """Refresh tables, those that another worker is at later; tell whether jobs were added."""
+        added, missed = refresh.refresh(self._ledger, tasks, self._priority)
+        self._dirty.update(name for name in missed if name in self._tasks)
+        if added:
             self._starved = False
+        return added > 0
 
     def _refresh_changed(self) -> None:
         """See what has become due anywhere: a key source may hang on more than foreign keys."""
         self._ended = False
         self._dirty.clear()
-        tasks = self._counter.changed()
-        if refresh.refresh(self._ledger, tasks, self._priority):
-            self._starved = False
+        self._refresh(self._counter.changed())
 
-    def _elected_refresh(self) -> bool:
+    def _elected_refresh(self) -> None:
         """Once in a while, for all workers, see what was put in from outside."""
         every = max(5.0, 2 * self.options.sleep_duration)
         if not self._ledger.elected("refresh", every):
-            return False
+            return
         exact = self._refreshes % 60 == 0
         self._refreshes += 1
-        tasks = list(self._plan) if exact else self._counter.changed()
-        return refresh.refresh(self._ledger, tasks, self._priority) > 0
+        self._refresh(list(self._plan) if exact else self._counter.changed())
 
     def _reap(self) -> None:
         """Free others' expired jobs, but not right after an outage: nobody could renew then."""
@@ -369,8 +372,7 @@ class Worker:
 
     def _drained(self) -> bool:
         """Tell whether nothing is due, waiting or running in the queues served."""
-        if refresh.refresh(self._ledger, self._tasks.values(), self._priority):
-            self._starved = False
+        if self._refresh(self._tasks.values()) or self._dirty:
             return False
         marks = ",".join(["%s"] * len(self._tasks))
         open_jobs = self._ledger.rows(

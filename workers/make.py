@@ -77,7 +77,8 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
                     if not table & key:
                         raise NoRowError(f"{claim.table_name}.make ended without inserting its row")
                 site = (environment, device_used()) if environment and not present else None
-                lease.fence(connection, claim, worker, time.monotonic() - started, site)
+                outcome = "present" if present else "done"
+                lease.fence(connection, claim, worker, time.monotonic() - started, site, outcome)
             return not present
 
         return _again(connection, insert) if steps or exists else insert()

@@ -27,9 +27,12 @@ def due(task: Task) -> Any:
     return table._jobs_to_do(()) - table.proj()
 
 
-def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tuple[int, int]:
-    """Add jobs for keys that are due and drop those that no longer are.
+def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tuple[int, int] | None:
+    """Add jobs for keys that are due and drop those that no longer are, unless another does it.
 
+    If two refreshed one table at once, a key that both read as due could be inserted by one, be
+    computed, and be inserted again by the other. So the duty is leased, as jobs are. Should the
+    lease run out under a stalled worker, such a job costs an attempt `present`, no computation.
     The jobs are read before the keys: a key that becomes a row in between is in neither.
 
     Parameters
@@ -44,8 +47,18 @@ def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tupl
     Returns
     -------
     added, dropped : int
-        Number of jobs.
+        Number of jobs; None if another worker is refreshing this table.
     """
+    duty = f"refresh {job_id('', task.name)[:8]}"
+    if not ledger.elected(duty, ledger.lease_s):
+        return None
+    try:
+        return _refresh(ledger, task, priority)
+    finally:
+        ledger.wake(duty)
+
+
+def _refresh(ledger: Ledger, task: Task, priority: Priority) -> tuple[int, int]:
     table = ledger._job
     known = {
         job: status
@@ -136,12 +149,27 @@ class DueCounter:
         return {name: int(n) for name, n in rows}
 
 
-def refresh(ledger: Ledger, tasks: Iterable[Task], priority: Priority = bulk) -> int:
-    """Refresh some tables; return the number of jobs added."""
-    total = 0
+def refresh(
+    ledger: Ledger, tasks: Iterable[Task], priority: Priority = bulk
+) -> tuple[int, list[str]]:
+    """Refresh some tables.
+
+    Returns
+    -------
+    added : int
+        Number of new jobs.
+    missed : list of str
+        Names of the tables that another worker was refreshing, perhaps since before the latest
+        change: look again.
+    """
+    total, missed = 0, []
     for task in tasks:
-        added, dropped = refresh_table(ledger, task, priority)
+        found = refresh_table(ledger, task, priority)
+        if found is None:
+            missed.append(task.name)
+            continue
+        added, dropped = found
         total += added
         if added or dropped:
             log.debug("%s: %d jobs added, %d dropped", task.name, added, dropped)
-    return total
+    return total, missed

@@ -54,7 +54,7 @@ class Attempt(dj.Manual):
     version         : varchar(64)    # commit or release of the code
     started_at      : datetime(3)    # (UTC, server time)
     ended_at=null   : datetime(3)    # (UTC, server time)
-    outcome         : varchar(12)    # running, done, returned, fenced, cancelled or its class
+    outcome         : varchar(12)    # running, done, present, returned, fenced, cancelled or class
     duration_s=null : float64        # (s) time inside make
     message=null    : varchar(2000)  # of a failure
     INDEX(table_name, outcome)

@@ -155,7 +155,8 @@ def judge_attempts(attempts):
         starts = [attempt["started_at"] for attempt in tries]
         if starts != sorted(starts):
             wrong.append(f"{job}: an older token was given out later")
-        ends = [attempt["outcome"] for attempt in tries]
+        # `present` computes nothing: a refresh has made a job for a key that was done meanwhile
+        ends = [attempt["outcome"] for attempt in tries if attempt["outcome"] != "present"]
         if ends.count("done") > 1 or ("done" in ends and ends[-1] != "done"):
             wrong.append(f"{job}: committed, and then tried again: {ends}")
     return wrong

@@ -15,7 +15,7 @@ from storm_tables import NUMBERS, PIECES, Seed, Value, digest, schema
 from workers import tables
 
 OPEN = ("pending", "running")
-ENDS = {"done", "returned", "fenced", "data", "error", "transient", "lost"} | {
+ENDS = {"done", "present", "returned", "fenced", "data", "error", "transient", "lost"} | {
     "crash",
     "timeout",
     "memory",

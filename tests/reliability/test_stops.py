@@ -80,7 +80,8 @@ def test_r10_workers_that_start_together_compute_nothing_twice(fleet, record, wo
     assert [process.wait(1500) for process in crew] == [0] * workers, fleet.log()[-4000:]
     seconds = time.monotonic() - began
     figures = check_all(range(keys), sample=200)
-    assert figures["attempts"] == figures["done"] == keys
+    assert figures["done"] == keys
+    assert figures["attempts"] - figures.get("present", 0) == keys
     record({"seconds": round(seconds, 1), **figures})
 
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from workers import database, embedded, health, jobs, lease, plan, refresh
+from workers import database, embedded, health, jobs, lease, make, plan, refresh
 from workers.lease import Ledger
 from workers.loop import Worker, run_worker
 from workers.options import Options
@@ -208,6 +208,42 @@ def test_refresh_adds_ten_thousand_keys_within_three_seconds(bench):
     assert refresh.DueCounter(ledger, loaded).changed() == [loaded.tasks["toy_tables.Value"]]
     (bench.toy.Seed & "number < 9000").delete_quick()  # what has lost its key loses its job
     assert refresh.refresh_table(ledger, noop) == (0, 9000)
+
+
+def refreshed_twice(bench, lease_s):
+    """Refresh while another worker refreshes and computes; return how the attempts ended.
+
+    The other is at work between what the first one has read and what it inserts.
+    """
+    seeds(bench, 3)
+    noop = plan.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
+    slow = Ledger(bench.connection, lease_s=lease_s)
+    quick = Ledger(database.new_connection(), "quick")
+
+    def compute():
+        while claim := quick.claim([noop.name]):
+            make.make(noop.table(), claim, "quick")
+
+    def meanwhile(task, keys):
+        refresh.refresh_table(quick, noop)
+        compute()
+        return refresh.bulk(task, keys)
+
+    assert refresh.refresh_table(slow, noop, meanwhile) == (3, 0)
+    compute()
+    assert refresh.refresh_table(quick, noop) == (0, 0)  # the duty is free again
+    assert len(bench.toy.Noop()) == 3
+    check_drained(bench)
+    return outcomes(bench, noop.name)
+
+
+def test_a_key_done_while_another_worker_refreshes_gets_no_second_job(bench):
+    assert refreshed_twice(bench, lease_s=30.0) == ["done"] * 3
+
+
+def test_a_second_job_for_a_key_that_is_done_computes_nothing(bench):
+    """The lease on the refresh ran out under a stalled worker: the fence finds the row."""
+    assert refreshed_twice(bench, lease_s=0.0) == ["done"] * 3 + ["present"] * 3
 
 
 def slowness():
