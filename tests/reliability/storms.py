@@ -63,6 +63,8 @@ def storm(fleet, size, *, server=None, seed=0, drain_s=120.0):
     fleet.wait(lambda: not fleet.jobs() and fleet.count() == size.keys, timeout_s=drain_s)
     drained_s = time.monotonic() - calm
     assert all(process.poll() is None for process in crew), fleet.log()[-4000:]
+    # the last one may be so young that no line of Python has run yet to hear a signal
+    fleet.wait(lambda: all(fleet.ready(process) for process in crew))
     for process in crew:
         process.terminate()
     assert [process.wait(60) for process in crew] == [0] * size.workers
