@@ -44,7 +44,9 @@ FROM runtime AS jupyter
 RUN apt-get update && apt-get install -y --no-install-recommends graphviz \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=built-notebook /opt/venv /opt/venv
-COPY notebooks /opt/notebooks
+# opens a notebook that is a text file (jupytext) as a notebook
+COPY deploy/docker/jupyterlab.json /opt/venv/share/jupyter/lab/settings/overrides.json
+COPY --chown=inception notebooks /opt/notebooks
 USER inception
 EXPOSE 8888
 ENTRYPOINT []
