@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,25 @@ class Deployment:
         return int(rows[0][0]) if rows else 0
 
     def containers(self, service: str) -> list[dict[str, Any]]:
-        """Return state, exit code and number of restarts of the containers of a service."""
+        """Return id, state, exit code and number of restarts of the containers of a service."""
         names = self.compose("ps", "-a", "-q", service).split()
         shown = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True)
         return [
             {
+                "id": found["Id"],
                 "status": found["State"]["Status"],
                 "code": found["State"]["ExitCode"],
                 "restarts": found["RestartCount"],
+                "finished": found["State"]["FinishedAt"],
             }
             for found in json.loads(shown.stdout)
         ]
+
+    def last_words(self, container: dict[str, Any]) -> str:
+        """Return the end of a container's log, with times, and when it ended."""
+        command = ["docker", "logs", "--timestamps", "--tail", "6", container["id"]]
+        shown = subprocess.run(command, capture_output=True, text=True)
+        return f"{shown.stdout}{shown.stderr}ended {container['finished']}"
 
     def wait(self, condition: Any, timeout_s: float) -> float:
         """Wait until something holds; return how long that took (s)."""
@@ -136,7 +145,7 @@ def stops(rounds: int, workers: int, override: Path) -> dict[str, Any]:
     """Stop all workers in the middle of jobs, again and again; return what it cost."""
     deployment = Deployment([ROOT / "docker-compose.yml", override])
     running = "SELECT COUNT(*) FROM inception_workers.job WHERE status='running'"
-    slowest, codes = 0.0, set()
+    slowest, codes, killed = 0.0, Counter(), []
     try:
         deployment.compose("up", "-d", "--no-build", "--scale", f"worker={workers}")
         deployment.wait(lambda: len(deployment.sql("SHOW TABLES FROM inception_storm")) >= 3, 900)
@@ -148,7 +157,13 @@ def stops(rounds: int, workers: int, override: Path) -> dict[str, Any]:
             began = time.monotonic()
             deployment.compose("stop", "worker")
             slowest = max(slowest, time.monotonic() - began)
-            codes |= {container["code"] for container in deployment.containers("worker")}
+            crew = deployment.containers("worker")
+            codes.update(container["code"] for container in crew)
+            killed += [deployment.last_words(container) for container in crew if container["code"]]
+            print(
+                json.dumps({"stop_s": round(time.monotonic() - began, 1), "codes": codes}),
+                flush=True,
+            )
         outcomes = deployment.sql(
             "SELECT outcome, COUNT(*) FROM inception_workers.attempt GROUP BY outcome"
         )
@@ -156,7 +171,8 @@ def stops(rounds: int, workers: int, override: Path) -> dict[str, Any]:
             "rounds": rounds,
             "workers": workers,
             "slowest_s": round(slowest, 1),
-            "exit_codes": sorted(codes),
+            "exit_codes": dict(codes),
+            "killed": killed,
             "outcomes": {outcome: int(n) for outcome, n in outcomes},
             "burnt": deployment.number(
                 "SELECT COALESCE(SUM(attempts), 0) FROM inception_workers.job"

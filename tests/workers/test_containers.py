@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 import uuid
@@ -83,6 +84,39 @@ def test_accounts_of_the_database_may_do_what_they_need(deployment, role, statem
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode == 0) == allowed, done.stderr
     assert allowed or "denied" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no browser: apt install chromium")
+def test_jupyter_serves_a_notebook_that_runs(deployment, monkeypatch, tmp_path):
+    """As a person would: give the token, open the notebook, run all cells, save it."""
+    browsers = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("JUPYTER_PORT", str(port))
+    jupyter = ("--profile", "jupyter")
+    compose(*jupyter, "build", "jupyter")
+    compose(*jupyter, "up", "-d", "--no-build", "--no-deps", "jupyter")
+    token = compose("exec", "-T", "jupyter", "cat", "/run/secrets/datajoint/jupyter.token")
+    until(lambda: "is running at" in compose(*jupyter, "logs", "jupyter"), 120)
+    with browsers.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1400, "height": 1800})
+        page.goto(f"http://127.0.0.1:{port}/lab/tree/01_first_loop.py?token={token.strip()}")
+        page.wait_for_selector(".jp-Notebook", timeout=120_000)
+        page.locator(".jp-NotebookPanel-toolbar", has_text="Python 3").wait_for(timeout=60_000)
+        page.get_by_text("Run", exact=True).first.click()
+        page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
+        prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
+        until(lambda: all(t.strip("[]: ").isdigit() for t in prompts.all_text_contents()), 300)
+        assert prompts.count() == 9
+        page.screenshot(path=tmp_path / "notebook.png")
+        assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+        assert page.locator(".jp-OutputArea-output img").count() >= 2  # a field, the images
+        page.keyboard.press("Control+s")
+        page.get_by_text("Saving completed").wait_for(timeout=60_000)
+        browser.close()
 
 
 def as_root(statement):
