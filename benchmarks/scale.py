@@ -4,10 +4,10 @@
 
 The workers are the real ones (leases, heartbeats, refresh, the fence in the transaction) on toy
 tables, with one thing changed: processes are forked from one that has imported everything, since
-128 processes that each import it would take minutes of CPU and 16 GB. For each number of workers
-jobs are counted for some seconds by the attempts in the database, first of jobs that do nothing,
-then of jobs that sleep for a second, which is what a pipeline with many workers looks like.
-`--json` for machines.
+128 processes that each import it would take minutes of CPU and 16 GB. For each number of workers,
+the most first, jobs are counted for some seconds by the attempts in the database: jobs that do
+nothing, then jobs that sleep for a second, which is what a pipeline with many workers looks like.
+A worker has three connections: MySQL's default of 151 is too few for 64. `--json` for machines.
 """
 
 from __future__ import annotations
@@ -141,12 +141,11 @@ class Bench:
         self.server = _server()
 
     def rows(self, sql: str) -> list[tuple]:
-        """Return the rows of a query that says {job}, {attempt}, {worker} or {now}."""
+        """Return the rows of a query that says {job}, {attempt} or {worker}."""
         names = {
             "job": self.tables.Job.full_table_name,
             "attempt": self.tables.Attempt.full_table_name,
             "worker": self.tables.Worker.full_table_name,
-            "now": self.ledger.now(),
         }
         return self.ledger.rows(sql.format(**names))
 
@@ -181,14 +180,11 @@ class Bench:
             "count_due_s": time.perf_counter() - again,
         }
 
-    def level(self, crew: Crew, workers: int, seconds: float) -> dict[str, float]:
-        """Count what so many workers do in some seconds once all are at work."""
-        crew.grow(workers)
-        deadline = time.monotonic() + 240
-        while self._alive() < workers:
-            assert time.monotonic() < deadline, f"{self._alive()} of {workers} workers came up"
-            time.sleep(0.5)
-        time.sleep(3.0)
+    def level(self, crew: Crew, pause_s: float, seconds: float) -> dict[str, float]:
+        """Count what the crew does in some seconds with jobs that sleep for so long."""
+        self.ledger.execute(f"UPDATE {self.toy.Number.full_table_name} SET pause_s={pause_s}")
+        time.sleep(3.0 + 2 * pause_s)
+        workers = len(crew.pids)
         before, cpu, began = self._figures(), self._cpu(crew), time.monotonic()
         time.sleep(seconds)
         after, cpu = self._figures(), self._cpu(crew) - cpu
@@ -202,6 +198,32 @@ class Bench:
             "queries_per_s": (after["queries"] - before["queries"]) / span,
             "wall_ms": 1e3 * span * workers / max(jobs, 1),
         }
+
+    def man(self, crew: Crew, workers: int, keys: int) -> float:
+        """Have so many workers come up on an empty queue, then fill it; return how long that took.
+
+        On a full one those that are up already would take the cores from the others.
+        """
+        self.toy.Number.delete_quick()
+        self.ledger.execute(f"DELETE FROM {self.tables.Job.full_table_name}")
+        began = time.monotonic()
+        crew.grow(workers)
+        self._until(lambda: self._alive() >= workers)
+        up = time.monotonic() - began
+        for first in range(0, keys, 10_000):
+            self.toy.Number.insert([(n, 1.0) for n in range(first, min(first + 10_000, keys))])
+        self._until(lambda: self._made() >= keys)  # the jobs, by the workers themselves
+        return up
+
+    def _until(self, condition: Callable[[], bool], timeout_s: float = 300.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"{self._alive()} workers, {self._made()} jobs"
+            time.sleep(0.5)
+
+    def _made(self) -> int:
+        ((waiting,),) = self.rows("SELECT COUNT(*) FROM {job}")
+        return int(waiting) + int(self._figures()["done"])
 
     def _alive(self) -> int:
         ((n,),) = self.rows("SELECT COUNT(*) FROM {worker} WHERE state='running'")
@@ -244,11 +266,14 @@ class Crew:
         while len(self.pids) < workers:
             self.pids.append(self.nursery.ask((str(self.home), self.prefix)))
 
-    def end(self) -> None:
-        """Have every worker end in order."""
-        for pid in self.pids:
+    def shrink(self, workers: int) -> None:
+        """Have all but so many workers end in order."""
+        leaving, self.pids = self.pids[workers:], self.pids[:workers]
+        for pid in leaving:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        for pid in leaving:
             self.nursery.ask(pid)
-        self.pids = []
 
 
 class Nursery:
@@ -318,19 +343,16 @@ def measure(home: Path, keys: int, counts: list[int], seconds: float) -> dict[st
     nursery = Nursery()  # before anything is connected
     bench = Bench(home)
     found: dict[str, Any] = {"queue": bench.fill(keys, 0.0, 0), "nothing": [], "sleep_1_s": []}
+    print(json.dumps({"queue": found["queue"]}), file=sys.stderr, flush=True)
+    crew = Crew(home, bench.prefix, nursery)
     try:
-        for kind, pause in (("nothing", 0.0), ("sleep_1_s", 1.0)):
-            if pause:
-                bench.ledger.execute(
-                    f"UPDATE {bench.toy.Number.full_table_name} SET pause_s={pause}"
-                )
-            crew = Crew(home, bench.prefix, nursery)
-            try:
-                for workers in counts:
-                    found[kind].append(bench.level(crew, workers, seconds))
-                    print(json.dumps({kind: found[kind][-1]}), file=sys.stderr, flush=True)
-            finally:
-                crew.end()
+        found["up_s"] = bench.man(crew, max(counts), keys)
+        for workers in sorted(counts, reverse=True):
+            crew.shrink(workers)
+            for kind, pause in (("nothing", 0.0), ("sleep_1_s", 1.0)):
+                found[kind].append(bench.level(crew, pause, seconds))
+                print(json.dumps({kind: found[kind][-1]}), file=sys.stderr, flush=True)
+        crew.shrink(0)
         left = bench.rows("SELECT status, COUNT(*) FROM {job} GROUP BY status")
         found["left"] = {state: int(n) for state, n in left}
         ((twice,),) = bench.rows(
@@ -339,6 +361,7 @@ def measure(home: Path, keys: int, counts: list[int], seconds: float) -> dict[st
         )
         found["computed_twice"] = int(twice)
     finally:
+        crew.shrink(0)
         bench.drop()
     return found
 
