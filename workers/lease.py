@@ -147,6 +147,7 @@ class Ledger:
         self.worker, self.host, self.version = worker, host, version
         self.lease_s = lease_s
         self.reconnects = 0
+        self.duty: str | None = None  # under way, for another thread's heartbeat
         self._duties: set[str] = set()  # that have a row, to be sure
         self._stop = stop
         self._job = tables.Job.full_table_name
@@ -425,6 +426,14 @@ class Ledger:
             (duty,),
         )
         return done == 1
+
+    def keep(self, duty: str) -> None:
+        """Have a duty that is under way last for another lease, unless it is over already."""
+        self.execute(
+            f"UPDATE {self._duty} SET next_at={self.now(self.lease_s)} "
+            f"WHERE duty=%s AND next_at > {self.now()}",
+            (duty,),
+        )
 
     def wake(self, duty: str = "refresh") -> None:
         """Have some worker do a duty at once: something new has been put in."""

@@ -52,9 +52,11 @@ def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tupl
     duty = f"refresh {job_id('', task.name)[:8]}"
     if not ledger.elected(duty, ledger.lease_s):
         return None
+    ledger.duty = duty
     try:
         return _refresh(ledger, task, priority)
     finally:
+        ledger.duty = None
         ledger.wake(duty)
 
 

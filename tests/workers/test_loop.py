@@ -246,6 +246,27 @@ def test_a_second_job_for_a_key_that_is_done_computes_nothing(bench):
     assert refreshed_twice(bench, lease_s=0.0) == ["done"] * 3 + ["present"] * 3
 
 
+def test_a_refresh_that_takes_long_keeps_its_duty_as_jobs_keep_their_leases(bench):
+    seeds(bench, 3)
+    noop = plan.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
+    slow, other = Ledger(bench.connection, lease_s=4.0), Ledger(bench.connection)
+    pulse = Ledger(database.new_connection(), lease_s=4.0)
+    duties, answers = [], []
+
+    def meanwhile(task, keys):
+        for _ in range(2):
+            time.sleep(2.5)
+            pulse.keep(slow.duty)
+        duties.append(slow.duty)
+        answers.append(refresh.refresh_table(other, noop))
+        return refresh.bulk(task, keys)
+
+    assert refresh.refresh_table(slow, noop, meanwhile) == (3, 0)
+    assert answers == [None]  # after five seconds of a lease of four
+    pulse.keep(duties[0])  # too late
+    assert refresh.refresh_table(other, noop) == (0, 0)
+
+
 def slowness():
     """How much slower this machine is now than the one the limits were set on."""
     began = time.perf_counter()
