@@ -1,9 +1,9 @@
-"""The exact receptive-field crop: one feature vector from the pixels it depends on.
+"""The exact receptive-field crop: a few feature vectors from the pixels they depend on.
 
-A point readout reads 2 x 2 features. Walking back through the blocks gives the window of the image
-that these depend on. Convolving that window without padding gives the same features, provided that
-whatever a window holds beyond the edge of an image or of a feature map is set to zero, as padding
-sets it.
+A point readout reads 2 x 2 features, a square of 2 x 2 points 3 x 3. Walking back through the
+blocks gives the window of the image that these depend on. Convolving that window without padding
+gives the same features, provided that whatever a window holds beyond the edge of an image or of a
+feature map is set to zero, as padding sets it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .readouts.point import PointReadout
+from .readouts.together import Windows
 
 if TYPE_CHECKING:
     from .cores import ConvBlock
@@ -32,19 +33,18 @@ class CropPlan(nn.Module):
         Height and width of the window.
     """
 
-    def __init__(self, chain: list[ConvBlock], shape: tuple[int, int], place: torch.Tensor) -> None:
+    def __init__(
+        self, chain: list[ConvBlock], shape: tuple[int, int], place: torch.Tensor, taps: int
+    ) -> None:
         super().__init__()
         sizes = [shape]
         for block in chain:
             sizes.append(tuple(_output_size(block, n) for n in sizes[-1]))
         self.sizes = sizes
-        final = place.new_tensor(sizes[-1])
-        # the readout's coordinate, clamped to the feature map as grid_sample's border does
-        position = ((place.flip(1) + 1) / 2 * final - 0.5).clamp_min(0)
-        position = torch.minimum(position, final - 1)
-        first = torch.minimum(position.floor(), (final - 2).clamp_min(0))
-        self.register_buffer("fraction", (position - first).T.contiguous(), False)
-        start, length = first.long().T.contiguous(), 2
+        read = Windows.around(place, sizes[-1], taps)
+        self.register_buffer("share_y", read.share_y, False)
+        self.register_buffer("share_x", read.share_x, False)
+        start, length = read.first, taps + 1
         starts, lengths = [start], [length]
         for block in reversed(chain):
             start, length = start * block.pool, length * block.pool
@@ -63,10 +63,11 @@ class CropPlan(nn.Module):
         chain = encoder.core.chain
         if chain is None or not isinstance(encoder.readout, PointReadout):
             return None
-        if min(encoder.feature_size) < 2:
+        taps = encoder.readout.taps
+        if min(encoder.feature_size) < taps + 1:
             return None
         place = encoder.readout.place.detach()[units]
-        return cls(chain, encoder.input_shape, place if shift is None else place + shift)
+        return cls(chain, encoder.input_shape, place if shift is None else place + shift, taps)
 
     @property
     def start(self) -> torch.Tensor:
@@ -99,10 +100,10 @@ class CropPlan(nn.Module):
                 at = self.starts[level][axis][units][:, None] + span
                 known.append((at >= 0) & (at < self.sizes[level][axis]))
             mask = known[0].T[:, :, None, None] & known[1][None, :, :, None]
-            inside.append(mask.to(self.fraction.dtype))
-        y, x = self.fraction[:, units]
-        weight_y, weight_x = torch.stack([1 - y, y]), torch.stack([1 - x, x], 1)
-        return UnitWindows(index, inside, weight_y[:, :, None, None] * weight_x[None, :, :, None])
+            inside.append(mask.to(self.share_y.dtype))
+        first = self.starts[-1][:, units]
+        read = Windows(first, self.share_y[:, :, units], self.share_x[:, :, units])
+        return UnitWindows(index, inside, read)
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,13 @@ class UnitWindows:
     inside : list of tensor
         1 where the window at the input of every block but the first lies in the feature map,
         else 0, shape (length, n, length, 1).
-    read : tensor, shape (2, n, 2, 1)
-        Weights of the last features.
+    read : Windows
+        What the readout reads of the last features.
     """
 
     index: torch.Tensor
     inside: list[torch.Tensor]
-    read: torch.Tensor
+    read: Windows
 
 
 def _output_size(block: ConvBlock, n: int) -> int:

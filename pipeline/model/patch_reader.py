@@ -46,7 +46,7 @@ class PatchReader:
         for member, windows in zip(self.members, self.windows, strict=True):
             readout, column = member.encoder.readout, member.units[units]
             features = readout.features.detach()[column]
-            self.weights.append(windows.read * features[None, :, None, :])
+            self.weights.append(windows.read.weigh(features).transpose(0, 1).contiguous())
             self.biases.append(readout.bias.detach()[column])
         if chain is None:
             return

@@ -1,4 +1,4 @@
-"""The recommended readout: one point per unit, sampled around its place in training."""
+"""Readouts of one place per unit, sampled around it in training: a point, or a small square."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from .together import read_together
 
 
 class PointReadout(Readout):
-    """Bilinear reading at one place per unit, then a linear combination of the channels."""
+    """Bilinear reading around one place per unit, then a linear combination of what is read.
+
+    `taps` squared places are read, one feature px apart; `features` holds their channels, tap by
+    tap, row by row.
+    """
 
     def __init__(
         self,
@@ -21,15 +25,17 @@ class PointReadout(Readout):
         n_units: int,
         init_sigma_px: float,
         gamma: float,
+        taps: int = 1,
     ) -> None:
         super().__init__()
-        self.gamma = gamma
+        if taps < 1:
+            raise ValueError(f"taps must be >= 1, got {taps}")
+        self.gamma, self.taps = gamma, taps
         self.register_buffer("half_size", torch.tensor([size[1] / 2, size[0] / 2]), False)
         self.place = nn.Parameter(torch.empty(n_units, 2).uniform_(-0.1, 0.1))
         self.log_sigma_px = nn.Parameter(torch.full((n_units, 2), init_sigma_px).log())
-        self.features = nn.Parameter(
-            torch.empty(n_units, channels).normal_(0, 0.2 * channels**-0.5)
-        )
+        inputs = taps * taps * channels
+        self.features = nn.Parameter(torch.empty(n_units, inputs).normal_(0, 0.2 * inputs**-0.5))
         self.bias = nn.Parameter(torch.zeros(n_units))
 
     def forward(
@@ -45,9 +51,8 @@ class PointReadout(Readout):
             # hundreds of batches to find a place in
             place = place + noise(*place.shape) * self.log_sigma_px.exp() / self.half_size
         if shift is None:
-            return read_together(features, place, self.features) + self.bias
-        read = sample(features, place + shift[:, None, :])
-        return combine(read, self.features) + self.bias
+            return read_together(features, place, self.features, self.taps) + self.bias
+        return self._read(features, place + shift[:, None, :], self.features) + self.bias
 
     def forward_units(
         self, features: torch.Tensor, units: torch.Tensor, shift: torch.Tensor | None = None
@@ -56,15 +61,57 @@ class PointReadout(Readout):
         grid = self.place[units]
         if shift is not None:
             grid = grid + shift
-        read = sample(features, grid[:, None, :]).squeeze(2)
-        return (read * self.features[units]).sum(1) + self.bias[units]
+        weights = self.features[units].view(len(units), self.taps**2, -1)
+        taps = zip(self._offsets(), weights.unbind(1), strict=True)
+        read = sum((sample(features, grid[:, None] + o).squeeze(2) * w).sum(1) for o, w in taps)
+        return read + self.bias[units]
+
+    def _offsets(self) -> list[torch.Tensor]:
+        """Return where the taps are from the place, (x, y) in its units."""
+        along = torch.arange(self.taps, device=self.half_size.device) - (self.taps - 1) / 2
+        return [torch.stack([x, y]) / self.half_size for y in along for x in along]
+
+    def _read(
+        self, features: torch.Tensor, grid: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
+        by_tap = weights.view(len(weights), self.taps**2, -1).unbind(1)
+        taps = zip(self._offsets(), by_tap, strict=True)
+        return sum(combine(sample(features, grid + offset), w) for offset, w in taps)
 
     def regulariser(self) -> torch.Tensor:
-        """Mean absolute feature weight."""
-        return self.gamma * self.features.abs().mean()
+        """Absolute feature weights: mean over units and channels of the sum over taps."""
+        return self.gamma * self.taps**2 * self.features.abs().mean()
 
 
-@readouts.register("point", default=True)
+@readouts.register("square", default=True)
+def square(
+    channels: int,
+    size: tuple[int, int],
+    n_units: int,
+    *,
+    taps: int = 2,
+    init_places: bool = True,
+    init_sigma_px: float = 0.1,
+    gamma: float = 0.1,
+) -> PointReadout:
+    """Build the recommended readout: a square of points around a place of each unit.
+
+    A cell that pools over space, or looks for a bend, needs features of several places; one
+    vector of channels cannot say where they are, and a core that provides every combination needs
+    many more channels.
+
+    Parameters
+    ----------
+    channels, size, n_units, init_places, init_sigma_px, gamma
+        As for `point`.
+    taps : int
+        Points along each side, one feature px apart; each has channels of its own. 3 predict no
+        better than 2.
+    """
+    return PointReadout(channels, size, n_units, init_sigma_px, gamma, taps)
+
+
+@readouts.register("point")
 def point(
     channels: int,
     size: tuple[int, int],

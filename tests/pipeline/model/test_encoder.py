@@ -100,7 +100,7 @@ def test_model_size_keeps_the_aspect_ratio():
         model_shape((100, 3))
 
 
-@pytest.mark.parametrize("readout", ["point", "factorised", "pyramid"])
+@pytest.mark.parametrize("readout", ["square", "point", "factorised", "pyramid"])
 @pytest.mark.parametrize("core", ["strided", "pooled", "linear", "separable", "gaussian_laplace"])
 def test_every_core_with_every_readout_gives_a_finite_gradient(small, core, readout):
     dataset = small[2]
@@ -148,7 +148,7 @@ def test_mean_gaze_moves_nothing(small):
 
 
 def test_places_are_the_centres_of_what_units_answer_to_wherever_their_features_look(small):
-    config = {"core": {"channels": 2, "hidden_kernels": []}}
+    config = {"core": {"channels": 2, "hidden_kernels": []}, "readout": {"name": "point"}}
     encoder = model.build_encoder(config, small[2])
     yy, xx = torch.meshgrid(torch.arange(13), torch.arange(13), indexing="ij")
     spots = [torch.exp(-((yy - y) ** 2 + (xx - x) ** 2) / 4.0) for y, x in ((6, 6), (3, 8))]
