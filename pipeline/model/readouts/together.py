@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-GROUP = 32  # units of one product; a pixel that more units read is repeated
+GROUP = 32  # units of one product, or a multiple of it if pixels are crowded
 
 
 @dataclass(frozen=True)
@@ -101,34 +101,35 @@ def read_together(
     row = (windows.first[0][:, None] + span).clamp_max(height - 1)
     column = (windows.first[1][:, None] + span).clamp_max(width - 1)
     pixel = (row[:, :, None] * width + column[:, None, :]).flatten()
-    slot, repeated = _groups(pixel, pixels)
-    # an empty slot reads as the first one does, into a sum that nobody asks for
-    slots = (pixels + len(repeated)) * GROUP
+    group = GROUP * max(1, round(len(pixel) / pixels / GROUP))
+    slot, repeated = _groups(pixel, pixels, group)
+    # an empty slot reads as the first one does, for a unit that there is not
+    slots = (pixels + len(repeated)) * group
     reader, unit = slot.new_zeros(slots), slot.new_full((slots,), units)
     readings = torch.arange(len(pixel), device=slot.device)
     reader[slot], unit[slot] = readings, readings // (taps + 1) ** 2
     read_by = windows.weigh(weights).view(-1, channels)
-    weight = _Placed.apply(read_by, reader, slot).view(-1, GROUP, channels)
+    weight = _Placed.apply(read_by, reader, slot).view(-1, group, channels)
     flat = features.permute(2, 3, 0, 1).flatten(0, 1)  # (pixels, n, channels)
     dots = _Dots.apply(weight[:pixels], flat)
     if len(repeated):
         dots = torch.cat([dots, torch.bmm(weight[pixels:], _Rows.apply(flat, repeated).mT)])
-    return _Sums.apply(dots.flatten(0, 1), unit, units + 1)[:units].T
+    return _Sums.apply(dots.flatten(0, 1), slot.view(units, -1), unit).T
 
 
-def _groups(pixel: torch.Tensor, pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give every reading a slot: groups of `GROUP`, the first of each pixel in order.
+def _groups(pixel: torch.Tensor, pixels: int, group: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give every reading a slot in a group: the first of each pixel in order, then followers.
 
     Returns the slots, and the pixels of the groups that follow.
     """
     count = torch.bincount(pixel, minlength=pixels)
-    more = (count - 1).clamp_min(0) // GROUP
+    more = (count - 1).clamp_min(0) // group
     order = torch.argsort(pixel, stable=True)
     at = pixel[order]
     rank = torch.arange(len(pixel), device=pixel.device) - (count.cumsum(0) - count)[at]
-    follower = pixels + (more.cumsum(0) - more)[at] + rank // GROUP - 1
+    follower = pixels + (more.cumsum(0) - more)[at] + rank // group - 1
     slot = torch.empty_like(pixel)
-    slot[order] = torch.where(rank < GROUP, at, follower) * GROUP + rank % GROUP
+    slot[order] = torch.where(rank < group, at, follower) * group + rank % group
     return slot, torch.repeat_interleave(torch.arange(pixels, device=pixel.device), more)
 
 
@@ -163,17 +164,18 @@ class _Placed(torch.autograd.Function):
 
 
 class _Sums(torch.autograd.Function):
-    """Sums of the rows that belong together, shape (sums, n)."""
+    """Sums over each unit's slots, shape (units, n); `unit` says whose slot it is, if anybody's."""
 
     @staticmethod
-    def forward(ctx, rows: torch.Tensor, sum_of: torch.Tensor, sums: int) -> torch.Tensor:
-        ctx.save_for_backward(sum_of)
-        return rows.new_zeros(sums, rows.shape[1]).index_add_(0, sum_of, rows)
+    def forward(ctx, x: torch.Tensor, slots: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(unit)
+        return x.index_select(0, slots.flatten()).view(*slots.shape, -1).sum(1)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (sum_of,) = ctx.saved_tensors
-        return gradient.index_select(0, sum_of), None, None
+        (unit,) = ctx.saved_tensors
+        nobody = gradient.new_zeros(1, gradient.shape[1])
+        return torch.cat([gradient, nobody]).index_select(0, unit), None, None
 
 
 class _Dots(torch.autograd.Function):
