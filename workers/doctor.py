@@ -128,7 +128,9 @@ def _grants(home: str | os.PathLike | None, prefix: str) -> str:
         tables.activate(prefix)
         name = tables.Duty.full_table_name
         with database.transaction(connection):
-            connection.query(f"INSERT INTO {name} VALUES (%s, '2000-01-01')", (duty,))
+            connection.query(
+                f"INSERT INTO {name} (duty, next_at) VALUES (%s, '2000-01-01')", (duty,)
+            )
             connection.query(f"UPDATE {name} SET next_at='2000-01-02' WHERE duty=%s", (duty,))
             connection.query(f"DELETE FROM {name} WHERE duty=%s", (duty,))
     return f"reads and writes, {makes}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -43,6 +44,14 @@ class Claim:
     key: dict[str, Any]
     crashes: int = 0
     retries: int = 0
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A shared duty that a worker has for a while."""
+
+    duty: str
+    holder: str  # unique for every time that it is taken
 
 
 def canonical(key: dict[str, Any]) -> str:
@@ -147,7 +156,7 @@ class Ledger:
         self.worker, self.host, self.version = worker, host, version
         self.lease_s = lease_s
         self.reconnects = 0
-        self.duty: str | None = None  # under way, for another thread's heartbeat
+        self.held: Hold | None = None  # under way, for another thread's heartbeat
         self._duties: set[str] = set()  # that have a row, to be sure
         self._stop = stop
         self._job = tables.Job.full_table_name
@@ -415,24 +424,35 @@ class Ledger:
 
     # ---- duties
 
-    def elected(self, duty: str, every_s: float) -> bool:
+    def elected(self, duty: str, every_s: float, holder: str | None = None) -> bool:
         """Tell whether this worker is to do a shared duty now: one worker, once per `every_s`."""
         if duty not in self._duties:
             self._put(duty, "duty=%s", duty)  # left as it is, if it is there
             self._duties.add(duty)
         done = self.execute(
-            f"UPDATE {self._duty} SET next_at={self.now(every_s)} "
+            f"UPDATE {self._duty} SET next_at={self.now(every_s)}, holder=%s "
             f"WHERE duty=%s AND next_at <= {self.now()}",
-            (duty,),
+            (holder, duty),
         )
         return done == 1
 
-    def keep(self, duty: str) -> None:
-        """Have a duty that is under way last for another lease, unless it is over already."""
+    def hold(self, duty: str) -> Hold | None:
+        """Take a shared duty for one lease, or None if it is another's."""
+        hold = Hold(duty, uuid.uuid4().hex)
+        return hold if self.elected(duty, self.lease_s, hold.holder) else None
+
+    def keep(self, hold: Hold) -> None:
+        """Have a duty last for another lease, unless it was freed or is another's by now."""
+        self._change_held(hold, f"next_at={self.now(self.lease_s)}")
+
+    def free(self, hold: Hold) -> None:
+        """Let anybody take a duty at once, unless it is another's by now."""
+        self._change_held(hold, f"next_at={self.now()}, holder=NULL")
+
+    def _change_held(self, hold: Hold, change: str) -> None:
         self.execute(
-            f"UPDATE {self._duty} SET next_at={self.now(self.lease_s)} "
-            f"WHERE duty=%s AND next_at > {self.now()}",
-            (duty,),
+            f"UPDATE {self._duty} SET {change} WHERE duty=%s AND holder=%s",
+            (hold.duty, hold.holder),
         )
 
     def wake(self, duty: str = "refresh") -> None:

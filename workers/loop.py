@@ -390,8 +390,8 @@ class Worker:
             while not self._finished.wait(min(self.options.lease_s / 3, _BEAT_S)):
                 held = [claim for slot in self._slots if (claim := slot.claim) is not None]
                 owned = ledger.heartbeat(held)
-                if (duty := self._ledger.duty) is not None:  # of the other thread
-                    ledger.keep(duty)
+                if (hold := self._ledger.held) is not None:  # of the other thread
+                    ledger.keep(hold)
                 self._beat_at = time.monotonic()
                 time.sleep(_TICK_S)  # the last word of a slot that has just ended may be on its way
                 self._stolen |= {claim.token for claim in held if claim.job_id not in owned}

@@ -43,7 +43,10 @@ class Step:
     changes: frozenset[str] = frozenset()
 
 
-STEPS = (Step(1, "write the version of the tables into the database"),)
+STEPS = (
+    Step(1, "write the version of the tables into the database"),
+    Step(2, "have a shared duty name who holds it"),
+)
 
 
 def look(

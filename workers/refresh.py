@@ -50,14 +50,15 @@ def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tupl
         Number of jobs; None if another worker is refreshing this table.
     """
     duty = f"refresh {job_id('', task.name)[:8]}"
-    if not ledger.elected(duty, ledger.lease_s):
+    hold = ledger.hold(duty)
+    if hold is None:
         return None
-    ledger.duty = duty
+    ledger.held = hold
     try:
         return _refresh(ledger, task, priority)
     finally:
-        ledger.duty = None
-        ledger.wake(duty)
+        ledger.held = None
+        ledger.free(hold)
 
 
 def _refresh(ledger: Ledger, task: Task, priority: Priority) -> tuple[int, int]:

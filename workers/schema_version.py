@@ -13,7 +13,7 @@ import datajoint as dj
 from pipeline.errors import DataError
 from workers.version import code_version
 
-SCHEMA_VERSION = 1  # 0 is a database from before versions were written down
+SCHEMA_VERSION = 2  # 0 is a database from before versions were written down
 
 
 class SchemaVersionError(DataError):

@@ -105,9 +105,10 @@ class Worker(dj.Manual):
 class Duty(dj.Manual):
     definition = """
     # Work that one worker does for all
-    duty    : varchar(16)   # refresh
+    duty        : varchar(16)   # refresh, or refresh and the hash of a table
     ---
-    next_at : datetime(3)   # (UTC, server time) when somebody should do it again
+    next_at     : datetime(3)   # (UTC, server time) when somebody should do it again
+    holder=null : char(32)      # who alone may free it before, unique for every time
     """
 
 

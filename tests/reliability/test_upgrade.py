@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from workers import migration, schema_version, table_content, tables
 from workers.cli import app
 from workers.migration import STEPS, Step
+from workers.schema_version import SCHEMA_VERSION
 
 pytestmark = pytest.mark.tables
 
@@ -18,14 +19,25 @@ def content(fleet):
     return columns, table_content.digests(fleet.connection, columns)
 
 
-def made_older(fleet, rows=6):
-    """Compute some rows and take away what this version has added: a version 0 with data."""
+ADDED = {  # since a version, as `migrate` names it
+    0: ("table workers.Duty", "table workers.SchemaVersion", "column workers.Attempt.message"),
+    1: ("column workers.Duty.holder",),
+}
+
+
+def made_older(fleet, version, rows=6):
+    """Compute some rows and take away what was added since: an older version with data."""
     fleet.seeds(rows)
     assert fleet.worker("--exit-when-idle").wait(180) == 0, fleet.log()
     query = fleet.connection.query
-    query(f"DROP TABLE {tables.SchemaVersion.full_table_name}")
-    query(f"DROP TABLE {tables.Duty.full_table_name}")
-    query(f"ALTER TABLE {tables.Attempt.full_table_name} DROP COLUMN message")
+    if version == 0:
+        query(f"DROP TABLE {tables.SchemaVersion.full_table_name}")
+        query(f"DROP TABLE {tables.Duty.full_table_name}")
+        query(f"ALTER TABLE {tables.Attempt.full_table_name} DROP COLUMN message")
+    else:
+        query(f"DELETE FROM {tables.SchemaVersion.full_table_name}")
+        schema_version.record(fleet.connection, fleet.prefix, version)
+        query(f"ALTER TABLE {tables.Duty.full_table_name} DROP COLUMN holder")
 
 
 def inception(fleet, *arguments):
@@ -45,25 +57,27 @@ def refused(fleet):
     return said[0]
 
 
-def test_r15_an_older_database_is_refused_migrated_and_unchanged(fleet, record):
-    made_older(fleet)
+@pytest.mark.parametrize("version", ADDED)
+def test_r15_an_older_database_is_refused_migrated_and_unchanged(fleet, record, version):
+    made_older(fleet, version)
     before = content(fleet)
     line = refused(fleet)
     assert "schema_version" in line
-    assert "found 0; expected 1" in line
+    assert f"found {version}; expected {SCHEMA_VERSION}" in line
     assert "inception migrate" in line
     code, said, _ = inception(fleet, "migrate", "--dry-run")
     assert code == 0
-    assert "missing table workers.Duty" in said
-    assert "missing table workers.SchemaVersion" in said
-    assert "missing column workers.Attempt.message" in said
+    assert [f"missing {name}" in said for name in ADDED[version]] == [True] * len(ADDED[version])
     assert content(fleet) == before  # the refused worker and the dry run have changed nothing
     code, said, error = inception(fleet, "migrate")
     assert code == 0, error
     assert "are unchanged" in said
     columns, digests = before
-    assert table_content.digests(fleet.connection, columns) == digests
-    assert schema_version.installed(fleet.connection, fleet.prefix).version == 1
+    after = table_content.digests(fleet.connection, columns)
+    for table in (digests, after):
+        table.pop(f"{fleet.prefix}_workers.schema_version", None)  # the version is written there
+    assert after == digests
+    assert schema_version.installed(fleet.connection, fleet.prefix).version == SCHEMA_VERSION
     code, said, _ = inception(fleet, "migrate", "--dry-run")
     assert (code, "nothing to do" in said) == (0, True)
     fleet.seeds(4, start=6)
@@ -76,7 +90,7 @@ def test_r15_a_newer_database_is_refused_and_left_alone(fleet):
     schema_version.record(fleet.connection, fleet.prefix, 99)
     before = content(fleet)
     line = refused(fleet)
-    assert "found 99; expected 1" in line
+    assert f"found 99; expected {SCHEMA_VERSION}" in line
     assert "use code as new as" in line
     code, _, error = inception(fleet, "migrate")
     assert code == 1
@@ -91,8 +105,9 @@ def rename(connection, prefix):
     return [f"ALTER TABLE {Seed.full_table_name} RENAME COLUMN temper TO mood"] * old
 
 
+NEXT = SCHEMA_VERSION + 1
 RENAMED = Step(
-    2, "say mood, not temper", rename, frozenset({"storm.seed.temper", "storm.seed.mood"})
+    NEXT, "say mood, not temper", rename, frozenset({"storm.seed.temper", "storm.seed.mood"})
 )
 
 
@@ -102,7 +117,7 @@ def test_r15_a_step_runs_once_and_again_after_a_kill(fleet, killed_half_way):
     fleet.connection.query(f"ALTER TABLE {Seed.full_table_name} RENAME COLUMN mood TO temper")
     steps = (*STEPS, RENAMED)
     look = migration.look(fleet.connection, fleet.prefix, "storm_tables", steps)
-    assert [step["version"] for step in look["steps"]] == [2]
+    assert [step["version"] for step in look["steps"]] == [NEXT]
     assert (len(look["steps"][0]["sql"]), look["problems"]) == (1, [])
     without = migration.look(fleet.connection, fleet.prefix, "storm_tables")["problems"]
     assert "storm_tables.Seed.mood: found no such column; it is required" in without[0]
@@ -113,7 +128,7 @@ def test_r15_a_step_runs_once_and_again_after_a_kill(fleet, killed_half_way):
         fleet.connection.query(look["steps"][0]["sql"][0])
     found = migration.migrate(fleet.connection, fleet.prefix, "storm_tables", steps)
     assert found["compared"]["rows"] == 3
-    assert schema_version.installed(fleet.connection, fleet.prefix).version == 2
+    assert schema_version.installed(fleet.connection, fleet.prefix).version == NEXT
     assert set(Seed().to_arrays("mood")) == {"good"}
     again = migration.look(fleet.connection, fleet.prefix, "storm_tables", steps)
     assert (again["steps"], again["problems"]) == ([], [])

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -251,20 +252,50 @@ def test_a_refresh_that_takes_long_keeps_its_duty_as_jobs_keep_their_leases(benc
     noop = plan.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     slow, other = Ledger(bench.connection, lease_s=4.0), Ledger(bench.connection)
     pulse = Ledger(database.new_connection(), lease_s=4.0)
-    duties, answers = [], []
+    holds, answers = [], []
 
     def meanwhile(task, keys):
         for _ in range(2):
             time.sleep(2.5)
-            pulse.keep(slow.duty)
-        duties.append(slow.duty)
+            pulse.keep(slow.held)
+        holds.append(slow.held)
         answers.append(refresh.refresh_table(other, noop))
         return refresh.bulk(task, keys)
 
     assert refresh.refresh_table(slow, noop, meanwhile) == (3, 0)
     assert answers == [None]  # after five seconds of a lease of four
-    pulse.keep(duties[0])  # too late
+    pulse.keep(holds[0])  # too late
     assert refresh.refresh_table(other, noop) == (0, 0)
+
+
+def test_a_worker_whose_refresh_outlasted_its_lease_leaves_it_to_the_next(bench):
+    """It ends while another refreshes, and frees nothing: a third one has to wait."""
+    seeds(bench, 3)
+    noop = plan.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
+    stalled, third = Ledger(bench.connection, lease_s=0.0), Ledger(bench.connection)
+    pulse, other = (Ledger(database.new_connection()) for _ in range(2))
+    begun, enough = threading.Event(), threading.Event()
+
+    def under_way(task, keys):
+        begun.set()
+        assert enough.wait(60)
+        return refresh.bulk(task, keys)
+
+    taker = threading.Thread(
+        target=refresh.refresh_table, args=(other, noop, under_way), daemon=True
+    )
+
+    def stall(task, keys):
+        taker.start()
+        assert begun.wait(60)
+        pulse.keep(stalled.held)  # too late
+        return refresh.bulk(task, keys)
+
+    assert refresh.refresh_table(stalled, noop, stall) == (3, 0)
+    assert refresh.refresh_table(third, noop) is None
+    enough.set()
+    taker.join(60)
+    assert refresh.refresh_table(third, noop) == (0, 0)
 
 
 def slowness():
