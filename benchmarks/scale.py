@@ -19,15 +19,14 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import psutil
+import toy
 
 TABLES = '''
 import time
@@ -127,15 +126,13 @@ def work(home: Path, prefix: str) -> None:
 class Bench:
     """A deployment with its queue, watched over a connection of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, plan: Any) -> None:
         import scale_tables
 
-        from workers import database, embedded, opening, tables
+        from workers import database, tables
         from workers.lease import Ledger
 
-        self.home, self.prefix = home, "b" + uuid.uuid4().hex[:8]
-        embedded.connect(home)
-        self.plan = opening.open_tables(embedded.connect(home), "scale_tables", self.prefix)
+        self.plan = plan
         self.ledger = Ledger(database.new_connection())
         self.tables, self.toy = tables, scale_tables
         self.server = _server()
@@ -246,13 +243,6 @@ class Bench:
                         total += sum(process.cpu_times()[:2])
         return total
 
-    def drop(self) -> None:
-        """Drop the schemas."""
-        import datajoint as dj
-
-        for suffix in ("scale", "workers"):
-            dj.Schema(f"{self.prefix}_{suffix}", connection=dj.conn()).drop(prompt=False)
-
 
 class Crew:
     """Workers, forked one by one from a process that is connected to nothing."""
@@ -341,28 +331,33 @@ def _cpu(processes: list[psutil.Process]) -> float:
 def measure(home: Path, keys: int, counts: list[int], seconds: float) -> dict[str, Any]:
     """Return the figures of the queue and of every number of workers."""
     nursery = Nursery()  # before anything is connected
-    bench = Bench(home)
+    with toy.deployment(home, "scale_tables") as plan:
+        bench, crew = Bench(plan), Crew(home, plan.prefix, nursery)
+        try:
+            return _measure(bench, crew, keys, counts, seconds)
+        finally:
+            crew.shrink(0)
+
+
+def _measure(
+    bench: Bench, crew: Crew, keys: int, counts: list[int], seconds: float
+) -> dict[str, Any]:
     found: dict[str, Any] = {"queue": bench.fill(keys, 0.0, 0), "nothing": [], "sleep_1_s": []}
     print(json.dumps({"queue": found["queue"]}), file=sys.stderr, flush=True)
-    crew = Crew(home, bench.prefix, nursery)
-    try:
-        found["up_s"] = bench.man(crew, max(counts), keys)
-        for workers in sorted(counts, reverse=True):
-            crew.shrink(workers)
-            for kind, pause in (("nothing", 0.0), ("sleep_1_s", 1.0)):
-                found[kind].append(bench.level(crew, pause, seconds))
-                print(json.dumps({kind: found[kind][-1]}), file=sys.stderr, flush=True)
-        crew.shrink(0)
-        left = bench.rows("SELECT status, COUNT(*) FROM {job} GROUP BY status")
-        found["left"] = {state: int(n) for state, n in left}
-        ((twice,),) = bench.rows(
-            "SELECT COUNT(*) FROM (SELECT job_id FROM {attempt} WHERE outcome='done' "
-            "GROUP BY job_id HAVING COUNT(*) > 1) AS twice"
-        )
-        found["computed_twice"] = int(twice)
-    finally:
-        crew.shrink(0)
-        bench.drop()
+    found["up_s"] = bench.man(crew, max(counts), keys)
+    for workers in sorted(counts, reverse=True):
+        crew.shrink(workers)
+        for kind, pause in (("nothing", 0.0), ("sleep_1_s", 1.0)):
+            found[kind].append(bench.level(crew, pause, seconds))
+            print(json.dumps({kind: found[kind][-1]}), file=sys.stderr, flush=True)
+    crew.shrink(0)
+    left = bench.rows("SELECT status, COUNT(*) FROM {job} GROUP BY status")
+    found["left"] = {state: int(n) for state, n in left}
+    ((twice,),) = bench.rows(
+        "SELECT COUNT(*) FROM (SELECT job_id FROM {attempt} WHERE outcome='done' "
+        "GROUP BY job_id HAVING COUNT(*) > 1) AS twice"
+    )
+    found["computed_twice"] = int(twice)
     return found
 
 
@@ -373,20 +368,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of counting, each")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory() as folder:
-        modules = Path(folder) / "modules"
-        modules.mkdir()
-        (modules / "scale_tables.py").write_text(TABLES, encoding="utf-8")
-        # this file's own folder would hide the package `workers`
-        sys.path[0] = str(Path(__file__).resolve().parents[1])
-        sys.path.insert(0, str(modules))
-        from workers import embedded
-
-        home = Path(folder) / "home"
+    with toy.home("scale_tables", TABLES) as home:
         found = measure(home, arguments.keys, arguments.workers, arguments.seconds)
-        if embedded.is_embedded():
-            embedded.remove(home)
     if arguments.json:
         print(json.dumps(found))
         return

@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-import tempfile
 import time
-import uuid
 from pathlib import Path
 from typing import Any
+
+import toy
 
 BARS = {"noop_ms": 30.0, "refresh_s": 3.0, "idle_queries_per_s": 2.0}
 _START_S = 15.0  # starting, and asking for every heading once
@@ -49,47 +48,40 @@ class Noop(dj.Computed):
 '''
 
 
-def measure(home: Path, jobs: int, keys: int, slots: int, idle_s: float) -> dict[str, Any]:
+def measure(
+    home: Path, plan: Any, jobs: int, keys: int, slots: int, idle_s: float
+) -> dict[str, Any]:
     """Return the figures of `BARS`, and `datajoint_ms`: its own reserving populate, for a job."""
     import bench_tables
     import datajoint as dj
 
-    from workers import embedded, plan, refresh, tables
+    from workers import refresh
     from workers.lease import Ledger
     from workers.loop import Worker
     from workers.options import Options
 
-    connection = embedded.connect(home)
-    prefix = "b" + uuid.uuid4().hex[:8]
-    loaded = plan.load("bench_tables", prefix)
-    tables.activate(prefix)
-    tables.declare()
-    ledger = Ledger(connection)
-    noop = loaded.tasks["bench_tables.Noop"]
-    options = Options("bench_tables", prefix, home, processes=slots)
-    try:
-        bench_tables.Number.insert([(n,) for n in range(jobs)])
-        refresh.refresh_table(ledger, noop)
-        ends: list[float] = []
-        Worker(
-            Options(**{**vars(options), "exit_when_idle": True, "sleep_duration": 0.5}),
-            lambda outcome, *_: ends.append(time.perf_counter()) if outcome == "done" else None,
-        ).run()
-        assert len(bench_tables.Noop()) == jobs
-        skip = len(ends) // 10  # until every process has started
-        noop_ms = 1e3 * (ends[-1] - ends[skip]) / (len(ends) - 1 - skip)
-        bench_tables.Number.insert([(n,) for n in range(jobs, jobs + keys)])
-        began = time.perf_counter()
-        added, _ = refresh.refresh_table(ledger, noop)
-        refresh_s = time.perf_counter() - began
-        assert added == keys
-        (bench_tables.Number - bench_tables.Noop.proj()).delete_quick()
-        datajoint_ms = _reserve_path(bench_tables, jobs + keys, max(jobs // 8, 20))
-        refresh.refresh_table(ledger, noop)  # no job is left
-        idle = _idle_queries(Worker(Options(**{**vars(options), "run_duration": idle_s})), idle_s)
-    finally:
-        for suffix in ("bench", "workers"):
-            dj.Schema(f"{prefix}_{suffix}", connection=connection).drop(prompt=False)
+    ledger = Ledger(dj.conn())
+    noop = plan.tasks["bench_tables.Noop"]
+    options = Options(plan.source, plan.prefix, home, processes=slots)
+    bench_tables.Number.insert([(n,) for n in range(jobs)])
+    refresh.refresh_table(ledger, noop)
+    ends: list[float] = []
+    Worker(
+        Options(**{**vars(options), "exit_when_idle": True, "sleep_duration": 0.5}),
+        lambda outcome, *_: ends.append(time.perf_counter()) if outcome == "done" else None,
+    ).run()
+    assert len(bench_tables.Noop()) == jobs
+    skip = len(ends) // 10  # until every process has started
+    noop_ms = 1e3 * (ends[-1] - ends[skip]) / (len(ends) - 1 - skip)
+    bench_tables.Number.insert([(n,) for n in range(jobs, jobs + keys)])
+    began = time.perf_counter()
+    added, _ = refresh.refresh_table(ledger, noop)
+    refresh_s = time.perf_counter() - began
+    assert added == keys
+    (bench_tables.Number - bench_tables.Noop.proj()).delete_quick()
+    datajoint_ms = _reserve_path(bench_tables, jobs + keys, max(jobs // 8, 20))
+    refresh.refresh_table(ledger, noop)  # no job is left
+    idle = _idle_queries(Worker(Options(**{**vars(options), "run_duration": idle_s})), idle_s)
     return {
         "noop_ms": noop_ms,
         "refresh_s": refresh_s,
@@ -134,20 +126,9 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=35.0, help="seconds of an idle worker, > 15")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory() as folder:
-        home, modules = Path(folder) / "home", Path(folder) / "modules"
-        modules.mkdir()
-        (modules / "bench_tables.py").write_text(TABLES, encoding="utf-8")
-        # this file's own folder would hide the package of the same name
-        sys.path[0] = str(Path(__file__).resolve().parents[1])
-        sys.path.insert(0, str(modules))
-        from workers import embedded
-
-        found = measure(home, arguments.jobs, arguments.keys, arguments.slots, arguments.idle)
+    with toy.home("bench_tables", TABLES) as home, toy.deployment(home, "bench_tables") as plan:
+        found = measure(home, plan, arguments.jobs, arguments.keys, arguments.slots, arguments.idle)
         server = "MySQL" if os.environ.get("DJ_HOST") else "embedded PostgreSQL"
-        if embedded.is_embedded():
-            embedded.remove(home)
     if arguments.json:
         print(json.dumps({"server": server, **found}))
         return
