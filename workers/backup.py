@@ -106,7 +106,7 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
             "is of another kind of server", file=folder, found=manifest["backend"],
             expected=backend, remedy="restore it to a server of its kind",
         )  # fmt: skip
-    taken = [name for name in manifest["databases"] if _exists(connection, name)]
+    taken = [name for name in manifest["databases"] if database.schema_exists(connection, name)]
     if taken:
         raise DataError(
             "the server holds these schemas already", file=folder, found=", ".join(taken),
@@ -170,13 +170,6 @@ def _same(what: str, folder: Path, saved: dict, restored: dict) -> None:
             f"{len(differing)} {what} differ from the backup", file=folder,
             found=", ".join(differing[:3]), remedy="drop the schemas and restore again",
         )  # fmt: skip
-
-
-def _exists(connection: dj.Connection, name: str) -> bool:
-    found = connection.query(
-        "SELECT 1 FROM information_schema.schemata WHERE schema_name=%s", (name,)
-    )
-    return found.fetchone() is not None
 
 
 def _save(path: str, target: Path) -> str:

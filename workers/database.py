@@ -105,6 +105,21 @@ def revive(connection: dj.Connection) -> None:
     connection.connect()
 
 
+def schema_exists(connection: dj.Connection, name: str) -> bool:
+    """Tell whether the server has a schema of that name."""
+    found = connection.query(
+        "SELECT 1 FROM information_schema.schemata WHERE schema_name=%s", (name,)
+    )
+    return found.fetchone() is not None
+
+
+def insert_new_sql(connection: dj.Connection, table: str, columns: str, values: str) -> str:
+    """Return SQL that inserts rows, and leaves those alone whose key is there already."""
+    if connection.adapter.backend == "postgresql":
+        return f"INSERT INTO {table} ({columns}) VALUES {values} ON CONFLICT DO NOTHING"
+    return f"INSERT IGNORE INTO {table} ({columns}) VALUES {values}"
+
+
 @contextmanager
 def transaction(connection: dj.Connection) -> Any:
     """Run a block in a transaction; a lost connection rolls it back by itself."""

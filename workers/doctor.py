@@ -119,7 +119,7 @@ def _grants(home: str | os.PathLike | None, prefix: str) -> str:
 
     connection = embedded.connect(home)
     makes = "makes tables" if _makes_tables(prefix) else "makes no tables"
-    if not _exists(connection, f"{prefix}_workers"):
+    if not database.schema_exists(connection, f"{prefix}_workers"):
         if makes == "makes no tables":
             raise PermissionError("there are no tables, and this account may not make them")
         return makes
@@ -134,13 +134,6 @@ def _grants(home: str | os.PathLike | None, prefix: str) -> str:
             connection.query(f"UPDATE {name} SET next_at='2000-01-02' WHERE duty=%s", (duty,))
             connection.query(f"DELETE FROM {name} WHERE duty=%s", (duty,))
     return f"reads and writes, {makes}"
-
-
-def _exists(connection: Any, schema: str) -> bool:
-    found = connection.query(
-        "SELECT 1 FROM information_schema.schemata WHERE schema_name=%s", (schema,)
-    )
-    return found.fetchone() is not None
 
 
 @contextlib.contextmanager
@@ -169,10 +162,10 @@ def _makes_tables(prefix: str) -> bool:
 
 
 def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
-    from workers import plan, schema_version, tables
+    from workers import database, plan, schema_version, tables
 
     connection = embedded.connect(home)
-    if not _exists(connection, f"{prefix}_workers"):
+    if not database.schema_exists(connection, f"{prefix}_workers"):
         return f"none yet with prefix {prefix}; they are made at first use"
     schema_version.check(connection, prefix)
     with _without_declaring():

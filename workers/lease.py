@@ -25,6 +25,7 @@ MAX_CRASHES = 3  # attempts that took their process with them, then the job is q
 MAX_RETRIES = 8  # attempts lost to something that may pass
 CRASHES = ("crash", "timeout", "memory")
 PASSING = ("transient", "lost")
+REFRESH = "refresh"  # the duty to look for what was put in from outside
 _WINDOW = 32  # candidates that a claim looks at
 _RACES = 4  # of them, those it tries before it looks again
 _LOOKS = 8  # looks in a row at which others were quicker every time, then the queue is left alone
@@ -427,7 +428,10 @@ class Ledger:
     def elected(self, duty: str, every_s: float, holder: str | None = None) -> bool:
         """Tell whether this worker is to do a shared duty now: one worker, once per `every_s`."""
         if duty not in self._duties:
-            self._put(duty, "duty=%s", duty)  # left as it is, if it is there
+            row = f"(%s, {self.now()})"
+            self.execute(
+                database.insert_new_sql(self.connection, self._duty, "duty, next_at", row), (duty,)
+            )
             self._duties.add(duty)
         done = self.execute(
             f"UPDATE {self._duty} SET next_at={self.now(every_s)}, holder=%s "
@@ -455,20 +459,9 @@ class Ledger:
             (hold.duty, hold.holder),
         )
 
-    def wake(self, duty: str = "refresh") -> None:
-        """Have some worker do a duty at once: something new has been put in."""
-        self._put(duty, f"next_at={self.now()}")
-
-    def _put(self, duty: str, change: str, *values: str) -> None:
-        self.execute(
-            f"INSERT INTO {self._duty} (duty, next_at) VALUES (%s, {self.now()}) "
-            + (
-                f"ON CONFLICT (duty) DO UPDATE SET {change}"
-                if self.connection.adapter.backend == "postgresql"
-                else f"ON DUPLICATE KEY UPDATE {change}"
-            ),
-            (duty, *values),
-        )
+    def wake(self) -> None:
+        """Have some worker refresh at once: something new has been put in."""
+        self.execute(f"UPDATE {self._duty} SET next_at={self.now()} WHERE duty=%s", (REFRESH,))
 
 
 def _clean(text: str) -> str:

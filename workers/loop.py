@@ -23,7 +23,7 @@ from typing import Any
 
 from workers import database, environment, gpu, limits, opening, refresh, tables, urgency
 from workers.gpu import Gpu
-from workers.lease import Claim, Ledger
+from workers.lease import REFRESH, Claim, Ledger
 from workers.options import Options, Summary
 from workers.plan import Task
 from workers.slot import Slot
@@ -357,7 +357,7 @@ class Worker:
     def _elected_refresh(self) -> None:
         """Once in a while, for all workers, see what was put in from outside."""
         every = max(5.0, 2 * self.options.sleep_duration)
-        if not self._ledger.elected("refresh", every):
+        if not self._ledger.elected(REFRESH, every):
             return
         exact = self._refreshes % 60 == 0
         self._refreshes += 1

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from workers import database
 from workers.lease import Ledger, canonical, job_id
 from workers.plan import Plan, Task
 
@@ -81,14 +82,11 @@ def _refresh(ledger: Ledger, task: Task, priority: Priority) -> tuple[int, int]:
 def _insert(
     ledger: Ledger, task: Task, fresh: dict[str, tuple[dict, str]], priorities: Sequence[int]
 ) -> int:
-    postgres = ledger.connection.adapter.backend == "postgresql"
-    head = (
-        f"INSERT {'' if postgres else 'IGNORE'} INTO {ledger._job} (job_id, table_name, job_key, "
-        "status, queue, priority, stage_order, created_at, not_before, attempts, crashes, retries, "
-        "token) VALUES "
+    columns = (
+        "job_id, table_name, job_key, status, queue, priority, stage_order, created_at, "
+        "not_before, attempts, crashes, retries, token"
     )
     row = f"(%s,%s,%s,'pending',%s,%s,%s,{ledger.now()},{ledger.now()},0,0,0,0)"
-    tail = " ON CONFLICT DO NOTHING" if postgres else ""  # another worker was quicker
     values = [
         (job, task.name, text, task.queue, int(priority), -task.rank)
         for (job, (_, text)), priority in zip(fresh.items(), priorities, strict=True)
@@ -96,7 +94,8 @@ def _insert(
     added = 0
     for start in range(0, len(values), _CHUNK):
         chunk = sorted(values[start : start + _CHUNK])  # one order of locks for all workers
-        sql = head + ",".join([row] * len(chunk)) + tail
+        rows = ",".join([row] * len(chunk))  # some may be there: another worker was quicker
+        sql = database.insert_new_sql(ledger.connection, ledger._job, columns, rows)
         added += ledger.execute(sql, [field for value in chunk for field in value])
     return added
 

@@ -11,6 +11,7 @@ import dataclasses
 import datajoint as dj
 
 from pipeline.errors import DataError
+from workers import database
 from workers.version import code_version
 
 SCHEMA_VERSION = 2  # 0 is a database from before versions were written down
@@ -78,13 +79,13 @@ def record(connection: dj.Connection, prefix: str, version: int = SCHEMA_VERSION
     """Write down that the tables of a deployment are of some version now."""
     from workers.lease import now_sql
 
-    postgres = connection.adapter.backend == "postgresql"
-    connection.query(
-        f"INSERT {'' if postgres else 'IGNORE'} INTO {_table(connection, prefix)} "
-        f"(schema_version, recorded_at, code) VALUES (%s, {now_sql(connection)}, %s)"
-        + (" ON CONFLICT DO NOTHING" if postgres else ""),
-        (version, code_version()),
+    sql = database.insert_new_sql(
+        connection,
+        _table(connection, prefix),
+        "schema_version, recorded_at, code",
+        f"(%s, {now_sql(connection)}, %s)",
     )
+    connection.query(sql, (version, code_version()))
 
 
 def _table(connection: dj.Connection, prefix: str) -> str:
