@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -79,12 +78,12 @@ def _open(setup: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work(task: Any, claim: Any, setup: dict[str, Any]) -> tuple:
-    from workers import database, lease
+    from workers import database, environment, lease
     from workers.make import classify, make
 
     started = time.monotonic()
     try:
-        with _device_of(task.queue):
+        with environment.device_of(task.queue):
             fresh = make(task.table(), claim, setup["worker"], setup["environment"])
     except lease.Fenced:
         return ("fenced", time.monotonic() - started)
@@ -92,19 +91,6 @@ def _work(task: Any, claim: Any, setup: dict[str, Any]) -> tuple:
         lost = database.is_connection_error(error) or not isinstance(error, Exception)
         return ("failed", classify(error), _one_line(error), traceback.format_exc(), lost)
     return ("done", fresh, time.monotonic() - started)
-
-
-@contextlib.contextmanager
-def _device_of(queue_name: str) -> Iterator[None]:
-    """Leave the GPU to the jobs of the queue `gpu`, unless INCEPTION_DEVICE says otherwise."""
-    if queue_name == "gpu" or "INCEPTION_DEVICE" in os.environ:
-        yield
-        return
-    os.environ["INCEPTION_DEVICE"] = "cpu"
-    try:
-        yield
-    finally:
-        del os.environ["INCEPTION_DEVICE"]
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.registry import config_hash
-from workers import tables
+from workers import database, tables
 
 if TYPE_CHECKING:
     from workers.lease import Ledger
@@ -47,14 +49,27 @@ def register(ledger: Ledger) -> str:
     if not known:
         found = describe()
         row = (name, found["python"], found["platform"], json.dumps(found["packages"]))
-        postgres = ledger.connection.adapter.backend == "postgresql"
-        ledger.execute(
-            f"INSERT {'' if postgres else 'IGNORE'} INTO {tables.Environment.full_table_name} "
-            "(environment_hash, python, platform, packages) VALUES (%s,%s,%s,%s)"
-            + (" ON CONFLICT DO NOTHING" if postgres else ""),
-            row,
+        sql = database.insert_new_sql(
+            ledger.connection,
+            tables.Environment.full_table_name,
+            "environment_hash, python, platform, packages",
+            "(%s,%s,%s,%s)",
         )
+        ledger.execute(sql, row)
     return name
+
+
+@contextlib.contextmanager
+def device_of(queue: str) -> Iterator[None]:
+    """Leave the GPU to the jobs of the queue `gpu`, unless INCEPTION_DEVICE says otherwise."""
+    if queue == "gpu" or "INCEPTION_DEVICE" in os.environ:
+        yield
+        return
+    os.environ["INCEPTION_DEVICE"] = "cpu"
+    try:
+        yield
+    finally:
+        del os.environ["INCEPTION_DEVICE"]
 
 
 def device_used() -> str:

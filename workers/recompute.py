@@ -7,7 +7,7 @@ import io
 import json
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import datajoint as dj
@@ -32,6 +32,7 @@ def check(
     seed: int = 0,
     most_s: float = 600.0,
     rtol: float = RTOL,
+    say: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Compute random rows again and compare.
 
@@ -54,6 +55,8 @@ def check(
     rtol : float
         Largest difference that counts as close, relative to the largest absolute value of an
         array (or of a number).
+    say : callable
+        Called with every row as soon as it is compared: all of them may take hours.
 
     Returns
     -------
@@ -63,10 +66,11 @@ def check(
         by the same packages on the same device (None if not recorded); `version`, of the code that
         computed it (None if no worker did); `seconds`.
     """
-    return [
-        _compare(ledger, task, key, rtol)
-        for task, key in _choose(ledger, plan, n, each, table, seed, most_s)
-    ]
+    found = []
+    for task, key in _choose(ledger, plan, n, each, table, seed, most_s):
+        found.append(_compare(ledger, task, key, rtol))
+        say(found[-1])
+    return found
 
 
 def _choose(
@@ -108,8 +112,10 @@ def _choose(
 def _compare(ledger: Ledger, task: Task, key: dict[str, Any], rtol: float) -> dict[str, Any]:
     started = time.monotonic()
     table = task.table()
-    with inside_populate(table, key), _caught() as caught:
+    device_of = environment.device_of(task.queue)
+    with inside_populate(table, key), _caught() as caught, device_of:
         rerun(table, key)
+        here = (environment.environment_hash(), environment.device_used())
     worst, where = 0.0, ""
     for target, rows in caught:
         for column, difference in _differences(target, rows):
@@ -119,7 +125,6 @@ def _compare(ledger: Ledger, task: Task, key: dict[str, Any], rtol: float) -> di
         worst, where = float("inf"), "no row"
     worst, where = max((worst, where), _count_parts(task, key, caught))
     (made,) = ancestry.provenance(ledger, task.name, [key])
-    here = (environment.environment_hash(), environment.device_used())
     recorded = made is not None and made["environment"] is not None
     return {
         "table": task.name,

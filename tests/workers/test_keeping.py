@@ -231,6 +231,22 @@ def test_recompute_finds_equal_rows_equal_and_writes_nothing(bench):
         recompute.check(ledger, loaded, 1, table="toy_tables.None")
 
 
+def test_recompute_leaves_the_gpu_to_its_queue_as_workers_do(bench, monkeypatch):
+    seeds(bench, 1)
+    work(bench)
+    computed, devices = bench.toy.Value.make_compute, []
+
+    def watched(self, *given):
+        devices.append(os.environ.get("INCEPTION_DEVICE"))
+        return computed(self, *given)
+
+    monkeypatch.setattr(bench.toy.Value, "make_compute", watched)
+    monkeypatch.delenv("INCEPTION_DEVICE", raising=False)
+    (row,) = recompute.check(*opened(bench), 1, table="toy_tables.Value")
+    assert (row["verdict"], devices) == ("equal", ["cpu"])
+    assert "INCEPTION_DEVICE" not in os.environ
+
+
 def test_recompute_finds_what_has_changed(bench):
     seeds(bench, 2)
     work(bench)

@@ -115,15 +115,18 @@ def recompute(
     from workers import recompute
     from workers.version import code_version
 
+    def show(row: dict[str, Any]) -> None:
+        where = f"by {row['difference']:.2g} in {row['where']}" if row["where"] else ""
+        if row["where"] and row["version"] not in (None, code_version()):
+            where += f"; computed by code {row['version']}, this is {code_version()}"
+        if not as_json:
+            line = f"{row['verdict']:8s} {row['table']} {json.dumps(row['key'])} {where}"
+            print(line, flush=True)
+
     found = recompute.check(
-        ledger, plan, check, each=each, table=table, seed=seed, most_s=most_seconds, rtol=tolerance
-    )
-    if not as_json:
-        for row in found:
-            where = f"by {row['difference']:.2g} in {row['where']}" if row["where"] else ""
-            if row["where"] and row["version"] not in (None, code_version()):
-                where += f"; computed by code {row['version']}, this is {code_version()}"
-            print(f"{row['verdict']:8s} {row['table']} {json.dumps(row['key'])} {where}")
+        ledger, plan, check, each=each, table=table, seed=seed, most_s=most_seconds,
+        rtol=tolerance, say=show,
+    )  # fmt: skip
     counts = {
         name: sum(row["verdict"] == name for row in found) for name in ("equal", "close", "differs")
     }
