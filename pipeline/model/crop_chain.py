@@ -15,7 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .cores import ConvBlock
+    from .cores.contrast import LocalContrast
 
 COPY_COST = 40  # multiplications that take the time of copying one number to and fro
 
@@ -29,18 +32,37 @@ class CropChain(nn.Module):
         One a member, alike but for the weights; see `possible`.
     lengths : list of int
         Height and width of the window at the input of every block, and at the end.
+    contrast : LocalContrast, optional
+        What controls the last block, the same for every member.
     """
 
-    def __init__(self, chains: list[list[ConvBlock]], lengths: list[int]) -> None:
+    def __init__(
+        self,
+        chains: list[list[ConvBlock]],
+        lengths: list[int],
+        contrast: LocalContrast | None = None,
+    ) -> None:
         super().__init__()
+        self.contrast, self.steps = contrast, lengths[-1]
         self.blocks = nn.ModuleList(
-            (_Rows if level and blocks[0].stride == 1 else _Patches)(blocks, lengths[level])
+            self._kind(level, blocks[0])(blocks, lengths[level])
             for level, blocks in enumerate(zip(*chains, strict=True))
         )
 
     @staticmethod
-    def possible(chains: list[list[ConvBlock]]) -> bool:
-        """Whether all blocks are full kernels, folded, without gradient, and members alike."""
+    def _kind(level: int, block: ConvBlock) -> type[_Block]:
+        if block.strength is not None:
+            return _ControlledRows
+        return _Rows if level and block.stride == 1 else _Patches
+
+    @staticmethod
+    def possible(
+        chains: list[list[ConvBlock]], contrasts: Sequence[LocalContrast | None] = (None,)
+    ) -> bool:
+        """Whether all blocks are full kernels, folded, without gradient, and members alike.
+
+        Only the last one may be controlled by contrast, at a stride of 1.
+        """
         plain = all(
             block.mix is None
             and block.conv.groups == 1
@@ -53,7 +75,15 @@ class CropChain(nn.Module):
             tuple((b.conv.weight.shape, b.stride, b.pool, b.padding, b.linear) for b in chain)
             for chain in chains
         }
-        return plain and len(alike) == 1
+        settings = {contrast and contrast.settings for contrast in contrasts}
+        controlled = {
+            (level - len(chain), block.stride)
+            for chain in chains
+            for level, block in enumerate(chain)
+            if block.strength is not None
+        }
+        expected = set() if contrasts[0] is None else {(-1, 1)}
+        return plain and len(alike) == len(settings) == 1 and controlled == expected
 
     def forward(
         self,
@@ -81,25 +111,45 @@ class CropChain(nn.Module):
         sums : tensor, shape (members, n)
         gradient : tensor, shape of `windows`, or None
         """
+        calm, seen = self._calm(windows, slope)
         x, slopes = windows, []
         for level, block in enumerate(self.blocks):
             if level and inside[level - 1] is not None:
                 x = x * inside[level - 1]
             if level and isinstance(block, _Patches):
                 x = x.permute(0, 1, 3, 4, 2)
-            bend, x = block(x)
+            bend, x = block(x) if not isinstance(block, _ControlledRows) else block(x, calm)
             slopes.append(bend)
         sums = (x * weights).sum((1, 3, 4))
         if not slope:
             return sums, None
         gradient = weights
-        for level in reversed(range(len(self.blocks))):
-            gradient = self.blocks[level].backwards(gradient, slopes[level])
-            if level and isinstance(self.blocks[level], _Patches):
+        for level, block in reversed(list(enumerate(self.blocks))):
+            gradient = block.backwards(gradient, slopes[level])
+            if isinstance(block, _ControlledRows):
+                gradient, of_calm = gradient
+            if level and isinstance(block, _Patches):
                 gradient = gradient.permute(0, 1, 4, 2, 3)
             if level and inside[level - 1] is not None:
                 gradient = gradient * inside[level - 1]
+        if calm is not None:
+            gradient = gradient + torch.autograd.grad(calm, seen, of_calm)[0]
         return sums, gradient
+
+    def _calm(
+        self, windows: torch.Tensor, slope: bool
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return the gain that controls the last block, and the windows that it depends on.
+
+        Its shape is (members, steps, n, steps, 1).
+        """
+        if self.contrast is None:
+            return None, None
+        with torch.enable_grad():
+            seen = windows.detach().requires_grad_(slope)
+            crops = seen[:, :, :, 0].permute(0, 3, 1, 2)  # (members, n, height, width)
+            gain = self.contrast.of_crops(crops.flatten(0, 1)[:, None], self.steps)
+            return gain.unflatten(0, crops.shape[:2])[:, :, 0].transpose(1, 2)[..., None], seen
 
 
 class _Block(nn.Module):
@@ -226,14 +276,17 @@ class _Rows(_Block):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Map (members, size, n, size, inputs) to slopes and features."""
+        return self._finish(self._sums(x, self.bias))
+
+    def _sums(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         members, n, length = x.shape[0], x.shape[2], self.length
         x = x.contiguous()
         shape = (members, self.size, n, length, self.kernel * self.inputs)
         beside = x.as_strided(shape, (*x.stride()[:3], self.inputs, 1)).contiguous()
-        out = torch.baddbmm(self.bias, beside[:, :length].flatten(1, 3), self.rows[0])
+        out = torch.baddbmm(bias, beside[:, :length].flatten(1, 3), self.rows[0])
         for row in range(1, self.kernel):
             out.baddbmm_(beside[:, row : row + length].flatten(1, 3), self.rows[row])
-        return self._finish(out.view(members, length, n, length, self.outputs))
+        return out.view(members, length, n, length, self.outputs)
 
     def backwards(self, gradient: torch.Tensor, slope: torch.Tensor | None) -> torch.Tensor:
         """Map the gradient by the outputs to that by the inputs."""
@@ -252,3 +305,27 @@ class _Rows(_Block):
         for column in range(1, self.kernel):
             out[:, :, :, column : column + length] += beside[..., column, :]
         return out
+
+
+class _ControlledRows(_Rows):
+    """Rows whose sums are scaled by the contrast, every channel at its strength."""
+
+    def __init__(self, blocks: tuple[ConvBlock, ...], size: int) -> None:
+        super().__init__(blocks, size)
+        strength = torch.stack([block.strength.detach() for block in blocks])
+        self.register_buffer("strength", strength[:, None, None, None], False)
+        self.register_buffer("none", torch.zeros_like(self.bias), False)
+
+    def forward(self, x: torch.Tensor, calm: torch.Tensor) -> tuple[tuple, torch.Tensor]:
+        """Map as `_Rows`, under a gain (members, length, n, length, 1); keep what it scales."""
+        sums = self._sums(x, self.none)
+        scale = 1 + calm.detach() * self.strength
+        slope, out = self._finish(torch.addcmul(self.bias[:, None, None], sums, scale))
+        return (slope, sums, scale), out
+
+    def backwards(self, gradient: torch.Tensor, kept: tuple) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map the gradient by the outputs to those by the inputs and by the gain."""
+        slope, sums, scale = kept
+        gradient = self._unfinish(gradient, slope)
+        of_calm = (gradient * sums * self.strength).sum(4, keepdim=True)
+        return super().backwards(gradient * scale, None), of_calm

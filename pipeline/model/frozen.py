@@ -168,8 +168,9 @@ class FrozenModel(nn.Module):
         size, corner = [height, width], np.zeros((2, n), np.int64)
         if n and all(plan is not None for plan in plans):
             chains = [model.encoder.core.chain for model in self.models]
-            if CropChain.possible(chains):
-                self.chain = CropChain(chains, plans[0].lengths)
+            contrasts = [model.encoder.core.contrast for model in self.models]
+            if CropChain.possible(chains, contrasts):
+                self.chain = CropChain(chains, plans[0].lengths, contrasts[0])
             starts = np.stack([plan.start.cpu().numpy() for plan in plans])  # (members, 2, units)
             ends = starts + np.array([plan.length for plan in plans])[:, :, None]
             low, high = starts.min(0), ends.max(0)

@@ -83,9 +83,11 @@ class PatchReader:
         for member, windows, weights in zip(self.members, self.windows, self.weights, strict=True):
             length = member.crops.lengths[0]
             x = padded.gather(1, windows.index).view(-1, 1, length, length)
-            masks = [None, *windows.inside]
-            for block, mask in zip(member.encoder.core.chain, masks, strict=True):
-                x = block(x if mask is None else x * mask.permute(1, 3, 0, 2), padding=0)
+            core, masks = member.encoder.core, [None, *windows.inside]
+            calm = core.contrast and core.contrast.of_crops(x, member.crops.lengths[-1])
+            for block, mask in zip(core.chain, masks, strict=True):
+                x = x if mask is None else x * mask.permute(1, 3, 0, 2)
+                x = block(x, padding=0, calm=calm)
             outputs.append((x * weights.permute(1, 3, 0, 2)).sum((1, 2, 3)))
         return outputs
 

@@ -32,6 +32,8 @@ class ConvBlock(nn.Module):
         One kernel per input channel, then a 1x1 convolution.
     momentum : float
         Of the running statistics of the batch norm.
+    controlled : bool
+        Scale what the convolution gives by the local contrast, each channel by a learned strength.
     """
 
     def __init__(
@@ -46,10 +48,13 @@ class ConvBlock(nn.Module):
         linear: bool = False,
         separable: bool = False,
         momentum: float = 0.1,
+        controlled: bool = False,
     ) -> None:
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"kernels must be odd, got {kernel}")
+        if controlled and separable:
+            raise ValueError("a separable block cannot be controlled")
         self.kernel, self.stride, self.pool, self.linear = kernel, stride, pool, linear
         self.padding = kernel // 2 if padding is None else padding
         first = inputs if separable else outputs
@@ -58,17 +63,27 @@ class ConvBlock(nn.Module):
         )
         self.mix = nn.Conv2d(inputs, outputs, 1, bias=False) if separable else None
         self.norm = nn.BatchNorm2d(outputs, momentum=momentum)
+        self.strength = nn.Parameter(_strengths(outputs)) if controlled else None
         nn.init.xavier_normal_(self.conv.weight)
         if self.mix is not None:
             nn.init.xavier_normal_(self.mix.weight)
 
-    def forward(self, x: torch.Tensor, padding: int | None = None) -> torch.Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h', w'); `padding` overrides that of the block."""
+    def forward(
+        self, x: torch.Tensor, padding: int | None = None, calm: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Map (n, inputs, h, w) to (n, outputs, h', w'); `padding` overrides that of the block.
+
+        `calm` is what `LocalContrast` says, (n, 1, h', w'); only a controlled block reads it.
+        """
         pad = self.padding if padding is None else padding
-        if x.shape[1] == 1 and self.conv.bias is None:
+        bias = self.conv.bias if self.strength is None else None  # else it is added after
+        if x.shape[1] == 1 and bias is None:
             x = image_conv(x, self.conv.weight, self.stride, pad)
         else:
-            x = F.conv2d(x, self.conv.weight, self.conv.bias, self.stride, pad, 1, self.conv.groups)
+            x = F.conv2d(x, self.conv.weight, bias, self.stride, pad, 1, self.conv.groups)
+        if self.strength is not None:
+            x = x * (1 + calm * self.strength[:, None, None])
+            x = x if self.conv.bias is None else x + self.conv.bias[:, None, None]
         if self.mix is not None:
             # pixels in rows: a matrix product, a quarter faster than a 1x1 convolution
             mixed = F.linear(x.permute(0, 2, 3, 1), self.mix.weight[:, :, 0, 0], self.mix.bias)
@@ -91,6 +106,12 @@ class ConvBlock(nn.Module):
         self.norm = nn.Identity()
 
 
+def _strengths(channels: int) -> torch.Tensor:
+    """Return the strengths to start from: half of the channels from 1/8 to 1, the others 0."""
+    index = torch.arange(channels)
+    return torch.where(index % 2 == 1, (index // 2 % 8 + 1) / 8, torch.zeros(()))
+
+
 class Core(nn.Module):
     """Base of all cores: (n, 1, h, w) to (n, channels, h', w').
 
@@ -103,12 +124,18 @@ class Core(nn.Module):
     chain : list of ConvBlock or None
         The blocks if the core is a plain sequence of them, so that a feature can be computed
         from its receptive field alone.
+    contrast : LocalContrast or None
+        What the last block of the chain is controlled by.
     """
 
     channels: int
     stride: int = 1
     offset: float = 0.0
     chain: list[ConvBlock] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.contrast: nn.Module | None = None
 
     def regulariser(self) -> torch.Tensor:
         """Penalty to add to the loss."""

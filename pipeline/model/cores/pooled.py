@@ -7,14 +7,21 @@ from collections.abc import Sequence
 import torch
 
 from .base import ConvBlock, Core, chain_geometry, cores, group_sparsity, laplace_energy
+from .contrast import LocalContrast
 
 
 class PooledCore(Core):
-    """A sequence of padded blocks, the first of them average-pooled."""
+    """A sequence of padded blocks; `contrast`, if any, has the geometry of the first of them."""
 
-    def __init__(self, blocks: list[ConvBlock], gamma_input: float, gamma_hidden: float) -> None:
+    def __init__(
+        self,
+        blocks: list[ConvBlock],
+        gamma_input: float,
+        gamma_hidden: float,
+        contrast: LocalContrast | None = None,
+    ) -> None:
         super().__init__()
-        self.blocks = torch.nn.ModuleList(blocks)
+        self.blocks, self.contrast = torch.nn.ModuleList(blocks), contrast
         self.gamma_input, self.gamma_hidden = gamma_input, gamma_hidden
         self.channels = blocks[-1].norm.num_features
         self.stride, self.offset = chain_geometry(blocks)
@@ -26,8 +33,9 @@ class PooledCore(Core):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (n, 1, h, w) to (n, channels, h / stride, w / stride)."""
+        calm = None if self.contrast is None else self.contrast(images)
         for block in self.blocks:
-            images = block(images)
+            images = block(images, calm=calm)
         return images
 
     def regulariser(self) -> torch.Tensor:

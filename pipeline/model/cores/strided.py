@@ -1,4 +1,4 @@
-"""The recommended core: a bank of large strided filters, then small kernels."""
+"""The recommended core: a bank of large strided filters, then small kernels, then contrast."""
 
 from __future__ import annotations
 
@@ -7,10 +7,47 @@ from collections.abc import Sequence
 import torch
 
 from .base import ConvBlock, cores
+from .contrast import LocalContrast
 from .pooled import PooledCore, blob_weights, random_gabors
 
 
-@cores.register("strided", default=True)
+@cores.register("divisive", default=True)
+def divisive(
+    *,
+    channels: int = 32,
+    input_kernel: int = 13,
+    input_padding: int = 4,
+    stride: int = 2,
+    widen: float = 2.0,
+    hidden_kernels: Sequence[int] = (3,),
+    contrast_sigma_px: float = 3.0,
+    contrast_floor: float = 0.3,
+    gabor_start: bool = True,
+    gamma_input: float = 1.0,
+    gamma_hidden: float = 0.0,
+) -> PooledCore:
+    """Build the recommended core: `strided`, its last channels divided by the local contrast.
+
+    How strongly is learned for every channel, and half of them start undivided. Cells that
+    normalise are common, and layers of weighted sums need many channels to divide.
+
+    Parameters
+    ----------
+    channels, input_kernel, input_padding, stride, widen, hidden_kernels
+        As for `strided`.
+    contrast_sigma_px, contrast_floor : float
+        As for `LocalContrast`.
+    gabor_start, gamma_input, gamma_hidden
+        As for `strided`.
+    """
+    blocks = _blocks(
+        channels, input_kernel, input_padding, stride, widen, hidden_kernels, gabor_start, True
+    )
+    contrast = LocalContrast(input_kernel, stride, input_padding, contrast_sigma_px, contrast_floor)
+    return PooledCore(blocks, gamma_input, gamma_hidden, contrast)
+
+
+@cores.register("strided")
 def strided(
     *,
     channels: int = 32,
@@ -23,7 +60,7 @@ def strided(
     gamma_input: float = 1.0,
     gamma_hidden: float = 0.0,
 ) -> PooledCore:
-    """Build the recommended core: 13x13 of stride 2, then 3x3, ELU and batch norm.
+    """Build 13x13 of stride 2, then 3x3, ELU and batch norm.
 
     Nothing is computed at full resolution, as `pooled` does, so that its wider hidden layer costs
     no more; its kernels are small, since a recording cannot teach 5x5 ones. The readout that
@@ -52,14 +89,32 @@ def strided(
     gamma_hidden : float
         Weight of the group sparsity of the hidden kernels.
     """
-    blocks = [ConvBlock(1, channels, input_kernel, stride=stride, padding=input_padding)]
-    inputs, width = channels, round(widen * channels)
-    for kernel in hidden_kernels:
-        blocks.append(ConvBlock(inputs, width, kernel))
-        inputs = width
+    blocks = _blocks(
+        channels, input_kernel, input_padding, stride, widen, hidden_kernels, gabor_start, False
+    )
+    return PooledCore(blocks, gamma_input, gamma_hidden)
+
+
+def _blocks(
+    channels: int,
+    input_kernel: int,
+    padding: int,
+    stride: int,
+    widen: float,
+    hidden_kernels: Sequence[int],
+    gabor_start: bool,
+    controlled: bool,
+) -> list[ConvBlock]:
+    """Return the blocks, the last of them controlled by contrast if asked."""
+    widths = [channels, *[round(widen * channels)] * len(hidden_kernels)]
+    last = len(hidden_kernels) if controlled else -1
+    first = {"stride": stride, "padding": padding, "controlled": last == 0}
+    blocks = [ConvBlock(1, channels, input_kernel, **first)]
+    for level, kernel in enumerate(hidden_kernels, start=1):
+        blocks.append(ConvBlock(*widths[level - 1 : level + 1], kernel, controlled=level == last))
     if gabor_start:
         with torch.no_grad():
             blocks[0].conv.weight.copy_(random_gabors(channels, input_kernel)[:, None])
             for block in blocks[1:]:
                 block.conv.weight.copy_(blob_weights(*block.conv.weight.shape[:3]))
-    return PooledCore(blocks, gamma_input, gamma_hidden)
+    return blocks
