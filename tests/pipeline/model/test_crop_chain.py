@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from pipeline.model.cores import ConvBlock
+from pipeline.model.cores.contrast import LocalContrast
 from pipeline.model.crop_chain import CropChain
 
 CHAINS = {  # kernels, strides, pools, linear
@@ -12,13 +13,18 @@ CHAINS = {  # kernels, strides, pools, linear
 }
 
 
-def _blocks(kernels, strides, pools, linear, seed=0):
+CONTRAST = LocalContrast(13, 2, 4, 3.0, 0.3)
+
+
+def _blocks(kernels, strides, pools, linear, seed=0, *, controlled=False):
     torch.manual_seed(seed)
     blocks, inputs = [], 1
     for outputs, kernel, stride, pool, plain in zip(
         (6, 8, 5), kernels, strides, pools, linear, strict=False
     ):
-        block = ConvBlock(inputs, outputs, kernel, stride=stride, pool=pool, linear=plain).eval()
+        last = controlled and len(blocks) == len(kernels) - 1
+        options = {"stride": stride, "pool": pool, "linear": plain, "controlled": last}
+        block = ConvBlock(inputs, outputs, kernel, **options).eval()
         block.norm.running_mean.normal_()
         block.norm.running_var.uniform_(0.5, 2)
         block.requires_grad_(False)
@@ -35,25 +41,32 @@ def _lengths(blocks, last):
     return lengths
 
 
+CASES = [(chain, None) for chain in CHAINS.values()] + [(CHAINS["strided"], CONTRAST)]
+
+
 @pytest.mark.parametrize("last", [1, 2, 3])
-@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
-def test_matrix_products_are_the_blocks_of_each_member_and_so_is_the_gradient(chain, last):
-    members = [_blocks(*chain, seed) for seed in (0, 1)]
+@pytest.mark.parametrize(("chain", "contrast"), CASES, ids=[*CHAINS, "divisive"])
+def test_matrix_products_are_the_blocks_of_each_member_and_so_is_the_gradient(
+    chain, contrast, last
+):
+    controlled = contrast is not None
+    members = [_blocks(*chain, seed, controlled=controlled) for seed in (0, 1)]
     lengths = _lengths(members[0], last)
     windows = torch.randn(2, 7, 1, lengths[0], lengths[0], requires_grad=True)
     inside = [(torch.rand(2, 7, 1, n, n) > 0.2).float() for n in lengths[1:-1]]
     weights, expected = [], []
     for member, blocks in enumerate(members):
         x = windows[member]
+        calm = contrast.of_crops(x, last) if controlled else None
         for block, mask in zip(blocks, [None, *inside], strict=True):
-            x = block(x if mask is None else x * mask[member], padding=0)
+            x = block(x if mask is None else x * mask[member], padding=0, calm=calm)
         weights.append(torch.randn_like(x))
         expected.append((x * weights[-1]).sum((1, 2, 3)))
     expected = torch.stack(expected)
     (slope,) = torch.autograd.grad(expected.sum(), windows)
 
     layout, pixels = (0, 3, 1, 4, 2), (0, 3, 4, 2, 1)
-    sums, gradient = CropChain(members, lengths)(
+    sums, gradient = CropChain(members, lengths, contrast)(
         windows.detach().permute(pixels),
         [mask.permute(layout) for mask in inside],
         torch.stack(weights).detach().permute(layout),
@@ -68,6 +81,12 @@ def test_blocks_that_learn_are_separable_or_unlike_are_not_for_it():
     assert CropChain.possible([strided, strided])
     assert not CropChain.possible([strided, pooled])
     assert not CropChain.possible([[ConvBlock(1, 3, 5)]])
+    divisive = _blocks(*CHAINS["strided"], controlled=True)
+    assert CropChain.possible([divisive, divisive], [CONTRAST, CONTRAST])
+    assert not CropChain.possible([divisive, divisive])
+    assert not CropChain.possible([divisive, strided], [CONTRAST, None])
+    wider = LocalContrast(13, 2, 4, 4.0, 0.3)
+    assert not CropChain.possible([divisive, divisive], [CONTRAST, wider])
     separable = ConvBlock(4, 3, 5, separable=True).eval().requires_grad_(False)
     separable.fold()
     assert not CropChain.possible([[separable]])

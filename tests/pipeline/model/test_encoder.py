@@ -101,7 +101,9 @@ def test_model_size_keeps_the_aspect_ratio():
 
 
 @pytest.mark.parametrize("readout", ["square", "point", "factorised", "pyramid"])
-@pytest.mark.parametrize("core", ["strided", "pooled", "linear", "separable", "gaussian_laplace"])
+@pytest.mark.parametrize(
+    "core", ["divisive", "strided", "pooled", "linear", "separable", "gaussian_laplace"]
+)
 def test_every_core_with_every_readout_gives_a_finite_gradient(small, core, readout):
     dataset = small[2]
     config = {"core": {"name": core}, "readout": {"name": readout}, "shifter": {"name": "mlp"}}
