@@ -27,7 +27,7 @@ def constrained(
     crop: bool = True,
     priors: str = "ensembles",
     initial: Part = "smooth_noise",
-    transform: Part = "jitter",
+    transform: Part = "none",
     objective: Part = "activation",
     gradient: Part = "none",
     regulariser: Part = "none",
