@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from pipeline.registry import Registry
 
+from .contrast import scale_channels
 from .image_conv import image_conv
 
 cores = Registry("core")
@@ -82,7 +83,7 @@ class ConvBlock(nn.Module):
         else:
             x = F.conv2d(x, self.conv.weight, bias, self.stride, pad, 1, self.conv.groups)
         if self.strength is not None:
-            x = x * (1 + calm * self.strength[:, None, None])
+            x = scale_channels(x, calm, self.strength)
             x = x if self.conv.bias is None else x + self.conv.bias[:, None, None]
         if self.mix is not None:
             # pixels in rows: a matrix product, a quarter faster than a 1x1 convolution

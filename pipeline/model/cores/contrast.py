@@ -96,3 +96,25 @@ def _window(
     line = torch.exp(-(away**2) / (2 * sigma_px**2)) * (away.abs() <= kernel // 2)
     axis = torch.arange(kernel) - (kernel - 1) / 2
     return (line / torch.exp(-(axis**2) / (2 * sigma_px**2)).sum()).to(device)
+
+
+def scale_channels(x: torch.Tensor, calm: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    """Multiply x (n, channels, h, w) by 1 + calm (n, 1, h, w) times the strength of a channel."""
+    rows = _Scaled.apply(x.permute(0, 2, 3, 1), calm.permute(0, 2, 3, 1), strength)
+    return rows.permute(0, 3, 1, 2)
+
+
+class _Scaled(torch.autograd.Function):
+    """Pixels in rows (..., channels) times ``1 + calm strength``; sums over them are products."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, calm: torch.Tensor, strength: torch.Tensor):
+        scale = (calm * strength).add_(1)
+        ctx.save_for_backward(x, calm, strength, scale)
+        return x * scale
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x, calm, strength, scale = ctx.saved_tensors
+        each = (gradient * x).flatten(0, -2)
+        return gradient * scale, (each @ strength).view_as(calm), calm.flatten() @ each

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.model.cores import ConvBlock, cores
-from pipeline.model.cores.contrast import USUAL, LocalContrast
+from pipeline.model.cores.contrast import USUAL, LocalContrast, scale_channels
 
 FLOOR, SIGMA = 0.3, 3.0
 
@@ -72,3 +72,10 @@ def test_more_contrast_leaves_less_of_a_divided_channel():
 def test_separable_blocks_cannot_be_controlled():
     with pytest.raises(ValueError, match="separable"):
         ConvBlock(4, 4, 3, separable=True, controlled=True)
+
+
+def test_the_gradient_of_scaled_channels_is_that_of_finite_differences():
+    torch.manual_seed(3)
+    shapes = [(2, 3, 4, 5), (2, 1, 4, 5), (3,)]
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(scale_channels, given)
