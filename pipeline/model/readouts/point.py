@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -61,22 +61,24 @@ class PointReadout(Readout):
         grid = self.place[units]
         if shift is not None:
             grid = grid + shift
-        weights = self.features[units].view(len(units), self.taps**2, -1)
-        taps = zip(self._offsets(), weights.unbind(1), strict=True)
-        read = sum((sample(features, grid[:, None] + o).squeeze(2) * w).sum(1) for o, w in taps)
+        taps = self._taps(grid, self.features[units])
+        read = sum((sample(features, at[:, None]).squeeze(2) * w).sum(1) for at, w in taps)
         return read + self.bias[units]
-
-    def _offsets(self) -> list[torch.Tensor]:
-        """Return where the taps are from the place, (x, y) in its units."""
-        along = torch.arange(self.taps, device=self.half_size.device) - (self.taps - 1) / 2
-        return [torch.stack([x, y]) / self.half_size for y in along for x in along]
 
     def _read(
         self, features: torch.Tensor, grid: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
-        by_tap = weights.view(len(weights), self.taps**2, -1).unbind(1)
-        taps = zip(self._offsets(), by_tap, strict=True)
-        return sum(combine(sample(features, grid + offset), w) for offset, w in taps)
+        return sum(combine(sample(features, at), w) for at, w in self._taps(grid, weights))
+
+    def _taps(
+        self, grid: torch.Tensor, weights: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield where each tap reads around the places (..., 2), and its weights of channels."""
+        along = torch.arange(self.taps, device=self.half_size.device) - (self.taps - 1) / 2
+        offsets = (torch.stack([x, y]) / self.half_size for y in along for x in along)
+        by_tap = weights.unflatten(-1, (self.taps**2, -1)).unbind(-2)
+        for offset, weight in zip(offsets, by_tap, strict=True):
+            yield grid + offset, weight
 
     def regulariser(self) -> torch.Tensor:
         """Absolute feature weights: mean over units and channels of the sum over taps."""
