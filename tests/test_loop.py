@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -98,6 +99,16 @@ def test_a_killed_loop_goes_on_and_loses_nothing(finished):
     assert result["trace_r"] > 0.7
     assert result["match_precision"] >= 0.8
     assert set(result["mei_wins"]) == {"rf", "gabor", "mni", "fni"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_methods_text_says_what_the_loop_decided_over_its_recipe(finished):
+    page = (finished / "report" / "index.html").read_text()
+    (selection,) = re.findall(r"Selection of neurons\. [^<]*", page)
+    assert "n_targets 4" in selection
+    (plan,) = re.findall(r"Plan of day 2\. [^<]*", page)
+    assert "minutes 5" in plan
 
 
 @pytest.mark.slow

@@ -24,8 +24,11 @@ def methods(page: Loop) -> Section:
 
     recipe = page.recipe
     lines = []
+    # a loop decides these itself, whatever its recipe says
+    decided = {"targets": {"n_targets": page.loop["targets"]}}
+    decided["plan"] = {"minutes": page.loop["minutes"]}
     for step, title in STEPS.items():
-        chosen = recipe[step]
+        chosen = {**recipe[step], **decided.get(step, {})}
         parts = chosen.items() if "method" not in chosen else [("", chosen)]
         lines.append(f"{title}. " + " ".join(_sentence(name, part) for name, part in parts))
     responses = recipe["responses"]
