@@ -87,6 +87,7 @@ class LocalContrast(nn.Module):
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve trainings, whoever asks first
 def _window(
     size: int, kernel: int, stride: int, padding: int, sigma_px: float, device: torch.device
 ) -> torch.Tensor:

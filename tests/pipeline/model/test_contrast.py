@@ -79,3 +79,13 @@ def test_the_gradient_of_scaled_channels_is_that_of_finite_differences():
     shapes = [(2, 3, 4, 5), (2, 1, 4, 5), (3,)]
     given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     assert torch.autograd.gradcheck(scale_channels, given)
+
+
+def test_a_window_first_asked_for_in_inference_serves_a_training():
+    contrast = LocalContrast(13, 2, 4, 2.25, FLOOR)  # no other test has this width
+    images = torch.randn(1, 1, 36, 64)
+    with torch.inference_mode():
+        contrast(images)
+    images.requires_grad_(True)
+    contrast(images).sum().backward()
+    assert images.grad.abs().max() > 0
