@@ -111,9 +111,11 @@ def read_together(
     read_by = windows.weigh(weights).view(-1, channels)
     weight = _Placed.apply(read_by, reader, slot).view(-1, group, channels)
     flat = features.permute(2, 3, 0, 1).flatten(0, 1)  # (pixels, n, channels)
-    dots = _Dots.apply(weight[:pixels], flat)
+    # a split, not slices: the way back puts its gradients together in one pass
+    first, following = weight.split([pixels, len(repeated)])
+    dots = _Dots.apply(first, flat)
     if len(repeated):
-        dots = torch.cat([dots, torch.bmm(weight[pixels:], _Rows.apply(flat, repeated).mT)])
+        dots = torch.cat([dots, torch.bmm(following, _Rows.apply(flat, repeated).mT)])
     return _Sums.apply(dots.flatten(0, 1), slot.view(units, -1), unit).T
 
 
