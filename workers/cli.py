@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from workers import limits
 from workers.commands import computing, database, jobs, keeping, looking, putting_in, taking_out
 from workers.commands.common import Home
 
@@ -32,6 +33,8 @@ def _main(home: Home = None) -> None:
 
 def main() -> None:
     """Run the command line; a known error is one line, not a traceback."""
+    for name, value in limits.ONE_ORDER.items():  # read when numpy is imported
+        os.environ.setdefault(name, value)
     from pipeline.errors import DataError
 
     try:

@@ -42,11 +42,15 @@ def usable_memory() -> int:
     return total
 
 
+ONE_ORDER = {"OPENBLAS_NUM_THREADS": "1"}
+"""OpenBLAS adds in an order that hangs on its threads: with one, cores change no result."""
+
+
 def thread_environment(threads: int) -> dict[str, str]:
     """Return the environment that holds numerical libraries to a number of threads."""
-    names = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")
+    names = ("OMP", "MKL", "NUMBA", "NUMEXPR")
     variables = {f"{name}_NUM_THREADS": str(threads) for name in names}
-    return {**variables, "OPENCV_FOR_THREADS_NUM": str(threads)}
+    return {**variables, "OPENCV_FOR_THREADS_NUM": str(threads), **ONE_ORDER}
 
 
 def _read(file: Path) -> str:

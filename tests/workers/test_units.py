@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -49,6 +50,28 @@ def test_canonical_keys_do_not_depend_on_order_or_integer_type():
     assert first == lease.canonical({"a": datetime.date(2026, 1, 2), "b": 2})
     assert first == '{"a":"2026-01-02","b":2}'
     assert lease.job_id("x.Y", first) != lease.job_id("x.Z", first)
+
+
+SUMS = """
+import numpy as np
+rng = np.random.default_rng(0)
+a, b = rng.normal(size=(2, 5003, 42))
+print((a.T @ b).tobytes().hex(), (a.T @ b[:, 0]).tobytes().hex())
+"""
+
+
+def test_sums_do_not_hang_on_the_threads_that_a_job_is_given():
+    """Two threads of OpenBLAS add these in another order than one."""
+    sums = {
+        subprocess.run(
+            [sys.executable, "-c", SUMS],
+            env={**os.environ, **limits.thread_environment(threads)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for threads in (1, 2, 3)
+    }
+    assert len(sums) == 1
 
 
 def test_a_container_quota_limits_cores_and_memory(tmp_path, monkeypatch):
