@@ -42,15 +42,23 @@ def usable_memory() -> int:
     return total
 
 
-ONE_ORDER = {"OPENBLAS_NUM_THREADS": "1"}
-"""OpenBLAS adds in an order that hangs on its threads: with one, cores change no result."""
+ONE_ORDER = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+"""Threads of the libraries that add in another order with more of them.
+
+That changes the last bits of a sum, and by the end of a training the third digit of its weights:
+with one thread each, neither cores nor slots change a result.
+"""
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Return the environment that holds numerical libraries to a number of threads."""
-    names = ("OMP", "MKL", "NUMBA", "NUMEXPR")
-    variables = {f"{name}_NUM_THREADS": str(threads) for name in names}
-    return {**variables, "OPENCV_FOR_THREADS_NUM": str(threads), **ONE_ORDER}
+    """Return the environment of a job that may use some threads.
+
+    They go to the libraries that they change no result of; the others keep to `ONE_ORDER`, unless
+    a person has set their variables.
+    """
+    names = ("NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+    ordered = {name: os.environ.get(name, value) for name, value in ONE_ORDER.items()}
+    return {**dict.fromkeys(names, str(threads)), **ordered}
 
 
 def _read(file: Path) -> str:

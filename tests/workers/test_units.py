@@ -54,14 +54,20 @@ def test_canonical_keys_do_not_depend_on_order_or_integer_type():
 
 SUMS = """
 import numpy as np
+import torch
 rng = np.random.default_rng(0)
 a, b = rng.normal(size=(2, 5003, 42))
-print((a.T @ b).tobytes().hex(), (a.T @ b[:, 0]).tobytes().hex())
+images = torch.from_numpy(rng.normal(size=(16, 4, 36, 64)).astype(np.float32))
+weights = torch.nn.Parameter(torch.ones(8, 4, 5, 5))
+torch.nn.functional.conv2d(images, weights).square().sum().backward()
+print((a.T @ b).tobytes().hex(), weights.grad.numpy().tobytes().hex())
 """
 
 
-def test_sums_do_not_hang_on_the_threads_that_a_job_is_given():
-    """Two threads of OpenBLAS add these in another order than one."""
+def test_sums_do_not_hang_on_the_threads_that_a_job_is_given(monkeypatch):
+    """Two threads of OpenBLAS, or of torch, add these in another order than one."""
+    for name in limits.ONE_ORDER:
+        monkeypatch.delenv(name, raising=False)
     sums = {
         subprocess.run(
             [sys.executable, "-c", SUMS],
@@ -69,7 +75,7 @@ def test_sums_do_not_hang_on_the_threads_that_a_job_is_given():
             capture_output=True,
             check=True,
         ).stdout
-        for threads in (1, 2, 3)
+        for threads in (1, 2)
     }
     assert len(sums) == 1
 
