@@ -48,7 +48,6 @@ def test_r3_a_worker_cut_off_from_the_network_commits_nothing(fleet, record, key
     """It holds a job when the cable is pulled for two leases; another worker does that job."""
     database = dj.config.database
     wire = Network(database.host, database.port)
-    fleet.seeds(1, start=1000, pause_s=1.5 * lease_s)
     through_wire = {
         "DJ_HOST": "127.0.0.1",
         "DJ_PORT": str(wire.port),
@@ -59,10 +58,14 @@ def test_r3_a_worker_cut_off_from_the_network_commits_nothing(fleet, record, key
         "DJ_USE_TLS": "false",
     }
     try:
+        other = fleet.worker("--lease", lease_s)
+        fleet.wait(lambda: fleet.ready(other))  # a start may take longer than the cut
+        other.send_signal(signal.SIGSTOP)
+        fleet.seeds(1, start=1000, pause_s=1.5 * lease_s)
         lonely = fleet.worker("--lease", lease_s, **through_wire)
         (cut_off,) = claimed(fleet)
         wire.cut()
-        other = fleet.worker("--lease", lease_s)
+        other.send_signal(signal.SIGCONT)
         fleet.seeds(keys, pause_s=0.2)
         time.sleep(2 * lease_s)
         wire.mend()
