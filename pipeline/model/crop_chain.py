@@ -147,9 +147,8 @@ class CropChain(nn.Module):
             return None, None
         with torch.enable_grad():
             seen = windows.detach().requires_grad_(slope)
-            crops = seen[:, :, :, 0].permute(0, 3, 1, 2)  # (members, n, height, width)
-            gain = self.contrast.of_crops(crops.flatten(0, 1)[:, None], self.steps)
-            return gain.unflatten(0, crops.shape[:2])[:, :, 0].transpose(1, 2)[..., None], seen
+            gain = self.contrast.of_crops(seen.flatten(1, 3), self.steps)
+            return gain.unflatten(1, (self.steps, self.steps)).transpose(2, 3)[..., None], seen
 
 
 class _Block(nn.Module):

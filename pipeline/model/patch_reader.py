@@ -83,8 +83,10 @@ class PatchReader:
         for member, windows, weights in zip(self.members, self.windows, self.weights, strict=True):
             length = member.crops.lengths[0]
             x = padded.gather(1, windows.index).view(-1, 1, length, length)
-            core, masks = member.encoder.core, [None, *windows.inside]
-            calm = core.contrast and core.contrast.of_crops(x, member.crops.lengths[-1])
+            core, masks, calm = member.encoder.core, [None, *windows.inside], None
+            if core.contrast is not None:
+                steps = member.crops.lengths[-1]
+                calm = core.contrast.of_crops(x.flatten(1).T, steps).T.view(-1, 1, steps, steps)
             for block, mask in zip(core.chain, masks, strict=True):
                 x = x if mask is None else x * mask.permute(1, 3, 0, 2)
                 x = block(x, padding=0, calm=calm)

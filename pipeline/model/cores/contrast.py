@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -50,28 +51,31 @@ class LocalContrast(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map images (n, 1, h, w) to the gain (n, 1, h', w')."""
-        rows, columns = (self.window(n, self.padding, images) for n in images.shape[2:])
-        return self._gain_under(images, rows, columns)
-
-    def of_crops(self, crops: torch.Tensor, steps: int) -> torch.Tensor:
-        """Map square crops (n, 1, h, h), zero outside of the image, to the middle steps' gain."""
-        window = self.central_window(crops.shape[2], steps, crops)
-        return self._gain_under(crops, window, window)
-
-    def _gain_under(
-        self, images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
-    ) -> torch.Tensor:
+        rows, columns = (self._window(n, self.padding, images) for n in images.shape[2:])
         mean = rows @ images @ columns.T
         square = rows @ images.square() @ columns.T
         return self.gain(self.spread(mean, square))
 
-    def central_window(self, size: int, steps: int, like: torch.Tensor) -> torch.Tensor:
-        """Return the Gaussian at the middle `steps` of a crop that holds all they see."""
-        window = self.window(size, 0, like)
-        first = (len(window) - steps) // 2
-        return window[first : first + steps]
+    def of_crops(self, pixels: torch.Tensor, steps: int) -> torch.Tensor:
+        """Map square crops, each a column of pixels, to the gain at their middle steps.
 
-    def window(self, size: int, padding: int, like: torch.Tensor) -> torch.Tensor:
+        Parameters
+        ----------
+        pixels : tensor, shape (..., h * h, n)
+            Zero outside of the image.
+        steps : int
+            Along each axis; the crops hold all that these see.
+
+        Returns
+        -------
+        tensor, shape (..., steps * steps, n)
+        """
+        size = math.isqrt(pixels.shape[-2])
+        under = _square_window(size, self.kernel, self.stride, self.sigma_px, steps, pixels.device)
+        under = under.to(pixels.dtype)
+        return self.gain(self.spread(under @ pixels, under @ pixels.square()))
+
+    def _window(self, size: int, padding: int, like: torch.Tensor) -> torch.Tensor:
         """Return the Gaussian along one axis at every step, shape (steps, size)."""
         made = _window(size, self.kernel, self.stride, padding, self.sigma_px, like.device)
         return made.to(like.dtype)
@@ -97,6 +101,18 @@ def _window(
     line = torch.exp(-(away**2) / (2 * sigma_px**2)) * (away.abs() <= kernel // 2)
     axis = torch.arange(kernel) - (kernel - 1) / 2
     return (line / torch.exp(-(axis**2) / (2 * sigma_px**2)).sum()).to(device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _square_window(
+    size: int, kernel: int, stride: int, sigma_px: float, steps: int, device: torch.device
+) -> torch.Tensor:
+    """Return the Gaussian at the middle steps of a crop, shape (steps * steps, size * size)."""
+    window = _window(size, kernel, stride, 0, sigma_px, device)
+    first = (len(window) - steps) // 2
+    window = window[first : first + steps]
+    return torch.kron(window, window)
 
 
 def scale_channels(x: torch.Tensor, calm: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
