@@ -108,17 +108,18 @@ class Fleet:
         return self.asked(lambda: max(tables.Worker().to_arrays("seen_at").tolist()))
 
     def ready(self, process):
-        """Tell whether all computing processes of a worker are connected to the server."""
+        """Tell whether all computing processes of a worker can hear a signal.
+
+        They are connected to the server, or old: one whose server was killed connects again only
+        for its next job.
+        """
         port = int(dj.config.database.port)
-        links = [
-            [
-                link
-                for link in child.net_connections("tcp")
-                if link.raddr and link.raddr.port == port
-            ]
+        heard = [
+            time.time() - child.create_time() > 20
+            or any(link.raddr and link.raddr.port == port for link in child.net_connections("tcp"))
             for child in psutil.Process(process.pid).children()
         ]
-        return bool(links) and all(links)
+        return bool(heard) and all(heard)
 
     def count(self):
         """Return the number of rows computed."""
