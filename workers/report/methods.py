@@ -25,8 +25,10 @@ def methods(page: Loop) -> Section:
     recipe = page.recipe
     lines = []
     # a loop decides these itself, whatever its recipe says
-    decided = {"targets": {"n_targets": page.loop["targets"]}}
-    decided["plan"] = {"minutes": page.loop["minutes"]}
+    decided = {
+        "targets": {"n_targets": page.loop["targets"]},
+        "plan": {"minutes": page.loop["minutes"]},
+    }
     for step, title in STEPS.items():
         chosen = {**recipe[step], **decided.get(step, {})}
         parts = chosen.items() if "method" not in chosen else [("", chosen)]

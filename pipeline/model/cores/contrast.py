@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-USUAL = 0.6  # local contrast of z-scored natural images in the middle of their range
+USUAL = 0.6  # upper quartile on simulated natural images (median 0.46); sets the unit of strengths
 LEAST_VARIANCE = 1e-4  # keeps the square root differentiable where an image is even
 
 
@@ -51,10 +51,9 @@ class LocalContrast(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map images (n, 1, h, w) to the gain (n, 1, h', w')."""
-        rows, columns = (self._window(n, self.padding, images) for n in images.shape[2:])
-        mean = rows @ images @ columns.T
-        square = rows @ images.square() @ columns.T
-        return self.gain(self.spread(mean, square))
+        along = (_window(n, *self._geometry(images), self.padding) for n in images.shape[2:])
+        rows, columns = (window.to(images.dtype) for window in along)
+        return self._gain(rows @ images @ columns.T, rows @ images.square() @ columns.T)
 
     def of_crops(self, pixels: torch.Tensor, steps: int) -> torch.Tensor:
         """Map square crops, each a column of pixels, to the gain at their middle steps.
@@ -71,30 +70,24 @@ class LocalContrast(nn.Module):
         tensor, shape (..., steps * steps, n)
         """
         size = math.isqrt(pixels.shape[-2])
-        under = _square_window(size, self.kernel, self.stride, self.sigma_px, steps, pixels.device)
-        under = under.to(pixels.dtype)
-        return self.gain(self.spread(under @ pixels, under @ pixels.square()))
+        under = _square_window(size, *self._geometry(pixels), steps).to(pixels.dtype)
+        return self._gain(under @ pixels, under @ pixels.square())
 
-    def _window(self, size: int, padding: int, like: torch.Tensor) -> torch.Tensor:
-        """Return the Gaussian along one axis at every step, shape (steps, size)."""
-        made = _window(size, self.kernel, self.stride, padding, self.sigma_px, like.device)
-        return made.to(like.dtype)
+    def _geometry(self, like: torch.Tensor) -> tuple[int, int, float, torch.device]:
+        return self.kernel, self.stride, self.sigma_px, like.device
 
-    @staticmethod
-    def spread(mean: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
-        """Return the standard deviation under the window from the two weighted means."""
-        return ((square - mean.square()).clamp_min(0) + LEAST_VARIANCE).sqrt()
-
-    def gain(self, contrast: torch.Tensor) -> torch.Tensor:
-        """Return the gain left by a contrast."""
+    def _gain(self, mean: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
+        """Return the gain left by the contrast that two weighted means tell."""
+        contrast = ((square - mean.square()).clamp_min(0) + LEAST_VARIANCE).sqrt()
         return (self.floor + USUAL) / (self.floor + contrast) - 1
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # what is kept must serve trainings, whoever asks first
 def _window(
-    size: int, kernel: int, stride: int, padding: int, sigma_px: float, device: torch.device
+    size: int, kernel: int, stride: int, sigma_px: float, device: torch.device, padding: int
 ) -> torch.Tensor:
+    """Return the Gaussian along one axis at every step, shape (steps, size)."""
     centre = stride * torch.arange((size + 2 * padding - kernel) // stride + 1)
     centre = centre - padding + (kernel - 1) / 2
     away = torch.arange(size) - centre[:, None]
@@ -106,10 +99,10 @@ def _window(
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _square_window(
-    size: int, kernel: int, stride: int, sigma_px: float, steps: int, device: torch.device
+    size: int, kernel: int, stride: int, sigma_px: float, device: torch.device, steps: int
 ) -> torch.Tensor:
     """Return the Gaussian at the middle steps of a crop, shape (steps * steps, size * size)."""
-    window = _window(size, kernel, stride, 0, sigma_px, device)
+    window = _window(size, kernel, stride, sigma_px, device, 0)
     first = (len(window) - steps) // 2
     window = window[first : first + steps]
     return torch.kron(window, window)
