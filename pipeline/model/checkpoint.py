@@ -19,6 +19,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
+    from .averaging import WeightAverage
     from .encoder import Encoder
     from .loop import State
 
@@ -66,6 +67,7 @@ def write_checkpoint(
     encoder: Encoder,
     best: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
 ) -> None:
     """Write all that the next epoch depends on."""
     tensors = {f"now.{name}": tensor for name, tensor in encoder.state_dict().items()}
@@ -73,6 +75,9 @@ def write_checkpoint(
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
     metadata = {"identity": json.dumps(identity), "state": json.dumps(asdict(state))}
+    if average is not None:
+        tensors |= {f"mean.{name}": tensor for name, tensor in average.mean.items()}
+        metadata["averaged"] = str(average.steps)
     save_atomically(tensors, path, metadata)
 
 
@@ -82,8 +87,9 @@ def read_checkpoint(
     encoder: Encoder,
     best: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
 ) -> State:
-    """Load a checkpoint into encoder, best weights and optimiser, and return the state.
+    """Load a checkpoint into encoder, best weights, optimiser and average; return the state.
 
     Raises
     ------
@@ -109,13 +115,17 @@ def read_checkpoint(
             expected=identity,
             remedy="delete it, or give another path",
         )
-    groups: dict[str, dict[str, torch.Tensor]] = {"now": {}, "best": {}, "adam": {}}
+    groups: dict[str, dict[str, torch.Tensor]] = {"now": {}, "best": {}, "adam": {}, "mean": {}}
     for name, tensor in tensors.items():
         group, rest = name.split(".", 1)
         groups[group][rest] = tensor
     encoder.load_state_dict(groups["now"])
     for name, tensor in groups["best"].items():
         best[name].copy_(tensor)
+    if average is not None:
+        average.steps = int(metadata["averaged"])
+        for name, tensor in groups["mean"].items():
+            average.mean[name].copy_(tensor)
     moments: dict[int, dict[str, torch.Tensor]] = {}
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for name, tensor in groups["adam"].items():

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import DataError
 from pipeline.rng import torch_generator
 
+from .averaging import WeightAverage
 from .checkpoint import dataset_fingerprint, read_checkpoint, write_checkpoint
 from .encoder import Encoder, model_images
 from .losses import losses
@@ -93,7 +95,8 @@ class Schedule:
 
     rates: tuple[float, ...]  # of the stages
     patience: float = math.inf  # epochs without a new best that end a stage
-    anneal: bool = False  # fall to zero along a cosine, over all epochs
+    anneal: bool = False  # fall along a cosine, over all epochs
+    last: float = 0.0  # to this share of the rate
     warm_epochs: int = 0
 
     @property
@@ -109,7 +112,8 @@ class Schedule:
         if not self.anneal:
             return rate
         done = (state.epoch - self.warm_epochs) / max(epochs - self.warm_epochs, 1)
-        return rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        fallen = 0.5 * (1 - math.cos(math.pi * min(done, 1.0)))
+        return rate * (1 - (1 - self.last) * fallen)
 
 
 class Run:
@@ -153,14 +157,20 @@ class Run:
         tolerance: float = 0.0,
         clip_norm: float | None = None,
         weight_decay: float = 0.0,
+        averaged: float = 0.0,
     ) -> None:
-        """Run epochs until the schedule ends; a new stage starts from the best weights so far."""
+        """Run epochs until the schedule ends; a new stage starts from the best weights so far.
+
+        With `averaged` above 0, what is validated and kept is the average of the weights over that
+        share of the steps so far.
+        """
         parameters = [p for p in self.encoder.parameters() if p.requires_grad]
         limit = min(max_epochs, self.max_epochs or max_epochs)
         state, optimizer = self.state, _adam(parameters, weight_decay)
+        average = WeightAverage(self.encoder, averaged) if averaged else None
         if self.checkpoint is not None and self.checkpoint.exists():
             self.state = state = read_checkpoint(
-                self.checkpoint, self.identity, self.encoder, self.best_weights, optimizer
+                self.checkpoint, self.identity, self.encoder, self.best_weights, optimizer, average
             )
         began = time.monotonic() - state.seconds
         while not state.done:
@@ -168,15 +178,16 @@ class Run:
             rate = schedule.rate(state, horizon)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = self._epoch(optimizer, parameters, batch_size, clip_norm)
-            value = self.tiers.validation_correlation(self.encoder)
-            state.epoch += 1
-            state.seconds = time.monotonic() - began
-            if value > state.best + tolerance:
-                state.best, state.best_epoch, state.stale = value, state.epoch, 0
-                self.best_weights = _copy(self.encoder)
-            else:
-                state.stale += 1
+            loss = self._epoch(optimizer, parameters, batch_size, clip_norm, average)
+            with average.applied() if average else nullcontext():
+                value = self.tiers.validation_correlation(self.encoder)
+                state.epoch += 1
+                state.seconds = time.monotonic() - began
+                if value > state.best + tolerance:
+                    state.best, state.best_epoch, state.stale = value, state.epoch, 0
+                    self.best_weights = _copy(self.encoder)
+                else:
+                    state.stale += 1
             row = {"epoch": state.epoch, "loss": loss, "validation_correlation": value}
             row |= {"learning_rate": rate, "seconds": state.seconds}
             state.history.append(row)
@@ -194,6 +205,7 @@ class Run:
                     self.encoder,
                     self.best_weights,
                     optimizer,
+                    average,
                 )
             if self.progress is not None:
                 left = 0.0 if state.done else state.seconds / state.epoch * (horizon - state.epoch)
@@ -222,6 +234,7 @@ class Run:
         parameters: list[nn.Parameter],
         batch_size: int,
         clip_norm: float | None,
+        average: WeightAverage | None,
     ) -> float:
         epoch = self.state.epoch
         self.encoder.train()
@@ -251,6 +264,8 @@ class Run:
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, clip_norm)
             optimizer.step()
+            if average is not None:
+                average.update()
             total += value
         return total / len(batches)
 

@@ -13,6 +13,8 @@ from .image_conv import image_conv
 
 cores = Registry("core")
 
+GAZE_LEARNS_FROM = 4  # one training image in so many
+
 
 class ConvBlock(nn.Module):
     """Convolution, batch norm, nonlinearity, average pool.
@@ -79,7 +81,8 @@ class ConvBlock(nn.Module):
         pad = self.padding if padding is None else padding
         bias = self.conv.bias if self.strength is None else None  # else it is added after
         if x.shape[1] == 1 and bias is None:
-            x = image_conv(x, self.conv.weight, self.stride, pad)
+            one_in = GAZE_LEARNS_FROM if self.training else 1
+            x = image_conv(x, self.conv.weight, self.stride, pad, one_in)
         else:
             x = F.conv2d(x, self.conv.weight, bias, self.stride, pad, 1, self.conv.groups)
         if self.strength is not None:

@@ -126,5 +126,9 @@ class _Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x, calm, strength, scale = ctx.saved_tensors
-        each = (gradient * x).flatten(0, -2)
-        return gradient * scale, (each @ strength).view_as(calm), calm.flatten() @ each
+        of_calm = of_strength = None
+        if any(ctx.needs_input_grad[1:]):
+            each = (gradient * x).flatten(0, -2)
+            of_calm = (each @ strength).view_as(calm) if ctx.needs_input_grad[1] else None
+            of_strength = calm.flatten() @ each if ctx.needs_input_grad[2] else None
+        return gradient * scale, of_calm, of_strength

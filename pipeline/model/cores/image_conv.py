@@ -14,19 +14,24 @@ TILE = 8
 
 
 def image_conv(
-    images: torch.Tensor, kernels: torch.Tensor, stride: int, padding: int
+    images: torch.Tensor, kernels: torch.Tensor, stride: int, padding: int, one_in: int = 1
 ) -> torch.Tensor:
-    """Convolve images (n, 1, h, w) with kernels (outputs, 1, k, k), as `conv2d` up to rounding."""
+    """Convolve images (n, 1, h, w) with kernels (outputs, 1, k, k), as `conv2d` up to rounding.
+
+    With `one_in` above 1, on a CPU, only one image in so many has a gradient, as many times as
+    large: over shuffled images its expectation is that of all. The few weights of a shifter learn
+    as much from a sample, and the gradient of all the images is a sixth of a training step.
+    """
     if images.device.type != "cpu" or not images.requires_grad:
         return F.conv2d(images, kernels, None, stride, padding)
-    return _ImageConv.apply(images, kernels, stride, padding)
+    return _ImageConv.apply(images, kernels, stride, padding, one_in)
 
 
 class _ImageConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, images: torch.Tensor, kernels: torch.Tensor, stride: int, padding: int):
+    def forward(ctx, images: torch.Tensor, kernels: torch.Tensor, stride: int, padding: int, one_in: int):
         ctx.save_for_backward(images, kernels)
-        ctx.stride, ctx.padding = stride, padding
+        ctx.stride, ctx.padding, ctx.one_in = stride, padding, one_in
         return F.conv2d(images, kernels, None, stride, padding)
 
     @staticmethod
@@ -36,13 +41,17 @@ class _ImageConv(torch.autograd.Function):
         of_images = of_kernels = None
         if ctx.needs_input_grad[0]:
             h, w = (length + 2 * pad for length in images.shape[2:])
-            padded = _image_gradient(gradient, kernels[:, 0], stride, h, w)
+            padded = _image_gradient(gradient[:: ctx.one_in], kernels[:, 0], stride, h, w)
             of_images = padded[:, None, pad : h - pad, pad : w - pad]
+            if ctx.one_in > 1:
+                sampled = of_images * ctx.one_in
+                of_images = torch.zeros_like(images)
+                of_images[:: ctx.one_in] = sampled
         if ctx.needs_input_grad[1]:
             conv = torch.ops.aten.convolution_backward
             where = [None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1]
             of_kernels = conv(gradient, images, kernels, *where, [False, True, False])[1]
-        return of_images, of_kernels, None, None
+        return of_images, of_kernels, None, None, None
 
 
 def _image_gradient(

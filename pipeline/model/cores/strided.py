@@ -14,11 +14,11 @@ from .pooled import PooledCore, blob_weights, random_gabors
 @cores.register("divisive", default=True)
 def divisive(
     *,
-    channels: int = 32,
+    channels: int = 48,
     input_kernel: int = 13,
     input_padding: int = 4,
     stride: int = 2,
-    widen: float = 2.0,
+    widen: float = 1.333,
     hidden_kernels: Sequence[int] = (3,),
     contrast_sigma_px: float = 3.0,
     contrast_floor: float = 0.3,

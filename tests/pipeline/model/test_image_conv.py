@@ -21,3 +21,20 @@ def test_convolution_of_images_that_move_is_conv2d_and_so_are_its_gradients(stri
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_sample_of_the_images_has_the_gradient_of_all_on_average():
+    torch.manual_seed(0)
+    images, kernels = torch.randn(8, 1, 12, 16), torch.randn(3, 1, 5, 5)
+    weights = torch.randn(8, 3, 6, 8)
+
+    def gradients(one_in):
+        x, k = images.clone().requires_grad_(), kernels.clone().requires_grad_()
+        (image_conv(x, k, 2, 2, one_in) * weights).sum().backward()
+        return x.grad, k.grad
+
+    (full, of_kernels), (sampled, same) = gradients(1), gradients(4)
+    torch.testing.assert_close(same, of_kernels)
+    torch.testing.assert_close(sampled[::4], 4 * full[::4])
+    rest = torch.arange(8) % 4 > 0
+    assert not sampled[rest].any()
