@@ -45,7 +45,7 @@ def test_a_window_without_width_or_a_floor_of_zero_is_refused(sigma_px, floor):
 
 def test_a_strength_of_one_divides_by_the_contrast_and_a_folded_block_is_the_same():
     torch.manual_seed(1)
-    core = cores["divisive"](channels=4).eval()
+    core = cores["divisive"](channels=4, widen=2.0).eval()
     block, images = core.blocks[1], torch.randn(3, 1, 36, 64)
     block.norm.running_mean.normal_()
     block.norm.running_var.uniform_(0.5, 2)
