@@ -123,8 +123,8 @@ def test_gabor_start_gives_zero_mean_unit_norm_kernels_that_the_seed_names(small
         for seed in (0, 0, 1)
     ]
     assert kernels[0].shape == (48, 13, 13)
-    torch.testing.assert_close(kernels[0].sum((1, 2)), torch.zeros(32), rtol=0, atol=1e-5)
-    torch.testing.assert_close(kernels[0].square().sum((1, 2)), torch.ones(32))
+    torch.testing.assert_close(kernels[0].sum((1, 2)), torch.zeros(48), rtol=0, atol=1e-5)
+    torch.testing.assert_close(kernels[0].square().sum((1, 2)), torch.ones(48))
     torch.testing.assert_close(kernels[0], kernels[1], rtol=0, atol=0)
     assert not torch.allclose(kernels[0], kernels[2])
 
