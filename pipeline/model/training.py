@@ -110,22 +110,21 @@ def check_finite(dataset: Dataset) -> None:
 def annealed(
     run: Run,
     *,
-    learning_rate: float = 0.006,
+    learning_rate: float = 0.007,
     warm_epochs: int = 1,
-    epochs: int = 20,
+    epochs: int = 24,
     min_steps: int = 600,
     batch_size: int = 64,
     clip_norm: float | None = 5.0,
     weight_decay: float = 0.0,
-    last_rate: float = 0.7,
-    averaged: float = 0.2,
+    last_rate: float = 1.0,
+    averaged: float = 0.25,
 ) -> None:
-    """Adam with a rate that falls along a cosine, and the average of the late weights.
+    """Adam for a known time, and the average of the late weights.
 
-    The time is known, and the result better than after plateaus. A rate that falls to zero
-    comes to rest where the noise of single trials has been learned; large steps do not, and
-    their average is nearer to the middle. With `max_seconds` the cosine is fitted to the epochs
-    that the time allows.
+    A rate that falls to zero along a cosine (`last_rate` 0) comes to rest where the noise of
+    single trials has been learned. Large steps do not, and their average is nearer to the middle.
+    With `max_seconds` the cosine is fitted to the epochs that the time allows.
 
     Parameters
     ----------
@@ -144,7 +143,7 @@ def annealed(
     weight_decay : float
         Decoupled.
     last_rate : float
-        Share of the highest rate that is left at the end.
+        Share of the highest rate that is left at the end; 1: it stays.
     averaged : float
         What is validated and kept is the average of the weights over this share of the steps so
         far, the latest (`WeightAverage`); 0: the weights themselves.
