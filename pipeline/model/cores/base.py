@@ -13,7 +13,7 @@ from .image_conv import image_conv
 
 cores = Registry("core")
 
-GAZE_LEARNS_FROM = 4  # one training image in so many
+GAZE_LEARNS_FROM = 8  # one training image in so many
 
 
 class ConvBlock(nn.Module):
