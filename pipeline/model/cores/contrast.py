@@ -7,8 +7,10 @@ from functools import lru_cache
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 USUAL = 0.6  # upper quartile on simulated natural images (median 0.46); sets the unit of strengths
+CACHED = 2**15  # numbers of a part: 128 KiB
 LEAST_VARIANCE = 1e-4  # keeps the square root differentiable where an image is even
 
 
@@ -110,25 +112,51 @@ def _square_window(
 
 def scale_channels(x: torch.Tensor, calm: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
     """Multiply x (n, channels, h, w) by 1 + calm (n, 1, h, w) times the strength of a channel."""
-    rows = _Scaled.apply(x.permute(0, 2, 3, 1), calm.permute(0, 2, 3, 1), strength)
-    return rows.permute(0, 3, 1, 2)
+    rows, gains = x.permute(0, 2, 3, 1), calm.permute(0, 2, 3, 1)
+    scaled = _Scaled.apply(rows.reshape(-1, len(strength)), gains.reshape(-1, 1), strength)
+    return scaled.view(rows.shape).permute(0, 3, 1, 2)
 
 
 class _Scaled(torch.autograd.Function):
-    """Pixels in rows (..., channels) times ``1 + calm strength``; sums over them are products."""
+    """Pixels in rows (m, channels) times ``1 + calm strength``; sums over them are products.
+
+    A few rows at a time: what is in between stays in the cache of a core, and the memory is
+    walked through once each way.
+    """
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, calm: torch.Tensor, strength: torch.Tensor):
-        scale = (calm * strength).add_(1)
-        ctx.save_for_backward(x, calm, strength, scale)
-        return x * scale
+        ctx.save_for_backward(x, calm, strength)
+        out = torch.empty_like(x)
+        for part in _parts(x):
+            torch.mul(x[part], _scale(calm[part], strength), out=out[part])
+        return out
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        x, calm, strength, scale = ctx.saved_tensors
-        of_calm = of_strength = None
-        if any(ctx.needs_input_grad[1:]):
-            each = (gradient * x).flatten(0, -2)
-            of_calm = (each @ strength).view_as(calm) if ctx.needs_input_grad[1] else None
-            of_strength = calm.flatten() @ each if ctx.needs_input_grad[2] else None
-        return gradient * scale, of_calm, of_strength
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, calm, strength = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        of_x = torch.empty_like(x)
+        of_calm = torch.empty_like(calm) if wanted[1] else None
+        of_strength = torch.zeros_like(strength) if wanted[2] else None
+        for part in _parts(x):
+            torch.mul(gradient[part], _scale(calm[part], strength), out=of_x[part])
+            if not any(wanted[1:]):
+                continue
+            each = gradient[part] * x[part]
+            if wanted[1]:
+                torch.mv(each, strength, out=of_calm[part, 0])
+            if wanted[2]:
+                of_strength += calm[part, 0] @ each
+        return of_x, of_calm, of_strength
+
+
+def _scale(calm: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    return (calm * strength).add_(1)
+
+
+def _parts(rows: torch.Tensor) -> list[slice]:
+    """Return slices of rows that fit a core's cache; all of them on another device."""
+    step = max(1, CACHED // rows.shape[1]) if rows.device.type == "cpu" else len(rows)
+    return [slice(start, start + step) for start in range(0, len(rows), max(step, 1))]
