@@ -51,12 +51,11 @@ class Windows:
             Of the taps, row by row.
         """
         taps = len(self.share_y)
-        by_row = weights.view(len(weights), taps, 1, -1)  # of taps
-        share_y = self.share_y.transpose(1, 2).contiguous()[..., None]
-        rows = sum(share_y[tap] * by_row[:, tap] for tap in range(taps))
-        by_column = rows.view(len(weights), taps + 1, taps, 1, -1)
-        share_x = self.share_x.transpose(1, 2).contiguous()[:, :, None, :, None]
-        return sum(share_x[tap] * by_column[:, :, tap] for tap in range(taps))
+        share_y = self.share_y.permute(2, 1, 0)[:, :, None, :, None]  # (units, rows, 1, taps, 1)
+        share_x = self.share_x.permute(2, 1, 0)[:, None, :, None, :]
+        share = (share_y * share_x).view(len(weights), (taps + 1) ** 2, taps**2)
+        weighed = torch.bmm(share, weights.view(len(weights), taps**2, -1))
+        return weighed.view(len(weights), taps + 1, taps + 1, -1)
 
 
 def _along(at: torch.Tensor, n: int, taps: int) -> tuple[torch.Tensor, torch.Tensor]:
