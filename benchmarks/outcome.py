@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pipeline.closed_loop.noise import NoiseModel, fit_noise
 from pipeline.closed_loop.outcome import outcome_methods
-from pipeline.closed_loop.power import effect_spread, simulate_power
+from pipeline.closed_loop.power import relative_effect, simulate_power
 from pipeline.rng import generator
 from pipeline.simulate.behaviour import simulate_animal
 from pipeline.simulate.filters import shift_receptive_fields
@@ -185,7 +185,7 @@ def _one_design(
     mei_known, rf_known = np.where(right, (mei, rf), np.nan) * error  # a model errs in both alike
     plan = simulate_power(
         noise.take(np.arange(neurons)).with_controls(rf * error),
-        effect_cv=effect_spread(mei_known, rf_known),
+        effect=relative_effect(mei_known, rf_known),
         n_neurons=neurons,
         repeats=repeats,
         ratios=[true_ratio],

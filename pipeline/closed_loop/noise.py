@@ -36,12 +36,15 @@ class NoiseModel:
     log_sd : array
         How unsure the logarithm of the coefficient is: a day 1 tells little of one neuron. Power
         is a curved function of it, so that the mean power is not that of the mean neuron.
+    sd : array
+        Standard deviation over all trials, the unit in which an outcome compares neurons.
     """
 
     control_mean: NDArray[np.float64]
     coefficient: NDArray[np.float64]
     exponent: NDArray[np.float64]
     log_sd: NDArray[np.float64]
+    sd: NDArray[np.float64]
 
     def variance(self, mean: ArrayLike) -> NDArray[np.float64]:
         """Return the variance over repeats of responses with this mean."""
@@ -123,6 +126,7 @@ def fit_noise(
         coefficient=scale * factor * level ** (2 - exponent),
         exponent=np.full(len(level), exponent),
         log_sd=log_sd,
+        sd=np.nanstd(responses, axis=0),
     )
 
 

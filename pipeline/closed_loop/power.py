@@ -44,7 +44,8 @@ def simulate_power(
     repeats: int,
     ratios: Sequence[float] = (1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0),
     match_precision: float = 1.0,
-    effect_cv: float = 0.0,
+    effect: ArrayLike | None = None,
+    normalization: str = "sd",
     alpha: float = 0.05,
     power: float = 0.8,
     n_simulations: int = 100,
@@ -63,9 +64,12 @@ def simulate_power(
         the false-positive rate.
     match_precision : float
         Share of the neurons that are the right cell; the others respond alike to both.
-    effect_cv : float
-        How much neurons differ: standard deviation of the log ratio over its median. Some show
-        the effect early and some never, which flattens the power curve.
+    effect : array, shape (neurons of `noise`,), optional
+        Each neuron's log ratio over the median one (`relative_effect`); default: all alike. Some
+        show the effect early and some never, which flattens the power curve.
+    normalization : {"sd", "zscore", "raw"}
+        Unit in which the outcome compares neurons: a test over neurons whose differences are not
+        divided by their sd hears the loudest.
     alpha : float
         Level of the population test and false discovery rate of the neurons.
     power : float
@@ -80,15 +84,18 @@ def simulate_power(
     if repeats < 2 or n_neurons < 2:
         raise ValueError(f"power needs >= 2 neurons and repeats, got {n_neurons} and {repeats}")
     ratios_ = np.asarray(ratios, np.float64)
+    known = len(noise.control_mean)
+    effect = np.broadcast_to(1.0 if effect is None else np.asarray(effect, np.float64), known)
+    unit = np.ones(known) if normalization == "raw" else np.where(noise.sd > 0, noise.sd, np.inf)
     per_neuron, whole = np.empty(len(ratios_)), np.empty(len(ratios_))
     for k, ratio in enumerate(ratios_):
         # the same neurons and trials at every ratio make a smooth curve
         rng = generator(seed, "power", n_neurons, repeats)
-        pick = rng.integers(len(noise.control_mean), size=(n_simulations, n_neurons))
+        pick = rng.integers(known, size=(n_simulations, n_neurons))
         picked = noise.take(pick).drawn(rng)
         base = np.maximum(picked.control_mean, 1e-12)
         right = rng.random(pick.shape) < match_precision
-        own = ratio ** (1 + effect_cv * rng.standard_normal(pick.shape))
+        own = ratio ** effect[pick]
         sums = []
         for mean in (base * np.where(right, own, 1.0), base):
             variance = np.maximum(picked.variance(mean), 1e-24)
@@ -100,8 +107,9 @@ def simulate_power(
         p = 2 * stats.t.sf(np.abs(difference) / np.sqrt(total), df)
         found = np.array([benjamini_hochberg(row) <= alpha for row in p]) & (difference > 0)
         per_neuron[k] = found.mean()
-        signed = stats.wilcoxon(difference, axis=1).pvalue
-        whole[k] = ((signed <= alpha) & (np.median(difference, axis=1) > 0)).mean()
+        scaled = difference / unit[pick]
+        signed = stats.wilcoxon(scaled, axis=1).pvalue
+        whole[k] = ((signed <= alpha) & (np.median(scaled, axis=1) > 0)).mean()
     return Power(
         ratios_,
         per_neuron,
@@ -111,23 +119,39 @@ def simulate_power(
     )
 
 
-def effect_spread(reference: ArrayLike, control: ArrayLike, *, most: float = 1.5) -> float:
-    """Return `effect_cv` of predicted responses: how differently neurons gain from their images.
+def relative_effect(
+    reference: ArrayLike, control: ArrayLike, *, most: float = 1.5
+) -> NDArray[np.float64]:
+    """Return how differently neurons gain from their images, by predicted responses.
 
     Parameters
     ----------
     reference, control : arrays, shape (neurons,)
         Predicted responses.
     most : float
-        Largest value: predictions that hardly favour the reference say little of the spread.
+        Largest spread of the result, half of the range of its middle 68 %: predictions that hardly
+        favour the reference say little of the spread.
+
+    Returns
+    -------
+    array, shape (neurons,)
+        Log ratio of every neuron over the median one, 1 in the median. Neurons of unknown ratio
+        stand for the others; fewer than five known say nothing: all 1.
     """
     a, b = np.asarray(reference, np.float64), np.asarray(control, np.float64)
     known = np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)
     if known.sum() < 5:
-        return 0.0
+        return np.ones(len(known))
     effect = np.log(a[known] / b[known])
     low, middle, high = np.quantile(effect, [0.16, 0.5, 0.84])
-    return float(min(most, 0.5 * (high - low) / middle)) if middle > 0 else most
+    limit = 2 * most / (high - low) if high > low else 0.0  # all alike
+    scale = min(1 / middle, limit) if middle > 0 else limit
+    relative = 1 + scale * (effect - middle)
+    missing = int((~known).sum())
+    every = np.empty(len(known))
+    every[known] = relative
+    every[~known] = np.quantile(relative, (np.arange(missing) + 0.5) / max(missing, 1))
+    return every
 
 
 def power_table(

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.closed_loop.noise import fit_noise
 from pipeline.closed_loop.outcome import analysis_plan
-from pipeline.closed_loop.power import effect_spread, simulate_power
+from pipeline.closed_loop.power import relative_effect, simulate_power
 from schemas import dataset
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.loop import Recipe
@@ -96,8 +96,8 @@ class PlanPower(dj.Computed):
             return {"power_curve": {}}, []
         control = [np.median(c) if c else np.nan for c in controls]
         noise = noise.with_controls(control)
-        level = {"alpha": outcome["alpha"]} if "alpha" in outcome else {}
-        level["effect_cv"] = effect_spread(best, control)
+        level = {name: outcome[name] for name in ("alpha", "normalization") if name in outcome}
+        level["effect"] = relative_effect(best, control)
         counts = sorted({max(repeats, 2), *REPEATS})
         found = {
             (n, count): simulate_power(noise, n_neurons=n, repeats=count, n_simulations=40, **level)

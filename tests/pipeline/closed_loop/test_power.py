@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.closed_loop.noise import fit_noise
 from pipeline.closed_loop.outcome import outcome_methods
-from pipeline.closed_loop.power import effect_spread, power_table, simulate_power
+from pipeline.closed_loop.power import power_table, relative_effect, simulate_power
 
 
 def natural_day(n=60, images=40, repeats=10, fano=0.8, seed=0):
@@ -109,19 +109,29 @@ def test_neurons_that_differ_flatten_the_power_curve():
     noise = fit_noise(*natural_day()[:2])
     design = {"n_neurons": 60, "repeats": 15, "ratios": [1.0, 1.4, 2.5], "n_simulations": 60}
     alike = simulate_power(noise, **design).per_neuron
-    differing = simulate_power(noise, effect_cv=0.6, **design).per_neuron
+    effect = 1 + 0.6 * np.random.default_rng(5).normal(size=60)
+    differing = simulate_power(noise, effect=effect, **design).per_neuron
     assert differing[0] < 0.01  # no effect, no spread
     assert differing[1] > alike[1] + 0.02
     assert differing[2] < alike[2] - 0.02
 
 
-def test_spread_of_the_effect_comes_from_predictions():
+def test_effect_of_every_neuron_comes_from_predictions():
     rng = np.random.default_rng(2)
-    control = rng.gamma(4, 1, 4000)
-    reference = control * 2 ** (1 + 0.4 * rng.normal(size=4000))
-    assert effect_spread(reference, control) == pytest.approx(0.4, abs=0.03)
-    assert effect_spread(reference[:4], control[:4]) == 0.0  # too few to say
-    assert effect_spread(control, reference) == 1.5  # predictions do not favour the reference
+    control = rng.gamma(4, 1, 400)
+    effect = 1 + 0.4 * rng.normal(size=400)
+    effect /= np.median(effect)
+    reference = control * 2**effect
+    np.testing.assert_allclose(relative_effect(reference, control), effect)
+    np.testing.assert_array_equal(relative_effect(reference[:4], control[:4]), 1.0)  # too few
+    np.testing.assert_array_equal(relative_effect(2 * control, control).round(9), 1.0)
+    unknown = np.where(np.arange(400) < 100, np.nan, reference)
+    found = relative_effect(unknown, control)
+    assert np.median(found) == pytest.approx(1.0, abs=0.01)
+    assert np.std(found[:100]) == pytest.approx(np.std(found[100:]), rel=0.05)
+    hardly = relative_effect(control, reference)  # predictions do not favour the reference
+    assert np.median(hardly) == pytest.approx(1.0)
+    assert np.diff(np.quantile(hardly, [0.16, 0.84])) / 2 == pytest.approx(1.5)
 
 
 def test_no_effect_is_found_at_no_more_than_the_nominal_rate():
@@ -162,3 +172,37 @@ def test_a_known_effect_is_detected_at_the_predicted_power():
         result = outcome_methods["welch_bh"](trials, shown, by_kind, n_bootstrap=1)
         found.append(result.populations.fraction_significant[0])
     assert np.mean(found) == pytest.approx(predicted, abs=0.1)
+
+
+def test_a_small_effect_on_loud_and_quiet_neurons_is_detected_at_the_predicted_power():
+    """All neurons gain, some much more; a few are ten times as active as the others."""
+    rng = np.random.default_rng(13)
+    n, repeats, days = 40, 12, 150
+    loud = np.exp(1.2 * rng.normal(size=n))
+    fano = 0.8 * np.exp(0.7 * rng.normal(size=n))
+    mean = loud * (rng.gamma(2, 0.5, (100, n)) + 0.05)
+    image = np.repeat(np.arange(100), 10)
+    noise = fit_noise(rng.gamma(mean[image] / (fano * loud), fano * loud), image)
+    control = 3 * loud
+    reference = control * np.exp(rng.gamma(0.7, 0.08, n) + 0.03)
+    median = float(np.median(reference / control))
+    predicted = simulate_power(
+        noise.with_controls(control),
+        n_neurons=n,
+        repeats=repeats,
+        ratios=[median],
+        effect=relative_effect(reference, control),
+        n_simulations=200,
+    ).population[0]
+    by_kind = {kind: [f"{kind}{i}" for i in range(n)] for kind in ("mei", "rf")}
+    names = np.concatenate(list(by_kind.values()))
+    shown = np.repeat(np.arange(2 * n), repeats)
+    drive = np.concatenate([np.diag(reference), np.diag(control)])[shown]
+    found = []
+    for _ in range(days):
+        trials = rng.gamma(np.maximum(drive, 0.3 * loud) / (fano * loud), fano * loud)
+        row = outcome_methods["welch_bh"](trials, names[shown], by_kind, n_bootstrap=1)
+        row = row.populations.iloc[0]
+        found.append(row.wilcoxon_p <= 0.05 and row.median_difference > 0)
+    assert 0.3 < np.mean(found) < 0.9  # neither all nor nothing
+    assert predicted == pytest.approx(np.mean(found), abs=0.1)
