@@ -190,6 +190,7 @@ def _one_design(
         repeats=repeats,
         ratios=[true_ratio],
         match_precision=precision,
+        n_simulations=1000,
         seed=seed,
     )
     return {
@@ -223,8 +224,9 @@ def main() -> None:
         for seed in range(given.seed, given.seed + given.animals)
         for row in power(given.power_days, given.ratios, seed)
     ]
-    gaps = [abs(row["power_planned"] - row["power_achieved"]) for row in result["power"]]
-    result["largest_power_gap"] = max(gaps, default=0.0)
+    for name in ("power", "population"):
+        gaps = [abs(row[f"{name}_planned"] - row[f"{name}_achieved"]) for row in result["power"]]
+        result[f"largest_{name}_gap"] = max(gaps, default=0.0)
     result["seconds"] = time.perf_counter() - start
     if given.json:
         print(json.dumps(result))

@@ -100,7 +100,7 @@ class PlanPower(dj.Computed):
         level["effect"] = relative_effect(best, control)
         counts = sorted({max(repeats, 2), *REPEATS})
         found = {
-            (n, count): simulate_power(noise, n_neurons=n, repeats=count, n_simulations=40, **level)
+            (n, count): simulate_power(noise, n_neurons=n, repeats=count, **level)
             for n in sorted({max(2, round(share * len(units))) for share in FOUND_AGAIN})
             for count in counts
         }
