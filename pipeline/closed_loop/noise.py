@@ -117,8 +117,7 @@ def fit_noise(
     eyes = [np.zeros((len(g), 2)) if gaze is None else _standard(gaze)[g] for g in groups]
     strength, mean, variance, steady, weight = _halves(scaled, eyes, generator(seed, "halves"))
     scale, exponent = _taylor(strength, mean, steady, weight)
-    expected = scale * np.maximum(mean, 0) ** exponent
-    factor, log_sd = _factors(strength, expected, variance, steady)
+    factor, log_sd = _factors(strength, scale * np.maximum(mean, 0) ** exponent, variance)
     means = np.array([np.nanmean(r, axis=0) for r in scaled])
     errors = np.array([np.nanvar(r, axis=0, ddof=1) / np.isfinite(r).sum(0) for r in scaled])
     return NoiseModel(
@@ -206,41 +205,31 @@ def _taylor(
 
 
 def _factors(
-    strength: NDArray, expected: NDArray, variance: NDArray, steady: NDArray
+    strength: NDArray, expected: NDArray, variance: NDArray
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return every neuron's variance over the expected, and the sd of its logarithm.
+    """Return every neuron's variance over the expected, about 1, and the sd of its logarithm.
 
-    Strong images count most, since day 2 shows such; what gaze adds is taken out of all neurons
-    alike. The expected is a mean of variances, which a few noisy neurons lead: most have a factor
-    below 1. Neurons differ by a normal deviation about their own mean logarithm, whose variance
-    is found by the method of Paule and Mandel (1982, doi:10.6028/jres.087.022).
+    Strong images count most, since day 2 shows such. Neurons differ by a normal deviation whose
+    variance is found by the method of Paule and Mandel (1982, doi:10.6028/jres.087.022).
     """
     weight = np.maximum(strength, 0.0)
     found, hoped = (np.nansum(weight * value, axis=1) for value in (variance, expected))
-    found *= np.nansum(weight * steady) / np.maximum(found.sum(), 1e-300)
     images, sums = len(found), (found.sum(0), hoped.sum(0))
     silent = (sums[0] <= 0) | (sums[1] <= 0)
     sums = tuple(np.where(silent, 1.0, total) for total in sums)
     own = np.log(sums[0] / sums[1])
+    own -= np.median(own[~silent]) if (~silent).any() else 0.0
     shares = found / sums[0] - hoped / sums[1]
     sampling = np.maximum((shares**2).sum(0) * images / (images - 1), 1e-6)
-    sampling = np.where(silent, 1e6, sampling)
-
-    def middle(between: float) -> float:
-        return float(np.average(own, weights=~silent / (sampling + between)))
+    own, sampling = np.where(silent, 0.0, own), np.where(silent, 1e6, sampling)
 
     def excess(between: float) -> float:
-        square = (own - middle(between)) ** 2
-        return float((square / (sampling + between))[~silent].sum() - (~silent).sum() + 1)
+        return float((own**2 / (sampling + between))[~silent].sum() - (~silent).sum() + 1)
 
-    if silent.all():
-        return np.ones_like(own), np.zeros_like(own)
-    most = float(((own - own[~silent].mean())[~silent] ** 2).sum()) + 1e-9  # excess is negative
+    most = float((own**2).sum()) + 1e-9  # there the excess is negative
     between = brentq(excess, 0.0, most) if (~silent).sum() > 1 and excess(0.0) > 0 else 0.0
     trust = between / (between + sampling)
-    center = middle(between)
-    own = np.where(silent, center, own)
-    return np.exp(center + trust * (own - center)), np.sqrt(trust * sampling)
+    return np.exp(trust * own), np.sqrt(trust * sampling)
 
 
 def _quantile(mean: NDArray, error: NDArray, q: float) -> NDArray[np.float64]:
