@@ -28,6 +28,7 @@ from pipeline.dataset.moments import correlate
 from pipeline.model.evaluate import slope_through_origin
 from pipeline.simulate import Population, simulate_dataset
 
+OFTEN = 50  # repeats of further test images
 NOISE = (0.35, 0.75, 1.5)  # sd of spike inference (counts); 0.75 is the simulator's own
 
 
@@ -131,6 +132,26 @@ def state_figures(encoder: model.Encoder, data: Dataset, population, simulated) 
     }
 
 
+def often_shown(cnn: model.Ensemble, population: Population, noise: float, seed: int) -> dict:
+    """Return the fractions of the oracle, frozen, on further images that are shown often.
+
+    The oracle of ten repeats is a noisy mean of nine, and so low that the true rate passes 1.
+    """
+    shown = simulate_dataset(population, 40, repeats=OFTEN, seed=seed, measurement_sd=noise)
+    data = Dataset(**shown.arguments())
+    test = data.trials("test")
+    still = population.drive(data.images[data.image_index[test]])
+    truth = model.metrics(data.responses[test], still, data.image_id[test])
+    return {
+        f"fraction_oracle_frozen_{OFTEN}": model.evaluate(cnn, data).per_scan[
+            "fraction_oracle_frozen"
+        ],
+        f"fraction_oracle_frozen_{OFTEN}_of_true_rate": slope_through_origin(
+            truth["oracle"], truth["single_trial"]
+        ),
+    }
+
+
 def figures(
     cells: int,
     images: int,
@@ -174,6 +195,7 @@ def figures(
         "fraction_oracle_frozen_of_true_rate": slope_through_origin(
             frozen["oracle"], frozen["single_trial"]
         ),
+        **often_shown(cnn, population, noise, seed + 1_000_000),
         "feve_median": float(np.nanmedian(found.per_unit["feve"])),
         "cc_norm": found.per_scan["cc_norm"],
         **{name: float(np.mean([s[name] for s in states])) for name in states[0]},
