@@ -28,7 +28,7 @@ from pipeline.dataset.moments import correlate
 from pipeline.model.evaluate import slope_through_origin
 from pipeline.simulate import Population, simulate_dataset
 
-OFTEN = 50  # repeats of further test images
+OFTEN = 20  # repeats of further test images, with which the true rate has a fraction of about 1
 NOISE = (0.35, 0.75, 1.5)  # sd of spike inference (counts); 0.75 is the simulator's own
 
 
