@@ -132,24 +132,28 @@ def state_figures(encoder: model.Encoder, data: Dataset, population, simulated) 
     }
 
 
+def frozen_fractions(
+    found: model.Evaluation, data: Dataset, population: Population, which: str = ""
+) -> dict[str, float]:
+    """Return fractions of the oracle at mean behaviour and gaze: the model's, the true rate's."""
+    test = data.trials("test")
+    still = population.drive(data.images[data.image_index[test]])
+    truth = model.metrics(data.responses[test], still, data.image_id[test])
+    name = f"fraction_oracle_frozen{which}"
+    return {
+        name: found.per_scan["fraction_oracle_frozen"],
+        f"{name}_of_true_rate": slope_through_origin(truth["oracle"], truth["single_trial"]),
+    }
+
+
 def often_shown(cnn: model.Ensemble, population: Population, noise: float, seed: int) -> dict:
-    """Return the fractions of the oracle, frozen, on further images that are shown often.
+    """Return `frozen_fractions` on further images that are shown often.
 
     The oracle of ten repeats is a noisy mean of nine, and so low that the true rate passes 1.
     """
     shown = simulate_dataset(population, 40, repeats=OFTEN, seed=seed, measurement_sd=noise)
     data = Dataset(**shown.arguments())
-    test = data.trials("test")
-    still = population.drive(data.images[data.image_index[test]])
-    truth = model.metrics(data.responses[test], still, data.image_id[test])
-    return {
-        f"fraction_oracle_frozen_{OFTEN}": model.evaluate(cnn, data).per_scan[
-            "fraction_oracle_frozen"
-        ],
-        f"fraction_oracle_frozen_{OFTEN}_of_true_rate": slope_through_origin(
-            truth["oracle"], truth["single_trial"]
-        ),
-    }
+    return frozen_fractions(model.evaluate(cnn, data), data, population, f"_{OFTEN}")
 
 
 def figures(
@@ -168,8 +172,6 @@ def figures(
     test, kind = data.trials("test"), population.cells.kind
     truth = model.metrics(data.responses[test], simulated.rates[test], data.image_id[test])
     ceiling = truth["single_trial"]
-    still = population.drive(data.images[data.image_index[test]])  # at mean behaviour and gaze
-    frozen = model.metrics(data.responses[test], still, data.image_id[test])
     names = [folder / f"{kind}-{cells}-{images}-{noise}-{seed}" for kind in ("cnn", "ln", "image")]
     cnn, cnn_seconds = train(model.default_config(), data, range(members), names[0], epochs)
     ln, ln_seconds = train(model.ln_config(), data, range(1), names[1], epochs)
@@ -191,10 +193,7 @@ def figures(
         "share_member": float(np.mean(member)),
         "share_worst_member": min(member),
         "share_ln": _share(linear.per_unit["single_trial"], ceiling),
-        "fraction_oracle_frozen": found.per_scan["fraction_oracle_frozen"],
-        "fraction_oracle_frozen_of_true_rate": slope_through_origin(
-            frozen["oracle"], frozen["single_trial"]
-        ),
+        **frozen_fractions(found, data, population),
         **often_shown(cnn, population, noise, seed + 1_000_000),
         "feve_median": float(np.nanmedian(found.per_unit["feve"])),
         "cc_norm": found.per_scan["cc_norm"],

@@ -76,7 +76,8 @@ class ConvBlock(nn.Module):
     ) -> torch.Tensor:
         """Map (n, inputs, h, w) to (n, outputs, h', w'); `padding` overrides that of the block.
 
-        `calm` is what `LocalContrast` says, (n, 1, h', w'); only a controlled block reads it.
+        `calm` is what `LocalContrast` says, (n, 1, h', w'); only a controlled block reads it. In
+        training, images have the gradient of a sample (`image_conv`): evaluate to ask for theirs.
         """
         pad = self.padding if padding is None else padding
         bias = self.conv.bias if self.strength is None else None  # else it is added after

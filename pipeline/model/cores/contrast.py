@@ -158,5 +158,5 @@ def _scale(calm: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
 
 def _parts(rows: torch.Tensor) -> list[slice]:
     """Return slices of rows that fit a core's cache; all of them on another device."""
-    step = max(1, CACHED // rows.shape[1]) if rows.device.type == "cpu" else len(rows)
-    return [slice(start, start + step) for start in range(0, len(rows), max(step, 1))]
+    step = max(1, CACHED // rows.shape[1] if rows.device.type == "cpu" else len(rows))
+    return [slice(start, start + step) for start in range(0, len(rows), step)]

@@ -29,9 +29,10 @@ def image_conv(
 
 class _ImageConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, images: torch.Tensor, kernels: torch.Tensor, *numbers: int):
+    def forward(
+        ctx, images: torch.Tensor, kernels: torch.Tensor, stride: int, padding: int, one_in: int
+    ) -> torch.Tensor:
         ctx.save_for_backward(images, kernels)
-        stride, padding, one_in = numbers
         ctx.stride, ctx.padding, ctx.one_in = stride, padding, one_in
         return F.conv2d(images, kernels, None, stride, padding)
 

@@ -17,23 +17,21 @@ def test_the_average_is_the_recursion_written_out():
     torch.testing.assert_close(average.mean["weight"], expected)
 
 
-def test_over_all_steps_it_is_their_plain_mean():
+@pytest.mark.parametrize(
+    ("over", "last", "mean"),
+    [
+        (1.0, 100, pytest.approx(50)),  # over all steps: their plain mean
+        # over a tenth: weights of power 9 in time, whose mean is at 10 / 11 of the way
+        (0.1, 1000, pytest.approx(1000 * 10 / 11, rel=0.01)),
+    ],
+)
+def test_it_is_about_the_latest_share_of_the_steps(over, last, mean):
     layer = nn.Linear(1, 1, bias=False)
-    average = WeightAverage(layer, 1.0)
-    for value in range(101):
+    average = WeightAverage(layer, over)
+    for value in range(last + 1):
         layer.weight.data.fill_(value)
         average.update()
-    assert float(average.mean["weight"]) == pytest.approx(50)
-
-
-def test_over_a_tenth_it_is_about_the_latest_tenth():
-    layer = nn.Linear(1, 1, bias=False)
-    average = WeightAverage(layer, 0.1)
-    for value in range(1001):
-        layer.weight.data.fill_(value)
-        average.update()
-    # weights of power 9 in time: their mean is at 10 / 11 of the way
-    assert float(average.mean["weight"]) == pytest.approx(1000 * 10 / 11, rel=0.01)
+    assert float(average.mean["weight"]) == mean
 
 
 @pytest.mark.parametrize("over", [0.0, -0.1, 1.5])
