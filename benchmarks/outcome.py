@@ -21,6 +21,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates, spline_filter
+from scipy.stats import binomtest
 
 from pipeline.closed_loop.noise import NoiseModel, fit_noise
 from pipeline.closed_loop.outcome import outcome_methods
@@ -37,6 +39,9 @@ TRIAL_S, DURATION_S = 0.9, 0.5
 NORM = 10.0  # of the best images, in z-scored pixels
 CALIBRATION_TRIALS = 60
 MODEL_ERROR = 0.2  # sd of the log of a prediction over the true response
+MODEL_GAIN = 0.8  # share of the true log gain that the model knows
+MAP_PX, MAP_STEP_PX = 7.0, 0.7  # reach and step of the gaze shifts at which rates are tabulated
+PLAN_STATES = 200  # of day 1, in which the plan asks the model
 DAY1 = {"test_images": 100, "repeats": 10, "trial_s": 5.4}  # the single images between: not needed
 DESIGNS = ((60, 10, 1.0), (60, 20, 1.0), (30, 40, 1.0), (60, 20, 0.8))  # neurons, repeats, matches
 
@@ -60,13 +65,49 @@ def own_counts(
 ) -> NDArray[np.float64]:
     """Return the response of one unit a trial to its z-scored image, in a wandering state."""
     behavior, gaze = states(animal, len(unit), rng)
-    shift = torch.as_tensor(animal.gaze_shift_px(gaze, len(unit)), dtype=torch.float32)
-    rates = np.empty(len(unit))
+    rates = seen_rates(animal, pictures, unit, animal.gaze_shift_px(gaze, len(unit)))
+    return counted(animal, rates, unit, behavior, rng)
+
+
+def seen_rates(
+    animal: Population, pictures: NDArray, unit: NDArray, shift_px: NDArray
+) -> NDArray[np.float64]:
+    """Return the rate of one unit a trial to its z-scored image at a shift of receptive fields."""
+    shift, rates = torch.as_tensor(shift_px, dtype=torch.float32), np.empty(len(unit))
     with torch.no_grad():
         for start in range(0, len(unit), 512):
             part = slice(start, start + 512)
             seen = shift_receptive_fields(torch.as_tensor(pictures[part]), shift[part])
             rates[part] = animal.module.forward_units(seen, torch.as_tensor(unit[part])).numpy()
+    return rates
+
+
+def rate_maps(animal: Population, pictures: NDArray, unit: NDArray) -> NDArray[np.float64]:
+    """Return splines (images, y, x) of every image's rate over gaze: many days ask for it."""
+    axis = np.arange(-MAP_PX, MAP_PX + MAP_STEP_PX / 2, MAP_STEP_PX)
+    yy, xx = (grid.ravel() for grid in np.meshgrid(axis, axis, indexing="ij"))
+    shift = np.stack([xx, yy], 1)
+    maps = [
+        seen_rates(animal, np.repeat(picture[None], len(shift), 0), np.full(len(shift), u), shift)
+        for picture, u in zip(pictures, unit, strict=True)
+    ]
+    return np.array([spline_filter(m.reshape(len(axis), len(axis))) for m in maps])
+
+
+def mapped_rates(maps: NDArray, index: NDArray, shift_px: NDArray) -> NDArray[np.float64]:
+    """Read the maps of images `index` at shifts (x, y) of the receptive fields."""
+    place = (np.clip(shift_px, -MAP_PX, MAP_PX).T[::-1] + MAP_PX) / MAP_STEP_PX
+    rates = np.empty(len(index))
+    for k in np.unique(index):
+        here = index == k
+        rates[here] = map_coordinates(maps[k], place[:, here], prefilter=False, mode="mirror")
+    return np.maximum(rates, 0)
+
+
+def counted(
+    animal: Population, rates: NDArray, unit: NDArray, behavior: NDArray, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return noisy responses of one unit a trial at its rate, with the gain of the behaviour."""
     gain = np.exp(animal.log_gain(behavior, len(unit))[np.arange(len(unit)), unit])
     cells = animal.cells
     mean = DURATION_S * rates * gain
@@ -142,13 +183,22 @@ def power(days: int, ratios: Sequence[float], seed: int) -> list[dict[str, float
     animal = Population(seed, most)
     natural = simulate_dataset(animal, 0, seed=seed, measurement_sd=MEASUREMENT_SD, **DAY1)
     responses = np.maximum(natural.responses, 0)
-    noise = fit_noise(responses, natural.image_id, natural.pupil_center)
+    known = natural.rates * np.exp((MODEL_GAIN - 1) * natural.log_gain)
     rng = generator(seed, "contrast")
     best, _ = animal.optimal_images(NORM)
+    best_maps = rate_maps(animal, best, np.arange(most))
     rows = []
+    states_of_day1 = np.linspace(0, len(responses) - 1, PLAN_STATES).astype(int)
+    shift = natural.gaze_shift_px[states_of_day1]
+    in_states = np.stack(
+        [mapped_rates(best_maps, np.full(PLAN_STATES, k), shift) for k in range(most)], 1
+    )
+    in_states *= np.exp(MODEL_GAIN * natural.log_gain[states_of_day1])
+    noise = fit_noise(responses, natural.image_id, known, in_states)
     for ratio, control in zip(ratios, weaker(animal, best, ratios, rng), strict=True):
+        made = (best_maps, rate_maps(animal, control, np.arange(most)))
         for design in DESIGNS:
-            rows.append(_one_design(days, design, (best, control), animal, noise, seed, ratio))
+            rows.append(_one_design(days, design, made, animal, noise, seed, ratio))
     return rows
 
 
@@ -161,8 +211,8 @@ def _one_design(
     own = images_of(neurons)
     right = np.arange(neurons) < round(precision * neurons)
     # the wrong cell sees two images that mean nothing to it
-    best, control = (images[:neurons] for images in made)
-    pictures = np.concatenate([np.where(right[:, None, None], best, control), control])
+    best, control = (maps[:neurons] for maps in made)
+    maps = np.concatenate([np.where(right[:, None, None], best, control), control])
     names = np.concatenate(list(own.values()))
     index = np.repeat(np.arange(len(names)), repeats)
     found, whole, means = [], [], []
@@ -171,7 +221,9 @@ def _one_design(
         shown = rng.permutation(index)
         column = shown % neurons
         responses = np.full((len(shown), neurons), np.nan)
-        responses[np.arange(len(shown)), column] = own_counts(animal, pictures[shown], column, rng)
+        behavior, gaze = states(animal, len(shown), rng)
+        rates = mapped_rates(maps, shown, animal.gaze_shift_px(gaze, len(shown)))
+        responses[np.arange(len(shown)), column] = counted(animal, rates, column, behavior, rng)
         result = score(responses, names[shown], own, alpha=ALPHA, n_bootstrap=1)
         row = result.populations.iloc[0]
         found.append(row.fraction_significant)
@@ -193,6 +245,7 @@ def _one_design(
         n_simulations=1000,
         seed=seed,
     )
+    low, high = binomtest(int(np.sum(whole)), days).proportion_ci(0.95, method="wilson")
     return {
         "neurons": neurons,
         "repeats": repeats,
@@ -203,6 +256,8 @@ def _one_design(
         "power_achieved": float(np.mean(found)),
         "population_planned": float(plan.population[0]),
         "population_achieved": float(np.mean(whole)),
+        "population_low": float(low),  # 95 % interval of what so many days show
+        "population_high": float(high),
     }
 
 
@@ -212,7 +267,7 @@ def main() -> None:
     parser.add_argument("--neurons", type=int, default=150)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--ratios", type=float, nargs="*", default=[1.3, 1.6, 2.0, 3.0])
-    parser.add_argument("--power-days", type=int, default=6)
+    parser.add_argument("--power-days", type=int, default=100)
     parser.add_argument("--animals", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
@@ -227,6 +282,14 @@ def main() -> None:
     for name in ("power", "population"):
         gaps = [abs(row[f"{name}_planned"] - row[f"{name}_achieved"]) for row in result["power"]]
         result[f"largest_{name}_gap"] = max(gaps, default=0.0)
+        result[f"{name}_within_10_points"] = sum(gap <= 0.1 for gap in gaps)
+    # designs that so many days tell apart from a plan within 10 points
+    result["population_surely_outside"] = sum(
+        row["population_planned"] < row["population_low"] - 0.1
+        or row["population_planned"] > row["population_high"] + 0.1
+        for row in result["power"]
+    )
+    result["designs"] = len(result["power"])
     result["seconds"] = time.perf_counter() - start
     if given.json:
         print(json.dumps(result))

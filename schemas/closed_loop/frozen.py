@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.closed_loop.noise import fit_noise
 from pipeline.closed_loop.outcome import analysis_plan
 from pipeline.closed_loop.power import relative_effect, simulate_power
-from schemas import dataset
+from schemas import dataset, mei, model, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.loop import Recipe
 from schemas.closed_loop.planning import Plan, PlanTask
@@ -18,6 +18,7 @@ from schemas.store import number
 
 FOUND_AGAIN = (1.0, 0.7, 0.5)  # share of the targets that a power analysis assumes
 REPEATS = (5, 10, 20, 40)  # besides the planned number
+STATES = 32  # of day 1, in which the model is asked for its response to the MEIs
 
 
 @schema
@@ -75,8 +76,13 @@ class PlanPower(dj.Computed):
                 controls[row["unit_index"]].append(row["predicted"])
         data = {"dataset_hash": targets[0]["dataset_hash"]}
         units = [target["unit_index"] for target in targets]
+        images = [target["image_hash"] for target in targets]
+        # the model that made the MEIs is that of the displayed stimuli, in whatever batches
+        (ensemble,) = set((mei.Display * Plan.Source & key).to_arrays("ensemble_hash").tolist())
         return (
             dataset.Dataset.fetch_file(data),
+            model.EnsembleSpec.fetch_weights({"ensemble_hash": ensemble}),
+            (images, stimulus.ImageSet.locate(images)),
             units,
             [row["predicted"] for row in targets],
             [controls[unit] for unit in units],
@@ -84,14 +90,14 @@ class PlanPower(dj.Computed):
             (Recipe & (PlanTask & key)).fetch1("recipe")["outcome"]["params"],
         )
 
-    def make_compute(self, key, file, units, best, controls, repeats, outcome):
+    def make_compute(self, key, file, weights, images, units, best, controls, repeats, outcome):
         data = dataset.load_dataset(file)
         rows = np.concatenate([rows for _, rows in data.repeats()] or [np.zeros(0, int)])
         names = np.asarray(data.image_id)[rows]
         try:
             responses = np.maximum(data.responses[np.ix_(rows, units)], 0)
-            gaze = None if data.pupil_center is None else np.asarray(data.pupil_center)[rows]
-            noise = fit_noise(responses, names, gaze)
+            seen, own = self._in_states(data, rows, weights, images, units)
+            noise = fit_noise(responses, names, seen, own)
         except ValueError:  # day 1 repeats too few images: a plan is possible, its power unknown
             return {"power_curve": {}}, []
         control = [np.median(c) if c else np.nan for c in controls]
@@ -123,6 +129,29 @@ class PlanPower(dj.Computed):
             "power_curve": curve,
         }
         return row, designs
+
+    @staticmethod
+    def _in_states(data, rows, weights, images, units):
+        """Return the model's responses on repeats, and to the MEIs in states of that day."""
+        ensemble, (hashes, located) = model.load_ensemble(weights), images
+        states = [
+            None if values is None else np.asarray(values)
+            for values in (data.behavior, data.pupil_center)
+        ]
+
+        def at(trials):
+            return [None if values is None else values[trials] for values in states]
+
+        index = np.asarray(data.image_index)[rows]
+        seen = ensemble.predict(data.images[index], *at(rows), units=units)
+        shown = stimulus.load_images(located)
+        best = np.stack([shown[name] for name in hashes])
+        every = np.linspace(0, len(data.responses) - 1, STATES).astype(int)
+        own = [
+            np.diag(ensemble.predict(best, *at(np.full(len(best), trial)), units=units))
+            for trial in every
+        ]
+        return seen, np.array(own)
 
     def make_insert(self, key, row, designs):
         self.insert1({**key, **row})
