@@ -132,6 +132,41 @@ def populate(database, animal):
         task.table.populate(suppress_errors=False)
 
 
+def shown_trials(count=400, repeated=20):
+    """Return the natural images of day 1 by name, and their trials."""
+    total = count + repeated
+    order = [*range(count), *np.repeat(range(count, total), 4)]
+    order = np.random.default_rng(2).permutation(order)
+    trials = pd.DataFrame({"trial_idx": range(len(order)), "image": [f"n{i}" for i in order]})
+    trials["onset_s"] = 2 + 1.1 * np.arange(len(order))
+    trials["offset_s"] = trials["onset_s"] + 0.5
+    return [f"n{i}" for i in range(total)], trials
+
+
+def walk(database, folder, animal, recipe, targets=10, minutes=8):
+    """Ingest day 1, compute its plan, and ingest the answer of a rig that drops one trial."""
+    from schemas import closed_loop, stimulus
+    from schemas.ingest import ingest_bundle
+
+    names, trials = shown_trials()
+    images = smooth_images(len(names), seed=1)
+    day1 = ingest_bundle(record(folder / "day1", animal, 1, images, names, trials))
+    made = closed_loop.register_loop(day1, recipe, targets=targets, minutes=minutes)
+    populate(database, animal)
+    plan = {"plan_id": made["plan_id"]}
+    planned = pd.DataFrame((closed_loop.Plan.Trial & plan).to_dicts(order_by="trial_idx"))
+    hashes = sorted(set(planned["image_hash"]))
+    pixels = stimulus.load_images(stimulus.ImageSet.locate(hashes))
+    shown = planned.drop(index=[5]).reset_index(drop=True)
+    shown = shown.rename(columns={"image_hash": "image"})[["trial_idx", "image", "blank_before_s"]]
+    shown["onset_s"] = 2 + 1.1 * np.arange(len(shown))
+    shown["offset_s"] = shown["onset_s"] + 0.5
+    shown["blank_before_s"] = 1.0
+    stack = np.stack([np.asarray(pixels[name]) for name in hashes])
+    bundle = record(folder / "day2", animal, 2, stack, hashes, shown, plan=made["plan_id"])
+    return day1, made, ingest_bundle(bundle), bundle
+
+
 @pytest.fixture(scope="module")
 def loop(_bound, tmp_path_factory):
     """Both days of one animal, all tables filled."""
@@ -142,29 +177,9 @@ def loop(_bound, tmp_path_factory):
     database, home, _ = _bound
     embedded.connect(home)
     folder, animal = tmp_path_factory.mktemp("chain"), 77
-    images = smooth_images(420, seed=1)
-    order = np.random.default_rng(2).permutation([*range(400), *np.repeat(range(400, 420), 4)])
-    trials = pd.DataFrame({"trial_idx": range(len(order)), "image": [f"n{i}" for i in order]})
-    trials["onset_s"] = 2 + 1.1 * np.arange(len(order))
-    trials["offset_s"] = trials["onset_s"] + 0.5
-    names = [f"n{i}" for i in range(420)]
-    day1 = ingest_bundle(record(folder / "day1", animal, 1, images, names, trials))
-    made = closed_loop.register_loop(day1, RECIPE, targets=10, minutes=8)
-    populate(database, animal)
+    day1, made, day2, bundle = walk(database, folder, animal, RECIPE)
     plan = {"plan_id": made["plan_id"]}
-    from schemas import stimulus
-
-    planned = pd.DataFrame((closed_loop.Plan.Trial & plan).to_dicts(order_by="trial_idx"))
-    hashes = sorted(set(planned["image_hash"]))
-    pixels = stimulus.load_images(stimulus.ImageSet.locate(hashes))
-    shown = planned.drop(index=[5]).reset_index(drop=True)  # the rig drops one trial
-    shown = shown.rename(columns={"image_hash": "image"})[["trial_idx", "image", "blank_before_s"]]
-    shown["onset_s"] = 2 + 1.1 * np.arange(len(shown))
-    shown["offset_s"] = shown["onset_s"] + 0.5
-    shown["blank_before_s"] = 1.0
-    stack = np.stack([np.asarray(pixels[name]) for name in hashes])
-    bundle = record(folder / "day2", animal, 2, stack, hashes, shown, plan=made["plan_id"])
-    day2 = ingest_bundle(bundle)
+    names, trials = shown_trials()
     closed_loop.Stack.ingest(write_stack(folder / "stack", animal, bundle))
     images = smooth_images(420, seed=3)
     again = trials.iloc[::-1].reset_index(drop=True).assign(trial_idx=range(len(trials)))
@@ -584,3 +599,31 @@ def test_the_verdict_has_its_checks(database, loop):
     assert predictions["n_neurons"] >= 5
     arousal = (closed_loop.ArousalControl & loop["day2"]).to_dicts()
     assert [row["arousal"] for row in arousal] in ([], ["none"])  # no eye camera, no treadmill
+
+
+def test_the_report_of_two_animals_says_which_is_which_and_pools_them(database, loop, tmp_path):
+    from schemas import closed_loop
+    from workers.report import write_report
+
+    kinds = ("mei", "rf")
+    recipe = {**RECIPE, "controls": [{"method": kind, "params": {}} for kind in kinds]}
+    walk(database, tmp_path, 78, recipe, targets=6, minutes=4)
+    populate(database, 78)
+    out = tmp_path / "report"
+    found = write_report(out)
+    assert [row["scan"] for row in found["loops"]] == ["77/1/1", "78/1/1"]
+    page = (out / "index.html").read_text()
+    for title in ("Loop 1 on 77/1/1", "Loop 2 on 78/1/1", "Loop 1: Targets",
+                  "Loop 2: Targets", "All animals together"):  # fmt: skip
+        assert f"{title}</h2>" in page
+    for figure in (name for name in found["figures"] if name.startswith("loop")):
+        whose = "Loop 1, 77/1/1." if figure.startswith("loop1_") else "Loop 2, 78/1/1."
+        assert whose in page
+    assert len(set(found["figures"])) == len(found["figures"])  # none overwrites another
+    table = pd.read_csv(out / "animals.csv").set_index("kind")
+    assert table.loc["rf", "n_animals"] == 2
+    assert list(table.index) == ["rf"]  # the second animal has no other images
+    parts = (closed_loop.Population.Kind & {"kind": "rf"}).to_dicts(order_by="session")
+    newest = {row["animal_id"]: row["n_neurons"] for row in parts}
+    assert table.loc["rf", "n_neurons"] == newest[77] + newest[78]
+    assert any(line.startswith("Loop 2, Figure") for line in found["missing"])

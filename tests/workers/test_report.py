@@ -79,3 +79,25 @@ def test_what_has_no_data_is_said():
     assert named == {name.removeprefix("Figure ") for name in PAPER} - {
         "S1a", "S5", "2", "4", "S10"
     }  # fmt: skip
+
+
+def test_animals_that_disagree_are_no_effect_however_many_neurons_they_have():
+    import numpy as np
+    import pandas as pd
+
+    from workers.report.together import pooled
+
+    def neurons(animal, mean, n, kind="rf"):
+        difference = np.random.default_rng(animal).normal(mean, 0.3, n)
+        rest = {name: 1.0 for name in ("ratio", "t", "p", "p_adjusted")}
+        known = {"df": 30.0, "sem": 0.1, "significant": True, "scored": True, "kind": kind}
+        return pd.DataFrame({"animal_id": animal, "difference": difference, **rest, **known})
+
+    apart = pooled(pd.concat([neurons(1, 1.0, 300), neurons(2, -1.0, 100)])).iloc[0]
+    assert apart.wilcoxon_p < 1e-6  # takes them for 400 independent ones
+    assert apart.bootstrap_p > 0.2
+    both = [neurons(k, 1.0, 50) for k in (1, 2, 3)]
+    alike = pooled(pd.concat([*both, neurons(1, 1.0, 50, "mni")])).set_index("kind")
+    assert list(alike.index) == ["rf"]  # one animal alone is not pooled
+    assert alike.loc["rf", "bootstrap_p"] < 0.01
+    assert tuple(alike.loc["rf", ["n_animals", "n_neurons"]]) == (3, 150)

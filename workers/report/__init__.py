@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline import plotting
 from pipeline.errors import DataError
-from workers.report import day1, day2, methods, stimuli
+from workers.report import day1, day2, methods, stimuli, together
 from workers.report.context import Loop
 from workers.report.numbers import write_numbers
 from workers.report.page import Picture, Section, text_of, write_html
@@ -65,15 +65,25 @@ def write_report(
     if not loops:
         where = "" if not scans else f" on {' or '.join(_slashed(scan) for scan in scans)}"
         raise DataError(f"no loop is registered{where}", remedy="run `inception loop SCAN` first")
-    sections, found = [], []
-    for number, loop in enumerate(loops, start=1):
-        page = Loop(loop, out, f"loop{number}" if len(loops) > 1 else "loop")
-        sections += _chapters(page)
-        found.append(page.summary)
-    sections += [*extra, _timing(out)]
-    missing = _missing(sections)
+    pages = [
+        Loop(loop, out, f"loop{number}", f"Loop {number}")
+        if len(loops) > 1
+        else Loop(loop, out, "loop")
+        for number, loop in enumerate(loops, start=1)
+    ]
+    sections, missing = [], []
+    for page in pages:
+        chapters = _chapters(page)
+        left = _missing([*chapters, *extra])
+        for chapter in chapters if page.label else ():
+            _say_whose(chapter, page)
+        sections += chapters
+        missing += [f"{page.label}, {line}" if page.label else line for line in left]
+    everyone = together.animals(pages, out)
+    sections += [*([everyone] if everyone else []), *extra, _timing(out)]
     if missing:
         sections.append(Section("Figures without data", remarks=missing))
+    found = [page.summary for page in pages]
     write_html(out, sections, headline)
     if pdf:
         write_pdf(out / "report.pdf", out, sections, headline)
@@ -85,6 +95,14 @@ def write_report(
 
 def _slashed(scan: Mapping[str, int]) -> str:
     return "/".join(str(value) for value in scan.values())
+
+
+def _say_whose(chapter: Section, page: Loop) -> None:
+    """Name the loop in the title of a chapter and below each of its pictures."""
+    if not chapter.title.startswith(page.label):
+        chapter.title = f"{page.label}: {chapter.title}"
+    for picture in chapter.pictures:
+        picture.caption = f"{page.label}, {page.name}. {picture.caption}".rstrip()
 
 
 def _chapters(page: Loop) -> list[Section]:

@@ -20,6 +20,8 @@ class Loop:
     Attributes
     ----------
     loop, scan, recipe, plans : its rows
+    label : str
+        What tells it from the other loops of the report; empty if there are none.
     imaging : dict or None
         Key of the imaging task of its scan.
     targets : DataFrame
@@ -28,17 +30,16 @@ class Loop:
         What the report found, for `result.json`.
     """
 
-    def __init__(self, loop: dict[str, Any], out: Path, stem: str) -> None:
-        from schemas import closed_loop, imaging
+    def __init__(self, loop: dict[str, Any], out: Path, stem: str, label: str = "") -> None:
+        from schemas import closed_loop
 
-        self.loop, self.out, self.stem = loop, out, stem
+        self.loop, self.out, self.stem, self.label = loop, out, stem, label
         self.scan = {name: loop[name] for name in ("animal_id", "session", "scan_idx")}
         self.name = "/".join(str(value) for value in self.scan.values())
         self.recipe = (closed_loop.Recipe & loop).fetch1("recipe")
         self.plans = (closed_loop.PlanTask & loop).to_dicts(order_by="plan_id")
         self.summary: dict[str, Any] = {"scan": self.name, "recipe": loop["recipe_hash"]}
-        tasks = (imaging.ImagingTask & self.scan).keys(order_by="imaging_hash")
-        self.imaging = tasks[0] if tasks else None
+        self.imaging = self._imaging()
         self.targets = self._targets()
 
     @property
@@ -87,6 +88,19 @@ class Loop:
         file = f"{self.stem}_recipe.json"
         (self.out / file).write_text(json.dumps(self.recipe, indent=2) + "\n", encoding="utf-8")
         return file
+
+    def _imaging(self) -> dict[str, Any] | None:
+        """Return the imaging task that the loop's data set is made from."""
+        from schemas import dataset, imaging, model
+
+        tasks = imaging.ImagingTask & self.scan
+        if self.display:
+            ensemble = model.EnsembleSpec & {"ensemble_hash": self.display["ensemble_hash"]}
+            data = {"dataset_hash": ensemble.fetch1("dataset_hash")}
+            own = dataset.DatasetSpec.Scan & self.scan & data
+            tasks &= [{"imaging_hash": row["imaging_hash"]} for row in own.to_dicts()]
+        keys = tasks.keys(order_by="imaging_hash")
+        return keys[0] if keys else None
 
     def _targets(self) -> pd.DataFrame:
         """Return the planned targets: unit_index, target_rank, unit_id (NaN if prepared)."""

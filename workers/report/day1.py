@@ -36,7 +36,7 @@ def overview(page: Loop) -> Section:
     }
     frame = pd.DataFrame({"": list(rows), "value": [str(value) for value in rows.values()]})
     remark = f"Every method and parameter: {page.write_recipe()}."
-    return Section(f"Loop on {page.name}", tables=[("", frame)], remarks=[remark])
+    return Section(f"{page.label or 'Loop'} on {page.name}", tables=[("", frame)], remarks=[remark])
 
 
 def field(page: Loop) -> Section | None:

@@ -49,15 +49,17 @@ def _matching(page: Loop, match: dict[str, Any], tag: str, title: str) -> Sectio
     through = (closed_loop.StackMatch & match).to_dicts()
     if through:
         both = (closed_loop.CombinedMatch.Pair & match).to_dicts()
+        made = ", ".join(str(row["n_pairs"]) for row in through)
         section.remarks.append(
-            f"{len(through)} structural stacks gave {', '.join(str(t['n_pairs']) for t in through)}"
-            f" pairs; {sum(row['n_agree'] > 1 for row in both)} of {len(both)} pairs have more "
+            f"{len(through)} structural stack{'s' * (len(through) > 1)} gave {made} pairs; "
+            f"{sum(row['n_agree'] > 1 for row in both)} of {len(both)} pairs have more "
             "than one way."
         )
     for row in (closed_loop.CellMatchOracleCorrelation & match).to_dicts():
         section.remarks.append(
-            f"{row['n_images']} natural images are repeated on both days; day 2 responds "
-            f"{_text(row['median_gain'])} times as strongly to the same images (median)."
+            f"{row['n_images'] or 'Too few'} natural images are repeated often enough on both days "
+            f"to correlate them; day 2 responds {_text(row['median_gain'])} times as strongly to "
+            "the same images (median)."
         )
         key = {name: row[name] for name in closed_loop.CellMatchOracleCorrelation.primary_key}
         units = (closed_loop.CellMatchOracleCorrelation.Unit & key).to_dicts(order_by="pair")
@@ -144,7 +146,7 @@ def _verdict(page: Loop, outcome: dict[str, Any], tag: str, day: str) -> list[Se
         section.tables.append(("MEI above its control", population[VERDICT]))
     found = int(rows["unit_index"].nunique())
     section.remarks.append(f"{found} targets were found again and scored.")
-    section.remarks.append(_frozen(page, outcome))
+    section.remarks.append(_frozen(outcome))
     page.summary["n_scored"] = found
     return [section, _checks(page, outcome, rows, population, tag, day)]
 
@@ -204,10 +206,17 @@ def _confusions(page: Loop, outcome: dict[str, Any], tag: str) -> list[Picture]:
     return pictures
 
 
-def _frozen(page: Loop, outcome: dict[str, Any]) -> str:
+def _shown(outcome: dict[str, Any]) -> dict[str, str]:
+    """Return the key of the plan that a recording showed, which need not be the loop's newest."""
     from schemas import closed_loop
 
-    frozen = (closed_loop.AnalysisPlan & (page.plan or {})).to_dicts()
+    return {"plan_id": (closed_loop.Presentation & outcome).fetch1("plan_id")}
+
+
+def _frozen(outcome: dict[str, Any]) -> str:
+    from schemas import closed_loop
+
+    frozen = (closed_loop.AnalysisPlan & _shown(outcome)).to_dicts()
     if not frozen:
         return "No analysis plan was frozen before this recording."
     used = (closed_loop.OutcomeMethod & outcome).fetch1("outcome_method", "outcome_params")
@@ -229,14 +238,15 @@ def _checks(
         figure = plotting.sensitivity_figure(table)
         title = "With surer and surer matches"
         section.pictures.append(page.picture(figure, f"{tag}_sensitivity", title))
-    power = (closed_loop.PlanPower & (page.plan or {})).to_dicts()
-    designs = pd.DataFrame((closed_loop.PlanPower.Design & (page.plan or {})).to_dicts())
+    plan = _shown(outcome)
+    power = (closed_loop.PlanPower & plan).to_dicts()
+    designs = pd.DataFrame((closed_loop.PlanPower.Design & plan).to_dicts())
     if power and power[0]["power_curve"] and len(designs):
-        page.csv(designs, "power")
+        page.csv(designs, f"{tag}_power")
         ratio = population.set_index("kind")["median_ratio"].astype(float).to_dict()
         figure = plotting.power_figure(power[0]["power_curve"], designs, ratio)
         title = "Power planned from day 1, and the ratios found"
-        section.pictures.append(page.picture(figure, "power", title))
+        section.pictures.append(page.picture(figure, f"{tag}_power", title))
     raw = rows.pivot(index="unit_index", columns="kind", values="raw_mean").astype(float)
     predicted = rows.pivot(index="unit_index", columns="kind", values="predicted").astype(float)
     figure = plotting.prediction_figure(dict(predicted.items()), dict(raw.items()))
