@@ -173,7 +173,9 @@ def null_control(days: int, neurons: int, repeats: int, seed: int) -> dict[str, 
     }
 
 
-def power(days: int, ratios: Sequence[float], seed: int) -> list[dict[str, float]]:
+def power(
+    days: int, ratios: Sequence[float], seed: int, model_gain: float = MODEL_GAIN
+) -> list[dict[str, float]]:
     """Predict the power of an animal from its day 1, and count what its days 2 show.
 
     The MEI is the neuron's best image at the contrast of day 2, its control drives it `ratio`
@@ -183,7 +185,7 @@ def power(days: int, ratios: Sequence[float], seed: int) -> list[dict[str, float
     animal = Population(seed, most)
     natural = simulate_dataset(animal, 0, seed=seed, measurement_sd=MEASUREMENT_SD, **DAY1)
     responses = np.maximum(natural.responses, 0)
-    known = natural.rates * np.exp((MODEL_GAIN - 1) * natural.log_gain)
+    known = natural.rates * np.exp((model_gain - 1) * natural.log_gain)
     rng = generator(seed, "contrast")
     best, _ = animal.optimal_images(NORM)
     best_maps = rate_maps(animal, best, np.arange(most))
@@ -193,7 +195,7 @@ def power(days: int, ratios: Sequence[float], seed: int) -> list[dict[str, float
     in_states = np.stack(
         [mapped_rates(best_maps, np.full(PLAN_STATES, k), shift) for k in range(most)], 1
     )
-    in_states *= np.exp(MODEL_GAIN * natural.log_gain[states_of_day1])
+    in_states *= np.exp(model_gain * natural.log_gain[states_of_day1])
     noise = fit_noise(responses, natural.image_id, known, in_states)
     for ratio, control in zip(ratios, weaker(animal, best, ratios, rng), strict=True):
         made = (best_maps, rate_maps(animal, control, np.arange(most)))
@@ -269,6 +271,7 @@ def main() -> None:
     parser.add_argument("--ratios", type=float, nargs="*", default=[1.3, 1.6, 2.0, 3.0])
     parser.add_argument("--power-days", type=int, default=100)
     parser.add_argument("--animals", type=int, default=2)
+    parser.add_argument("--model-gain", type=float, default=MODEL_GAIN)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -277,7 +280,7 @@ def main() -> None:
     result["power"] = [
         {"animal": seed, **row}
         for seed in range(given.seed, given.seed + given.animals)
-        for row in power(given.power_days, given.ratios, seed)
+        for row in power(given.power_days, given.ratios, seed, given.model_gain)
     ]
     for name in ("power", "population"):
         gaps = [abs(row[f"{name}_planned"] - row[f"{name}_achieved"]) for row in result["power"]]
