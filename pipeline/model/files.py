@@ -17,6 +17,7 @@ from .config import Config, complete_config
 from .encoder import Encoder
 
 FORMAT = "inception-encoder/1"
+_BUILT = ("core", "readout", "shifter", "modulator")  # sections that say what an encoder computes
 _STATISTICS = ("behavior_mean", "behavior_sd", "pupil_mean", "pupil_sd", "response_scale")
 
 
@@ -40,7 +41,8 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
     ------
     DataError
         If the file is missing, damaged, something else, or of a version of this program whose
-        encoders had other parameters: a default of today would change what it computes.
+        encoders had other parameters: a default of today would change what it computes. How an
+        encoder was trained changes nothing of what it computes now, and may be of any version.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -65,9 +67,11 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
 
 
 def _complete(config: Config, path: str | os.PathLike) -> Config:
-    """Return a stored configuration if it names every parameter that there is, and no other."""
+    """Return a stored configuration if its parts name every parameter there is, and no other."""
+    built = {section: config[section] for section in _BUILT if section in config}
     try:
-        lacking = sorted(_leaves(complete_config(config)) - _leaves(config))
+        whole = {section: complete_config(built)[section] for section in _BUILT}
+        lacking = sorted(_leaves(whole) - _leaves(built))
         found = f"without {lacking}" if lacking else None
     except ValueError as error:  # a part or parameter that there is not
         found = error

@@ -79,6 +79,17 @@ def test_files_of_other_parameters_are_refused_not_completed(small, tmp_path, ch
         model.load_encoder(tmp_path / "old.safetensors")
 
 
+def test_files_of_another_training_are_read(small, tmp_path):
+    dataset = small[2]
+    encoder = model.build_encoder(None, dataset)
+    wanted = encoder.predict(dataset.images[:4])
+    encoder.config["training"].pop("averaged")
+    encoder.config["loss"]["of_another_version"] = 1
+    model.save_encoder(encoder, tmp_path / "old.safetensors")
+    again = model.load_encoder(tmp_path / "old.safetensors")
+    np.testing.assert_array_equal(again.predict(dataset.images[:4]), wanted)
+
+
 def test_linear_twins_are_linear_before_the_output_nonlinearity(small):
     for make in (model.ln_config, model.paper_ln_config):
         encoder = model.build_encoder(make(), small[2]).eval()
