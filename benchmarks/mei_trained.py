@@ -6,9 +6,10 @@
 
 Drive is the cell's true response over that to the best image of the same norm. Similarity is the
 correlation with the nearest of the images that are as good as the best: a cell that does not care
-for phase has one for every phase. `twin` asks a member about MEIs that the others made, and about
-400 natural images of the same contrast, for the 24 cells that are predicted best. Trained encoders
-are kept in the folder and found again.
+for phase has one for every phase. `over_gaze` is the mean response while the eye moves as it did
+in the training data, over the best one at mean gaze. `twin` asks a member about MEIs that the
+others made, and about 400 natural images of the same contrast, for the 24 cells that are predicted
+best. Trained encoders are kept in the folder and found again.
 """
 
 from __future__ import annotations
@@ -31,13 +32,19 @@ from pipeline.mei.controls import ControlContext, control_kinds
 from pipeline.mei.masks import mask_methods
 from pipeline.mei.parts import Scene
 from pipeline.mei.search import match_full, responses
+from pipeline.rng import generator
 from pipeline.simulate import Population, natural_images, simulate_dataset
+from pipeline.simulate.behaviour import simulate_animal
+from pipeline.simulate.filters import shift_receptive_fields
 
 NORM = 12.0
 PHASES, AS_GOOD = 16, 0.985  # of the optima that a cell has, and how good one must be
 TWINS, TWIN_IMAGES = 24, 400
 STARTS_OF = 60  # neurons that are started five times
 CONTROLS = ("rf", "gabor", "mni", "fni")
+MOVING = {"objective": "over_gaze"}
+MADE_FOR_GAZE = {"mei": {"params": MOVING}, "rf": {"params": MOVING}, "gabor": MOVING}
+GAZES, GAZE_S = 300, 3000.0  # gazes of an animal watched for so long
 
 
 class Trained:
@@ -50,6 +57,12 @@ class Trained:
         self.population = Population(seed, cells)
         self.data = Dataset(**simulate_dataset(self.population, images, seed=seed).arguments())
         self.units = np.arange(cells)
+        center = tuple(self.population.pupil_mean_px)
+        animal = simulate_animal(GAZE_S, generator(seed, "gaze"), pupil_mean_px=center)
+        gaze = animal.gaze(np.linspace(0, GAZE_S, GAZES + 2)[1:-1])
+        gaze = gaze[np.isfinite(gaze).all(1)]  # not in a blink
+        shift = self.population.gaze_shift_px(gaze, len(gaze))
+        self.shifts = torch.as_tensor(shift, dtype=torch.float32)
 
     def encoder(self, member: int, config: dict | None = None, name: str = "cnn"):
         """Return a member, trained now if it is not in the folder."""
@@ -81,6 +94,16 @@ class Trained:
         with torch.no_grad():
             images = torch.as_tensor(z, dtype=torch.float32)
             return self.population.module.forward_units(images, torch.as_tensor(self.units)).numpy()
+
+    def rates_over_gaze(self, z: NDArray) -> NDArray[np.float64]:
+        """Return the true response of cell i to image i, the mean over gazes of the animal."""
+        mean = np.empty(len(z))
+        with torch.no_grad():
+            for i, image in enumerate(torch.as_tensor(z, dtype=torch.float32)):
+                seen = shift_receptive_fields(image.expand(len(self.shifts), -1, -1), self.shifts)
+                unit = torch.full((len(seen),), int(self.units[i]))
+                mean[i] = self.population.module.forward_units(seen, unit).mean()
+        return mean
 
     def best(self) -> tuple[NDArray, NDArray]:
         """Return images (phases, cells, h, w) as good as the best, and the best rates (cells,)."""
@@ -137,14 +160,14 @@ def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int
     frozen = trained.ensemble(members).frozen()
     optima, best = trained.best()
     scene = {"mean": frozen.image_mean, "sd": frozen.image_sd, "norm": NORM}
-    result, first = {}, None
+    result, moving = {}, {}
     for name, options in variants.items():
         start = time.process_time()
         made = synthesize(frozen, trained.units, **scene, **{"seed": 1, **options})
         seconds = time.process_time() - start
         z = trained.zscored(made.images[:, 0])
         drive = trained.rates(z) / best
-        first = (made, drive) if first is None else first
+        moving[name] = made, drive, trained.rates_over_gaze(z) / best
         result[name] = {
             "drive_median": float(np.median(drive)),
             "drive_lowest_tenth": float(np.quantile(drive, 0.1)),
@@ -153,6 +176,8 @@ def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int
             "similarity_one_optimum": float(np.median(nearest(z, optima[:1]))),
             "drive_by_kind": _by_kind(trained, drive),
             "similarity_by_kind": _by_kind(trained, nearest(z, optima)),
+            "over_gaze_median": float(np.median(moving[name][2])),
+            "over_gaze_lowest_tenth": float(np.quantile(moving[name][2], 0.1)),
             "predicted_median": float(np.median(made.activations)),
             "silent": int(made.silent.sum()),
             "cpu_s": seconds,
@@ -162,25 +187,30 @@ def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int
     result["five_starts"] = stability(trained, members, scene, trained.units[:STARTS_OF])
     if not pool:
         return result
-    made, drive = first
-    context = ControlContext(
-        cnn=frozen,
-        ln=trained.linear().frozen(),
-        units=trained.units,
-        mei_images=made.images[:, 0],
-        mei_masks=mask_methods["zscore"](made.images[:, 0], frozen.image_mean),
-        image_mean=frozen.image_mean,
-        image_sd=frozen.image_sd,
-        natural=natural_images(pool, trained.population.shape, seed=trained.seed + 7919),
-        norm=NORM,
-        seed=1,
-    )
-    for kind in CONTROLS:
-        other = trained.rates(trained.zscored(control_kinds[kind](context).images)) / best
-        result[kind] = {
-            "drive_median": float(np.median(other)),
-            "mei_above": float((drive > other).mean()),
-        }
+    natural = natural_images(pool, trained.population.shape, seed=trained.seed + 7919)
+    for name, params in (("mei", {}), ("mei_over_gaze", MADE_FOR_GAZE)):
+        made, drive, shown = moving[name]
+        context = ControlContext(
+            cnn=frozen,
+            ln=trained.linear().frozen(),
+            units=trained.units,
+            mei_images=made.images[:, 0],
+            mei_masks=mask_methods["zscore"](made.images[:, 0], frozen.image_mean),
+            image_mean=frozen.image_mean,
+            image_sd=frozen.image_sd,
+            natural=natural,
+            norm=NORM,
+            seed=1,
+        )
+        for kind in CONTROLS:
+            z = trained.zscored(control_kinds[kind](context, **params.get(kind, {})).images)
+            other, moved = trained.rates(z) / best, trained.rates_over_gaze(z) / best
+            result[f"{kind} against {name}"] = {
+                "drive_median": float(np.median(other)),
+                "mei_above": float((drive > other).mean()),
+                "over_gaze_median": float(np.median(moved)),
+                "mei_above_over_gaze": float((shown > moved).mean()),
+            }
     return result
 
 
@@ -226,7 +256,7 @@ def main() -> None:
     if arguments.train is not None:
         trained.linear() if arguments.train < 0 else trained.encoder(arguments.train)
         return
-    variants = {"mei": {}, **json.loads(arguments.variants)}
+    variants = {"mei": {}, "mei_over_gaze": MADE_FOR_GAZE["mei"], **json.loads(arguments.variants)}
     result = figures(trained, arguments.members, variants, arguments.pool)
     if arguments.json:
         print(json.dumps(result))
@@ -236,7 +266,7 @@ def main() -> None:
             f"{key} {value if isinstance(value, dict) else round(value, 4)}"
             for key, value in row.items()
         )
-        print(f"{name:16s} {shown}", flush=True)
+        print(f"{name:26s} {shown}", flush=True)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,10 @@ def default_recipe() -> dict[str, Any]:
 
     Sections name methods as `{"method": name, "params": {...}}`. `model.cnn` and `model.ln` are
     encoder configurations (None: the recommended CNN and its linear-nonlinear twin). `controls` are
-    the kinds of stimuli, the MEI itself among them.
+    the kinds of stimuli, the MEI itself among them. What is made by ascent is made for an eye that
+    moves as it did on day 1 (`over_gaze`), since it will be shown to one; a method that a recipe
+    names begins from its own defaults, which are for the mean gaze; parameters without a method
+    change those of the recommended one.
     """
     return {
         "imaging": {
@@ -77,11 +80,16 @@ def default_recipe() -> dict[str, Any]:
             "max_seconds": None,
         },
         "targets": deepcopy(METHOD),
-        "mei": {**deepcopy(METHOD), "starts": 4, "seed": 0, "norm": None, "batch_size": 25},
+        "mei": {
+            **deepcopy(METHOD),
+            "params": {"objective": "over_gaze"},
+            "starts": 4,
+            "seed": 0,
+            "norm": None,
+            "batch_size": 25,
+        },
         "mask": deepcopy(METHOD),
-        "controls": [
-            {"method": kind, "params": {}} for kind in ("mei", "rf", "gabor", "mni", "fni")
-        ],
+        "controls": _shown_kinds({}),
         "control_seed": 0,
         "analyses": [{"method": name, "params": {}} for name in ANALYSES],
         "pool": [],
@@ -92,17 +100,27 @@ def default_recipe() -> dict[str, Any]:
     }
 
 
+def _shown_kinds(gabor: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the kinds of stimulus; what is made by ascent is made for an eye that moves."""
+    params = {
+        "mei": {},
+        "rf": {"params": {"objective": "over_gaze"}},
+        "gabor": {**gabor, "objective": "over_gaze"},
+        "mni": {},
+        "fni": {},
+    }
+    return [{"method": kind, "params": given} for kind, given in params.items()]
+
+
 def demo_recipe() -> dict[str, Any]:
     """Return a recipe for a short scan on two cores.
 
     One linear model, small batches, Gabors of the published bank, and as many repeats as fit.
     """
-    kinds = {kind: {} for kind in ("mei", "rf", "gabor", "mni", "fni")}
-    kinds["gabor"] = {"refine": 0}
     return {
         "model": {"ln_seeds": [1]},
         "mei": {"batch_size": 6},
-        "controls": [{"method": kind, "params": params} for kind, params in kinds.items()],
+        "controls": _shown_kinds({"refine": 0}),
         "plan": {"params": {"max_repeats": None}, "n_natural": 8},
     }
 
@@ -174,8 +192,15 @@ def _merge(full: dict[str, Any], part: Mapping[str, Any], where: str) -> None:
     for name, value in part.items():
         if name not in full:
             raise ValueError(f"{where} has no entry {name!r}; it has {sorted(full)}")
-        free = name in ("params", "tiers", "cnn", "ln")
-        if isinstance(full[name], dict) and isinstance(value, Mapping) and not free:
+        if name == "params":
+            full[name] = {**full[name], **deepcopy(dict(value or {}))}
+        elif (
+            isinstance(full[name], dict)
+            and isinstance(value, Mapping)
+            and name not in ("tiers", "cnn", "ln")
+        ):
+            if value.get("method") is not None and "params" in full[name]:
+                full[name]["params"] = {}  # a method that is named begins from its own defaults
             _merge(full[name], value, f"{where}.{name}")
         else:
             full[name] = deepcopy(value)

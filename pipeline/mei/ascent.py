@@ -104,7 +104,8 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
     """Run one ascent for every pair of a batch.
 
     Of every pair's `candidates` the `scouts` most exciting climb `scout_steps` steps; the one that
-    came highest climbs on for `steps`: local maxima of phase-selective cells are left behind.
+    came highest climbs on for `steps`: local maxima of phase-selective cells are left behind. An
+    objective that costs much may name another as its `rough`: candidates and scouts follow that.
 
     Parameters
     ----------
@@ -122,15 +123,20 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
     if params["priors"] == "none" or (params["priors"] == "ensembles" and not trained):
         part["transform"], part["finish"] = transforms["none"], finishes["none"]
     climber = _Climber(problem, part, params)
-    x, background, restarted, silent = _start(problem, part, params)
+    rough = {**part, "objective": getattr(part["objective"].func, "rough", part["objective"])}
+    x, background, restarted, silent = _start(problem, rough, params)
     n, scouts = len(problem.units), x.shape[1]
     alive = torch.as_tensor(np.flatnonzero(~silent), device=x.device)
     if scouts > 1 and len(alive):
         many = view.select(alive.repeat_interleave(scouts))
-        tried, _ = climber.run(
+        tried, _ = _Climber(problem, rough, params).run(
             many, x[alive].flatten(0, 1), background[alive].flatten(0, 1), params["scout_steps"]
         )
-        best = tried.value.reshape(-1, scouts).argmax(1) + scouts * torch.arange(len(alive))
+        height = tried.value
+        if rough["objective"] is not part["objective"]:
+            with torch.no_grad():
+                height = part["objective"](many, tried.images.to(x.device)).float().cpu()
+        best = height.reshape(-1, scouts).argmax(1) + scouts * torch.arange(len(alive))
         start, level = tried.images[best].to(x.device), tried.background[best].to(x.device)
     else:
         start, level = x[alive, 0], background[alive, 0]

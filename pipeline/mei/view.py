@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from pipeline.model.shifters import move_images
+
 
 class View:
     """A model in which image i is read by unit ``units[i]``.
@@ -25,7 +27,7 @@ class View:
         self, model: nn.Module, units: torch.Tensor, shape: tuple[int, int, int], crop: bool
     ) -> None:
         self.model, self.units, self.shape, self.crop = model, units, tuple(shape), crop
-        self._reader = None
+        self._reader, self._shifted = None, None
         if crop:
             patches = model.patches(units.cpu().numpy())
             self.top = torch.as_tensor(patches.top, device=units.device)
@@ -61,6 +63,29 @@ class View:
         if hasattr(self.model, "members"):
             return self.model.members(images, self.units)
         return self.rates(images)[None]
+
+    def gaze_spread(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return how far gaze moves receptive fields; see `FrozenModel.gaze_spread`."""
+        spread = getattr(self.model, "gaze_spread", None)
+        return None if spread is None else spread()
+
+    def shifted_rates(self, images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+        """Return each image's response where receptive fields are displaced, shape (n, shifts).
+
+        Parameters
+        ----------
+        images : tensor, shape (n, C, h, w)
+            Around a crop, and beyond the frame, lies mean grey.
+        shifts : tensor, shape (shifts, 2)
+            Displacements (x, y) of all receptive fields (pixels).
+        """
+        n, k = len(images), len(shifts)
+        if self._shifted is None or len(self._shifted.units) != n * k:
+            units = self.units.repeat_interleave(k)
+            self._shifted = View(self.model, units, self.shape, self.crop)
+        half = shifts.new_tensor([images.shape[3] / 2, images.shape[2] / 2])
+        moved = move_images(images.repeat_interleave(k, 0), (shifts / half).repeat(n, 1))
+        return self._shifted.rates(moved).reshape(n, k)
 
     def _reads(self) -> bool:
         return self.crop or hasattr(self.model, "frame_reader")

@@ -22,6 +22,11 @@ from .shifters import move_images
 MAX_SPREAD_PX = 8  # by which a crop may exceed a receptive field, for members that disagree
 
 
+# Standardised gazes (x, y) of mean 0 and variance 1, and their weights: a rule of the third order.
+GAZES = tuple((3**0.5 * x, 3**0.5 * y) for x, y in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)))
+GAZE_WEIGHTS = (1 / 3, 1 / 6, 1 / 6, 1 / 6, 1 / 6)
+
+
 @dataclass(frozen=True)
 class Patches:
     """Where in the image each unit looks; arrays of shape (units,), one size for all.
@@ -34,6 +39,19 @@ class Patches:
     height: int
     width: int
     exact: NDArray[np.bool_]
+
+
+def _moves(encoder: Encoder, pupil_center: NDArray | None) -> NDArray[np.float32] | None:
+    """Return by how much (x, y; pixels) each of `GAZES` displaces fields from where they are."""
+    if encoder.shifter is None:
+        return None
+    rest = encoder.zscore_state("pupil", pupil_center, 1)
+    gazes = encoder.response_scale.new_tensor([(0.0, 0.0), *GAZES])
+    with torch.no_grad():
+        still, *moved = encoder.shifter(gazes if rest is None else gazes + rest)
+    height, width = encoder.input_shape
+    shifts = torch.stack([shift - still for shift in moved]).cpu().numpy()
+    return shifts * np.float32([width / 2, height / 2])
 
 
 class Member(nn.Module):
@@ -65,6 +83,7 @@ class Member(nn.Module):
             if isinstance(block, ConvBlock):
                 block.fold()
         self.encoder = encoder
+        self.gaze_moves = _moves(encoder, pupil_center)
         self.register_buffer("shift", shift)
         self.register_buffer("move", move)
         self.register_buffer("gain", gain)
@@ -149,6 +168,26 @@ class FrozenModel(nn.Module):
     def members(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         """Return what every member says of unit ``units[i]`` and image i, shape (members, n)."""
         return torch.stack([model.forward_units(images, units) for model in self.models])
+
+    def gaze_spread(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return displacements of all receptive fields as gaze brings them about, with weights.
+
+        The gazes have the mean of the state that was asked for and the variance of the training
+        data, x and y independently; members are asked for their mean.
+
+        Returns
+        -------
+        shifts : tensor, shape (gazes, 2)
+            Along x and y (pixels of the model's image), from where the fields are.
+        weights : tensor, shape (gazes,)
+            They add up to 1. None instead of both if no member has a shifter.
+        """
+        moves = [model.gaze_moves for model in self.models if model.gaze_moves is not None]
+        if not moves:
+            return None
+        scale = self.models[0].scale
+        mean = np.mean(moves, axis=0)
+        return torch.as_tensor(mean).to(scale), scale.new_tensor(GAZE_WEIGHTS)
 
     def frame_reader(self, units: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return what reads image i by unit ``units[i]``, for many images of the same units.

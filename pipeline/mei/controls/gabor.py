@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.mei.gabor import bank_parameters, describe, draw, drawn_bank
-from pipeline.mei.search import POOL_CHUNK, TopK, match_full, own_responses, responses, views
+from pipeline.mei.objectives import objectives
+from pipeline.mei.search import POOL_CHUNK, TopK, match_full, responses, views
 
 from .base import ControlContext, Controls, control_kinds, finished
 
@@ -30,6 +31,7 @@ def best_gabor(
     refine_steps: int = 40,
     wavelength_range_px: Sequence[float] = (3, 30),
     sigma_range_px: Sequence[float] = (1, 12),
+    objective: str = "activation",
 ) -> Controls:
     """Find the most exciting Gabor: the published bank of 72,800, then a continuous ascent.
 
@@ -47,6 +49,9 @@ def best_gabor(
         Steps of that ascent.
     wavelength_range_px, sigma_range_px : (float, float)
         Limits of that ascent (at 64 columns).
+    objective : str
+        What that ascent maximises, and the shortlist is ranked by: an objective without parameters.
+        The whole bank (`shortlist` None) is ranked by the plain response.
 
     Returns
     -------
@@ -75,13 +80,13 @@ def best_gabor(
                 index = start + part + np.arange(len(some))
                 top.offer(index, responses(context.cnn, some, units))
     else:
-        top = _rank_shortlist(context, table, units, max(shortlist, count), count)
+        top = _rank_shortlist(context, table, max(shortlist, count), count, objective)
     chosen = table[top.index]  # (units, count, 6)
     bank_best = top.values[:, 0]
     if refine and refine_steps:
         limits = [[scale * v for v in r] for r in (sigma_range_px, wavelength_range_px)]
-        chosen = _refined(context, chosen, refine_steps, *limits)
-    best, images = _best_of(context, chosen)
+        chosen = _refined(context, chosen, objective, refine_steps, *limits)
+    best, images = _best_of(context, chosen, objective)
     mei = match_full(context.zscore(context.mei_images), 1.0)
     similarity = (mei * images / context.length).sum((1, 2, 3)).cpu().numpy()
     info = [
@@ -92,31 +97,32 @@ def best_gabor(
 
 
 def _rank_shortlist(
-    context: ControlContext, table: NDArray, units: NDArray, shortlist: int, count: int
+    context: ControlContext, table: NDArray, shortlist: int, count: int, objective: str
 ) -> TopK:
-    """Rank the Gabors most like each MEI (cosine) by the model's response to them."""
+    """Rank the Gabors most like each MEI (cosine) by an objective."""
     mei = match_full(context.zscore(context.mei_images), 1.0).flatten(1)
-    like = TopK(len(units), shortlist)
+    n_units = len(context.units)
+    like = TopK(n_units, shortlist)
     for start, images in drawn_bank(table, context.shape, 1.0, context.device):
         cosine = (images.flatten(1) @ mei.T).cpu().numpy()
         like.offer(start + np.arange(len(images)), cosine)
-    top = TopK(len(units), count)
+    top = TopK(n_units, count)
     pairs = context.pick().repeat_interleave(shortlist)
     values = np.empty(len(pairs), np.float32)
     rows = torch.as_tensor(table[like.index.ravel()], dtype=torch.float32, device=context.device)
     for part in torch.arange(len(pairs), device=context.device).split(2048):
         images = draw(rows[part], context.shape, context.length)[:, None]
-        values[part.cpu().numpy()] = own_responses(context.cnn, images, pairs[part])
-    order = np.argsort(-values.reshape(len(units), shortlist), axis=1, kind="stable")[:, :count]
-    top.values = np.take_along_axis(values.reshape(len(units), shortlist), order, 1)
+        values[part.cpu().numpy()] = _values(context, images, pairs[part], objective)
+    order = np.argsort(-values.reshape(n_units, shortlist), axis=1, kind="stable")[:, :count]
+    top.values = np.take_along_axis(values.reshape(n_units, shortlist), order, 1)
     top.index = np.take_along_axis(like.index, order, 1)
     return top
 
 
 def _refined(
-    context: ControlContext, start: NDArray, steps: int, sigma_px, wavelength_px
+    context: ControlContext, start: NDArray, objective: str, steps: int, sigma_px, wavelength_px
 ) -> NDArray[np.float64]:
-    """Ascend the model's response over Gabor parameters; returns start and end of each ascent."""
+    """Ascend an objective over Gabor parameters; returns start and end of each ascent."""
     n_units, count = start.shape[:2]
     units = context.pick().repeat_interleave(count)
     flat = torch.as_tensor(start.reshape(-1, 6), dtype=torch.float32, device=context.device)
@@ -131,7 +137,8 @@ def _refined(
         for step in range(steps + 1):
             free.requires_grad_(True)
             now = torch.cat([free[:, :2], free[:, 2:4].exp(), free[:, 4:]], 1)
-            rates = view.rates(view.cut(draw(now, context.shape, context.length)[:, None]))
+            images = view.cut(draw(now, context.shape, context.length)[:, None])
+            rates = objectives[objective](view, images)
             (gradient,) = torch.autograd.grad(rates.sum(), free)
             with torch.no_grad():
                 better = rates > best
@@ -153,12 +160,26 @@ def _refined(
     return np.concatenate([ends, start], 1)
 
 
-def _best_of(context: ControlContext, parameters: NDArray) -> tuple[NDArray, torch.Tensor]:
-    """Return parameters (units, 6) and image of each unit's most exciting Gabor."""
+@torch.no_grad()
+def _values(
+    context: ControlContext, images: torch.Tensor, units: torch.Tensor, objective: str
+) -> NDArray[np.float32]:
+    """Return the objective of unit i and image i (n, 1, h, w), shape (n,)."""
+    values = np.empty(len(images), np.float32)
+    for index, view in views(context.cnn, units, (1, *context.shape)):
+        part = objectives[objective](view, view.cut(images[index]))
+        values[index.cpu().numpy()] = part.float().cpu().numpy()
+    return values
+
+
+def _best_of(
+    context: ControlContext, parameters: NDArray, objective: str
+) -> tuple[NDArray, torch.Tensor]:
+    """Return parameters (units, 6) and image of each unit's best Gabor."""
     n_units, count = parameters.shape[:2]
     flat = torch.as_tensor(parameters, dtype=torch.float32, device=context.device).flatten(0, 1)
     images = draw(flat, context.shape, context.length)[:, None]
-    values = own_responses(context.cnn, images, context.pick().repeat_interleave(count))
+    values = _values(context, images, context.pick().repeat_interleave(count), objective)
     best = values.reshape(n_units, count).argmax(1)
     rows = np.arange(n_units)
     return parameters[rows, best], images[torch.as_tensor(rows * count + best)]

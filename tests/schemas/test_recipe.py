@@ -1,0 +1,47 @@
+"""Recipes: what a loop decides before anything is computed."""
+
+import pytest
+
+from schemas.recipe import RECIPES, complete_recipe
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_images_made_by_ascent_are_all_made_for_the_same_eye(name):
+    recipe = complete_recipe(RECIPES[name]())
+    assert recipe["mei"]["method"] == "constrained"
+    assert recipe["mei"]["params"]["objective"] == {"name": "over_gaze"}
+    kinds = {row["method"]: row["params"] for row in recipe["controls"]}
+    assert kinds["rf"]["params"] == {"objective": "over_gaze"}
+    assert kinds["gabor"]["objective"] == "over_gaze"
+
+
+def test_a_named_method_begins_from_its_own_defaults():
+    recipe = complete_recipe({"mei": {"method": "diverse", "starts": 3}})
+    assert recipe["mei"]["method"] == "diverse"
+    assert recipe["mei"]["starts"] == 3
+    assert "objective" not in recipe["mei"]["params"]
+    recipe = complete_recipe({"mei": {"method": "walker2019"}})
+    assert recipe["mei"]["params"]["objective"] == {"name": "activation"}
+
+
+def test_parameters_without_a_method_change_the_recommended_one():
+    recipe = complete_recipe({"mei": {"params": {"steps": 30}}})
+    assert recipe["mei"]["params"]["steps"] == 30
+    assert recipe["mei"]["params"]["objective"] == {"name": "over_gaze"}
+    recipe = complete_recipe({"mei": {"params": {"objective": "activation"}}})
+    assert recipe["mei"]["params"]["objective"] == {"name": "activation"}
+    assert recipe["mei"]["params"]["steps"] == 100
+
+
+@pytest.mark.parametrize(
+    ("recipe", "named"),
+    [
+        ({"meis": {}}, "meis"),
+        ({"mei": {"begin": 1}}, "begin"),
+        ({"mei": {"method": "diverse", "params": {"objective": "over_gaze"}}}, "objective"),
+        ({"dataset": {"tiers": {"night": 1}}}, "night"),
+    ],
+)
+def test_what_does_not_exist_is_named(recipe, named):
+    with pytest.raises(ValueError, match=named):
+        complete_recipe(recipe)
