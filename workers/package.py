@@ -22,7 +22,7 @@ from workers.version import code_version
 _RENAMED = {"image_hash": "image"}
 
 
-def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
+def write(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None = None) -> str:
     """Write the package of the loop that was registered last on a scan.
 
     Parameters
@@ -32,6 +32,8 @@ def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
     folder : path
         Must not exist, or hold an earlier package of the same plan; a zip file if the name ends
         in ``.zip``.
+    plan_id : str, optional
+        Which plan; needed if somebody gave the loop further ones.
 
     Returns
     -------
@@ -41,12 +43,12 @@ def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
     Raises
     ------
     DataError
-        If there is no loop on the scan, or its plan is not computed yet.
+        If there is no loop on the scan, its plan is not computed yet, or it has several.
     """
     from schemas import experiment, stimulus
     from schemas.closed_loop import AnalysisPlan, Package, Plan, PlanMethod
 
-    task = _latest_task(scan)
+    task = _task(scan, plan_id)
     plan = {"plan_id": task["plan_id"]}
     source = {name: task[name] for name in ("session", "scan_idx")}
     calibration = (experiment.MonitorCalibration & scan).fetch1()
@@ -84,8 +86,8 @@ def write(scan: Mapping[str, int], folder: str | PathLike) -> str:
     return task["plan_id"]
 
 
-def verify(scan: Mapping[str, int], folder: str | PathLike) -> str:
-    """Check that a package is one that was written of the scan's newest plan, and unchanged.
+def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None = None) -> str:
+    """Check that a package is one that was written of the scan's newest loop, and unchanged.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def verify(scan: Mapping[str, int], folder: str | PathLike) -> str:
     from schemas import experiment
     from schemas.closed_loop import Package
 
-    task = _latest_task(scan)
+    task = _task(scan, plan_id)
     manifest = verify_package(
         Path(folder),
         plan_id=task["plan_id"],
@@ -117,16 +119,22 @@ def verify(scan: Mapping[str, int], folder: str | PathLike) -> str:
     return task["plan_id"]
 
 
-def _latest_task(scan: Mapping[str, int]) -> dict[str, Any]:
-    """Return the plan task of the newest loop on a scan whose plan is computed."""
+def _task(scan: Mapping[str, int], plan_id: str | None) -> dict[str, Any]:
+    """Return the plan task, with a computed plan, of the newest loop on a scan."""
     from schemas.closed_loop import Loop, Plan, PlanTask
 
     name = "/".join(str(scan[part]) for part in ("animal_id", "session", "scan_idx"))
     loops = (Loop & scan).to_dicts(order_by="registered DESC")
     if not loops:
         raise DataError(f"no loop is registered on {name}", remedy=f"run `inception loop {name}`")
-    tasks = (PlanTask & loops[0]).to_dicts(order_by="plan_id")
-    computed = [task for task in tasks if Plan & {"plan_id": task["plan_id"]}]
+    of_loop = PlanTask & (loops if plan_id else loops[0])
+    tasks = {task["plan_id"]: task for task in of_loop.to_dicts(order_by="plan_id")}
+    computed = [task for known, task in tasks.items() if Plan & {"plan_id": known}]
+    if plan_id is not None:
+        computed = [task for task in computed if task["plan_id"] == plan_id]
+        if not computed and plan_id not in tasks:
+            raise DataError(f"no loop on {name} has that plan", field="plan", found=plan_id,
+                            expected=" or ".join(tasks))  # fmt: skip
     if not computed:
         failed = _set_aside()
         remedy = "see `inception errors`" if failed else "run `inception worker --exit-when-idle`"
@@ -135,7 +143,13 @@ def _latest_task(scan: Mapping[str, int]) -> dict[str, Any]:
             found=f"{failed} jobs set aside" if failed else None,
             remedy=remedy,
         )
-    return computed[-1]
+    if len(computed) > 1:
+        raise DataError(
+            f"several plans of the loop on {name}", field="plan",
+            found=", ".join(task["plan_id"] for task in computed), expected="one",
+            remedy="name it with --plan",
+        )  # fmt: skip
+    return computed[0]
 
 
 def _set_aside() -> int:

@@ -396,6 +396,29 @@ def test_power_is_planned_from_day_1(database, loop):
     assert by_repeats[40] <= by_repeats[5]
 
 
+def test_of_several_plans_one_must_be_named(database, loop, tmp_path):
+    from pipeline.errors import DataError
+    from schemas import closed_loop
+    from workers.package import write
+
+    first = (closed_loop.PlanTask & loop["plan"]).fetch1()
+    displays = (closed_loop.PlanTask.Display & loop["plan"]).to_dicts()
+    second = {"plan_id": "0" * 16}
+    closed_loop.PlanTask.insert1({**first, **second, "n_natural": 3})
+    closed_loop.PlanTask.Display.insert({**row, **second} for row in displays)
+    try:
+        write(loop["day1"], tmp_path / "one")  # what is not computed is no choice
+        closed_loop.Plan.populate(second)
+        with pytest.raises(DataError, match=r"several plans.*--plan"):
+            write(loop["day1"], tmp_path / "two")
+        for plan in (second["plan_id"], first["plan_id"]):
+            assert write(loop["day1"], tmp_path / plan, plan) == plan
+        with pytest.raises(DataError, match=r"has that plan.*ffff"):
+            write(loop["day1"], tmp_path / "three", "f" * 16)
+    finally:
+        (closed_loop.PlanTask & second).delete(prompt=False)
+
+
 @pytest.fixture
 def answer(loop, tmp_path):
     """A second answer to the plan, and the package it was shown from."""

@@ -30,6 +30,9 @@ def package(
     verify: Annotated[
         bool, typer.Option("--verify", help="Write nothing: is OUT what was written?")
     ] = False,
+    plan: Annotated[
+        str | None, typer.Option(metavar="ID", help="Which plan, if the loop has several.")
+    ] = None,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
@@ -42,11 +45,11 @@ def package(
     from workers import package as packages
 
     if verify:
-        plan_id = packages.verify(key, out)
+        plan_id = packages.verify(key, out, plan)
         text = f"package {plan_id} in {out} is as it was written"
         say({"plan": plan_id, "folder": str(out), "verified": True}, as_json, text)
         return
-    plan_id = packages.write(key, out)
+    plan_id = packages.write(key, out, plan)
     say({"plan": plan_id, "folder": str(out)}, as_json, f"package {plan_id} written to {out}")
 
 
