@@ -33,3 +33,19 @@ def database(_bound):
     schemas, home, _ = _bound
     embedded.connect(home)  # tests of the workers point DataJoint to homes of their own
     return schemas
+
+
+@pytest.fixture
+def ledger(_bound, database):
+    """The workers' tables beside those of `database`, dropped at the end."""
+    import datajoint as dj
+
+    from workers import tables
+
+    prefix = _bound[2]
+    tables.schema.database = tables.schema.connection = None  # they may be bound to another test's
+    tables.activate(prefix)
+    tables.declare()
+    yield tables
+    dj.Schema(f"{prefix}_workers").drop(prompt=False)
+    tables.schema.database = tables.schema.connection = None

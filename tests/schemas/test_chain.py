@@ -624,7 +624,9 @@ def test_the_verdict_has_its_checks(database, loop):
     assert [row["arousal"] for row in arousal] in ([], ["none"])  # no eye camera, no treadmill
 
 
-def test_the_report_of_two_animals_says_which_is_which_and_pools_them(database, loop, tmp_path):
+def test_the_report_of_two_animals_says_which_is_which_and_pools_them(
+    database, ledger, loop, tmp_path
+):
     from schemas import closed_loop
     from workers.report import write_report
 

@@ -80,3 +80,5 @@ def bench(server_home, monkeypatch):
     embedded.connect(server_home)
     for suffix in ("toy", "workers"):
         dj.Schema(f"{made.prefix}_{suffix}", connection=connection).drop(prompt=False)
+    for schema in (toy.schema, tables.schema):
+        schema.database = schema.connection = None  # what is dropped is not there for others
