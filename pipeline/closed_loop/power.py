@@ -182,8 +182,9 @@ def _draw(
     rng: np.random.Generator, mean: NDArray, variance: NDArray, repeats: int
 ) -> tuple[NDArray, NDArray]:
     """Draw gamma trials; return their mean and the squared standard error of it."""
-    shape = mean**2 / variance
-    trials = rng.gamma(shape, variance / mean, size=(repeats, *mean.shape))
+    mean = np.maximum(mean, 1e-12)  # a neuron that a control leaves silent: trials of 0, not NaN
+    variance = np.maximum(variance, 1e-24)
+    trials = rng.gamma(mean**2 / variance, variance / mean, size=(repeats, *mean.shape))
     return trials.mean(0), np.maximum(trials.var(0, ddof=1), 1e-24) / repeats
 
 
