@@ -46,6 +46,7 @@ ANALYSES = (
 )
 """Analyses of the targets that the report shows; others may be asked for."""
 
+FOR_THE_EYE = {"objective": "over_gaze"}  # of every image made by ascent, so that none is favoured
 METHOD: dict[str, Any] = {"method": None, "params": {}}  # None: the recommended one
 
 
@@ -82,7 +83,7 @@ def default_recipe() -> dict[str, Any]:
         "targets": deepcopy(METHOD),
         "mei": {
             **deepcopy(METHOD),
-            "params": {"objective": "over_gaze"},
+            "params": dict(FOR_THE_EYE),
             "starts": 4,
             "seed": 0,
             "norm": None,
@@ -104,8 +105,8 @@ def _shown_kinds(gabor: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the kinds of stimulus; what is made by ascent is made for an eye that moves."""
     params = {
         "mei": {},
-        "rf": {"params": {"objective": "over_gaze"}},
-        "gabor": {**gabor, "objective": "over_gaze"},
+        "rf": {"params": dict(FOR_THE_EYE)},
+        "gabor": {**gabor, **FOR_THE_EYE},
         "mni": {},
         "fni": {},
     }

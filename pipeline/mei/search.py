@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from .objectives import activation
 from .view import View
 
 POOL_CHUNK = 256  # images of a stream at a time
@@ -110,11 +111,20 @@ def responses(model: nn.Module, images: torch.Tensor, units: NDArray[np.int64]) 
 
 
 @torch.no_grad()
-def own_responses(model: nn.Module, images: torch.Tensor, units: torch.Tensor) -> NDArray:
-    """Return what unit ``units[i]`` answers to image i: (n, C, h, w) z-scored to (n,)."""
+def own_responses(
+    model: nn.Module,
+    images: torch.Tensor,
+    units: torch.Tensor,
+    objective: Callable[[View, torch.Tensor], torch.Tensor] = activation,
+) -> NDArray[np.float32]:
+    """Return what unit ``units[i]`` answers to image i, or another objective of both.
+
+    Z-scored images (n, C, h, w) to (n,).
+    """
     out = np.empty(len(images), np.float32)
     for index, view in views(model, units, tuple(images.shape[1:])):
-        out[index.cpu().numpy()] = view.rates(view.cut(images[index])).float().cpu().numpy()
+        value = objective(view, view.cut(images[index]))
+        out[index.cpu().numpy()] = value.float().cpu().numpy()
     return out
 
 

@@ -62,8 +62,7 @@ def pooled(every: pd.DataFrame) -> pd.DataFrame:
         }
         animal = some["animal_id"].to_numpy()
         found = asdict(population(Comparison(**numbers), some["sem"].to_numpy(), animal=animal))
-        scored = animal[numbers["scored"] & np.isfinite(numbers["difference"])]
-        rows.append({**found, "kind": kind, "n_neurons": found["n"], "n_animals": len(set(scored))})
+        rows.append({**found, "kind": kind, "n_neurons": found["n"], "n_animals": len(set(animal))})
     return pd.DataFrame(rows)[COLUMNS]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.mei.gabor import bank_parameters, describe, draw, drawn_bank
 from pipeline.mei.objectives import objectives
-from pipeline.mei.search import POOL_CHUNK, TopK, match_full, responses, views
+from pipeline.mei.search import POOL_CHUNK, TopK, match_full, own_responses, responses, views
 
 from .base import ControlContext, Controls, control_kinds, finished
 
@@ -112,7 +112,9 @@ def _rank_shortlist(
     rows = torch.as_tensor(table[like.index.ravel()], dtype=torch.float32, device=context.device)
     for part in torch.arange(len(pairs), device=context.device).split(2048):
         images = draw(rows[part], context.shape, context.length)[:, None]
-        values[part.cpu().numpy()] = _values(context, images, pairs[part], objective)
+        values[part.cpu().numpy()] = own_responses(
+            context.cnn, images, pairs[part], objectives[objective]
+        )
     order = np.argsort(-values.reshape(n_units, shortlist), axis=1, kind="stable")[:, :count]
     top.values = np.take_along_axis(values.reshape(n_units, shortlist), order, 1)
     top.index = np.take_along_axis(like.index, order, 1)
@@ -160,18 +162,6 @@ def _refined(
     return np.concatenate([ends, start], 1)
 
 
-@torch.no_grad()
-def _values(
-    context: ControlContext, images: torch.Tensor, units: torch.Tensor, objective: str
-) -> NDArray[np.float32]:
-    """Return the objective of unit i and image i (n, 1, h, w), shape (n,)."""
-    values = np.empty(len(images), np.float32)
-    for index, view in views(context.cnn, units, (1, *context.shape)):
-        part = objectives[objective](view, view.cut(images[index]))
-        values[index.cpu().numpy()] = part.float().cpu().numpy()
-    return values
-
-
 def _best_of(
     context: ControlContext, parameters: NDArray, objective: str
 ) -> tuple[NDArray, torch.Tensor]:
@@ -179,7 +169,8 @@ def _best_of(
     n_units, count = parameters.shape[:2]
     flat = torch.as_tensor(parameters, dtype=torch.float32, device=context.device).flatten(0, 1)
     images = draw(flat, context.shape, context.length)[:, None]
-    values = _values(context, images, context.pick().repeat_interleave(count), objective)
+    units = context.pick().repeat_interleave(count)
+    values = own_responses(context.cnn, images, units, objectives[objective])
     best = values.reshape(n_units, count).argmax(1)
     rows = np.arange(n_units)
     return parameters[rows, best], images[torch.as_tensor(rows * count + best)]
