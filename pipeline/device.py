@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+
+# read when cuBLAS starts: its products then are the same every time
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def pick_device(prefer: str | torch.device | None = None) -> torch.device:
     """Return the device to compute on: `prefer`, else INCEPTION_DEVICE, else CUDA if there.
+
+    CUDA is told to compute float32 in full, by the same convolutions every time: what it finds is
+    what a CPU finds up to rounding, and these small networks are no slower for it.
 
     Raises
     ------
@@ -17,8 +26,37 @@ def pick_device(prefer: str | torch.device | None = None) -> torch.device:
     """
     name = prefer or os.environ.get("INCEPTION_DEVICE")
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} asked for, but torch sees no CUDA; use 'cpu'")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"device {name!r} asked for, but torch sees no CUDA; use 'cpu'")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
     return device
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Within the context, CUDA adds in the same order every time, wherever it can.
+
+    A CPU does so anyway. Only a readout that resamples its features (`pyramid`) then differs by
+    rounding from run to run, and torch warns of it.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+    with warnings.catch_warnings():
+        # it names the gradient of the images, which nothing asks for
+        warnings.filterwarnings("ignore", "grid_sampler_2d_backward_cuda")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0])
+            torch.utils.deterministic.fill_uninitialized_memory = before[1]

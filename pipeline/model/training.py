@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.dataset import Dataset
-from pipeline.device import pick_device
+from pipeline.device import pick_device, repeatable
 from pipeline.errors import DataError
 from pipeline.registry import Registry
 
@@ -91,7 +91,8 @@ def conduct(run: Run) -> TrainingResult:
     """Do a training by the method that the configuration of its encoder names."""
     params = dict(run.encoder.config["training"])
     method = trainers[params.pop("name")]
-    method(run, **params)
+    with repeatable(run.device):
+        method(run, **params)
     run.encoder.eval()
     return TrainingResult(run.state.best, run.state.epoch, run.state.seconds, run.state.history)
 

@@ -18,11 +18,11 @@ def image_conv(
 ) -> torch.Tensor:
     """Convolve images (n, 1, h, w) with kernels (outputs, 1, k, k), as `conv2d` up to rounding.
 
-    With `one_in` above 1, on a CPU, only one image in so many has a gradient, as many times as
-    large: over shuffled images its expectation is that of all. The few weights of a shifter learn
-    as much from a sample, and the gradient of all the images is a sixth of a training step.
+    With `one_in` above 1 only one image in so many has a gradient, as many times as large: over
+    shuffled images its expectation is that of all. The few weights of a shifter learn as much from
+    a sample, and the gradient of all the images is a sixth of a training step on a CPU.
     """
-    if images.device.type != "cpu" or not images.requires_grad:
+    if not images.requires_grad:
         return F.conv2d(images, kernels, None, stride, padding)
     return _ImageConv.apply(images, kernels, stride, padding, one_in)
 
@@ -40,18 +40,23 @@ class _ImageConv(torch.autograd.Function):
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         images, kernels = ctx.saved_tensors
         stride, pad = ctx.stride, ctx.padding
+        conv = torch.ops.aten.convolution_backward
+        where = [None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1]
         of_images = of_kernels = None
         if ctx.needs_input_grad[0]:
-            h, w = (length + 2 * pad for length in images.shape[2:])
-            padded = _image_gradient(gradient[:: ctx.one_in], kernels[:, 0], stride, h, w)
-            of_images = padded[:, None, pad : h - pad, pad : w - pad]
+            some = slice(None, None, ctx.one_in)
+            if images.device.type == "cpu":
+                h, w = (length + 2 * pad for length in images.shape[2:])
+                padded = _image_gradient(gradient[some], kernels[:, 0], stride, h, w)
+                of_images = padded[:, None, pad : h - pad, pad : w - pad]
+            else:
+                wanted = [True, False, False]
+                of_images = conv(gradient[some], images[some], kernels, *where, wanted)[0]
             if ctx.one_in > 1:
                 sampled = of_images * ctx.one_in
                 of_images = torch.zeros_like(images)
-                of_images[:: ctx.one_in] = sampled
+                of_images[some] = sampled
         if ctx.needs_input_grad[1]:
-            conv = torch.ops.aten.convolution_backward
-            where = [None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1]
             of_kernels = conv(gradient, images, kernels, *where, [False, True, False])[1]
         return of_images, of_kernels, None, None, None
 
