@@ -3,7 +3,7 @@
 # /run/secrets/datajoint/database.password.
 #   docker build --target cpu --build-arg COMMIT=$(git rev-parse --short=12 HEAD) -t inception .
 # A smaller image for machines without a GPU:
-#   --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   --build-arg TORCH_INDEX=<the index of CPU builds of torch>
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 
