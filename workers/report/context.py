@@ -37,14 +37,17 @@ class Loop:
         self.scan = {name: loop[name] for name in ("animal_id", "session", "scan_idx")}
         self.name = "/".join(str(value) for value in self.scan.values())
         self.recipe = (closed_loop.Recipe & loop).fetch1("recipe")
-        self.plans = (closed_loop.PlanTask & loop).to_dicts(order_by="plan_id")
+        plans = (closed_loop.PlanTask & loop).to_dicts(order_by="plan_id")
+        ids = [{"plan_id": plan["plan_id"]} for plan in plans]
+        shown = set((closed_loop.Presentation & ids).to_arrays("plan_id")) if ids else set()
+        self.plans = sorted(plans, key=lambda plan: plan["plan_id"] in shown)  # the last is told
         self.summary: dict[str, Any] = {"scan": self.name, "recipe": loop["recipe_hash"]}
         self.imaging = self._imaging()
         self.targets = self._targets()
 
     @property
     def plan(self) -> dict[str, str] | None:
-        """Key of the newest plan that is computed."""
+        """Key of the plan to tell of: one that was shown if there is one, and computed."""
         from schemas import closed_loop
 
         for task in reversed(self.plans):
@@ -54,7 +57,7 @@ class Loop:
 
     @property
     def display(self) -> dict[str, Any] | None:
-        """Key of one display of the newest plan: it names target rule, ensembles and methods."""
+        """Key of one display of that plan: it names target rule, ensembles and methods."""
         from schemas import closed_loop
 
         if not self.plans:
