@@ -11,8 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from .alike import group_alike
 from .cores import ConvBlock
-from .crop_chain import CropChain
 from .crops import CropPlan
 from .encoder import Encoder
 from .frame_reader import FrameReader, stack_spectra
@@ -130,6 +130,8 @@ class FrozenModel(nn.Module):
         State of the animal in raw units; None is the training mean.
     units : int array, optional
         Units of the encoders to keep, in this order.
+    shares : array, shape (members, units of the encoders), optional
+        Weight of every member in the mean; default equal ones.
 
     Attributes
     ----------
@@ -144,6 +146,7 @@ class FrozenModel(nn.Module):
         behavior: NDArray | None = None,
         pupil_center: NDArray | None = None,
         units: ArrayLike | None = None,
+        shares: ArrayLike | None = None,
     ) -> None:
         super().__init__()
         first = members[0]
@@ -155,15 +158,27 @@ class FrozenModel(nn.Module):
         self.models = nn.ModuleList(Member(m, behavior, pupil_center, columns) for m in members)
         self.n_units, self.input_shape = len(chosen), first.input_shape
         self.image_mean, self.image_sd = first.image_mean, first.image_sd
+        if shares is not None:
+            shares = first.response_scale.new_tensor(np.asarray(shares)[:, chosen])
+        self.register_buffer("shares", shares)
         self._plan_patches()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the responses of all units, shape (n, units)."""
-        return sum(model(images) for model in self.models) / len(self.models)
+        if self.shares is None:
+            return sum(model(images) for model in self.models) / len(self.models)
+        pairs = zip(self.models, self.shares, strict=True)
+        return sum(model(images) * share for model, share in pairs)
 
     def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         """Return the response of unit ``units[i]`` to image i, shape (n,)."""
-        return self.members(images, units).mean(0)
+        return self.combine(self.members(images, units), units)
+
+    def combine(self, members: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the ensemble's response of unit ``units[i]``, shape (n,), of (members, n)."""
+        if self.shares is None:
+            return members.mean(0)
+        return (members * self.shares[:, units]).sum(0)
 
     def members(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         """Return what every member says of unit ``units[i]`` and image i, shape (members, n)."""
@@ -203,13 +218,10 @@ class FrozenModel(nn.Module):
         plans = [model.crops for model in self.models]
         n = self.n_units
         exact = np.zeros(n, bool)
-        self.chain = None
+        self.alike = nn.ModuleList()
         size, corner = [height, width], np.zeros((2, n), np.int64)
         if n and all(plan is not None for plan in plans):
-            chains = [model.encoder.core.chain for model in self.models]
-            contrasts = [model.encoder.core.contrast for model in self.models]
-            if CropChain.possible(chains, contrasts):
-                self.chain = CropChain(chains, plans[0].lengths, contrasts[0])
+            self.alike = group_alike(self.models)
             starts = np.stack([plan.start.cpu().numpy() for plan in plans])  # (members, 2, units)
             ends = starts + np.array([plan.length for plan in plans])[:, :, None]
             low, high = starts.min(0), ends.max(0)
@@ -244,7 +256,7 @@ class FrozenModel(nn.Module):
 
         See `member_patches`.
         """
-        return self.member_patches(crops, units).mean(0)
+        return self.combine(self.member_patches(crops, units), units)
 
     def member_patches(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         """Return what every member says of unit ``units[i]`` and crop i, shape (members, n).
@@ -263,8 +275,10 @@ class FrozenModel(nn.Module):
         """
         return self.patch_reader(units)(crops)
 
-    def patch_reader(self, units: torch.Tensor) -> PatchReader:
+    def patch_reader(self, units: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return what reads crop i by unit ``units[i]``, for many crops of the same units.
+
+        Its answer is that of `member_patches`.
 
         Raises
         ------
@@ -275,4 +289,11 @@ class FrozenModel(nn.Module):
         if not p.exact[units.cpu().numpy()].all():
             raise ValueError("units that are not exact cannot be read from crops; see patches()")
         size, corner = (p.height, p.width), self._corner[:, units]
-        return PatchReader(self.models, self.chain, units, corner, size)
+        readers = [
+            PatchReader([self.models[i] for i in group.index], group.chain, units, corner, size)
+            for group in self.alike
+        ]
+        if len(readers) == 1:
+            return readers[0]
+        back = np.argsort([i for group in self.alike for i in group.index]).tolist()
+        return lambda crops: torch.cat([reader(crops) for reader in readers])[back]
