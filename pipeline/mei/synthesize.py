@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from pipeline.device import pick_device
+from pipeline.model.combination import mean_and_sd
 
 from . import diverse as _diverse  # noqa: F401  registers the method
 from . import methods as _methods  # noqa: F401  registers the methods
@@ -44,6 +45,7 @@ class Synthesis:
     silent: NDArray[np.bool_]  # (units,) no start found a gradient: mean grey, not converged
     norm: float  # asked for, z-scored L2
     member_activations: NDArray[np.float32]  # (units, members) of the ensemble; one if it is none
+    member_sd: NDArray[np.float32]  # (units,) over members by their shares; NaN if there is one
     held_out: NDArray[np.float32]  # (units,) response of a model that took no part, or NaN
 
 
@@ -152,7 +154,9 @@ def synthesize(
                 progress(done, len(pair_units))
     finally:
         model.train(training)
-    made = _collect(parts, len(chosen), starts, scene)
+    shares = getattr(model, "shares", None)
+    shares = None if shares is None else shares.cpu().numpy()[:, chosen]
+    made = _collect(parts, len(chosen), starts, scene, shares)
     wild = np.flatnonzero(~np.isfinite(made.activations))
     if len(wild):
         raise ValueError(
@@ -201,7 +205,7 @@ def _batches(model: nn.Module, units: NDArray, starts: int, crop: bool, size: in
             yield index[start : start + step], flag
 
 
-def _collect(parts, n_units: int, starts: int, scene: Scene) -> Synthesis:
+def _collect(parts, n_units: int, starts: int, scene: Scene, shares: NDArray | None) -> Synthesis:
     n = n_units * starts
     steps = max((len(done.trace) - 1 for _, done in parts), default=0)
     kept = np.unique(np.linspace(0, steps, TRACE_POINTS).round().astype(np.int64))
@@ -235,5 +239,6 @@ def _collect(parts, n_units: int, starts: int, scene: Scene) -> Synthesis:
         silent=table(silent)[rows, best],
         norm=float(scene.norm),
         member_activations=table(members)[rows, best],
+        member_sd=mean_and_sd(table(members)[rows, best].T, shares)[1],
         held_out=np.full(n_units, np.nan, np.float32),
     )

@@ -15,7 +15,8 @@ class View:
     ----------
     model : Module
         Z-scored images (n, C, h, w) to responses (n, units). `forward_units`, `members`,
-        `patch_reader` and `frame_reader` of a frozen ensemble are used if there.
+        `combine`, `shares`, `patch_reader` and `frame_reader` of a frozen ensemble are used if
+        there.
     units : long tensor, shape (n,)
     shape : (int, int, int)
         Channels, height and width of the whole frame.
@@ -48,7 +49,7 @@ class View:
     def rates(self, images: torch.Tensor) -> torch.Tensor:
         """Return the response of each image's unit, shape (n,)."""
         if self._reads():
-            return self.members(images).mean(0)
+            return self.combine(self.members(images))
         if hasattr(self.model, "forward_units"):
             return self.model.forward_units(images, self.units)
         return self.model(images).gather(1, self.units[:, None])[:, 0]
@@ -63,6 +64,17 @@ class View:
         if hasattr(self.model, "members"):
             return self.model.members(images, self.units)
         return self.rates(images)[None]
+
+    def combine(self, members: torch.Tensor) -> torch.Tensor:
+        """Return the mean (n,) of what the members of an ensemble say (members, n), by shares."""
+        if hasattr(self.model, "combine"):
+            return self.model.combine(members, self.units)
+        return members.mean(0)
+
+    def shares(self) -> torch.Tensor | None:
+        """Return the share of every member in each image's unit (members, n); None: equal ones."""
+        shares = getattr(self.model, "shares", None)
+        return None if shares is None else shares[:, self.units]
 
     def gaze_spread(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Return how far gaze moves receptive fields; see `FrozenModel.gaze_spread`."""

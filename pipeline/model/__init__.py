@@ -1,5 +1,6 @@
 """Neural predictive models: encoders, their training, ensembles and evaluation."""
 
+from .combination import combinations, fit_shares
 from .comparison import Comparison, compare
 from .config import complete_config, default_config, ln_config, paper_config, paper_ln_config
 from .encoder import Encoder, build_encoder
@@ -22,10 +23,12 @@ __all__ = [
     "TrainingResult",
     "build_encoder",
     "build_joint_encoder",
+    "combinations",
     "compare",
     "complete_config",
     "default_config",
     "evaluate",
+    "fit_shares",
     "joint_config",
     "ln_config",
     "load_encoder",

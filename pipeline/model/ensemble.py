@@ -1,11 +1,11 @@
-"""Ensembles: the mean of encoders that differ by their seed."""
+"""Ensembles: the mean of encoders that differ by their seed, or also by their kind."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pipeline.stimulus.images import to_model
 
@@ -19,6 +19,9 @@ class Ensemble:
     Parameters
     ----------
     members : sequence of Encoder
+    shares : array, shape (members, units), optional
+        Weight of every member in the prediction of every unit; they add up to 1 for each unit
+        (`pipeline.model.combination` finds them). None: equal ones.
 
     Attributes
     ----------
@@ -28,9 +31,10 @@ class Ensemble:
         Grey levels; ``(grey - image_mean) / image_sd`` is what the model sees.
     n_units : int
     unit_ids : int array, shape (units,)
+    shares : array, shape (members, units), or None
     """
 
-    def __init__(self, members: Sequence[Encoder]) -> None:
+    def __init__(self, members: Sequence[Encoder], shares: ArrayLike | None = None) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
         first = members[0]
@@ -47,6 +51,7 @@ class Ensemble:
         self.input_shape, self.n_units = first.input_shape, first.n_units
         self.image_mean, self.image_sd = first.image_mean, first.image_sd
         self.unit_ids = first.unit_ids
+        self.shares = None if shares is None else _checked(shares, (len(members), self.n_units))
 
     def __len__(self) -> int:
         return len(self.encoders)
@@ -85,9 +90,46 @@ class Ensemble:
             Which units (positions in `unit_ids`); default all.
         """
         small = self._small(images)
-        total = sum(e.predict(small, behavior, pupil_center) for e in self.encoders)
-        mean = total / len(self.encoders)
+        each = (e.predict(small, behavior, pupil_center) for e in self.encoders)
+        if self.shares is None:
+            mean = sum(each) / len(self.encoders)
+        else:
+            mean = sum(rates * share for rates, share in zip(each, self.shares, strict=True))
         return mean if units is None else mean[:, np.asarray(units)]
+
+    def combine(self, predictions: NDArray, dtype: DTypeLike = None) -> NDArray:
+        """Return the ensemble's prediction (n, units) of its members' (members, n, units).
+
+        `dtype` is what is added up in, as in `numpy.mean`.
+        """
+        if self.shares is None:
+            return predictions.mean(0, dtype=dtype)
+        return (predictions * self.shares[:, None]).sum(0, dtype=dtype)
+
+    def leave_out(self) -> tuple[Ensemble, Ensemble]:
+        """Return the ensemble without one member, and that member alone.
+
+        It is the last one or, with shares, the last of those that speak most: a network that the
+        others' images can be judged by has to know every unit.
+
+        Raises
+        ------
+        ValueError
+            If there is no other member that speaks for a unit.
+        """
+        if len(self) < 2:
+            raise ValueError("an ensemble of one member has none to leave out")
+        out = len(self) - 1
+        if self.shares is not None:
+            total = self.shares.sum(1)
+            out = int(np.flatnonzero(total >= total.max() * (1 - 1e-6))[-1])
+        others = [encoder for i, encoder in enumerate(self.encoders) if i != out]
+        if self.shares is None:
+            return Ensemble(others), Ensemble([self.encoders[out]])
+        shares = np.delete(self.shares, out, axis=0)
+        if not shares.sum(0).all():
+            raise ValueError(f"without member {out} of {len(self)}, no other speaks for some units")
+        return Ensemble(others, shares / shares.sum(0)), Ensemble([self.encoders[out]])
 
     def frozen(
         self,
@@ -106,4 +148,14 @@ class Ensemble:
         units : int array, optional
             Units that the module has, in that order; default all.
         """
-        return FrozenModel(self.encoders, behavior, pupil_center, units)
+        return FrozenModel(self.encoders, behavior, pupil_center, units, self.shares)
+
+
+def _checked(shares: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return shares as an array of a shape (members, units)."""
+    shares = np.asarray(shares, np.float32)
+    if shares.shape != shape:
+        raise ValueError(f"shares must be (members, units) {shape}, got {shares.shape}")
+    if not (shares >= 0).all() or not np.allclose(shares.sum(0), 1, atol=1e-4):
+        raise ValueError("shares must be 0 or more and add up to 1 for every unit")
+    return shares

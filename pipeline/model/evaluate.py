@@ -168,14 +168,14 @@ def evaluate(ensemble: Ensemble, dataset: Dataset, tier: str = "test") -> Evalua
     pupil = None if dataset.pupil_center is None else dataset.pupil_center[trials]
     images = dataset.images[dataset.image_index[trials]]
     members = ensemble.predict_members(images, behavior, pupil)
-    unit = metrics(responses, members.mean(0, dtype=np.float64), ids)
+    unit = metrics(responses, ensemble.combine(members, np.float64), ids)
     still = metrics(responses, frozen, ids)
     for name in ("single_trial", "to_average", "fraction_oracle"):
         unit[f"{name}_frozen"] = still[name]
     scan = _summarise(unit)
     unit["member_single_trial"] = np.stack([correlate(responses, m) for m in members])
     scan["member_single_trial"] = float(np.nanmean(unit["member_single_trial"]))
-    for name, (low, high) in intervals(responses, members.mean(0), ids).items():
+    for name, (low, high) in intervals(responses, ensemble.combine(members), ids).items():
         unit[f"{name}_low"], unit[f"{name}_high"] = low, high
     return Evaluation(unit, scan)
 

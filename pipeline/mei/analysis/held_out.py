@@ -7,13 +7,14 @@ import numpy as np
 from pipeline.mei.search import own_responses
 from pipeline.mei.synthesize import synthesize
 from pipeline.model import Ensemble
+from pipeline.model.combination import mean_and_sd
 
 from .base import Analysis, AnalysisContext, analyses
 
 
 @analyses.register("held_out")
 def held_out(context: AnalysisContext, *, starts: int = 1) -> Analysis:
-    """Make every MEI without one member of the ensemble, the last, and ask it.
+    """Make every MEI without one member of the ensemble (`Ensemble.leave_out`), and ask it.
 
     Parameters
     ----------
@@ -27,13 +28,14 @@ def held_out(context: AnalysisContext, *, starts: int = 1) -> Analysis:
     Analysis
         `makers`: mean response of the members that made the image; `held_out`: response of the
         one that did not; `ratio`: the second over the first; `member_cv`: standard deviation of
-        all members over their mean, for the image they made together.
+        all members over their mean, both by their shares, for the image they made together.
     """
     ensemble, stimuli = context.ensemble, context.stimuli
     if ensemble is None or len(ensemble.encoders) < 2:
         raise ValueError("'held_out' needs an ensemble of at least two members")
+    others, left_out = ensemble.leave_out()
     made = synthesize(
-        Ensemble(ensemble.encoders[:-1]).frozen(),
+        others.frozen(),
         stimuli.units,
         shape=(1, *stimuli.shape),
         mean=stimuli.image_mean,
@@ -41,7 +43,7 @@ def held_out(context: AnalysisContext, *, starts: int = 1) -> Analysis:
         norm=stimuli.length,
         starts=starts,
         seed=stimuli.seed,
-        held_out=Ensemble(ensemble.encoders[-1:]).frozen(),
+        held_out=left_out.frozen(),
         device=stimuli.device.type,
     )
     units = stimuli.pick()
@@ -53,12 +55,13 @@ def held_out(context: AnalysisContext, *, starts: int = 1) -> Analysis:
         ]
     )
     level = np.where(made.activations > 0, made.activations, np.nan)
-    mean = np.where(full.mean(0) > 0, full.mean(0), np.nan)
+    shares = None if ensemble.shares is None else ensemble.shares[:, stimuli.units]
+    mean, sd = mean_and_sd(full, shares)
     return Analysis(
         {
             "makers": np.asarray(made.activations, float),
             "held_out": np.asarray(made.held_out, float),
             "ratio": made.held_out / level,
-            "member_cv": full.std(0, ddof=1) / mean,
+            "member_cv": sd / np.where(mean > 0, mean, np.nan),
         }
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from pipeline.mei.view import View
+from pipeline.model.combination import spread
 
 from .objectives import objectives
 
@@ -15,5 +16,6 @@ def cautious(view: View, images: torch.Tensor, *, weight: float = 0.5) -> torch.
     members = view.members(images)
     if len(members) == 1:
         return members[0]
-    variance = members.var(0, unbiased=True)
-    return members.mean(0) - weight * (variance + 1e-12).sqrt()
+    mean, shares = view.combine(members), view.shares()
+    variance = members.var(0, unbiased=True) if shares is None else spread(members, mean, shares)
+    return mean - weight * (variance + 1e-12).sqrt()
