@@ -99,8 +99,6 @@ class MEI(dj.Computed):
             seed=seed,
             params=params,
         )
-        members = result.member_activations
-        spread = members.std(1, ddof=1) if members.shape[1] > 1 else np.full(len(units), np.nan)
         rows = [
             {
                 "unit_index": unit,
@@ -108,7 +106,7 @@ class MEI(dj.Computed):
                 "activation": float(result.activations[row]),
                 "converged": bool(result.converged[row]),
                 "restarted": int(result.restarted[row]),
-                "member_sd": number(spread[row]),
+                "member_sd": number(result.member_sd[row]),
             }
             for row, unit in enumerate(units)
         ]

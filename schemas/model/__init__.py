@@ -2,7 +2,13 @@
 
 from schemas.model.binding import schema
 from schemas.model.contrast import Contrast, ContrastTask
-from schemas.model.ensembles import EnsembleSpec, load_ensemble, predict
+from schemas.model.ensembles import (
+    CombinationMethod,
+    EnsembleSpec,
+    MemberShares,
+    load_ensemble,
+    predict,
+)
 from schemas.model.evaluation import MEASURES, Evaluation
 from schemas.model.search import Search, SearchMethod, SearchTrial, Shortlist
 from schemas.model.tasks import CoreSource, JointTask, ModelConfig, TrainingTask
@@ -10,6 +16,7 @@ from schemas.model.training import JointModel, TrainedModel
 
 __all__ = [
     "MEASURES",
+    "CombinationMethod",
     "Contrast",
     "ContrastTask",
     "CoreSource",
@@ -17,6 +24,7 @@ __all__ = [
     "Evaluation",
     "JointModel",
     "JointTask",
+    "MemberShares",
     "ModelConfig",
     "Search",
     "SearchMethod",

@@ -1,4 +1,4 @@
-"""Ensembles of trained encoders."""
+"""Ensembles of trained encoders, and how their members share the prediction of a unit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.device import pick_device
-from pipeline.model import Ensemble, load_encoder
+from pipeline.model import Ensemble, combinations, fit_shares, load_encoder
 from pipeline.registry import config_hash
-from schemas import dataset  # noqa: F401  in a foreign key
+from schemas import dataset
+from schemas.method import MethodTable
 from schemas.model.binding import schema
 from schemas.model.tasks import TrainingTask
 from schemas.model.training import TrainedModel
 from schemas.store import local_file
+
+
+@schema
+class CombinationMethod(MethodTable, dj.Lookup):
+    definition = """
+    # How members share the prediction of a unit, with its complete parameters
+    combination_hash   : char(16)    # hash of method and parameters
+    ---
+    combination_method : varchar(64)  # name in pipeline.model.combinations
+    combination_params : json        # every keyword parameter, defaults filled in
+    """
+    registry = combinations
 
 
 @schema
@@ -37,23 +50,81 @@ class EnsembleSpec(dj.Manual):
         -> TrainingTask
         """
 
+    class Combination(dj.Part):
+        definition = """
+        # How members share the prediction of every unit; without a row, equally
+        -> master
+        ---
+        -> CombinationMethod
+        """
+
     @classmethod
-    def add(cls, tasks: Sequence[Mapping[str, Any]], kind: str) -> dict:
-        """Insert an ensemble of training tasks unless it is there, and return its key."""
+    def add(
+        cls,
+        tasks: Sequence[Mapping[str, Any]],
+        kind: str,
+        combination: Mapping[str, Any] | None = None,
+    ) -> dict:
+        """Insert an ensemble of training tasks unless it is there, and return its key.
+
+        Parameters
+        ----------
+        tasks : sequence of mapping
+            Keys of the training tasks of its members.
+        kind : str
+            A short name.
+        combination : mapping, optional
+            `method` (None: the recommended one) and `params` of how members share the prediction
+            of a unit; None: equally. It is part of the hash.
+        """
         names = TrainingTask.primary_key
         members = sorted(
             ({name: task[name] for name in names} for task in tasks),
             key=lambda task: [str(task[name]) for name in names],
         )
-        key = {"ensemble_hash": config_hash(members)}
+        content: Any = members
+        if combination is not None:
+            method = CombinationMethod.add(
+                combination.get("method"), combination.get("params") or {}
+            )
+            content = {"members": members, **method}
+        key = {"ensemble_hash": config_hash(content)}
         if not cls & key:
             (data,) = {member["dataset_hash"] for member in members}
             cls.insert1({**key, "dataset_hash": data, "ensemble_kind": kind})
             cls.Member.insert({**key, **member} for member in members)
+            if combination is not None:
+                cls.Combination.insert1({**key, **method})
         return key
 
     @classmethod
-    def fetch_weights(cls, key: Mapping[str, Any]) -> list:
+    def trained(cls) -> dj.expression.QueryExpression:
+        """Return the ensembles whose members are all trained."""
+        return cls - (cls.Member - TrainedModel.proj())
+
+    @classmethod
+    def complete(cls) -> dj.expression.QueryExpression:
+        """Return the ensembles that can predict: trained, and their shares known."""
+        return cls.trained() - (cls.Combination - MemberShares.proj())
+
+    @classmethod
+    def fetch_weights(cls, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Return references for `load_ensemble`, members in the order of configuration and seed.
+
+        Returns
+        -------
+        dict
+            `members`, to the weights of each; `shares`, to their shares, or None.
+        """
+        key = {"ensemble_hash": key["ensemble_hash"]}
+        shares = (MemberShares & key).to_dicts()
+        if not shares and cls.Combination & key:
+            raise ValueError(f"ensemble {key['ensemble_hash']}: shares are not computed yet")
+        members = cls.fetch_members(key)
+        return {"members": members, "shares": shares[0]["shares"] if shares else None}
+
+    @classmethod
+    def fetch_members(cls, key: Mapping[str, Any]) -> list:
         """Return the references to the members' weights, in the order of configuration and seed."""
         members = cls.Member & {"ensemble_hash": key["ensemble_hash"]}
         rows = (TrainedModel & members).to_dicts(order_by=["model_hash", "seed"])
@@ -64,14 +135,63 @@ class EnsembleSpec(dj.Manual):
         return [row["weights"] for row in rows]
 
 
-def load_ensemble(weights: Sequence[Any]) -> Ensemble:
-    """Return the ensemble whose members' weights `EnsembleSpec.fetch_weights` points to."""
+@schema
+class MemberShares(dj.Computed):
+    definition = """
+    # Share of every member in the prediction of every unit, found on the validation tier
+    -> EnsembleSpec
+    ---
+    shares          : <npy@main>     # float32 (members, units): members by model_hash and seed (1)
+    """
+
+    class Member(dj.Part):
+        definition = """
+        # How much one member has to say
+        -> master
+        -> TrainedModel
+        ---
+        mean_share  : float64        # (1) mean over units
+        n_units     : int32          # units whose prediction it takes part in
+        """
+
+    @property
+    def key_source(self):
+        """Ensembles whose members do not simply share equally, once all are trained."""
+        return EnsembleSpec.trained() & EnsembleSpec.Combination
+
+    def make_fetch(self, key):
+        data = (EnsembleSpec & key).fetch1("dataset_hash")
+        members = (EnsembleSpec.Member & key).keys(order_by=["model_hash", "seed"])
+        method = CombinationMethod.fetch_method(EnsembleSpec.Combination & key)
+        file = dataset.Dataset.fetch_file({"dataset_hash": data})
+        return members, EnsembleSpec.fetch_members(key), file, *method
+
+    def make_compute(self, key, members, weights, file, method, params):
+        ensemble, data = load_ensemble({"members": weights}), dataset.load_dataset(file)
+        shares = fit_shares(ensemble, data, method, params)
+        return members, np.asarray(shares, np.float32)
+
+    def make_insert(self, key, members, shares):
+        self.insert1({**key, "shares": shares})
+        self.Member.insert(
+            {
+                **key,
+                **member,
+                "mean_share": float(row.mean(dtype=np.float64)),
+                "n_units": int((row > 0).sum()),
+            }
+            for member, row in zip(members, shares, strict=True)
+        )
+
+
+def load_ensemble(weights: Mapping[str, Any]) -> Ensemble:
+    """Return the ensemble that the references of `EnsembleSpec.fetch_weights` lead to."""
     device = pick_device()
-    members = []
-    for reference in weights:
+    members, shares = [], weights.get("shares")
+    for reference in weights["members"]:
         with local_file(reference) as path:
             members.append(load_encoder(path, device))
-    return Ensemble(members)
+    return Ensemble(members, None if shares is None else shares.load())
 
 
 def predict(

@@ -11,7 +11,7 @@ from pipeline.model.evaluate import evaluate
 from schemas import dataset
 from schemas.model.binding import schema
 from schemas.model.ensembles import EnsembleSpec, load_ensemble
-from schemas.model.training import TrainedModel
+from schemas.model.training import TrainedModel  # noqa: F401  in a foreign key
 from schemas.store import number
 
 MEASURES = {
@@ -88,8 +88,8 @@ class Evaluation(dj.Computed):
 
     @property
     def key_source(self):
-        """Ensembles whose members are all trained."""
-        return EnsembleSpec - (EnsembleSpec.Member - TrainedModel.proj())
+        """Ensembles whose members are all trained, and their shares known."""
+        return EnsembleSpec.complete()
 
     def make_fetch(self, key):
         data = (EnsembleSpec & key).fetch1("dataset_hash")

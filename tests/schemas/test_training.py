@@ -98,7 +98,7 @@ def test_readouts_are_fitted_on_the_core_of_another_data_set(database, sets):
     found = []
     for task in (source, *tasks):
         reference = (model.TrainedModel & task).fetch1("weights")
-        found.append(model.load_ensemble([reference]).encoders[0])
+        found.append(model.load_ensemble({"members": [reference]}).encoders[0])
     for encoder in found[1:]:
         assert encoder.n_units == 4
         for name, tensor in found[0].core.state_dict().items():
@@ -196,3 +196,51 @@ def test_random_draws_are_rows_too(database, sets):
     assert other != key
     with pytest.raises(ValueError, match="rise"):
         model.Search.add(sets[0], space, method="random", epochs=[5, 2])
+
+
+def test_shares_of_two_kinds_of_members_are_found_and_kept(database, sets):
+    from schemas import model
+
+    tasks = []
+    for rate in (1e-6, 0.01):  # one kind learns nothing
+        config = {**LINEAR, "training": {**LINEAR["training"], "learning_rate": rate}}
+        kind = model.ModelConfig.add(config, "ln")
+        tasks += model.TrainingTask.decide(sets[1], kind, [1, 2])
+    equal = model.EnsembleSpec.add(tasks, "ln")
+    key = model.EnsembleSpec.add(tasks, "both", combination={"method": "peers"})
+    assert key != equal
+    assert model.EnsembleSpec.add(tasks[::-1], "both", combination={}) == key
+    more = {"params": {"at_least": 0.5}}
+    assert model.EnsembleSpec.add(tasks, "both", combination=more) not in (key, equal)
+    with pytest.raises(ValueError, match="no combination of members 'peer'; there are"):
+        model.EnsembleSpec.add(tasks, "both", combination={"method": "peer"})
+
+    fill(model.MemberShares, keys=[key])
+    assert not model.MemberShares & key  # no member is trained yet
+    fill(model.TrainedModel, keys=tasks)
+    fill(model.Evaluation, keys=[key, equal])
+    assert not model.Evaluation & key  # waits for the shares
+    assert model.Evaluation & equal
+    with pytest.raises(ValueError, match="shares are not computed yet"):
+        model.EnsembleSpec.fetch_weights(key)
+    fill(model.MemberShares, keys=[key, equal])
+    fill(model.Evaluation, keys=[key])
+    assert not model.MemberShares & equal
+
+    members = (model.MemberShares.Member & key).to_dicts(order_by=["model_hash", "seed"])
+    means = {row["model_hash"]: row["mean_share"] for row in members}
+    assert sum(row["mean_share"] for row in members) == pytest.approx(1)
+    assert means[tasks[2]["model_hash"]] > 0.35 > means[tasks[0]["model_hash"]]
+    learned = [row for row in members if row["model_hash"] == tasks[2]["model_hash"]]
+    assert [row["n_units"] for row in learned] == [4, 4]
+    loaded = model.load_ensemble(model.EnsembleSpec.fetch_weights(key))
+    np.testing.assert_allclose(loaded.shares.mean(1), [row["mean_share"] for row in members])
+    images = np.random.default_rng(0).integers(0, 256, (3, 18, 32), dtype=np.uint8)
+    each = np.stack([encoder.predict(images) for encoder in loaded.encoders])
+    expected = np.einsum("mnu,mu->nu", each, loaded.shares)
+    np.testing.assert_allclose(model.predict(key, images), expected, rtol=1e-5)
+    plain = model.load_ensemble(model.EnsembleSpec.fetch_weights(equal))
+    assert plain.shares is None
+    np.testing.assert_allclose(plain.predict(images), each.mean(0), rtol=1e-5)
+    better, worse = ((model.Evaluation & k).fetch1("single_trial") for k in (key, equal))
+    assert better > worse
