@@ -141,7 +141,7 @@ def migrate(
         absent = set(found["tables"])
         for name, table in every_table(source):
             if name in absent:
-                table().declare()
+                table().declare(table.declaration_context)  # foreign keys are looked up there
         for statement in (sql for column in found["columns"] for sql in column["sql"]):
             connection.query(statement)
         for step in steps:

@@ -2,7 +2,7 @@
 
 import pytest
 from invariants import check_all
-from storm_tables import Seed
+from storm_tables import Seed, Value
 from typer.testing import CliRunner
 
 from workers import migration, schema_version, table_content, tables
@@ -83,6 +83,20 @@ def test_r15_an_older_database_is_refused_migrated_and_unchanged(fleet, record, 
     fleet.seeds(4, start=6)
     assert fleet.worker("--exit-when-idle").wait(180) == 0, fleet.log()
     record({"rows_compared": sum(rows for rows, _ in digests.values()), **check_all(range(10))})
+
+
+def test_r15_missing_tables_with_foreign_keys_are_added_parts_too(fleet):
+    fleet.seeds(3)
+    for table in (Value.Piece, Value):
+        fleet.connection.query(f"DROP TABLE {table.full_table_name}")
+    code, said, _ = inception(fleet, "migrate", "--dry-run")
+    assert code == 0
+    for name in ("Value", "Value.Piece"):
+        assert f"missing table storm_tables.{name}\n" in said
+    code, said, error = inception(fleet, "migrate")
+    assert code == 0, error
+    assert fleet.worker("--exit-when-idle").wait(180) == 0, fleet.log()
+    assert (len(Value()), len(Value.Piece())) == (3, 9)
 
 
 def test_r15_a_newer_database_is_refused_and_left_alone(fleet):
