@@ -2,8 +2,10 @@
 
     python benchmarks/mei_trained.py --folder KEPT               # 200 cells x 3,000 images
     python benchmarks/mei_trained.py --folder KEPT --cells 70 --images 1500
+    python benchmarks/mei_trained.py --folder KEPT --combination none    # the CNN alone
     python benchmarks/mei_trained.py --folder KEPT --train 2     # only train member 2, and keep it
 
+Images are made from CNN and LN model combined, as in a loop; the RF is the LN model's own.
 Drive is the cell's true response over that to the best image of the same norm. Similarity is the
 correlation with the nearest of the images that are as good as the best: a cell that does not care
 for phase has one for every phase. `over_gaze` is the mean response while the eye moves as it did
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +78,13 @@ class Trained:
             print(f"trained {file.name}: {time.process_time() - start:.0f} CPU s", flush=True)
         return models.load_encoder(file)
 
-    def ensemble(self, members: int) -> models.Ensemble:
-        """Return the ensemble of the first members."""
-        return models.Ensemble([self.encoder(i) for i in range(members)])
+    def ensemble(self, members: int, combination: str) -> models.Ensemble:
+        """Return the first members, combined with the LN model unless `combination` is 'none'."""
+        alone = models.Ensemble([self.encoder(i) for i in range(members)])
+        if combination == "none":
+            return alone
+        both = models.Ensemble([*alone.encoders, *self.linear().encoders])
+        return models.Ensemble(both.encoders, models.fit_shares(both, self.data, combination))
 
     def linear(self) -> models.Ensemble:
         """Return the LN model."""
@@ -135,15 +142,12 @@ def nearest(z: NDArray, optima: NDArray) -> NDArray[np.float64]:
     return product.max(0)
 
 
-def twin(trained: Trained, members: int, scene: dict) -> dict:
-    """Return how often the MEI of the other members beats natural images in the last one."""
-    *others, last = [trained.encoder(i) for i in range(members)]
-    asked = models.Ensemble([last])
-    found = models.evaluate(models.Ensemble(others), trained.data).per_unit["single_trial"]
+def twin(trained: Trained, ensemble: models.Ensemble, scene: dict) -> dict:
+    """Return how often the MEI of the others beats natural images in the member left out."""
+    others, asked = ensemble.leave_out()
+    found = models.evaluate(others, trained.data).per_unit["single_trial"]
     units = np.argsort(-found)[:TWINS]
-    made = synthesize(
-        models.Ensemble(others).frozen(), units, seed=1, held_out=asked.frozen(), **scene
-    )
+    made = synthesize(others.frozen(), units, seed=1, held_out=asked.frozen(), **scene)
     natural = natural_images(TWIN_IMAGES, trained.population.shape, seed=trained.seed + 104729)
     z = torch.as_tensor((natural - scene["mean"]) / scene["sd"], dtype=torch.float32)[:, None]
     best = responses(asked.frozen(), match_full(z, NORM), units).max(0)
@@ -155,9 +159,11 @@ def twin(trained: Trained, members: int, scene: dict) -> dict:
     }
 
 
-def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int) -> dict:
+def figures(
+    trained: Trained, ensemble: models.Ensemble, variants: dict[str, dict], pool: int
+) -> dict:
     """Return the figures of every variant of synthesis, and of the controls."""
-    frozen = trained.ensemble(members).frozen()
+    frozen = ensemble.frozen()
     optima, best = trained.best()
     scene = {"mean": frozen.image_mean, "sd": frozen.image_sd, "norm": NORM}
     result, moving = {}, {}
@@ -182,9 +188,9 @@ def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int
             "silent": int(made.silent.sum()),
             "cpu_s": seconds,
         }
-    if members > 1:
-        result["twin"] = twin(trained, members, scene)
-    result["five_starts"] = stability(trained, members, scene, trained.units[:STARTS_OF])
+    if len(ensemble) > 1:
+        result["twin"] = twin(trained, ensemble, scene)
+    result["five_starts"] = stability(frozen, scene, trained.units[:STARTS_OF])
     if not pool:
         return result
     natural = natural_images(pool, trained.population.shape, seed=trained.seed + 7919)
@@ -208,15 +214,15 @@ def figures(trained: Trained, members: int, variants: dict[str, dict], pool: int
             result[f"{kind} against {name}"] = {
                 "drive_median": float(np.median(other)),
                 "mei_above": float((drive > other).mean()),
+                "mei_above_by_kind": _by_kind(trained, drive > other, np.mean),
                 "over_gaze_median": float(np.median(moved)),
                 "mei_above_over_gaze": float((shown > moved).mean()),
             }
     return result
 
 
-def stability(trained: Trained, members: int, scene: dict, units: NDArray) -> dict:
+def stability(frozen: models.FrozenModel, scene: dict, units: NDArray) -> dict:
     """Return how alike the images of five starts are, of some units."""
-    frozen = trained.ensemble(members).frozen()
     made = synthesize(frozen, units, starts=5, seed=2, **scene)
     masks = mask_methods["zscore"](made.images[:, 0], frozen.image_mean) > 0.5
     alike = []
@@ -233,9 +239,16 @@ def stability(trained: Trained, members: int, scene: dict, units: NDArray) -> di
     }
 
 
-def _by_kind(trained: Trained, values: NDArray) -> dict[str, float]:
+def _by_kind(
+    trained: Trained, values: NDArray, middle: Callable[[NDArray], float] = np.median
+) -> dict[str, float]:
     kinds = trained.population.cells.kind
-    return {str(kind): float(np.median(values[kinds == kind])) for kind in np.unique(kinds)}
+    return {str(kind): float(middle(values[kinds == kind])) for kind in np.unique(kinds)}
+
+
+def _spoken(trained: Trained, ensemble: models.Ensemble) -> dict:
+    """Return the share of cells about which the LN model, the last member, has a say."""
+    return {"ln_speaks_by_kind": _by_kind(trained, ensemble.shares[-1] > 0, np.mean)}
 
 
 def main() -> None:
@@ -245,6 +258,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--combination", default="peers", help="with the LN model, or 'none'")
     parser.add_argument("--pool", type=int, default=5000, help="natural images to search; 0: none")
     parser.add_argument("--variants", default="{}", help='JSON {name: {"method":, "params":}}')
     parser.add_argument("--train", type=int, help="only train this member; -1 is the LN model")
@@ -257,7 +271,9 @@ def main() -> None:
         trained.linear() if arguments.train < 0 else trained.encoder(arguments.train)
         return
     variants = {"mei": {}, "mei_over_gaze": MADE_FOR_GAZE["mei"], **json.loads(arguments.variants)}
-    result = figures(trained, arguments.members, variants, arguments.pool)
+    ensemble = trained.ensemble(arguments.members, arguments.combination)
+    result = {} if ensemble.shares is None else {"combination": _spoken(trained, ensemble)}
+    result |= figures(trained, ensemble, variants, arguments.pool)
     if arguments.json:
         print(json.dumps(result))
         return

@@ -51,8 +51,8 @@ _ = plt.axis("off")
 
 # %% [markdown]
 # ## How well do the models predict?
-# CNN and linear-nonlinear ensembles on the test images, behaviour frozen at its mean, against the
-# neurons' own reliability (oracle).
+# CNN, linear-nonlinear and combined ensembles on the test images, behaviour frozen at its mean,
+# against the neurons' own reliability (oracle).
 
 # %%
 scores = (model.EnsembleSpec * model.Evaluation).proj(

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import DataError
-from schemas import closed_loop, dataset, experiment, mei, model
-from schemas.registration import model_shape, named, scan_tasks, transaction
+from schemas import closed_loop, dataset, experiment, mei
+from schemas.registration import model_ensembles, model_shape, named, scan_tasks, transaction
 
 
 def register_other_day(
@@ -27,7 +27,7 @@ def register_other_day(
     source_key : mapping
         The scan whose targets have MEIs.
     seeds : sequence of int, optional
-        Of the other day's models; default as many as the loop's CNN has.
+        Of the other day's CNNs; default as many as the loop has.
 
     Returns
     -------
@@ -60,12 +60,9 @@ def register_other_day(
         spec = dataset.DatasetSpec.add(
             member, model_shape(scan, recipe["dataset"]["height_px"]), recipe["dataset"]["tiers"]
         )
-        config = model.ModelConfig.add(recipe["model"]["cnn"], "cnn")
-        chosen = recipe["model"]["cnn_seeds"] if seeds is None else seeds
-        tasks = [{**spec, **config, "seed": int(seed)} for seed in chosen]
-        limit = {"max_seconds": recipe["model"]["max_seconds"]}
-        model.TrainingTask.insert([{**task, **limit} for task in tasks], skip_duplicates=True)
-        other = model.EnsembleSpec.add(tasks, "cnn")
+        if seeds is not None:
+            recipe = {**recipe, "model": {**recipe["model"], "cnn_seeds": list(seeds)}}
+        other, _ = model_ensembles(spec, recipe)
         match = closed_loop.MatchMethod.add(**named(recipe["match"]))
         displays = closed_loop.PlanTask.Display & (closed_loop.PlanTask & loops[0])
         batches = {

@@ -29,7 +29,7 @@ from pipeline.mei.analysis import analyses
 from pipeline.mei.controls import control_kinds
 from pipeline.mei.masks import mask_methods
 from pipeline.mei.targets import target_rules
-from pipeline.model import complete_config, default_config, ln_config
+from pipeline.model import combinations, complete_config, default_config, ln_config
 from pipeline.registry import Registry, canonical_json
 from pipeline.stimulus.display import displays
 
@@ -54,8 +54,10 @@ def default_recipe() -> dict[str, Any]:
     """Return the recommended recipe; a method of None is its registry's default.
 
     Sections name methods as `{"method": name, "params": {...}}`. `model.cnn` and `model.ln` are
-    encoder configurations (None: the recommended CNN and its linear-nonlinear twin). `controls` are
-    the kinds of stimuli, the MEI itself among them. What is made by ascent is made for an eye that
+    encoder configurations (None: the recommended CNN and its linear-nonlinear twin), and
+    `model.combination` is how both share the prediction that MEIs are made from (None instead of
+    the section: that of the CNN alone). `controls` are the kinds of stimuli, the MEI itself among
+    them. What is made by ascent is made for an eye that
     moves as it did on day 1 (`over_gaze`), since it will be shown to one; a method that a recipe
     names begins from its own defaults, which are for the mean gaze; parameters without a method
     change those of the recommended one.
@@ -78,6 +80,7 @@ def default_recipe() -> dict[str, Any]:
             "ln": None,
             "cnn_seeds": [1, 2, 3, 4],
             "ln_seeds": [1, 2],
+            "combination": deepcopy(METHOD),
             "max_seconds": None,
         },
         "targets": deepcopy(METHOD),
@@ -137,6 +140,7 @@ REGISTRIES: dict[str, Registry] = {
     "behavior.window": behavior_windows,
     "responses.window": response_windows,
     "responses.reliability": reliability_methods,
+    "model.combination": combinations,
     "targets": target_rules,
     "mei": ascent_methods,
     "mask": mask_methods,
@@ -148,6 +152,9 @@ REGISTRIES: dict[str, Registry] = {
     "outcome": outcome_methods,
 }
 """Where in a recipe methods are named, and the registry they are in."""
+
+OPTIONAL = {"model.combination"}
+"""Methods that a recipe may do without: None instead of a section."""
 
 GIVEN = {"plan": {"minutes": 60}}
 """Parameters without a default: the loop's own value replaces them."""
@@ -173,6 +180,8 @@ def complete_recipe(recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
         found = full
         for name in path.split("."):
             found = found[name]
+        if found is None and path in OPTIONAL:
+            continue
         for method in found if isinstance(found, list) else [found]:
             method["method"] = method.get("method") or registry.default
             method["params"] = registry.complete(

@@ -153,17 +153,11 @@ def _model_tasks(
     spec: Mapping[str, Any], recipe: Mapping[str, Any], targets: int
 ) -> list[dict[str, Any]]:
     """Insert trainings, ensembles, target selection, MEIs and masks; return the mask tasks."""
-    ensembles = {}
-    for kind, fallback in (("cnn", default_config), ("ln", ln_config)):
-        config = model.ModelConfig.add(recipe["model"][kind] or fallback(), kind)
-        tasks = [{**spec, **config, "seed": int(s)} for s in recipe["model"][f"{kind}_seeds"]]
-        limit = {"max_seconds": recipe["model"]["max_seconds"]}
-        model.TrainingTask.insert([{**task, **limit} for task in tasks], skip_duplicates=True)
-        ensembles[kind] = model.EnsembleSpec.add(tasks, kind)["ensemble_hash"]
+    maker, ln = model_ensembles(spec, recipe)
     rule = recipe["targets"]
     target = {
-        "ensemble_hash": ensembles["cnn"],
-        "ln_ensemble_hash": ensembles["ln"],
+        "ensemble_hash": maker["ensemble_hash"],
+        "ln_ensemble_hash": ln["ensemble_hash"],
         **mei.TargetRule.add(rule["method"], {**rule["params"], "n_targets": targets}),
     }
     mei.TargetTask.insert1(target, skip_duplicates=True)
@@ -186,6 +180,32 @@ def _model_tasks(
         tasks = ({**task, **analysis} for task in masks)
         mei.AnalysisTask.insert(tasks, skip_duplicates=True)
     return masks
+
+
+def model_ensembles(
+    spec: Mapping[str, Any], recipe: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Insert the trainings of a recipe and their ensembles.
+
+    Returns
+    -------
+    maker, ln : dict
+        Keys of the ensemble that MEIs are made from, and of the LN ensemble.
+    """
+    chosen, made, everyone = recipe["model"], {}, {}
+    for kind, fallback in (("cnn", default_config), ("ln", ln_config)):
+        config = model.ModelConfig.add(chosen[kind] or fallback(), kind)
+        tasks = [{**spec, **config, "seed": int(seed)} for seed in chosen[f"{kind}_seeds"]]
+        limit = {"max_seconds": chosen["max_seconds"]}
+        model.TrainingTask.insert([{**task, **limit} for task in tasks], skip_duplicates=True)
+        made[kind] = model.EnsembleSpec.add(tasks, kind)
+        everyone |= {(task["model_hash"], task["seed"]): task for task in tasks}
+    if chosen.get("combination") is None:  # recipes from before there was one, too
+        return made["cnn"], made["ln"]
+    maker = model.EnsembleSpec.add(
+        list(everyone.values()), "combined", combination=chosen["combination"]
+    )
+    return maker, made["ln"]
 
 
 def _stimulus_tasks(

@@ -167,8 +167,15 @@ class Walk:
                 part = dj.dependencies.extract_master(child) == node
                 result = self._results and is_task(node) and is_computed(child)
                 if part or result:
-                    back = {theirs: ours for ours, theirs in edge["attr_map"].items()}
-                    self._go(child, back, rows)
+                    self._descend(child, edge, rows)
+        elif self._results and is_part_of_task(node):
+            for child, edge in self._graph.children(node):
+                if is_computed(child):
+                    self._descend(child, edge, rows)
+
+    def _descend(self, child: str, edge: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        back = {theirs: ours for ours, theirs in edge["attr_map"].items()}
+        self._go(child, back, rows)
 
     def _through_parts(self, node: str, rows: list[dict[str, Any]]) -> None:
         """Go from the parts of computed rows to the computed rows that they hang on."""
@@ -216,6 +223,12 @@ def is_decision(node: str) -> bool:
 def is_task(node: str) -> bool:
     """Tell whether a table holds decisions to compute something: one named ...Task or ...Spec."""
     return is_decision(node) and _bare(node).endswith(("_task", "_spec"))
+
+
+def is_part_of_task(node: str) -> bool:
+    """Tell whether a full table name is that of a part of a decision to compute something."""
+    master = dj.dependencies.extract_master(node)
+    return master is not None and is_task(master)
 
 
 def provenance(ledger: Ledger, table: str, keys: list[dict[str, Any]]) -> list[dict | None]:

@@ -64,7 +64,8 @@ class _Counter:
         return self._graph.parents(task.table.full_table_name)
 
     def _by_hand(self, node: str) -> bool:
-        return node in self._walk.found and ancestry.is_task(node)
+        asks = ancestry.is_task(node) or ancestry.is_part_of_task(node)
+        return node in self._walk.found and asks
 
     def expected(self, task: Task) -> tuple[int, list[dict]]:
         """Return the number of jobs, and the restriction that selects their rows."""

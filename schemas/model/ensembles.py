@@ -16,7 +16,7 @@ from pipeline.registry import config_hash
 from schemas import dataset
 from schemas.method import MethodTable
 from schemas.model.binding import schema
-from schemas.model.tasks import TrainingTask
+from schemas.model.tasks import ModelConfig, TrainingTask
 from schemas.model.training import TrainedModel
 from schemas.store import local_file
 
@@ -77,11 +77,7 @@ class EnsembleSpec(dj.Manual):
             `method` (None: the recommended one) and `params` of how members share the prediction
             of a unit; None: equally. It is part of the hash.
         """
-        names = TrainingTask.primary_key
-        members = sorted(
-            ({name: task[name] for name in names} for task in tasks),
-            key=lambda task: [str(task[name]) for name in names],
-        )
+        members = _sorted(tasks)
         content: Any = members
         if combination is not None:
             method = CombinationMethod.add(
@@ -96,6 +92,17 @@ class EnsembleSpec(dj.Manual):
             if combination is not None:
                 cls.Combination.insert1({**key, **method})
         return key
+
+    @classmethod
+    def of_kind(cls, key: Mapping[str, Any], kind: str) -> dict | None:
+        """Return the key of the plain ensemble of those members whose configuration is of a kind.
+
+        None if nobody decided on one.
+        """
+        chosen = ModelConfig & {"model_kind": kind}
+        members = (cls.Member & {"ensemble_hash": key["ensemble_hash"]}) & chosen
+        plain = {"ensemble_hash": config_hash(_sorted(members.to_dicts()))}
+        return plain if cls & plain else None
 
     @classmethod
     def trained(cls) -> dj.expression.QueryExpression:
@@ -135,11 +142,18 @@ class EnsembleSpec(dj.Manual):
         return [row["weights"] for row in rows]
 
 
+def _sorted(tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the keys of training tasks in the order that names an ensemble."""
+    names = TrainingTask.primary_key
+    keys = ({name: task[name] for name in names} for task in tasks)
+    return sorted(keys, key=lambda key: [str(key[name]) for name in names])
+
+
 @schema
 class MemberShares(dj.Computed):
     definition = """
     # Share of every member in the prediction of every unit, found on the validation tier
-    -> EnsembleSpec
+    -> EnsembleSpec.Combination
     ---
     shares          : <npy@main>     # float32 (members, units): members by model_hash and seed (1)
     """
@@ -157,7 +171,7 @@ class MemberShares(dj.Computed):
     @property
     def key_source(self):
         """Ensembles whose members do not simply share equally, once all are trained."""
-        return EnsembleSpec.trained() & EnsembleSpec.Combination
+        return EnsembleSpec.Combination.proj() & EnsembleSpec.trained()
 
     def make_fetch(self, key):
         data = (EnsembleSpec & key).fetch1("dataset_hash")

@@ -256,6 +256,53 @@ def test_meis_look_like_the_true_filters(database, loop):
     assert np.median(similarity) > 0.6
 
 
+def test_meis_are_made_from_both_kinds_of_models_combined(database, loop):
+    from schemas import closed_loop, model
+
+    shown = (closed_loop.PlanTask.Display & loop["plan"]).to_dicts()
+    (maker,) = {row["ensemble_hash"] for row in shown}
+    key = {"ensemble_hash": maker}
+    spec = model.EnsembleSpec & key
+    assert spec.fetch1("ensemble_kind") == "combined"
+    assert len(model.EnsembleSpec.Member & spec) == 2
+    for kind in ("cnn", "ln"):
+        plain = model.EnsembleSpec.of_kind(key, kind)
+        assert (model.EnsembleSpec & plain).fetch1("ensemble_kind") == kind
+        assert len(model.EnsembleSpec.Member & plain) == 1
+        assert model.Evaluation & plain
+    np.testing.assert_allclose((model.MemberShares & key).fetch1("shares").load().sum(0), 1)
+    assert model.EnsembleSpec.of_kind(key, "gru") is None
+
+
+def test_what_combined_them_is_explained_and_foreseen(database, ledger, loop):
+    from schemas import closed_loop, mei, model
+    from workers import ancestry, plan, remaining
+    from workers.lease import Ledger
+
+    connection, prefix = mei.schema.connection, mei.schema.database.removesuffix("_mei")
+    known, loaded = Ledger(connection), plan.load("schemas", prefix)
+    display = (closed_loop.PlanTask.Display & loop["plan"]).to_dicts()[0]
+    key = {name: display[name] for name in mei.MEI.primary_key}
+    shares = {"ensemble_hash": key["ensemble_hash"]}
+    steps = ancestry.ancestry(known, loaded, "mei.MEI", key)
+    (found,) = (step["rows"] for step in steps if step["table"] == "model.MemberShares")
+    assert [row["key"] for row in found] == [shares]
+
+    def left() -> int:
+        counted, _ = remaining.remaining(known, loaded, loop["plan"])
+        return {task.name: jobs for task, jobs in counted}["model.MemberShares"]
+
+    assert left() == 0  # none for the LN models alone
+    connection.start_transaction()
+    try:
+        (model.MemberShares.Member & shares).delete_quick()
+        (model.MemberShares & shares).delete_quick()
+        assert left() == 1
+    finally:
+        connection.cancel_transaction()
+    assert model.MemberShares & shares
+
+
 def test_analyses_are_tables_a_row_a_unit_and_have_figures(database, loop):
     from pipeline.plotting import ANALYSIS_FIGURES, predicted_activation_figure
     from schemas import dataset, mei

@@ -273,8 +273,7 @@ def test_a_prepared_dataset_reaches_its_meis(database, tmp_path):
     members = (model.EnsembleSpec & key).proj()
     for table in (dataset.Dataset, model.TrainedModel):
         table.populate(key, suppress_errors=False)
-    model.Evaluation.populate(members, suppress_errors=False)
-    for table in (mei.Targets, mei.MEI):
+    for table in (model.MemberShares, model.Evaluation, mei.Targets, mei.MEI):
         table.populate(members, suppress_errors=False)
     made = (mei.MEI.Unit & key).to_dicts()
     assert len(made) == 3

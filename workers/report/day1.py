@@ -161,17 +161,29 @@ def selection(page: Loop) -> Section | None:
 
 
 def models(page: Loop) -> Section | None:
-    """Return how well both models predict test images, against what is reproducible (Figure 1)."""
+    """Return how well the models predict test images, against what is reproducible (Figure 1)."""
     from schemas import model
 
     display = page.display
     if display is None:
         return None
-    ensembles = {"cnn": display["ensemble_hash"], "ln": display["ln_ensemble_hash"]}
+    maker = {"ensemble_hash": display["ensemble_hash"]}
+    ensembles = {"cnn": maker, "ln": {"ensemble_hash": display["ln_ensemble_hash"]}}
+    remarks = []
+    shares = (model.MemberShares.Member * model.ModelConfig.proj("model_kind") & maker).to_dicts()
+    if shares:
+        ensembles = {"combined": maker, **ensembles}
+        ensembles["cnn"] = model.EnsembleSpec.of_kind(maker, "cnn")
+        linear = [row["n_units"] for row in shares if row["model_kind"] == "ln"]
+        every = max(row["n_units"] for row in shares)
+        remarks.append(
+            "MEIs are made from both kinds combined: the LN model takes part in the prediction of "
+            f"{max(linear, default=0)} of {every} units, those whose validation images it "
+            "predicts about as well."
+        )
     units, scans = {}, []
-    for kind, ensemble in ensembles.items():
-        key = {"ensemble_hash": ensemble}
-        if not model.Evaluation & key:
+    for kind, key in ensembles.items():
+        if key is None or not model.Evaluation & key:
             continue
         rows = (model.Evaluation.Unit & key).to_dicts(order_by="unit_index")
         units[kind] = pd.DataFrame(rows).astype({"oracle": float, "single_trial_frozen": float})
@@ -188,4 +200,4 @@ def models(page: Loop) -> Section | None:
     )
     caption = "Test images, single trials; behaviour and gaze frozen at their means."
     picture = page.picture(figure, "oracle", "Figure 1: oracle against model", caption)
-    return Section("Models", [picture], [("Means over units", pd.DataFrame(scans))])
+    return Section("Models", [picture], [("Means over units", pd.DataFrame(scans))], remarks)

@@ -41,6 +41,8 @@ def methods(page: Loop) -> Section:
         layers = "; ".join(f"{part}: {_settings(config[part])}" for part in sorted(config))
         seeds = ", ".join(map(str, network[f"{kind}_seeds"]))
         lines.append(f"Model {kind.upper()}, seeds {seeds}. {layers}.")
+    if network.get("combination") is not None:
+        lines.append("Models combined for MEIs. " + _sentence("", network["combination"]))
     kinds = "; ".join(f"{c['method']} ({_settings(c['params'])})" for c in recipe["controls"])
     lines.append(f"Stimuli. {kinds}.")
     frozen = (closed_loop.AnalysisPlan & (page.plan or {})).to_dicts()
