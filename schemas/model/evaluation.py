@@ -10,7 +10,7 @@ import datajoint as dj
 from pipeline.model.evaluate import evaluate
 from schemas import dataset
 from schemas.model.binding import schema
-from schemas.model.ensembles import EnsembleSpec, load_ensemble
+from schemas.model.ensembles import EnsembleSpec, MemberShares, load_ensemble
 from schemas.model.training import TrainedModel  # noqa: F401  in a foreign key
 from schemas.store import number
 
@@ -55,6 +55,13 @@ class Evaluation(dj.Computed):
         -> TrainedModel
         """
 
+    class Shares(dj.Part):
+        definition = """
+        # Shares of the members that were used; without a row, equal ones
+        -> master
+        -> MemberShares
+        """
+
     class Unit(dj.Part):
         definition = """
         # Measures of one unit; null if not defined
@@ -95,9 +102,11 @@ class Evaluation(dj.Computed):
         data = (EnsembleSpec & key).fetch1("dataset_hash")
         members = (EnsembleSpec.Member & key).keys(order_by=["model_hash", "seed"])
         weights = EnsembleSpec.fetch_weights(key)
-        return weights, members, dataset.Dataset.fetch_file({"dataset_hash": data}), data
+        shares = (MemberShares & key).keys()
+        file = dataset.Dataset.fetch_file({"dataset_hash": data})
+        return weights, {"Member": members, "Shares": shares}, file, data
 
-    def make_compute(self, key, weights, members, file, data_hash):
+    def make_compute(self, key, weights, used, file, data_hash):
         ensemble, data = load_ensemble(weights), dataset.load_dataset(file)
         row: dict[str, Any] = {"n_members": len(ensemble)}
         units: list[dict[str, Any]] = [{"unit_index": i} for i in range(data.n_units)]
@@ -112,11 +121,12 @@ class Evaluation(dj.Computed):
         else:
             for target in (row, *units):
                 target.update(dict.fromkeys(MEASURES))
-        return row, units, measures, members, data_hash
+        return row, units, measures, used, data_hash
 
-    def make_insert(self, key, row, units, measures, members, data_hash):
+    def make_insert(self, key, row, units, measures, used, data_hash):
         self.insert1({**key, **row})
-        self.Member.insert({**member, **key} for member in members)
+        for part, rows in used.items():
+            getattr(self, part).insert({**used_row, **key} for used_row in rows)
         self.Unit.insert({**key, "dataset_hash": data_hash, **unit} for unit in units)
         self.Measure.insert({**key, **measure} for measure in measures)
 

@@ -295,6 +295,7 @@ def test_what_combined_them_is_explained_and_foreseen(database, ledger, loop):
     assert left() == 0  # none for the LN models alone
     connection.start_transaction()
     try:
+        (model.Evaluation.Shares & shares).delete_quick()
         (model.MemberShares.Member & shares).delete_quick()
         (model.MemberShares & shares).delete_quick()
         assert left() == 1

@@ -117,6 +117,16 @@ def test_readouts_are_fitted_on_the_core_of_another_data_set(database, sets):
     np.testing.assert_array_equal(model.predict(key, images, units=[3, 1]), everyone[:, [3, 1]])
 
 
+def test_what_an_evaluation_waits_for_comes_before_it(database):
+    from workers.plan import load
+
+    tasks = load("schemas", database.activate.__globals__["_active"]).tasks
+    order = list(tasks)
+    for name in ("model.TrainedModel", "model.MemberShares"):
+        assert "model.Evaluation" in tasks[name].follows
+        assert order.index(name) < order.index("model.Evaluation")
+
+
 def test_two_ensembles_are_compared_unit_by_unit(database, sets):
     from schemas import model
 
@@ -226,6 +236,8 @@ def test_shares_of_two_kinds_of_members_are_found_and_kept(database, sets):
     fill(model.MemberShares, keys=[key, equal])
     fill(model.Evaluation, keys=[key])
     assert not model.MemberShares & equal
+    assert len(model.Evaluation.Shares & key) == 1
+    assert not model.Evaluation.Shares & equal
 
     members = (model.MemberShares.Member & key).to_dicts(order_by=["model_hash", "seed"])
     means = {row["model_hash"]: row["mean_share"] for row in members}
