@@ -19,6 +19,9 @@ MEASURES = (
 )  # fmt: skip
 
 
+SHORT = {"cnn": "CNN", "ln": "LN"}  # kinds of ensembles that are abbreviations
+
+
 def overview(page: Loop) -> Section:
     """Return what was decided."""
     from schemas import experiment
@@ -188,7 +191,7 @@ def models(page: Loop) -> Section | None:
         rows = (model.Evaluation.Unit & key).to_dicts(order_by="unit_index")
         units[kind] = pd.DataFrame(rows).astype({"oracle": float, "single_trial_frozen": float})
         whole = (model.Evaluation & key).fetch1()
-        scans.append({"model": kind.upper(), **{k: whole[k] for k in MEASURES}})
+        scans.append({"model": SHORT.get(kind, kind), **{k: whole[k] for k in MEASURES}})
         page.summary[f"{kind}_fraction_oracle"] = whole["fraction_oracle_frozen"]
         page.csv(units[kind], f"evaluation_{kind}")
     if not units:
@@ -196,7 +199,7 @@ def models(page: Loop) -> Section | None:
     first = next(iter(units.values()))
     figure = plotting.oracle_figure(
         first["oracle"].to_numpy(),
-        {kind.upper(): f["single_trial_frozen"].to_numpy() for kind, f in units.items()},
+        {SHORT.get(kind, kind): f["single_trial_frozen"].to_numpy() for kind, f in units.items()},
     )
     caption = "Test images, single trials; behaviour and gaze frozen at their means."
     picture = page.picture(figure, "oracle", "Figure 1: oracle against model", caption)
