@@ -18,36 +18,22 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from mei import NORM, SESSION, SHAPE, build_members, search_context
 from torch import nn
+from train import dataset
 
 from pipeline import model as models
-from pipeline.dataset import Dataset
 from pipeline.device import pick_device
 from pipeline.mei import synthesize
-from pipeline.mei.controls import ControlContext, control_kinds
+from pipeline.mei.controls import control_kinds
 
-SHAPE = (36, 64)
-NORM = 12.0
-IMAGES, TRAIN = 4500, 0.9  # of a recording, and the share that trains
+IMAGES, VALIDATES = 4500, 10  # of a recording; one in so many validates
 SEARCHED, BATCH = 50_000, 256  # natural images, and how many a bare forward pass takes
 BANK_ROWS = 72_800  # of the published Gabor bank
 
 
 def tell(name: str, **figures: object) -> None:
     print(json.dumps({"what": name, **figures}), flush=True)
-
-
-def data_set(units: int) -> Dataset:
-    rng = np.random.default_rng(0)
-    return Dataset(
-        images=rng.integers(0, 256, (IMAGES, *SHAPE), dtype=np.uint8),
-        image_index=np.arange(IMAGES),
-        image_id=np.arange(IMAGES),
-        responses=rng.gamma(1.0, size=(IMAGES, units)).astype(np.float32),
-        tiers=np.where(np.arange(IMAGES) < TRAIN * IMAGES, "train", "validation"),
-        behavior=rng.normal(size=(IMAGES, 3)),
-        pupil_center=rng.normal(size=(IMAGES, 2)),
-    )
 
 
 def spread(encoder: models.Encoder, seed: int) -> models.Encoder:
@@ -69,7 +55,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 def training(units: int, epochs: int | None, members: int, device: torch.device) -> None:
     """Tell the time of an epoch, validation included; without `epochs`, of whole trainings."""
-    data = data_set(units)
+    data = dataset(units, IMAGES, VALIDATES)
     for seed in range(members):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -87,20 +73,14 @@ def training(units: int, epochs: int | None, members: int, device: torch.device)
              validation=round(result.validation_correlation, 5), **more)  # fmt: skip
 
 
-def frozen_ensemble(units: int, members: int, device: torch.device) -> nn.Module:
-    data = data_set(units)
-    encoders = []
-    for seed in range(members):
-        encoder = spread(models.build_encoder(None, data, seed), 0)  # members agree on places
-        with torch.no_grad():
-            encoder.readout.features.normal_(0, 0.3)
-        encoders.append(encoder.eval().to(device))
-    return models.Ensemble(encoders).frozen()
+def frozen_ensemble(members: int, device: torch.device) -> nn.Module:
+    encoders = build_members(models.default_config(), SESSION, members)
+    return models.Ensemble([spread(e, 0).to(device) for e in encoders]).frozen()
 
 
 def synthesis(device: torch.device, neurons: int, steps: int) -> None:
     """Tell the time of MEIs, of the Gabor bank and of a search in natural images."""
-    frozen = frozen_ensemble(1000, 4, device)
+    frozen = frozen_ensemble(4, device)
     scene = {"mean": frozen.image_mean, "sd": frozen.image_sd, "norm": NORM, "device": device}
     few = {"steps": 20}
     synthesize(frozen, range(neurons), params=few, **scene)  # warm
@@ -112,20 +92,7 @@ def synthesis(device: torch.device, neurons: int, steps: int) -> None:
     wall = seconds(ascend, device)
     tell("meis", neurons=neurons, steps=steps, members=4, wall_s=round(wall, 2),
          activation=round(float(np.median(found["made"].activations)), 4))  # fmt: skip
-    made = synthesize(frozen, range(1000), params=few, **scene)
-    natural = np.random.default_rng(1).integers(0, 256, (SEARCHED, *SHAPE)).astype(np.uint8)
-    context = ControlContext(
-        cnn=frozen,
-        ln=frozen,
-        units=np.arange(1000),
-        mei_images=made.images[:, 0],
-        mei_masks=None,
-        image_mean=frozen.image_mean,
-        image_sd=frozen.image_sd,
-        natural=natural,
-        norm=NORM,
-        seed=0,
-    )
+    context = search_context(frozen, SEARCHED)
 
     @torch.no_grad()
     def bare() -> None:
@@ -139,7 +106,7 @@ def synthesis(device: torch.device, neurons: int, steps: int) -> None:
     for name, kind, n in (("search", "fni", SEARCHED), ("gabor bank", "gabor", BANK_ROWS)):
         params = bank if kind == "gabor" else {}
         wall = seconds(lambda k=kind, p=params: control_kinds[k](context, **p), device)
-        tell(name, images=n, neurons=1000, wall_s=round(wall, 2),
+        tell(name, images=n, neurons=SESSION, wall_s=round(wall, 2),
              of_bare_forward=round(each * n / wall, 3))  # fmt: skip
 
 

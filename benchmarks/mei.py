@@ -146,15 +146,14 @@ class Comparison:
         }
 
 
-def search_throughput(frozen: nn.Module, rounds: int) -> dict[str, float]:
-    """Return speed of Gabor bank and natural-image search as shares of the bare forward pass."""
+def search_context(frozen: nn.Module, n_natural: int) -> ControlContext:
+    """Return noise instead of natural images to search for every unit, and instead of MEIs."""
     rng = np.random.default_rng(0)
-    natural = rng.integers(0, 256, (1024, *SHAPE)).astype(np.uint8)
-    units = np.arange(SESSION)
-    context = ControlContext(
+    natural = rng.integers(0, 256, (n_natural, *SHAPE)).astype(np.uint8)
+    return ControlContext(
         cnn=frozen,
         ln=frozen,
-        units=units,
+        units=np.arange(SESSION),
         mei_images=rng.normal(frozen.image_mean, 20, (SESSION, *SHAPE)).astype(np.float32),
         mei_masks=None,
         image_mean=frozen.image_mean,
@@ -163,6 +162,11 @@ def search_throughput(frozen: nn.Module, rounds: int) -> dict[str, float]:
         norm=NORM,
         seed=0,
     )
+
+
+def search_throughput(frozen: nn.Module, rounds: int) -> dict[str, float]:
+    """Return speed of Gabor bank and natural-image search as shares of the bare forward pass."""
+    context = search_context(frozen, 1024)
     # a sixth of the published places: with less, what is done once for the whole bank shows
     bank = {"n_dy": 3, "n_dx": 5, "shortlist": None, "refine": 0}
     n_bank = 4 * 5 * 8 * 5 * 3 * 5
@@ -175,7 +179,7 @@ def search_throughput(frozen: nn.Module, rounds: int) -> dict[str, float]:
     shares = {"gabor_bank": [], "natural_search": []}
     for _ in range(rounds):
         full = cpu_seconds(lambda: control_kinds["fni"](context, top_k=5))
-        shares["natural_search"].append(bare(len(natural)) / full)
+        shares["natural_search"].append(bare(len(context.natural)) / full)
         full = cpu_seconds(lambda: control_kinds["gabor"](context, **bank))
         shares["gabor_bank"].append(bare(n_bank) / full)
     return {f"{name}_of_bare_forward": statistics.median(v) for name, v in shares.items()}

@@ -35,14 +35,15 @@ BATCH = 64
 BASELINE = {"core": {"name": "separable"}}
 
 
-def dataset(units: int, trials: int = 256) -> Dataset:
+def dataset(units: int, trials: int = 256, every: int = 8) -> Dataset:
+    """Return noise; one image in so many validates, the others train."""
     rng = np.random.default_rng(0)
     return Dataset(
         images=rng.integers(0, 256, (trials, 36, 64), dtype=np.uint8),
         image_index=np.arange(trials),
         image_id=np.arange(trials),
         responses=rng.gamma(1.0, size=(trials, units)).astype(np.float32),
-        tiers=np.where(np.arange(trials) % 8 == 0, "validation", "train"),
+        tiers=np.where(np.arange(trials) % every == 0, "validation", "train"),
         behavior=rng.normal(size=(trials, 3)),
         pupil_center=rng.normal(size=(trials, 2)),
     )

@@ -17,7 +17,7 @@ def pick_device(prefer: str | torch.device | None = None) -> torch.device:
     """Return the device to compute on: `prefer`, else INCEPTION_DEVICE, else CUDA if there.
 
     CUDA is told to compute float32 in full, by the same convolutions every time: what it finds is
-    what a CPU finds up to rounding, and these small networks are no slower for it.
+    what a CPU finds up to rounding, for a seventh of a training step (docs/models.md).
 
     Raises
     ------
@@ -46,10 +46,9 @@ def repeatable(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
-    )
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     with warnings.catch_warnings():
         # it names the gradient of the images, which nothing asks for
         warnings.filterwarnings("ignore", "grid_sampler_2d_backward_cuda")
@@ -58,5 +57,5 @@ def repeatable(device: torch.device) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before[0])
-            torch.utils.deterministic.fill_uninitialized_memory = before[1]
+            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+            torch.utils.deterministic.fill_uninitialized_memory = fill
