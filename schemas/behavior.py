@@ -10,9 +10,9 @@ import numpy as np
 from pipeline.behavior.clocks import ClockMap
 from pipeline.behavior.pupil import pupil_trackers
 from pipeline.behavior.treadmill import treadmill_methods
+from pipeline.csvfile import read_columns, read_text_columns
 from pipeline.errors import DataError
 from schemas import experiment, imaging, stimulus
-from schemas.csvfile import read_columns, read_text_columns
 from schemas.method import MethodTable
 from schemas.store import number
 

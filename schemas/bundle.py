@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from pipeline.csvfile import read_columns, read_text_columns
 from pipeline.errors import DataError
 from pipeline.imaging.extracted import open_extracted
 from pipeline.stimulus.images import check_aspect, image_hash, load_images
 from pipeline.stimulus.monitor import MonitorCurve
 from schemas.behavior import read_clocks, read_pupil
-from schemas.csvfile import read_columns, read_text_columns
 
 FORMAT = "inception-recording/1"
 HASH = re.compile(r"[0-9a-f]{64}")

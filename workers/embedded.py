@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.files import written_whole
 from workers import postgres
 from workers.postgres import SUPERUSER, ServerError
 
@@ -221,11 +222,8 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(folder: Path, server: dict[str, Any]) -> None:
-    staging = folder / f"server.json.{os.getpid()}"
-    descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(server, file)
-    staging.replace(folder / "server.json")
+    with written_whole(folder / "server.json", private=True) as partial:
+        partial.write_text(json.dumps(server), encoding="utf-8")
 
 
 @contextlib.contextmanager

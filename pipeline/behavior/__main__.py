@@ -8,10 +8,8 @@ python -m pipeline.behavior treadmill treadmill.csv --diameter-cm 15 --counts-pe
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,9 @@ from numpy.typing import NDArray
 
 from pipeline.behavior.pupil import pupil_trackers
 from pipeline.behavior.treadmill import running_periods, treadmill_methods
+from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
+from pipeline.files import written_whole
 from pipeline.imaging.options import add_method, chosen, run
 
 
@@ -55,7 +55,7 @@ def _pupil(options: argparse.Namespace) -> dict[str, Any]:
     found = method(options.video, **params)
     frames = len(found.radius_px)
     if options.times:
-        time = read_csv(options.times, ("time_s",))["time_s"]
+        time = read_columns(options.times, ("time_s",), nan=("time_s",), at_least=1)["time_s"]
         if len(time) != frames:
             raise DataError("times do not fit the video", file=options.times, found=len(time),
                             expected=f"{frames} frames")  # fmt: skip
@@ -77,7 +77,8 @@ def _pupil(options: argparse.Namespace) -> dict[str, Any]:
 
 def _treadmill(options: argparse.Namespace) -> dict[str, Any]:
     method, params = chosen(treadmill_methods, options)
-    read = read_csv(options.counts, ("time_s", "counts"))
+    names = ("time_s", "counts")
+    read = read_columns(options.counts, names, nan=names, at_least=1)
     found = method(
         read["time_s"], read["counts"], options.diameter_cm, options.counts_per_rev, **params
     )
@@ -92,37 +93,6 @@ def _treadmill(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read_csv(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
-    """Read columns of numbers by name; an empty cell is NaN.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, lacks a column, or a cell is no number.
-    """
-    path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError("cannot be read", file=path, found=error, expected="a csv") from error
-    if not rows or any(name not in rows[0] for name in names):
-        raise DataError("column is missing", file=path, found=list(rows[0]) if rows else "no rows",
-                        expected=list(names))  # fmt: skip
-    out = {}
-    for name in names:
-        values = np.empty(len(rows))
-        for line, row in enumerate(rows, start=2):
-            text = (row[name] or "").strip()
-            try:
-                values[line - 2] = float(text) if text else np.nan
-            except ValueError:
-                raise DataError("is no number", file=path, field=f"{name}, line {line}",
-                                found=repr(text[:40])) from None  # fmt: skip
-        out[name] = values
-    return out
-
-
 def write_csv(path: str | os.PathLike, columns: dict[str, NDArray]) -> None:
     """Write columns of numbers, whole or not at all; NaN is written as such.
 
@@ -131,12 +101,10 @@ def write_csv(path: str | os.PathLike, columns: dict[str, NDArray]) -> None:
     DataError
         If the file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    table = np.column_stack(list(columns.values()))
+    table, head = np.column_stack(list(columns.values())), ",".join(columns)
     try:
-        np.savetxt(partial, table, fmt="%.9g", delimiter=",", header=",".join(columns), comments="")
-        partial.replace(path)
+        with written_whole(path) as partial:
+            np.savetxt(partial, table, fmt="%.9g", delimiter=",", header=head, comments="")
     except OSError as error:
         raise DataError("cannot be written", file=path, found=error.strerror) from error
 

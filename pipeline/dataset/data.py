@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import DataError
+from pipeline.files import written_whole
 
 SD_FLOOR = 0.01  # of the mean sd: a unit that varies less is left as it is (REFERENCE 2.6)
 TIERS = ("train", "validation", "test")
@@ -324,12 +325,8 @@ class Dataset:
         arrays = {name: array for name, array in arrays.items() if array is not None}
         if arrays["image_id"].dtype == object:
             arrays["image_id"] = arrays["image_id"].astype(str)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        try:
-            np.savez(temporary, **arrays)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_whole(path) as partial, partial.open("wb") as stream:
+            np.savez(stream, **arrays)
 
 
 def _optional(array: NDArray | None) -> NDArray[np.float64] | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.files import written_whole
 from pipeline.imaging.adapters import open_source
 from pipeline.imaging.extraction import fluorescence_methods
 from pipeline.imaging.motion import corrected_movie, motion_methods
@@ -123,14 +124,12 @@ def process(
     except OSError as error:
         raise DataError("cannot be made", file=target, found=error.strerror) from error
     path = target / "imaging.npz"
-    partial = target / ".imaging.partial.npz"
     say("writing")
     blocks = {}
     if moved.block_centers is not None:
         blocks["block_shifts"] = np.stack([moved.block_y_shifts, moved.block_x_shifts])
         blocks["block_y_px"], blocks["block_x_px"] = moved.block_centers
-    np.savez(
-        partial,
+    arrays = dict(
         shifts_y=moved.y_shifts,
         shifts_x=moved.x_shifts,
         raster_px=np.float64(offset.raster_px),
@@ -151,5 +150,6 @@ def process(
         um_per_px=np.array(movie.um_per_px or (np.nan, np.nan)),
         **blocks,
     )
-    partial.replace(path)  # whole or not at all
+    with written_whole(path) as partial:
+        np.savez(partial, **arrays)
     return path

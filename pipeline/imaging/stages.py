@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.files import written_whole
 from pipeline.imaging.motion import MotionResult
 from pipeline.imaging.movie import MotionCorrected, Movie, RasterCorrected
 
@@ -27,9 +28,9 @@ def save(folder: str | os.PathLike, stage: str, **arrays: Any) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError("cannot be made", file=folder, found=error.strerror) from error
-    path, partial = folder / f"{stage}.npz", folder / f".{stage}.partial.npz"
-    np.savez(partial, **arrays)
-    partial.replace(path)
+    path = folder / f"{stage}.npz"
+    with written_whole(path) as partial:
+        np.savez(partial, **arrays)
     return path
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.files import written_whole
 from pipeline.registry import config_hash
 
 from .ascent import Ascended
@@ -53,8 +54,5 @@ class Checkpoint:
 
     def save(self, units: NDArray, starts: NDArray, crop: bool, done: Ascended) -> None:
         """Keep a batch; a file is there whole or not at all."""
-        file = self._file(units, starts, crop)
-        partial = file.with_suffix(f".{os.getpid()}.tmp")
-        with partial.open("wb") as stream:
-            np.savez(stream, **asdict(done))
-        partial.replace(file)
+        with written_whole(self._file(units, starts, crop)) as partial:
+            np.savez(partial, **asdict(done))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 
 from pipeline.dataset import Dataset
 from pipeline.errors import DataError
+from pipeline.files import written_whole
 
 if TYPE_CHECKING:
     from .averaging import WeightAverage
@@ -41,23 +41,16 @@ def dataset_fingerprint(dataset: Dataset | Sequence[Dataset]) -> str:
 
 def save_atomically(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Write a safetensors file that is there whole or not at all, whatever dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        shared = set()
-        plain = {}
-        for name, tensor in tensors.items():
-            tensor = tensor.detach().cpu().contiguous()
-            if tensor.data_ptr() in shared:  # a core of several members: the format wants copies
-                tensor = tensor.clone()
-            shared.add(tensor.data_ptr())
-            plain[name] = tensor
-        save_file(plain, temporary, metadata)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    shared = set()
+    plain = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.data_ptr() in shared:  # a core of several members: the format wants copies
+            tensor = tensor.clone()
+        shared.add(tensor.data_ptr())
+        plain[name] = tensor
+    with written_whole(path) as partial:
+        save_file(plain, partial, metadata)
 
 
 def write_checkpoint(

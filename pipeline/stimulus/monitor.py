@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression, minimize_scalar, nnls
 
+from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
 
@@ -141,19 +142,9 @@ class MonitorCurve:
         DataError
             If a column is missing, a value is no number, or the curve is not usable.
         """
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream, skipinitialspace=True)
-            missing = [name for name in HEADER if name not in (rows.fieldnames or [])]
-            if missing:
-                raise DataError("column missing", file=path, found=rows.fieldnames, expected=HEADER)
-            try:
-                points = [[float(row[name]) for name in HEADER] for row in rows]
-            except (TypeError, ValueError) as error:
-                raise DataError(
-                    "not a number", file=path, field=f"line {rows.line_num}", found=error
-                ) from None
+        points = read_columns(path, HEADER, at_least=0)
         try:
-            return cls(*np.array(points).reshape(-1, 2).T)
+            return cls(*(points[name] for name in HEADER))
         except DataError as error:
             raise DataError(str(error), file=path) from None
 

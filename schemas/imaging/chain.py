@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 
+from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
 from pipeline.imaging.adapters import open_source
 from pipeline.imaging.deconvolution import deconvolvers
@@ -24,7 +25,6 @@ from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
 from pipeline.registry import config_hash
 from schemas import experiment
-from schemas.csvfile import read_columns
 from schemas.imaging.binding import schema
 from schemas.method import MethodTable
 from schemas.store import number

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.behavior.__main__ import main, read_csv
+from pipeline.behavior.__main__ import main
+from pipeline.csvfile import read_columns
 
 
 def test_treadmill_counts_become_a_table_of_speed(tmp_path, capsys):
@@ -20,7 +21,7 @@ def test_treadmill_counts_become_a_table_of_speed(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["running_periods"], found["gaps"]) == (1, 0)
     assert found["running_s"] == pytest.approx(10, abs=0.5)
-    speed = read_csv(tmp_path / "speed.csv", ("time_s", "speed_cm_s"))
+    speed = read_columns(tmp_path / "speed.csv", ("time_s", "speed_cm_s"), nan=("speed_cm_s",))
     running = speed["speed_cm_s"][(speed["time_s"] > 1) & (speed["time_s"] < 9)]
     np.testing.assert_allclose(running, np.pi * 10, rtol=1e-6)
 
@@ -40,7 +41,8 @@ def test_a_pupil_that_another_program_found_becomes_a_table(tmp_path, capsys):
     assert main(["pupil", str(tmp_path / "dlc.csv"), "--method", "deeplabcut", "--fps", "10",
                  "--out", str(out)]) == 0  # fmt: skip
     assert "radius_median_px: 8" in capsys.readouterr().out
-    found = read_csv(out, ("time_s", "center_x_px", "radius_px"))
+    names = ("time_s", "center_x_px", "radius_px")
+    found = read_columns(out, names, nan=names)
     np.testing.assert_allclose(found["center_x_px"], 30)
     np.testing.assert_allclose(np.diff(found["time_s"]), 0.1)
 
@@ -65,7 +67,7 @@ def test_times_of_another_video_are_refused(tmp_path, capsys):
     ("content", "message"),
     [
         ("time_s,count\n0,1\n", "column is missing"),
-        ("time_s,counts\n0,1\n1,many\n", "counts, line 3: is no number"),
+        ("time_s,counts\n0,1\n1,many\n", "counts, line 3: not a number"),
         ("time_s,counts\n0,1\n0,2\n", "time does not increase"),
         ("", "column is missing"),
     ],

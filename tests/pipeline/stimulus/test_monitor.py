@@ -65,7 +65,7 @@ def test_csv_round_trip_keeps_the_digest(tmp_path):
 def test_csv_errors_name_the_file(tmp_path):
     path = tmp_path / "monitor.csv"
     path.write_text("pixel_value,luminance\n0,1\n")
-    with pytest.raises(DataError, match=r"monitor\.csv.*column missing"):
+    with pytest.raises(DataError, match=r"monitor\.csv.*column is missing"):
         MonitorCurve.read_csv(path)
     path.write_text("pixel_value,luminance_cd_m2\n0,dark\n")
     with pytest.raises(DataError, match="not a number"):
