@@ -205,6 +205,9 @@ class _Patches(_Block):
     runs of them.
     """
 
+    matrix: torch.Tensor
+    bias: torch.Tensor
+
     def __init__(self, blocks: tuple[ConvBlock, ...], size: int) -> None:
         super().__init__(blocks, size)
         self.tile = min(range(1, 9), key=self._cost)
@@ -266,6 +269,10 @@ class _Patches(_Block):
 class _Rows(_Block):
     """Every row of the kernels as one product: only neighbours in a row are laid side by side."""
 
+    rows: torch.Tensor
+    back: torch.Tensor
+    bias: torch.Tensor
+
     def __init__(self, blocks: tuple[ConvBlock, ...], size: int) -> None:
         super().__init__(blocks, size)
         rows = _kernels(blocks).flatten(2, 3).transpose(0, 1).contiguous()
@@ -308,6 +315,9 @@ class _Rows(_Block):
 
 class _ControlledRows(_Rows):
     """Rows whose sums are scaled by the contrast, every channel at its strength."""
+
+    strength: torch.Tensor
+    none: torch.Tensor
 
     def __init__(self, blocks: tuple[ConvBlock, ...], size: int) -> None:
         super().__init__(blocks, size)

@@ -33,6 +33,10 @@ class CropPlan(nn.Module):
         Height and width of the window.
     """
 
+    share_y: torch.Tensor
+    share_x: torch.Tensor
+    starts: torch.Tensor
+
     def __init__(
         self, chain: list[ConvBlock], shape: tuple[int, int], place: torch.Tensor, taps: int
     ) -> None:

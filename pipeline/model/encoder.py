@@ -73,6 +73,12 @@ class Encoder(nn.Module):
         Grey levels; z-scored images are ``(grey - image_mean) / image_sd``.
     """
 
+    behavior_mean: torch.Tensor
+    behavior_sd: torch.Tensor
+    pupil_mean: torch.Tensor
+    pupil_sd: torch.Tensor
+    response_scale: torch.Tensor
+
     def __init__(
         self,
         config: Mapping[str, Mapping[str, Any]],

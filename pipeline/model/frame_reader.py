@@ -36,6 +36,9 @@ class StackSpectra(nn.Module):
         Height and width of the image.
     """
 
+    kernel: torch.Tensor
+    back: torch.Tensor
+
     def __init__(self, core: GaussianLaplaceCore, shape: tuple[int, int]) -> None:
         super().__init__()
         first = core.blocks[0]

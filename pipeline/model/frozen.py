@@ -57,6 +57,12 @@ def _moves(encoder: Encoder, pupil_center: NDArray | None) -> NDArray[np.float32
 class Member(nn.Module):
     """One encoder with its gain and shift fixed and its batch norms folded."""
 
+    shift: torch.Tensor
+    move: torch.Tensor
+    gain: torch.Tensor
+    units: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(
         self,
         encoder: Encoder,
@@ -139,6 +145,9 @@ class FrozenModel(nn.Module):
     input_shape : (int, int)
     image_mean, image_sd : float
     """
+
+    shares: torch.Tensor
+    _corner: torch.Tensor
 
     def __init__(
         self,

@@ -88,6 +88,18 @@ class TrueResponse(nn.Module):
     At mean gaze and behaviour, since only the image is an argument.
     """
 
+    linear: torch.Tensor
+    even: torch.Tensor
+    odd: torch.Tensor
+    pool: torch.Tensor
+    weight: torch.Tensor
+    normalisation: torch.Tensor
+    threshold: torch.Tensor
+    power: torch.Tensor
+    base: torch.Tensor
+    drive_scale: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, cells: CellTable, shape: tuple[int, int]) -> None:
         super().__init__()
         self.shape = tuple(shape)

@@ -17,6 +17,8 @@ from .base import Analysis, AnalysisContext, analyses
 class _Templates(nn.Module):
     """Units that respond by their similarity to one image each."""
 
+    filters: torch.Tensor
+
     def __init__(self, images: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("filters", nn.functional.normalize(images.flatten(1), dim=1))

@@ -10,6 +10,8 @@ from .base import ConvBlock, Core, cores, group_sparsity, laplace_energy
 class GaussianLaplaceCore(Core):
     """Dense stack: every layer sees the outputs of those before, and all are the output."""
 
+    weighting: torch.Tensor
+
     def __init__(
         self,
         channels: int,

@@ -22,6 +22,8 @@ class CorticalReadout(PointReadout):
     that fires too rarely to say it itself.
     """
 
+    cortex: torch.Tensor
+
     def __init__(
         self,
         channels: int,

@@ -18,6 +18,8 @@ class PointReadout(Readout):
     tap, row by row.
     """
 
+    half_size: torch.Tensor
+
     def __init__(
         self,
         channels: int,

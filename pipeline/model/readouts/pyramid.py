@@ -14,6 +14,8 @@ from .base import Readout, combine, readouts, sample
 class PyramidReadout(Readout):
     """A point shared by all levels of the Laplace pyramid of the features."""
 
+    taps: torch.Tensor
+
     def __init__(
         self,
         channels: int,
