@@ -25,6 +25,7 @@ from .parts import (
     stoppers,
     transforms,
 )
+from .ties import first_best, reaches
 from .view import View
 
 PARTS: dict[str, Registry] = {
@@ -136,7 +137,7 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
         if rough["objective"] is not part["objective"]:
             with torch.no_grad():
                 height = part["objective"](many, tried.images.to(x.device)).float().cpu()
-        best = height.reshape(-1, scouts).argmax(1) + scouts * torch.arange(len(alive))
+        best = first_best(height.reshape(-1, scouts)) + scouts * torch.arange(len(alive))
         start, level = tried.images[best].to(x.device), tried.background[best].to(x.device)
     else:
         start, level = x[alive, 0], background[alive, 0]
@@ -227,21 +228,27 @@ class Mover:
 
 
 class _Kept:
-    """The image to return for every pair: the best on the way, or the last."""
+    """The image to return for every pair: the best on the way, or the last.
+
+    Of images as good as the best, up to rounding, the latest is kept: the end of an ascent is flat.
+    """
 
     def __init__(self, n: int, shape: torch.Size, channels: int, keep: str) -> None:
         if keep not in ("best", "last"):
             raise ValueError(f"keep must be 'best' or 'last', got {keep!r}")
         self.keep = keep
-        self.value = torch.full((n,), -torch.inf)
+        self.value = torch.full((n,), -torch.inf)  # of the image that is kept
+        self.peak = torch.full((n,), -torch.inf)
         self.images = torch.zeros((n, *shape))
         self.background = torch.zeros((n, channels))
 
     def offer(self, index, value, images, background) -> None:
         index, value = index.cpu(), value.float().cpu()
-        better = value > self.value[index] if self.keep == "best" else torch.ones_like(index) > 0
+        peak = self.peak[index]
+        better = reaches(value, peak) if self.keep == "best" else torch.ones_like(index) > 0
         if not bool(better.any()):
             return
+        self.peak[index] = torch.where(value > peak, value, peak)
         chosen = index[better]
         self.value[chosen] = value[better]
         self.images[chosen] = images.cpu()[better]

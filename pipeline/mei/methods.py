@@ -53,7 +53,8 @@ def constrained(
     restarts : int
         Further draws for a unit that is silent, without gradient, to all of them.
     keep : {"best", "last"}
-        Which image of the way is returned.
+        Which image of the way is returned; of those as good as the best, up to rounding, the
+        latest.
     converged_within : float
         An ascent counts as converged if its last tenth brought no more than this share.
     crop : bool

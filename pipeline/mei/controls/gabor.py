@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.mei.gabor import bank_parameters, describe, draw, drawn_bank
 from pipeline.mei.objectives import objectives
 from pipeline.mei.search import POOL_CHUNK, TopK, match_full, own_responses, responses, views
+from pipeline.mei.ties import first_best, reaches
 
 from .base import ControlContext, Controls, control_kinds, finished
 
@@ -143,8 +144,8 @@ def _refined(
             rates = objectives[objective](view, images)
             (gradient,) = torch.autograd.grad(rates.sum(), free)
             with torch.no_grad():
-                better = rates > best
-                best = torch.where(better, rates, best)
+                better = reaches(rates, best)  # the latest of equals, as in an ascent
+                best = torch.where(rates > best, rates, best)
                 out[index[better]] = now.detach()[better]
                 # Adam, so that responses of any unit and any coordinate are of one scale
                 gradient = gradient * size
@@ -171,6 +172,6 @@ def _best_of(
     images = draw(flat, context.shape, context.length)[:, None]
     units = context.pick().repeat_interleave(count)
     values = own_responses(context.cnn, images, units, objectives[objective])
-    best = values.reshape(n_units, count).argmax(1)
+    best = first_best(values.reshape(n_units, count))
     rows = np.arange(n_units)
     return parameters[rows, best], images[torch.as_tensor(rows * count + best)]
