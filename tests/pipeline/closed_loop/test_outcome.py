@@ -43,6 +43,7 @@ def test_moments_are_those_of_numpy():
         assert (moments.n[row] == len(mine)).all()
 
 
+@pytest.mark.numerical
 def test_days_pooled_by_sums_are_all_trials_together():
     responses, image, _ = day_2(6, seed=1)
     responses[3:9, 2] = np.nan

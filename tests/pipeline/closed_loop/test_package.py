@@ -76,6 +76,7 @@ def test_reads_what_it_wrote_from_folder_or_zip(tmp_path, contents, name):
     assert package.manifest["monitor"]["calibration_digest"] == contents["curve"].digest()
 
 
+@pytest.mark.numerical
 def test_is_the_same_bytes_each_time(tmp_path, contents):
     first, second = (write_package(tmp_path / f"{n}.zip", **contents) for n in "ab")
     assert first.read_bytes() == second.read_bytes()
