@@ -99,7 +99,7 @@ def test_killed_in_any_epoch_it_resumes_to_the_same_weights(tiny, three_epochs, 
     threads = str(torch.get_num_threads())
     arguments = [sys.executable, "-c", script, tmp_path / "data.npz", path, threads]
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
-    killed = subprocess.run(arguments, env=environment, capture_output=True, timeout=120)
+    killed = subprocess.run(arguments, env=environment, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     encoder, result = _train(tiny, max_epochs=3, checkpoint=path)
     assert result.epochs == 3
