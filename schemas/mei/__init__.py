@@ -1,7 +1,7 @@
 """From an ensemble to the images that are shown: targets, MEIs, masks, controls, display.
 
 Analyses of the same units stand beside them. Work is cut into batches of target ranks, so that
-workers share it; no result depends on how.
+workers share it; no result depends on how, up to rounding (`pipeline.mei.synthesize`).
 """
 
 from schemas.mei.analysis import Analysis, AnalysisMethod, AnalysisTask, predicted_activation
