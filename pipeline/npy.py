@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 
-MOST_BYTES = 16 << 30  # of one array, as it lies in memory
-_MOST_RATIO = 1100  # deflate makes at most 1032 bytes of one
+FREE_BYTES = 1 << 29  # that a compressed file may hold, however small it is,
+MOST_RATIO = 100  # and how many times its own size beyond; deflate can make 1,032
 _MOST_HEADER = 1 << 16
 _BLOCK = 1 << 22
 _NPY = "an npy file of numbers or text"
@@ -99,13 +99,14 @@ def read_npz(path: str | os.PathLike, names: Iterable[str] | None = None) -> dic
     Raises
     ------
     DataError
-        If it is none, is damaged, an array claims more than its member holds or more than
-        `MOST_BYTES`, or one holds Python objects.
+        If it is none, is damaged, an array claims more than its member holds, all of them more
+        than `FREE_BYTES` and `MOST_RATIO` times the file, or one holds Python objects.
     """
     member = None
     try:
         check_regular(path)
-        arrays, left = {}, MOST_BYTES
+        arrays: dict[str, NDArray] = {}
+        left = max(FREE_BYTES, MOST_RATIO * Path(path).stat().st_size)
         with zipfile.ZipFile(path) as archive:
             wanted = None if names is None else set(names)
             for member in archive.infolist():
@@ -115,11 +116,15 @@ def read_npz(path: str | os.PathLike, names: Iterable[str] | None = None) -> dic
                 if name in arrays:
                     raise ValueError("the name comes twice")
                 # what the directory of the zip says; zipfile reads no more than that
-                if member.file_size > _MOST_RATIO * member.compress_size + 1024:
-                    raise ValueError(f"{member.file_size} bytes of {member.compress_size}")
+                left -= member.file_size
+                if left < 0:
+                    raise ValueError(
+                        f"{member.file_size} bytes of {member.compress_size} that are compressed"
+                    )
                 with archive.open(member) as stream:
-                    arrays[name] = _read(stream, member.file_size, most=left)
-                left -= arrays[name].nbytes
+                    arrays[name] = _read(stream, member.file_size)
+                    if stream.read(1):  # and so its checksum has been compared
+                        raise ValueError("the member is longer than its array")
         return arrays
     except DataError:
         raise
@@ -158,13 +163,11 @@ def check_regular(path: str | os.PathLike) -> None:
         raise DataError("is no regular file", file=path, expected="a file")
 
 
-def _read(stream: BinaryIO, size: int, most: int = MOST_BYTES) -> NDArray:
+def _read(stream: BinaryIO, size: int) -> NDArray:
     """Read an array from a stream of so many bytes; ValueError if they are others."""
     header = read_header(stream)
     if header.dtype.hasobject:
         raise ValueError("it holds Python objects, which are not read")
-    if header.nbytes > most:
-        raise ValueError(f"{header.nbytes} bytes are more than {most}")
     if header.nbytes > size:
         raise ValueError(f"the header claims {header.nbytes} bytes of a file of {size}")
     if header.dtype.itemsize == 0 or header.nbytes == 0:
