@@ -9,7 +9,6 @@ those given. Neuropil, weights and probabilities of somata that came with them (
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from pipeline.imaging.movie import Movie, MovieBase
 from pipeline.imaging.raster import RasterResult, raster_methods
 from pipeline.imaging.segmentation import SegmentationResult, segmenters
 from pipeline.imaging.tiff import FieldInfo
+from pipeline.npy import npz_names, read_npz
 
 
 class ExtractedMovie(MovieBase):
@@ -141,17 +141,10 @@ def open_extracted(
 def _arrays(
     path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, NDArray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive.files]
-            if missing:
-                raise DataError("array is missing", file=path, found=archive.files, expected=names)
-            wanted = [*names, *(name for name in optional if name in archive.files)]
-            return {name: archive[name] for name in wanted}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError("cannot be read", file=path, found=error, expected="an .npz") from error
+    arrays = read_npz(path, (*names, *optional))
+    if any(name not in arrays for name in names):
+        raise DataError("array is missing", file=path, found=npz_names(path), expected=names)
+    return arrays
 
 
 def _source(movie: Movie) -> ExtractedMovie:

@@ -282,3 +282,34 @@ def test_refuses_an_answer_to_something_else_and_warns_of_gaps(package, contents
         check_answer(read, good, shown.assign(image="f" * 64))
     cut = check_answer(read, good, shown[:10])
     assert any("22 of 32 planned trials" in line for line in cut)
+
+
+def test_a_zip_that_holds_far_more_than_its_size_is_not_unpacked(tmp_path, contents, monkeypatch):
+    import zipfile
+
+    path = write_package(tmp_path / "a.zip", **contents)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images/zeros.png", bytes(1 << 24))
+    monkeypatch.setattr("pipeline.closed_loop.manifest.FREE_BYTES", 1 << 20)
+    with pytest.raises(DataError, match="far more than a package"):
+        read_package(path)
+
+
+def test_a_damaged_zip_is_one_line(tmp_path, contents):
+    whole = write_package(tmp_path / "a.zip", **contents).read_bytes()
+    central, local = whole.find(b"PK\x01\x02"), whole.find(b"PK\x03\x04")
+    damages = {
+        "encrypted": {central + 8: whole[central + 8] | 1, local + 6: whole[local + 6] | 1},
+        "method": {central + 10: 99, local + 8: 99},
+        "deflate": {place: whole[place] ^ 0x55 for place in range(60, 80)},
+    }
+    for name, changes in damages.items():
+        data = bytearray(whole)
+        for place, value in changes.items():
+            data[place] = value
+        path = tmp_path / f"{name}.zip"
+        path.write_bytes(data)
+        with pytest.raises(DataError) as caught:
+            read_package(path)
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
