@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import datajoint as dj
@@ -63,6 +64,13 @@ def statements(connection: dj.Connection, prefix: str) -> list[str]:
     return _Keys(connection, prefix).statements()
 
 
+@dataclass(frozen=True)
+class _Column:
+    length: int | None  # longest text
+    comment: str | None
+    default: Any
+
+
 class _Keys:
     """Columns and keys of the tables as they are, and the way to what they shall be."""
 
@@ -88,7 +96,7 @@ class _Keys:
                 word = "FOREIGN KEY" if self.mysql else "CONSTRAINT"
                 sql.append(f"ALTER TABLE {self._name(child)} DROP {word} {self.quote(name)}")
         for table in tables:
-            sql += self._column(table, OWN.get(table, COMMENT), required=True)
+            sql += self._column(table, self._comment(table), required=True)
             sql += self._key(table)
         if IMAGE in self.columns:
             sql += self._column(IMAGE, FIRST_COMMENT, required=False)
@@ -103,20 +111,27 @@ class _Keys:
         ]
         return [*sql, *self._lineage(), *self._jobs()]
 
-    def _column(self, table: tuple[str, str], comment: str, *, required: bool) -> list[str]:
+    def _comment(self, table: tuple[str, str]) -> str | None:
+        """Return what DataJoint has of the column: its type is told where it is declared."""
+        if table in OWN or table == ORIGIN:
+            return OWN.get(table, COMMENT)
+        return COMMENT.removeprefix(":int16:") if self.mysql else None
+
+    def _column(self, table: tuple[str, str], comment: str | None, *, required: bool) -> list[str]:
         """Return the SQL that adds the column, as its declaration would have it."""
-        if "variant" in self.columns[table]:
-            return []
-        name = self._name(table)
-        text = comment.replace("'", "''")
-        line = f"ALTER TABLE {name} ADD COLUMN {self.quote('variant')} smallint NOT NULL DEFAULT 0"
-        if self.mysql:
-            line += f" COMMENT '{text}' AFTER {self.quote(self._before(self.columns[table]))}"
-        sql = [line]
-        if required:
-            sql.append(f"ALTER TABLE {name} ALTER COLUMN {self.quote('variant')} DROP DEFAULT")
-        if not self.mysql:
-            sql.append(f"COMMENT ON COLUMN {name}.{self.quote('variant')} IS '{text}'")
+        name, column = self._name(table), self.quote("variant")
+        text = (comment or "").replace("'", "''")
+        there = self.columns[table].get("variant")
+        sql = []
+        if there is None:
+            line = f"ALTER TABLE {name} ADD COLUMN {column} smallint NOT NULL DEFAULT '0'"
+            if self.mysql:
+                line += f" COMMENT '{text}' AFTER {self.quote(self._before(self.columns[table]))}"
+            sql.append(line)
+        if required and (there is None or there.default is not None):
+            sql.append(f"ALTER TABLE {name} ALTER COLUMN {column} DROP DEFAULT")
+        if not self.mysql and (there.comment if there else None) != comment:
+            sql.append(f"COMMENT ON COLUMN {name}.{column} IS '{text}'")
         return sql
 
     def _key(self, table: tuple[str, str]) -> list[str]:
@@ -144,12 +159,12 @@ class _Keys:
         return sql
 
     def _wider(self, table: tuple[str, str], column: str, length: int) -> list[str]:
-        found, comment = self.columns[table].get(column, (length, ""))
-        if found is None or found >= length:
+        found = self.columns[table].get(column)
+        if found is None or found.length is None or found.length >= length:
             return []
         name, quoted = self._name(table), self.quote(column)
         if self.mysql:
-            text = comment.replace("'", "''")
+            text = found.comment.replace("'", "''")
             return [
                 f"ALTER TABLE {name} MODIFY COLUMN {quoted} varchar({length}) NOT NULL "
                 f"COMMENT '{text}'"
@@ -226,19 +241,24 @@ class _Keys:
     def _stages(self) -> tuple[str, ...]:
         return tuple(f"{self.prefix}_{stage}" for stage in dict.fromkeys(s for s, _ in KEYED))
 
-    def _columns(self) -> dict[tuple[str, str], dict[str, tuple[int | None, str]]]:
-        """Return of every table its columns in order, with longest text and comment."""
-        comment = "column_comment" if self.mysql else "''"
-        found: dict[tuple[str, str], dict[str, tuple[int | None, str]]] = {}
+    def _columns(self) -> dict[tuple[str, str], dict[str, _Column]]:
+        """Return of every table its columns in order."""
+        comment = "column_comment"
+        if not self.mysql:
+            comment = (
+                "col_description(format('%%I.%%I', table_schema, table_name)::regclass, "
+                "ordinal_position)"
+            )
+        found: dict[tuple[str, str], dict[str, _Column]] = {}
         for database in self._stages():
             rows = self._rows(
-                f"SELECT table_name, column_name, character_maximum_length, {comment} "
-                "FROM information_schema.columns WHERE table_schema=%s "
+                f"SELECT table_name, column_name, character_maximum_length, {comment}, "
+                "column_default FROM information_schema.columns WHERE table_schema=%s "
                 "ORDER BY table_name, ordinal_position", database,
             )  # fmt: skip
             stage = database[len(self.prefix) + 1 :]
-            for table, column, length, text in rows:
-                found.setdefault((stage, table), {})[column] = (length, text)
+            for table, column, length, text, default in rows:
+                found.setdefault((stage, table), {})[column] = _Column(length, text, default)
         return found
 
     def _constraints(self) -> tuple[dict, dict]:

@@ -99,7 +99,14 @@ def check_tables(
         raise DataError(
             "a unit has two rows", file="units.csv", found=dict(keys[keys.duplicated()].iloc[0])
         )
-    named = images_table.dropna(subset=["unit_id"])[list(KEY_COLUMNS)].drop_duplicates()
+    of_units = images_table.dropna(subset=["unit_id"])
+    uses = of_units[["kind", "variant", *KEY_COLUMNS]]
+    if uses.duplicated().any():
+        raise DataError(
+            "a unit has two images of one kind and variant", file="images.csv",
+            found=dict(uses[uses.duplicated()].iloc[0]), remedy="number them by variant: 0, 1, ...",
+        )  # fmt: skip
+    named = of_units[list(KEY_COLUMNS)].drop_duplicates()
     known = set(map(tuple, keys.itertuples(index=False)))
     if foreign := [key for key in map(tuple, named.itertuples(index=False)) if key not in known]:
         raise DataError(

@@ -147,6 +147,7 @@ class Plan(dj.Computed):
             (unit["dataset_hash"], unit["unit_index"]): unit["unit_id"]
             for unit in (dataset.Dataset.Unit & inside.proj()).to_dicts()
         }
+        order = ("target_rank", "kind", "variant", *mei.DisplayTask.primary_key)
         rows = [
             {
                 "display": [row[name] for name in mei.DisplayTask.primary_key],
@@ -156,7 +157,7 @@ class Plan(dj.Computed):
                 "variant": row["variant"],
                 "target_rank": row["target_rank"],
             }
-            for row in inside.to_dicts(order_by=("target_rank", *mei.DisplayTask.primary_key))
+            for row in inside.to_dicts(order_by=order)
         ]
         seen = {name_of(row) for row in rows}
         for row in kinds.to_dicts(order_by=("kind", "variant")):
@@ -235,6 +236,7 @@ class Plan(dj.Computed):
             }
             for trial in result.trials.itertuples()
         ]
+        otherwise = f"left out by the plan method {method!r}"
         row = {
             "n_trials": len(trials),
             "n_images": len(images),
@@ -242,8 +244,8 @@ class Plan(dj.Computed):
             "n_repeats": int(result.repeats),
             "total_s": float(result.total_s),
             "dropped": [
-                *_left_out(asked, rows, planned, chosen, late, f"left out by {method!r}"),
-                *_natural_left_out(natural["hashes"], used, result.dropped),
+                *_left_out(asked, rows, planned, chosen, late, otherwise),
+                *_natural_left_out(natural["hashes"], used, result.dropped, otherwise),
             ],
         }
         return row, sources, images, targets, trials, pixels
@@ -322,13 +324,13 @@ def _left_out(
 
 
 def _natural_left_out(
-    wanted: list[str], used: Mapping[str, str], dropped: list[dict[str, Any]]
+    wanted: list[str], used: Mapping[str, str], dropped: list[dict[str, Any]], otherwise: str
 ) -> list[dict[str, Any]]:
     """Return the natural images that are not shown again, as `_left_out` does."""
     why = {image: entry["reason"] for entry in dropped for image in entry["images"].values()}
     nobody = {"unit_index": None, "unit_id": None, "kind": NATURAL, "variant": 0}
     return [
-        {**nobody, "image_hash": image, "reason": why.get(image, "left out by the plan method")}
+        {**nobody, "image_hash": image, "reason": why.get(image, otherwise)}
         for image in wanted
         if image not in used
     ]

@@ -183,11 +183,13 @@ def test_every_image_of_every_kind_is_scored(database, loop):
 def test_galleries_and_predictions_have_a_column_a_stimulus(database, loop):
     from schemas import closed_loop, mei
 
-    shown = mei.gallery((closed_loop.Plan.Target & loop["plan"]).proj())
+    targets = (closed_loop.Plan.Target & loop["plan"]).to_dicts()
+    units = [{name: row[name] for name in ("dataset_hash", "unit_index")} for row in targets]
+    shown = mei.gallery(units)
     assert set(shown["images"]) == NAMES
     assert list(shown["images"])[:5] == ["mei", "rf", "gabor", "mni", "fni"]
-    of_loop = (closed_loop.PlanTask.Display & loop["plan"]).proj()
-    assert set(mei.predicted_activation(of_loop.fetch("KEY", as_dict=True)).columns) >= NAMES
+    displays = (mei.DisplayTask & (closed_loop.PlanTask.Display & loop["plan"])).keys()
+    assert set(mei.predicted_activation(displays).columns) == NAMES
 
 
 def test_what_has_no_time_is_dropped_by_unit_kind_and_variant(loop, replan):

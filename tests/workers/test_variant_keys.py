@@ -68,11 +68,29 @@ def described(connection, prefix):
         "keys": {table: columns for table, (_, columns) in found.keys.items()},
         "links": {pair: columns for pair, (_, columns) in found.links.items()},
         "lineage": sorted(map(str, lineage)),
+        "comments": {
+            table: columns["variant"].comment
+            for table, columns in found.columns.items()
+            if "variant" in columns
+        },
         "indexes": {
             table: [found._indexes(table, found.keys[parent][1]) for parent in parents]
             for table, parents in variant_keys.REFERENCES.items()
         } if not found.mysql else {},
     }  # fmt: skip
+
+
+def differences(one, two):
+    """Return what either description has that the other lacks."""
+    return {
+        name: sorted(set(map(str, listed(one[name]))) ^ set(map(str, listed(two[name]))))
+        for name in one
+        if one[name] != two[name]
+    }
+
+
+def listed(part):
+    return part.items() if isinstance(part, dict) else part
 
 
 def without(columns):
@@ -116,21 +134,43 @@ def made_older(connection, prefix):
     schema_version.record(connection, prefix, BEFORE)
 
 
+class Every(variant_keys._Keys):
+    """Keys of the tables of all stages."""
+
+    def _stages(self):
+        from schemas import MODULES
+
+        return tuple(f"{self.prefix}_{stage}" for stage in MODULES)
+
+    def above(self, tables):
+        """Return tables and all that they refer to, however far."""
+        found, waiting = set(), list(tables)
+        while waiting:
+            table = waiting.pop()
+            if table not in found:
+                found.add(table)
+                waiting += [parent for child, parent in self.links if child == table]
+        return sorted(found)
+
+
 def value(column, type_, row):
+    """Return what a row of that number has: the same in all tables, so that its keys are met."""
     if column == "kind":
         return ("mei", "rf")[row]
     if type_ in ("json", "jsonb"):
         return "{}"
+    if type_ in ("date", "datetime") or type_.startswith("timestamp"):
+        return f"2026-01-0{row + 1}"
     return str(row) * 3 if "char" in type_ or type_ == "text" else row
 
 
 def filled(connection, prefix):
-    """Insert two rows into every table that will get a variant, without those above them."""
-    found = variant_keys._Keys(connection, prefix)
+    """Insert two rows into every table that will get a variant, and into those above them."""
+    found = Every(connection, prefix)
     off, on = ("SET FOREIGN_KEY_CHECKS=0", "SET FOREIGN_KEY_CHECKS=1") if found.mysql else (
         "SET session_replication_role=replica", "SET session_replication_role=DEFAULT")  # fmt: skip
     connection.query(off)
-    for stage, table in (*variant_keys.KEYED, variant_keys.IMAGE):
+    for stage, table in found.above((*variant_keys.KEYED, variant_keys.IMAGE)):
         columns = connection.query(
             "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema=%s "
             "AND table_name=%s AND column_name NOT LIKE '\\_%%'", (f"{prefix}_{stage}", table),
@@ -158,6 +198,22 @@ def job(connection, prefix, task, key):
     )
 
 
+def jobs(connection, prefix):
+    """Return tasks and keys of all jobs, each with whether its id is that of its key."""
+    quote = connection.adapter.quote_identifier
+    rows = connection.query(
+        f"SELECT job_id, table_name, job_key FROM {quote(prefix + '_workers')}.{quote('job')}"
+    ).fetchall()
+    return {task: (json.loads(text), job_id(task, text) == name) for name, task, text in rows}
+
+
+def run_first(connection, prefix, share):
+    """Run a share of the statements that the database still needs, as a killed migration does."""
+    statements = variant_keys.statements(connection, prefix)
+    for statement in statements[: round(share * len(statements))]:
+        connection.query(statement)
+
+
 def test_a_database_of_version_2_gets_variants_and_loses_nothing(deployment):
     connection, prefix, home = deployment
     fresh = described(connection, prefix)
@@ -169,32 +225,22 @@ def test_a_database_of_version_2_gets_variants_and_loses_nothing(deployment):
     columns = table_content.columns(connection, prefix, leave_out=variant_keys.CHANGES)
     columns.pop(f"{prefix}_workers.schema_version")
     before = table_content.digests(connection, columns)
-    look = inception(home, prefix, "migrate", "--dry-run")
-    assert look[0] == 0, look[1]
-    assert "variant" in look[1]
-    statements = variant_keys.statements(connection, prefix)
-    for done in (0, len(statements) // 4, len(statements) // 2, len(statements) - 3):
-        for statement in variant_keys.statements(connection, prefix)[:done]:  # killed half way
-            connection.query(statement)
-        code, said = inception(home, prefix, "migrate")
-        assert code == 0, said
-        assert described(connection, prefix) == fresh
-        assert table_content.digests(connection, columns) == before
-        assert schema_version.installed(connection, prefix).version == SCHEMA_VERSION
-        assert variant_keys.statements(connection, prefix) == []
-        code, said = inception(home, prefix, "migrate", "--dry-run")
-        assert (code, "nothing to do" in said) == (0, True)
-        quote = connection.adapter.quote_identifier
-        rows = connection.query(
-            f"SELECT job_id, table_name, job_key FROM {quote(prefix + '_workers')}.{quote('job')}"
-        ).fetchall()
-        keys = {task: json.loads(text) for _, task, text in rows}
-        assert keys["mei.Display"] == {"control_hash": "000", "batch": 0, "variant": 0}
-        assert keys["imaging.Motion"] == {"animal_id": 1}
-        assert all(job_id(task, text) == name for name, task, text in rows)
+    for share in (0.2, 0.5, 0.8, 0.97, 1.0):
+        run_first(connection, prefix, share)
+        run_first(connection, prefix, 1.0)
+        assert variant_keys.statements(connection, prefix) == [], share
+        assert differences(described(connection, prefix), fresh) == {}, share
+        assert table_content.digests(connection, columns) == before, share
+        keys = jobs(connection, prefix)
+        assert keys["mei.Display"] == ({"control_hash": "000", "batch": 0, "variant": 0}, True)
+        assert keys["imaging.Motion"] == ({"animal_id": 1}, True)
         made_older(connection, prefix)
-        connection.query(
-            f"DELETE FROM {quote(prefix + '_workers')}.{quote('job')} WHERE table_name LIKE 'mei%%'"
-        )
-        job(connection, prefix, "mei.Display", {"control_hash": "000", "batch": 0})
-    assert inception(home, prefix, "migrate")[0] == 0
+    run_first(connection, prefix, 0.4)
+    code, said = inception(home, prefix, "migrate")
+    assert code == 0, said
+    assert "are unchanged" in said
+    assert differences(described(connection, prefix), fresh) == {}
+    assert table_content.digests(connection, columns) == before
+    assert schema_version.installed(connection, prefix).version == SCHEMA_VERSION
+    code, said = inception(home, prefix, "migrate", "--dry-run")
+    assert (code, "nothing to do" in said) == (0, True), said

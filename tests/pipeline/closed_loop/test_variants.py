@@ -118,3 +118,9 @@ def test_a_variant_that_is_no_number_is_refused(tmp_path, contents, wrong):
     table.loc[2, "variant"] = wrong
     with pytest.raises(DataError, match=r"images.csv: variant: .*expected 0, 1"):
         write_package(tmp_path / "package", **{**contents, "images_table": table})
+
+
+def test_two_images_of_one_kind_without_numbers_are_refused(tmp_path, two_gabors):
+    table = two_gabors["images_table"].drop(columns="variant")
+    with pytest.raises(DataError, match=r"images.csv: a unit has two images of one kind.*'mei'"):
+        write_package(tmp_path / "package", **{**two_gabors, "images_table": table})
