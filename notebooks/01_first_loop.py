@@ -25,6 +25,7 @@ from IPython.display import display
 import schemas
 
 schemas.activate()
+from pipeline.stimulus.kinds import stimulus_name
 from schemas import closed_loop, imaging, mei, model
 
 # %% [markdown]
@@ -80,7 +81,10 @@ for axis, row in zip(axes[0], strongest, strict=True):
 # %%
 responses = closed_loop.Outcome.Unit.proj("mean_response", "predicted").to_pandas().reset_index()
 if len(responses):
-    table = responses.pivot_table(index="unit_index", columns="kind", values="mean_response")
+    names = map(stimulus_name, responses["kind"], responses["variant"])
+    table = responses.assign(stimulus=list(names)).pivot_table(
+        index="unit_index", columns="stimulus", values="mean_response"
+    )
     table.boxplot()
     plt.ylabel("response on day 2 (sd)")
     display(table.describe().loc[["count", "mean", "50%"]])

@@ -19,6 +19,7 @@ from pipeline.dataset import (
     reliability_methods,
     response_windows,
 )
+from pipeline.errors import DataError
 from pipeline.imaging.deconvolution import deconvolvers
 from pipeline.imaging.extraction import fluorescence_methods
 from pipeline.imaging.motion import motion_methods
@@ -187,6 +188,7 @@ def complete_recipe(recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
             method["params"] = registry.complete(
                 method["method"], {**GIVEN.get(path, {}), **(method.get("params") or {})}
             )
+    _check_controls(full["controls"])
     for kind, config in (("cnn", default_config), ("ln", ln_config)):
         full["model"][kind] = complete_config(full["model"][kind] or config())
     tiers = inspect.signature(assign_tiers).parameters.values()
@@ -196,6 +198,21 @@ def complete_recipe(recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
         raise ValueError(f"recipe.dataset.tiers has no {unknown}; it has {sorted(known)}")
     full["dataset"]["tiers"] = {**known, **full["dataset"]["tiers"]}
     return json.loads(canonical_json(full))
+
+
+def _check_controls(controls: list[dict[str, Any]]) -> None:
+    """Refuse two controls that would make the same images."""
+    seen: dict[str, int] = {}
+    for row, control in enumerate(controls):
+        text = canonical_json([control["method"], control["params"]])
+        if text in seen:
+            raise DataError(
+                f"kind {control['method']!r} stands twice with the same parameters",
+                file="recipe", field=f"controls[{row}]",
+                found=f"those of controls[{seen[text]}], and so the same images",
+                expected="other parameters", remedy="change them, or leave it out",
+            )  # fmt: skip
+        seen[text] = row
 
 
 def _merge(full: dict[str, Any], part: Mapping[str, Any], where: str) -> None:

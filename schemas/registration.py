@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -102,6 +103,16 @@ def scan_tasks(scan: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, 
 def named(method: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe's method as `MethodTable.add` takes it."""
     return {"name": method["method"], "params": method["params"]}
+
+
+def numbered(controls: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:
+    """Return a recipe's controls, each with its number among those of its kind, from 0."""
+    counts: Counter[str] = Counter()
+    found = []
+    for control in controls:
+        found.append((control, counts[control["method"]]))
+        counts[control["method"]] += 1
+    return found
 
 
 def _imaging_methods(
@@ -221,8 +232,8 @@ def _stimulus_tasks(
         raise DataError("no such image set", field="recipe.pool", found=recipe["pool"],
                         expected="names in stimulus.ImageSet")  # fmt: skip
     displays = []
-    for kind in recipe["controls"]:
-        control = mei.ControlMethod.add(**named(kind))
+    for kind, variant in numbered(recipe["controls"]):
+        control = {**mei.ControlMethod.add(**named(kind)), "variant": variant}
         for mask in masks:
             task = {**mask, **control}
             mei.ControlTask.insert1({**task, "seed": recipe["control_seed"]}, skip_duplicates=True)
@@ -261,7 +272,9 @@ def _plan_task(
         {**chosen["params"], "minutes": (closed_loop.Loop & loop).fetch1("minutes")},
     )
     row = {**loop, **method, "n_natural": int(chosen["n_natural"])}
-    plan = {"plan_id": config_hash({**row, "displays": displays})}
+    # without its number, a first image of a kind names the plan that it has always named
+    shown = [{n: v for n, v in key.items() if (n, v) != ("variant", 0)} for key in displays]
+    plan = {"plan_id": config_hash({**row, "displays": shown})}
     closed_loop.PlanTask.insert1({**plan, **row})
     closed_loop.PlanTask.Display.insert({**plan, **display} for display in displays)
     return plan
@@ -326,8 +339,8 @@ def register_dataset(
         key = closed_loop.Recipe.add(recipe)
         chosen = (closed_loop.Recipe & key).fetch1("recipe")
         masks = _model_tasks(spec, chosen, targets)
-        for kind in chosen["controls"]:
-            control = mei.ControlMethod.add(**named(kind))
+        for kind, variant in numbered(chosen["controls"]):
+            control = {**mei.ControlMethod.add(**named(kind)), "variant": variant}
             mei.ControlTask.insert(
                 [{**mask, **control, "seed": chosen["control_seed"]} for mask in masks],
                 skip_duplicates=True,

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline import plotting
 from pipeline.simulate import score
+from pipeline.stimulus.kinds import name_of
 from workers.report import Picture, Section
 
 RADIUS_UM = 8.0  # a found centroid this close to a true one is that cell (about a soma's radius)
@@ -106,7 +107,7 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
             model.EnsembleSpec * model.Evaluation & (dataset.DatasetSpec.Scan & _scan(1)).proj()
         ).to_dicts()
     }
-    population = (closed_loop.Population.Kind & _scan(2)).to_dicts(order_by="kind")
+    population = (closed_loop.Population.Kind & _scan(2)).to_dicts(order_by=["kind", "variant"])
     return {
         "n_cells": days[1].n_active,
         "n_units": int(kept.sum()),
@@ -123,8 +124,8 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
         "cnn_fraction_oracle": fractions["cnn"],
         "ln_fraction_oracle": fractions["ln"],
         "mei_true_drive": _true_drive(days[1], mouse),
-        "mei_wins": {row["kind"]: row["fraction"] for row in population},
-        "mei_wilcoxon_p": {row["kind"]: row["wilcoxon_p"] for row in population},
+        "mei_wins": {name_of(row): row["fraction"] for row in population},
+        "mei_wilcoxon_p": {name_of(row): row["wilcoxon_p"] for row in population},
     }
 
 

@@ -16,7 +16,15 @@ import datajoint as dj
 from datajoint.declare import prepare_declare
 
 from pipeline.errors import DataError
-from workers import database, health, plan, schema_version, table_content, tables
+from workers import (
+    database,
+    health,
+    plan,
+    schema_version,
+    table_content,
+    tables,
+    variant_keys,
+)
 from workers.lease import Ledger
 
 
@@ -46,6 +54,12 @@ class Step:
 STEPS = (
     Step(1, "write the version of the tables into the database"),
     Step(2, "have a shared duty name who holds it"),
+    Step(
+        3,
+        "number a unit's images of one kind (variant), and let a kind have 64 characters",
+        variant_keys.statements,
+        variant_keys.CHANGES,
+    ),
 )
 
 
@@ -81,7 +95,7 @@ def look(
         if not table().is_declared:
             missing.append(name)
             continue
-        more, wrong = _compare(connection, name, table(), handled)
+        more, wrong = _compare(connection, prefix, name, table(), handled)
         columns += more
         problems += wrong
     return {
@@ -146,9 +160,11 @@ def migrate(
             connection.query(statement)
         for step in steps:
             if step.version > found["found"]:
-                for statement in step.statements(connection, prefix):
-                    connection.query(statement)
-                schema_version.record(connection, prefix, step.version)
+                # PostgreSQL takes a step as a whole or not at all; MySQL commits every statement
+                with connection.transaction:
+                    for statement in step.statements(connection, prefix):
+                        connection.query(statement)
+                    schema_version.record(connection, prefix, step.version)
         after = table_content.digests(connection, kept)
         own = f"{prefix}_workers.schema_version"
         differing = sorted(name for name in before if name != own and before[name] != after[name])
@@ -191,7 +207,7 @@ def every_table(source: str) -> list[tuple[str, type]]:
 
 
 def _compare(
-    connection: dj.Connection, name: str, table: Any, handled: frozenset[str]
+    connection: dj.Connection, prefix: str, name: str, table: Any, handled: frozenset[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the columns to add to a table, and what cannot be added."""
     adapter = connection.adapter
@@ -200,7 +216,7 @@ def _compare(
         "WHERE table_schema=%s AND table_name=%s",
         (table.database, table.table_name),
     ).fetchall()
-    place = f"{table.database.rpartition('_')[2]}.{table.table_name}"
+    place = f"{table.database[len(prefix) + 1 :]}.{table.table_name}"
     try:
         _, key, definitions, *_, comments = prepare_declare(
             table.definition, table.declaration_context, adapter,

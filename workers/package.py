@@ -159,11 +159,12 @@ def _set_aside() -> int:
 
 
 def _targets(plan: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return image, kind, unit and prediction of every target, and where the units are."""
+    """Return image, kind, variant, unit and prediction of every target, and where the units are."""
     from schemas import dataset, imaging
     from schemas.closed_loop import Plan
 
-    targets = pd.DataFrame((Plan.Target & plan).to_dicts(order_by=("unit_index", "kind")))
+    order = ("unit_index", "kind", "variant")
+    targets = pd.DataFrame((Plan.Target & plan).to_dicts(order_by=order))
     units = dataset.Dataset.Unit & (Plan.Target & plan)
     known = [row for row in units.to_dicts() if row["unit_id"] is not None]
     members = dataset.Responses.Unit & [
@@ -184,6 +185,6 @@ def _images_table(shown: list[dict[str, Any]], targets: pd.DataFrame) -> pd.Data
     images = pd.DataFrame(shown)
     used = targets.merge(images[light], on="image_hash", validate="many_to_one")
     others = images[~images["image_hash"].isin(targets["image_hash"])]
-    whole = pd.concat([used, others[[*light, "kind"]]], ignore_index=True)
+    whole = pd.concat([used, others[[*light, "kind", "variant"]]], ignore_index=True)
     whole = whole.rename(columns=_RENAMED)[IMAGE_COLUMNS]
-    return whole.sort_values(["kind", "unit_id", "image"], ignore_index=True)
+    return whole.sort_values(["kind", "variant", "unit_id", "image"], ignore_index=True)

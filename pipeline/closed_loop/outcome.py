@@ -62,6 +62,11 @@ class Outcome:
         Rows and columns are the neurons of the input.
     kinds : list of str
         Kinds compared, the reference first.
+
+    Notes
+    -----
+    A kind here is a name of `pipeline.stimulus.kinds`: `gabor`, and `gabor:1` for a neuron's second
+    image of that kind.
     """
 
     responses: pd.DataFrame

@@ -5,7 +5,7 @@
     manifest.json   what, for whom, and the SHA-256 of every file
     trials.csv      trial_idx,image,duration_s,blank_before_s
     images/         <image>.png, 8-bit grey; the name is the hash of the pixels
-    images.csv      image,kind,session,scan_idx,field,unit_id,mean_cd_m2,sd_cd_m2,...
+    images.csv      image,kind,variant,session,scan_idx,field,unit_id,mean_cd_m2,sd_cd_m2,...
     units.csv       session,scan_idx,field,unit_id,y_px,x_px
     photodiode.csv  trial_idx,pixel_value of the square in the corner during every image
     monitor.csv     the calibration that the images were made for
@@ -37,6 +37,7 @@ from pipeline.closed_loop.contents import (
     check_images,
     check_tables,
     luminance_of,
+    variants,
 )
 from pipeline.closed_loop.manifest import (
     FORMAT,
@@ -115,7 +116,7 @@ def write_package(
     images : mapping of content hash to array of uint8, shape (H, W)
     images_table : DataFrame
         `image, kind` and, where known, the other columns of `IMAGE_COLUMNS`. An image that serves
-        several units has several rows.
+        several units has several rows. `variant` (default 0) numbers a unit's images of one kind.
     units_table : DataFrame
         `UNIT_COLUMNS`: centroid in the motion-corrected mean image.
     extra : dict, optional
@@ -203,6 +204,9 @@ def read_package(folder: str | os.PathLike, *, verify: bool = True) -> Package:
             pd.read_csv(root / name, dtype={"image": str, "kind": str})
             for name in ("trials.csv", "images.csv", "units.csv")
         ]
+        if "variant" not in tables[1]:  # written when a unit had one image of a kind
+            tables[1].insert(2, "variant", 0)
+        tables[1]["variant"] = variants(tables[1]["variant"], "images.csv")
         images = {name: read_png(root / "images" / f"{name}.png")
                   for name in dict.fromkeys(tables[0]["image"])}  # fmt: skip
         for path in sorted((root / "images").glob("*.png")):

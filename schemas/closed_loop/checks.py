@@ -15,6 +15,7 @@ from pipeline.closed_loop.confirmation import confirm, day_gain, predicted_measu
 from pipeline.closed_loop.drift import slow_drift
 from pipeline.closed_loop.outcome import outcome_methods, sensitivity
 from pipeline.closed_loop.outcome_file import load_outcome
+from pipeline.stimulus.kinds import stimulus_columns
 from schemas import dataset, imaging, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import UnitMatch, source_of
@@ -128,7 +129,8 @@ class Prediction(dj.Computed):
         definition = """
         # One kind of image, over neurons
         -> master
-        kind        : varchar(16)    # mei rf gabor mni fni ...
+        kind        : varchar(64)    # mei rf gabor mni fni ...
+        variant     : int16          # which of a unit's images of this kind, from 0
         ---
         n_neurons   : int32          # neurons
         correlation=null : float64   # (1) Spearman of predicted and measured
@@ -138,12 +140,12 @@ class Prediction(dj.Computed):
         """
 
     def make(self, key):
-        rows = (Outcome.Unit & key).to_dicts(order_by=["unit_index", "kind"])
+        rows = (Outcome.Unit & key).to_dicts(order_by=["unit_index", "kind", "variant"])
         found = (CellMatchOracleCorrelation.Unit & key).to_dicts()
         gain = {row["unit_id"]: row["gain"] for row in found}
         self.insert1(key)
-        for kind in sorted({row["kind"] for row in rows}):
-            mine = [row for row in rows if row["kind"] == kind]
+        for kind, variant in sorted({(row["kind"], row["variant"]) for row in rows}):
+            mine = [row for row in rows if (row["kind"], row["variant"]) == (kind, variant)]
             columns = [
                 [row["predicted"] for row in mine],
                 [row["raw_mean"] for row in mine],
@@ -157,7 +159,8 @@ class Prediction(dj.Computed):
                 "ratio_normalized": result.ratio_normalized,
             }
             values = {name: number(value) for name, value in numbers.items()}
-            self.Kind.insert1({**key, "kind": kind, "n_neurons": result.n, **values})
+            named = {"kind": kind, "variant": variant}
+            self.Kind.insert1({**key, **named, "n_neurons": result.n, **values})
 
 
 @schema
@@ -171,7 +174,8 @@ class Sensitivity(dj.Computed):
         definition = """
         # One control, neurons matched at least this surely
         -> master
-        kind        : varchar(16)    # rf gabor mni fni ...
+        kind        : varchar(64)    # rf gabor mni fni ...
+        variant     : int16          # which of a unit's images of this kind, from 0
         percent     : int16          # least probability of the match, in hundredths
         ---
         n_neurons   : int32          # neurons scored
@@ -210,7 +214,7 @@ class Sensitivity(dj.Computed):
         self.Threshold.insert(
             {
                 **key,
-                "kind": row["kind"],
+                **stimulus_columns(row["kind"]),
                 "percent": round(100 * row["threshold"]),
                 "n_neurons": int(row["n"]),
                 **{name: number(row[name]) for name in MEASURES},
@@ -223,7 +227,7 @@ def _kind_rows(key: Mapping[str, Any], populations: Any) -> list[dict[str, Any]]
     return [
         {
             **key,
-            "kind": row["kind"],
+            **stimulus_columns(row["kind"]),
             "n_neurons": int(row["n"]),
             **{name: number(row[name]) for name in MEASURES},
         }
@@ -233,7 +237,8 @@ def _kind_rows(key: Mapping[str, Any], populations: Any) -> list[dict[str, Any]]
 
 KIND = """
         -> master
-        kind        : varchar(16)    # rf gabor mni fni ...
+        kind        : varchar(64)    # rf gabor mni fni ...
+        variant     : int16          # which of a unit's images of this kind, from 0
         ---
         n_neurons   : int32          # neurons scored
         fraction=null : float64      # (1) share that responds more to the reference

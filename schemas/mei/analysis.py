@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.mei.analysis import AnalysisContext, analyses
 from pipeline.mei.controls import ControlContext
 from pipeline.stimulus.images import to_model
+from pipeline.stimulus.kinds import stimulus_name
 from schemas import dataset, model
 from schemas.mei.binding import schema
 from schemas.mei.controls import natural_pool
@@ -154,8 +155,13 @@ class Analysis(dj.Computed):
 
 
 def predicted_activation(key: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """Return the predicted response to every 8-bit image: a row a unit, a column a kind."""
+    """Return the predicted response to every 8-bit image: a row a unit, a column a stimulus.
+
+    A column has the name of its kind, and of its variant from the second on: `gabor`, `gabor:1`.
+    """
     rows = pd.DataFrame((Display.Image & (key or {})).to_dicts())
+    names = [stimulus_name(*pair) for pair in zip(rows["kind"], rows["variant"], strict=True)]
+    rows = rows.assign(kind=names)
     return rows.pivot_table(index=UNIT_KEY, columns="kind", values="predicted", aggfunc="mean")
 
 

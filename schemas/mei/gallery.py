@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.stimulus.kinds import kind_and_variant, name_of
 from schemas.mei.display import Display
 
 FIRST = ("mei", "rf", "gabor", "mni", "fni")
@@ -22,7 +23,8 @@ def gallery(units: Any = True, kinds: Sequence[str] | None = None, most: int = 2
     units : restriction
         Of `Display.Image`: a key, a query such as ``Targets.Unit & "target_rank < 10"``, SQL.
     kinds : sequence of str, optional
-        Columns, in this order; default every kind that there is.
+        Columns, in this order; default every kind that there is. A kind's further variants are
+        columns of their own, named `gabor:1`, `gabor:2`.
     most : int
         Units to show, in the order of the tables; one that lacks a kind is left out.
 
@@ -36,18 +38,22 @@ def gallery(units: Any = True, kinds: Sequence[str] | None = None, most: int = 2
     ValueError
         If no unit has all the kinds.
     """
-    found = (Display.Image & units).to_dicts(order_by="KEY")
-    rows = pd.DataFrame(found, columns=[*UNIT_KEY, "kind"]) if not found else pd.DataFrame(found)
+    found = [
+        {**row, "stimulus": name_of(row)}
+        for row in (Display.Image & units).to_dicts(order_by="KEY")
+    ]
+    rows = pd.DataFrame(found) if found else pd.DataFrame(columns=[*UNIT_KEY, "stimulus"])
     if kinds is None:
-        there = set(rows["kind"])
-        kinds = [kind for kind in FIRST if kind in there] + sorted(there - set(FIRST))
-    # one image a unit and kind, should there be several displays of it
-    rows = rows[rows["kind"].isin(kinds)].drop_duplicates([*UNIT_KEY, "kind"])
-    complete = rows.groupby(UNIT_KEY, sort=False)["kind"].nunique()
+        there = set(rows["stimulus"])
+        others = sorted(there - set(FIRST), key=kind_and_variant)
+        kinds = [kind for kind in FIRST if kind in there] + others
+    # one image a unit and stimulus, should there be several displays of it
+    rows = rows[rows["stimulus"].isin(kinds)].drop_duplicates([*UNIT_KEY, "stimulus"])
+    complete = rows.groupby(UNIT_KEY, sort=False)["stimulus"].nunique()
     shown = list(complete[complete == len(kinds)].index[:most])
     if not shown or not kinds:
         raise ValueError(f"no unit of the query has images of all kinds {list(kinds)}")
-    by_unit = rows.set_index([*UNIT_KEY, "kind"])
+    by_unit = rows.set_index([*UNIT_KEY, "stimulus"])
     names, arrays = Display.primary_key, {}
 
     def image(row: pd.Series) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from pipeline.errors import DataError
+from pipeline.mei.controls import control_kinds
 from schemas.recipe import RECIPES, complete_recipe
 
 
@@ -45,3 +47,15 @@ def test_parameters_without_a_method_change_the_recommended_one():
 def test_what_does_not_exist_is_named(recipe, named):
     with pytest.raises(ValueError, match=named):
         complete_recipe(recipe)
+
+
+def test_a_kind_may_stand_twice_only_with_other_parameters():
+    two = [{"method": "accentuated", "params": {"level": level}} for level in (0.25, 0.75)]
+    assert len(complete_recipe({"controls": two})["controls"]) == 2
+    default = [{"method": "accentuated", "params": {}}]
+    spelled = control_kinds.defaults("accentuated")
+    twice = [*two, *default, {"method": "accentuated", "params": spelled}]
+    with pytest.raises(
+        DataError, match=r"recipe: controls\[3\]: kind 'accentuated'.*controls\[2\]"
+    ):
+        complete_recipe({"controls": twice})

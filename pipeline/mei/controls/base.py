@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,18 @@ from torch import nn
 from pipeline.mei.search import own_responses
 from pipeline.mei.synthesize import default_norm
 from pipeline.registry import Registry
+from pipeline.stimulus.kinds import check_kind
 
-control_kinds = Registry("kind of control")
+
+class KindRegistry(Registry):
+    """Kinds of control, under names that tables and names of stimuli can hold."""
+
+    def register(self, name: str, **options: Any) -> Callable[[Callable], Callable]:
+        """Return a decorator that files a kind; see `Registry.register` and `check_kind`."""
+        return super().register(check_kind(name), **options)
+
+
+control_kinds = KindRegistry("kind of control")
 
 
 @dataclass(frozen=True)

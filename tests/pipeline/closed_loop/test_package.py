@@ -48,8 +48,9 @@ def test_is_what_the_design_says_to_a_program_that_knows_only_the_design(package
         picture = cv2.imread(str(package / "images" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(picture, expected)
     images = rows_of(package / "images.csv")
-    columns = "image kind session scan_idx field unit_id mean_cd_m2 sd_cd_m2 clipped_fraction"
-    assert list(images[0]) == [*columns.split(), "predicted"]
+    columns = "image kind variant session scan_idx field unit_id mean_cd_m2 sd_cd_m2"
+    assert list(images[0]) == [*columns.split(), "clipped_fraction", "predicted"]
+    assert {row["variant"] for row in images} == {"0"}
     assert images[0]["unit_id"] == "5"  # not 5.0, beside the empty cells of natural images
     assert images[-1]["kind"] == "natural"
     assert images[-1]["unit_id"] == ""
