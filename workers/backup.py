@@ -127,6 +127,15 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
         try:
             found = dumps.of(backend).digests(own, manifest["databases"])
             _same("tables", folder, manifest["tables"], found)
+            used = collect.references(Ledger(connection), manifest["databases"])
+            strange = next((path for path in used if not _is_plain(path)), None)
+            if strange is not None:
+                raise DataError(
+                    "a row refers to a file out of the store",
+                    file=folder,
+                    found=ascii(strange[:200]),
+                    remedy="use a backup that you trust",
+                )
         except BaseException:
             dumps.of(backend).remove(own, manifest["databases"])
             raise

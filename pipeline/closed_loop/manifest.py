@@ -83,6 +83,9 @@ def read_manifest(root: Path, *, name: str) -> dict:
     needed = ("plan", "animal_id", "source", "monitor", "seed", "files", "digest")
     if missing := [key for key in needed if key not in manifest]:
         raise DataError(f"manifest.json lacks {missing}", file=name, remedy=REMEDY)
+    for key in ("files", "monitor"):
+        if not isinstance(manifest[key], dict):
+            raise DataError("manifest.json is damaged", file=name, field=key, remedy=REMEDY)
     if manifest_digest(manifest) != manifest["digest"]:
         raise DataError("manifest.json was edited", file=name, remedy=REMEDY)
     return manifest

@@ -41,6 +41,7 @@ from pipeline.closed_loop.contents import (
 )
 from pipeline.closed_loop.manifest import (
     FORMAT,
+    REMEDY,
     manifest_digest,
     opened,
     read_manifest,
@@ -201,8 +202,12 @@ def read_package(folder: str | os.PathLike, *, verify: bool = True) -> Package:
         if verify:
             verify_files(root, manifest, name=str(folder))
         tables = [
-            pd.read_csv(root / name, dtype={"image": str, "kind": str})
-            for name in ("trials.csv", "images.csv", "units.csv")
+            _read_table(root / name, column, name=str(folder))
+            for name, column in (
+                ("trials.csv", "image"),
+                ("images.csv", "image"),
+                ("units.csv", None),
+            )
         ]
         if "variant" not in tables[1]:  # written when a unit had one image of a kind
             tables[1].insert(2, "variant", 0)
@@ -227,6 +232,26 @@ def read_package(folder: str | os.PathLike, *, verify: bool = True) -> Package:
         curve=curve,
         manifest=manifest,
     )
+
+
+def _read_table(path: Path, column: str | None, *, name: str) -> pd.DataFrame:
+    """Read a table of a package; names of images in it stay in their folder."""
+    try:
+        table = pd.read_csv(path, dtype={"image": str, "kind": str})
+    except (OSError, ValueError) as error:  # no UTF-8, ragged or empty, too
+        raise DataError(
+            "is no table", file=name, field=path.name, found=str(error)[:200], remedy=REMEDY
+        ) from error
+    if column is not None and column not in table:
+        raise DataError(
+            "lacks a column", file=name, field=path.name, found=list(table)[:20], expected=column
+        )
+    for image in table[column].unique() if column is not None else ():
+        if not isinstance(image, str) or Path(image).name != image:
+            raise DataError(
+                "is no name of an image", file=name, field=path.name, found=ascii(image)[:100]
+            )
+    return table
 
 
 def verify_package(

@@ -16,6 +16,7 @@ from pipeline.closed_loop.matching.stack import (
     register_to_stack,
 )
 from pipeline.errors import DataError
+from pipeline.npy import read_npy
 from schemas import experiment, imaging  # noqa: F401  imaging: a foreign key
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import (
@@ -73,7 +74,7 @@ class Stack(dj.Manual):
                             remedy="ingest a recording of the session first")  # fmt: skip
         if not file.is_file():
             raise DataError("file is missing", file=file)
-        volume = np.load(file) if file.suffix == ".npy" else tifffile.imread(file)
+        volume = read_npy(file) if file.suffix == ".npy" else _read_tiff(file)
         if volume.ndim != 3:
             raise DataError("is not a stack", file=file, found=volume.shape,
                             expected="(slices, H, W)")  # fmt: skip
@@ -81,6 +82,15 @@ class Stack(dj.Manual):
         row = {"volume": np.asarray(volume, np.float32), "um_per_voxel": size}
         cls.insert1({**key, **row, "stack_path": str(file)}, skip_duplicates=True)
         return key
+
+
+def _read_tiff(file: Path) -> np.ndarray:
+    try:
+        return tifffile.imread(file)
+    except Exception as error:  # tifffile and its codecs raise anything
+        raise DataError(
+            "cannot be read", file=file, found=str(error)[:200], expected="a TIFF of one volume"
+        ) from error
 
 
 @schema

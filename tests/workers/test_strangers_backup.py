@@ -344,7 +344,7 @@ def test_a_manifest_that_is_no_json_is_one_line(tmp_path, content):
     refused(tmp_path / "b")
 
 
-def signed_again(folder, change):
+def signed_again(folder, change, *, tables=True):
     """Change the dump of a backup as a forger would, checksum included."""
     manifest = json.loads((folder / "manifest.json").read_text())
     (name,) = manifest["dump"]
@@ -355,6 +355,8 @@ def signed_again(folder, change):
     with opened(path, "wt", encoding="utf-8", newline="\n") as file:
         file.write(change(text))
     manifest["dump"][name] = sha256(path)
+    if not tables:
+        manifest["tables"] = {}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -364,6 +366,7 @@ def test_a_strangers_backup_runs_nothing_and_leaves_nothing(bench, tmp_path):
     from workers.lease import Ledger
 
     bench.toy.Seed.insert([(1, 0.0, "good"), (2, 0.0, "it's")])
+    bench.toy.Value.populate()
     saved = tmp_path / "saved"
     manifest = backup.backup(Ledger(bench.connection), saved)
     lost = dict.fromkeys(manifest["databases"])
@@ -398,6 +401,14 @@ def test_a_strangers_backup_runs_nothing_and_leaves_nothing(bench, tmp_path):
     signed_again(other, lambda text: text.replace("it's", "it,s").replace("it\\'s", "it,s"))
     with pytest.raises(DataError, match="differ from the backup"):
         backup.restore(bench.connection, other)
+    assert kept() == []
+    row = tmp_path / "row"
+    shutil.copytree(saved, row)
+    path = json.loads((row / "manifest.json").read_text())["files"].popitem()[0]
+    assert path.endswith(".npy")
+    signed_again(row, lambda text: text.replace(path, "../" * 8 + "etc/hostname"), tables=False)
+    with pytest.raises(DataError, match="a row refers to a file out of the store"):
+        backup.restore(bench.connection, row)
     assert kept() == []
     far = tmp_path / "far"
     shutil.copytree(saved, far)

@@ -314,3 +314,35 @@ def test_a_damaged_zip_is_one_line(tmp_path, contents):
             read_package(path)
         assert "\n" not in str(caught.value)
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("images.csv", b"image,kind\n\xff,\xfe\n"),
+        ("units.csv", b""),
+        ("units.csv", b"a\n1,2\n1,2,3\n"),
+        ("trials.csv", b"trial_idx,picture\n0,x\n"),
+        ("trials.csv", b"trial_idx,image\n0,../../x\n"),
+        ("trials.csv", b"trial_idx,image\n0,\n"),
+        ("manifest.json", None),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_one_line(tmp_path, contents, file, content):
+    import hashlib
+    import json
+
+    from pipeline.closed_loop.manifest import manifest_digest
+
+    root = write_package(tmp_path / "a", **contents)
+    manifest = json.loads((root / "manifest.json").read_text())
+    if content is None:
+        manifest["monitor"] = [1]
+    else:
+        (root / file).write_bytes(content)
+        manifest["files"][file] = hashlib.sha256(content).hexdigest()
+    manifest["digest"] = manifest_digest(manifest)
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError) as caught:
+        read_package(root)
+    assert "\n" not in str(caught.value)
