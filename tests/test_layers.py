@@ -190,7 +190,7 @@ def test_a_planted_import_is_found(tmp_path, file, code):
 
 
 FORTH = {
-    "schemas/mei/masks.py": "from schemas import model\nfrom . import targets\nfrom ..store import x",
+    "schemas/mei/masks.py": "from schemas import model\nfrom . import x\nfrom ..store import y",
     "schemas/closed_loop/__init__.py": "def late():\n    from schemas import other_day",
     "schemas/ingest.py": "from schemas.registration import named\nfrom schemas import closed_loop",
     "pipeline/mei/parts/x.py": "from ...registry import Registry\nfrom ..view import View",
