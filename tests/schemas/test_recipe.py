@@ -2,7 +2,8 @@
 
 import pytest
 
-from schemas.recipe import RECIPES, complete_recipe
+from pipeline.errors import DataError
+from schemas.recipe import RECIPES, check_recipe, complete_recipe
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -45,3 +46,31 @@ def test_parameters_without_a_method_change_the_recommended_one():
 def test_what_does_not_exist_is_named(recipe, named):
     with pytest.raises(ValueError, match=named):
         complete_recipe(recipe)
+
+
+def test_a_recipe_names_revisions_above_one(monkeypatch):
+    from pipeline.imaging.motion import motion_methods
+    from pipeline.mei.objectives import objectives
+
+    before = complete_recipe()
+    today = motion_methods.revision("rigid")
+    monkeypatch.setitem(motion_methods._revisions, "rigid", today + 1)
+    assert complete_recipe() == before  # it names the other method
+    rigid = {"imaging": {"motion": {"method": "rigid"}}}
+    after = complete_recipe(rigid)
+    assert after["imaging"]["motion"]["revision"] == today + 1
+    assert complete_recipe(after) == after
+    check_recipe(after)
+    with pytest.raises(DataError, match="revision 9 of motion method 'rigid' is not known"):
+        complete_recipe({"imaging": {"motion": {"method": "rigid", "revision": 9}}})
+    monkeypatch.setitem(motion_methods._revisions, "rigid", today + 2)
+    with pytest.raises(DataError, match="'rigid' is no longer computed"):
+        check_recipe(after)
+    monkeypatch.setitem(objectives._revisions, "over_gaze", 2)
+    with pytest.raises(DataError, match="over_gaze"):
+        check_recipe(before)
+    now = complete_recipe()
+    kinds = {row["method"]: row for row in now["controls"]}
+    assert kinds["gabor"]["revisions"] == {"objective over_gaze": 2}
+    assert complete_recipe(now) == now
+    check_recipe(now)

@@ -6,13 +6,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 
 from pipeline.imaging.extracted import ExtractedMovie
 from pipeline.imaging.movie import ArrayMovie
 from pipeline.imaging.quality import Evidence
 
-FPS, UM = 8.0, (1.5, 1.5)
+FPS, UM = 16.0, (1.5, 1.5)
 
 
 @cache
@@ -37,8 +37,27 @@ def scene():
         glow = ((0.5 + calcium[:, t])[:, None, None] * np.exp(-((cells / 4.5) ** 4))).sum(0)
         frames[t] = moved[20 : 20 + side, 20 : 20 + side] + 60 * glow
     frames[:, 1::2] = np.roll(frames[:, 1::2], 1, axis=2)
+    frames[70:73] += 400  # a flash of light
     frames = rng.poisson(np.maximum(frames, 1) * 4) * 5.0 + 100
     return frames.astype(np.int16), profile > 0.5, calcium
+
+
+@cache
+def bending():
+    """Return a movie of 200 frames whose upper and lower half move differently, and one leap."""
+    rng = np.random.default_rng(35)
+    n, side = 200, 128
+    texture = gaussian_filter(rng.normal(size=(side + 24, side + 24)), 1.5)
+    texture = 40 + 20 * texture / texture.std()
+    y, x = np.mgrid[:side, :side].astype(float)
+    line = (y / side - 0.5) * 2
+    frames = np.empty((n, side, side), np.int16)
+    for t in range(n):
+        down = 1.2 * np.sin(t / 11) + 0.8 * line * np.sin(t / 17) + (5.0 if t == 90 else 0.0)
+        right = 0.9 * np.cos(t / 7) + 0.7 * line**2 * np.cos(t / 13)
+        seen = map_coordinates(texture, [y - down + 12, x - right + 12], order=3)
+        frames[t] = rng.poisson(np.maximum(seen, 1)) * 20 + 100
+    return ArrayMovie(frames, 30.0, UM)
 
 
 def movie(cells=False):
@@ -58,6 +77,10 @@ def extracted():
 
 def either(method):
     return method.run(extracted() if method.name == "extracted" else movie())
+
+
+def motion(method):
+    return method.run(extracted() if method.name == "extracted" else bending())
 
 
 def segmentation(method):
@@ -227,7 +250,7 @@ def pupil(method):
 
 IMAGING = {
     "raster method": either,
-    "motion method": either,
+    "motion method": motion,
     "segmenter": segmentation,
     "fluorescence method": fluorescence,
     "deconvolver": deconvolution,

@@ -11,10 +11,13 @@ from scipy.ndimage import gaussian_filter
 from pipeline import model
 from pipeline.dataset import Dataset
 
-SMALL = {
+SMALL = {  # every part by name: a digest is that of one part, whichever the others' default is
     "core": {"name": "linear", "channels": 4},
     "readout": {"name": "point"},
-    "training": {"batch_size": 32},
+    "shifter": {"name": "affine"},
+    "modulator": {"name": "exp_mlp"},
+    "loss": {"name": "poisson"},
+    "training": {"name": "annealed"},
 }
 
 
@@ -86,7 +89,8 @@ def combination(method):
 
 
 def search(method):
-    return method.run(model.complete_config())
+    made = method.run(model.complete_config())
+    return [[config["core"]["name"], config["training"]["epochs"]] for config in made]
 
 
 @cache

@@ -34,27 +34,52 @@ def scaled(factor, *, revision=1):
         return {"scaled": factor * by * np.asarray(data, float), "name": "scale"}
 
     data = np.arange(20.0)
-    return registry.hash("scale"), digest_store.digest(registry["scale"](data, by=2.0)), 1e-4
+    return registry.hash("scale"), digest_store.digest(registry["scale"](data, by=2.0))
 
 
 def test_changed_values_need_another_revision():
     kept = digest_store.renewed({}, {"toy/scale": scaled(1.0)})
-    assert digest_store.verdict(kept, "toy/scale", *scaled(1.0)) is None
-    assert digest_store.verdict(kept, "toy/scale", *scaled(1 + 1e-6)) is None  # rounding
-    assert "raise its revision" in digest_store.verdict(kept, "toy/scale", *scaled(1.001))
-    assert "another hash" in digest_store.verdict(kept, "toy/scale", *scaled(1.001, revision=2))
-    assert "has no digest" in digest_store.verdict(kept, "toy/new", *scaled(1.0))
+
+    def verdict(name, now):
+        return digest_store.verdict(kept, name, *now, 1e-4)
+
+    assert verdict("toy/scale", scaled(1.0)) is None
+    assert verdict("toy/scale", scaled(1 + 1e-6)) is None  # rounding
+    assert "raise its revision" in verdict("toy/scale", scaled(1.001))
+    assert "another hash" in verdict("toy/scale", scaled(1.001, revision=2))
+    assert "has no digest" in verdict("toy/new", scaled(1.0))
 
 
-def test_kept_values_are_replaced_with_a_revision_or_a_word():
-    kept = digest_store.renewed({}, {"toy/scale": scaled(1.0)})
-    with pytest.raises(ValueError, match="raise its revision"):
-        digest_store.renewed(kept, {"toy/scale": scaled(3.0)})
-    for changed, word in ((scaled(3.0, revision=2), ()), (scaled(3.0), ("toy/scale",))):
-        new = digest_store.renewed(kept, {"toy/scale": changed}, word)
-        assert digest_store.verdict(new, "toy/scale", *changed) is None
-    near = digest_store.renewed(kept, {"toy/scale": scaled(1 + 1e-6)})
-    assert near == kept  # the first processor's numbers stay
+def toy(monkeypatch, tmp_path, factor, revision=1):
+    """Let the command see one method; return its registry and the file."""
+    registry = Registry("toy")
+
+    @registry.register("scale", revision=revision)
+    def scale(data, *, by: float = 2.0):
+        return factor * by * data
+
+    monkeypatch.setitem(digest_cases.CASES, "toy", lambda method: method.run(np.arange(20.0)))
+    monkeypatch.setattr(digest_cases, "methods", lambda: [("toy/scale", registry, "scale")])
+    monkeypatch.setattr(digest_store, "FILE", tmp_path / "digests.json")
+    return registry
+
+
+def test_the_command_keeps_what_it_has_unless_revised_or_told(monkeypatch, tmp_path):
+    def largest():
+        return digest_store.load(tmp_path / "digests.json")["toy/scale"]["values"][""][2]
+
+    toy(monkeypatch, tmp_path, 1.0)
+    assert digest_store.main([]) == 0
+    first = largest()
+    toy(monkeypatch, tmp_path, 3.0)
+    digest_store.main([])
+    assert largest() == first  # changed without a revision: the test above stays red
+    toy(monkeypatch, tmp_path, 5.0, revision=2)
+    digest_store.main([])
+    assert largest() == pytest.approx(5 * first)
+    toy(monkeypatch, tmp_path, 7.0, revision=2)
+    digest_store.main(["--overwrite", "toy/*"])
+    assert largest() == pytest.approx(7 * first)
 
 
 @pytest.mark.parametrize(
