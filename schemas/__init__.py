@@ -18,19 +18,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.stages import STAGES
+
 if TYPE_CHECKING:
     from datajoint import Connection
 
-MODULES = (
-    "experiment",
-    "stimulus",
-    "imaging",
-    "behavior",
-    "dataset",
-    "model",
-    "mei",
-    "closed_loop",
-)
+MODULES = STAGES
 """Schema modules in the order of their foreign keys; each is one schema, `<prefix>_<module>`."""
 
 Connector = Callable[[str | os.PathLike | None], "Connection"]

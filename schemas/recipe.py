@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -30,7 +30,7 @@ from pipeline.mei.analysis import analyses
 from pipeline.mei.controls import control_kinds
 from pipeline.mei.masks import mask_methods
 from pipeline.mei.targets import target_rules
-from pipeline.model import combinations, complete_config, default_config, ln_config
+from pipeline.model import check_config, combinations, complete_config, default_config, ln_config
 from pipeline.registry import Registry, canonical_json
 from pipeline.stimulus.display import displays
 
@@ -177,17 +177,15 @@ def complete_recipe(recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """
     full = default_recipe()
     _merge(full, recipe or {}, "recipe")
-    for path, registry in REGISTRIES.items():
-        found = full
-        for name in path.split("."):
-            found = found[name]
-        if found is None and path in OPTIONAL:
-            continue
-        for method in found if isinstance(found, list) else [found]:
-            method["method"] = method.get("method") or registry.default
-            method["params"] = registry.complete(
-                method["method"], {**GIVEN.get(path, {}), **(method.get("params") or {})}
-            )
+    for path, registry, method in _methods(full):
+        name = method["method"] = method.get("method") or registry.default
+        if (revision := method.pop("revision", None)) is not None:
+            registry.check(name, None, revision)
+        method.pop("revisions", None)
+        method["params"] = registry.complete(
+            name, {**GIVEN.get(path, {}), **(method.get("params") or {})}
+        )
+        method |= registry.revised(name, method["params"])
     _check_controls(full["controls"])
     for kind, config in (("cnn", default_config), ("ln", ln_config)):
         full["model"][kind] = complete_config(full["model"][kind] or config())
@@ -215,14 +213,42 @@ def _check_controls(controls: list[dict[str, Any]]) -> None:
         seen[text] = row
 
 
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raise DataError unless every method of a stored recipe is of the revision of today."""
+    for _, registry, method in _methods(recipe):
+        registry.check(method["method"], method["params"], method.get("revision", 1))
+        today = registry.revised(method["method"], method["params"]).get("revisions", {})
+        if today != method.get("revisions", {}):
+            raise DataError(
+                f"{registry.kind} {method['method']!r} names methods of another revision",
+                found=method.get("revisions", 1), expected=today or 1,
+                remedy="give what differs from the default recipe instead of a stored one",
+            )  # fmt: skip
+    for kind in ("cnn", "ln"):
+        if recipe["model"][kind] is not None:
+            check_config(recipe["model"][kind])
+
+
+def _methods(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Registry, dict[str, Any]]]:
+    """Yield every method of a recipe: its section, the registry, and its dictionary there."""
+    for path, registry in REGISTRIES.items():
+        found: Any = recipe
+        for name in path.split("."):
+            found = found.get(name)  # recipes from before there was a section, too
+        if found is None and path in OPTIONAL:
+            continue
+        for method in found if isinstance(found, list) else [found]:
+            yield path, registry, method
+
+
 def _merge(full: dict[str, Any], part: Mapping[str, Any], where: str) -> None:
     for name, value in part.items():
-        if name not in full:
+        if name not in full and not (name == "revision" and "params" in full):
             raise ValueError(f"{where} has no entry {name!r}; it has {sorted(full)}")
         if name == "params":
             full[name] = {**full[name], **deepcopy(dict(value or {}))}
         elif (
-            isinstance(full[name], dict)
+            isinstance(full.get(name), dict)
             and isinstance(value, Mapping)
             and name not in ("tiers", "cnn", "ln")
         ):

@@ -14,6 +14,7 @@ from pipeline.model import default_config, ln_config
 from pipeline.registry import config_hash
 from pipeline.stimulus.monitor import MonitorCurve
 from schemas import behavior, closed_loop, dataset, experiment, imaging, mei, model, stimulus
+from schemas.recipe import check_recipe
 
 MODEL_HEIGHTS = range(24, 49)  # rows of the model's image that are tried for another aspect ratio
 ASPECT_TOLERANCE = 0.005
@@ -61,6 +62,7 @@ def register(
             }
         )
         chosen = (closed_loop.Recipe & loop).fetch1("recipe")
+        check_recipe(chosen)
         member = scan_tasks(scan, chosen)
         spec = dataset.DatasetSpec.add(
             member, model_shape(scan, chosen["dataset"]["height_px"]), chosen["dataset"]["tiers"]
@@ -283,8 +285,8 @@ def _plan_task(
 def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
     """Insert the tasks of a recording in which a plan was shown.
 
-    The same methods as on day 1 read the responses; matching and scoring follow the recipe of the
-    loop.
+    The same methods as on day 1 read the responses, by their revisions of today; matching and
+    scoring follow the recipe of the loop. The cells of day 1 are those that the plan was made of.
 
     Raises
     ------
@@ -304,7 +306,9 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
     closed_loop.Presentation.insert1({**scan, **plan}, skip_duplicates=True)
     member = scan_tasks(scan, recipe)
     source = {name: task[name] for name in experiment.Scan.primary_key}
-    source_recipe = imaging.ImagingRecipe.add(_imaging_methods(source, recipe["imaging"]))
+    made_of = (model.EnsembleSpec & (closed_loop.PlanTask.Display & plan)).proj("dataset_hash")
+    members = dataset.DatasetSpec.Scan & source & made_of.to_dicts()
+    (source_hash,) = {row["imaging_hash"] for row in members.to_dicts()}
     match = closed_loop.MatchMethod.add(**named(recipe["match"]))
     closed_loop.MatchTask.insert1(
         {
@@ -313,7 +317,7 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
             **match,
             "source_session": source["session"],
             "source_scan_idx": source["scan_idx"],
-            "source_imaging_hash": source_recipe["imaging_hash"],
+            "source_imaging_hash": source_hash,
             "min_match_probability": recipe["match"]["min_probability"],
         },
         skip_duplicates=True,
@@ -338,6 +342,7 @@ def register_dataset(
     with transaction():
         key = closed_loop.Recipe.add(recipe)
         chosen = (closed_loop.Recipe & key).fetch1("recipe")
+        check_recipe(chosen)
         masks = _model_tasks(spec, chosen, targets)
         for kind, variant in numbered(chosen["controls"]):
             control = {**mei.ControlMethod.add(**named(kind)), "variant": variant}

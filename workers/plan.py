@@ -8,16 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-STAGES = (
-    "experiment",
-    "stimulus",
-    "imaging",
-    "behavior",
-    "dataset",
-    "model",
-    "mei",
-    "closed_loop",
-)
+from pipeline.stages import STAGES
 
 
 @dataclass(frozen=True)

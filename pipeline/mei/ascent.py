@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,18 +52,22 @@ class Ascents(Registry):
         """Return `params` with every default filled in, parts as complete dictionaries."""
         full = super().complete(name, params)
         own = self.defaults(name)
-        for part, registry in {**PARTS, "ascent": self}.items():
+        for part, registry in self._parts().items():
             if part in full:
-                full[part] = _complete_part(registry, own[part], full[part])
+                full[part] = registry.spec(full[part], own[part])
         return full
 
+    def check(self, name: str, params: Mapping[str, Any] | None = None, revision: int = 1) -> None:
+        """Raise DataError unless a method and its parts as they were stored are those of today."""
+        super().check(name, params, revision)
+        for part, registry in self._parts().items():
+            if part in (params or {}):
+                stored = {"name": params[part]} if isinstance(params[part], str) else params[part]
+                below = {k: v for k, v in stored.items() if k not in ("name", "revision")}
+                registry.check(stored["name"], below, stored.get("revision", 1))
 
-def _complete_part(registry: Registry, default: str, given: str | Mapping[str, Any]) -> dict:
-    if isinstance(given, str):
-        given = {"name": given}
-    given = dict(given)
-    name = given.pop("name", default)
-    return {"name": name, **registry.complete(name, given)}
+    def _parts(self) -> dict[str, Registry]:
+        return {**PARTS, "ascent": self}
 
 
 ascent_methods = Ascents("ascent method")
@@ -95,12 +98,6 @@ class Ascended:
     members: NDArray[np.float32]  # (n, members) response by each member of the ensemble
 
 
-def build(registry: Registry, part: Mapping[str, Any]):
-    """Return the function of a completed part with its parameters bound."""
-    params = dict(part)
-    return partial(registry[params.pop("name")], **params)
-
-
 def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
     """Run one ascent for every pair of a batch.
 
@@ -117,7 +114,7 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
         `converged_within`, `priors`, and the parts.
     """
     view = problem.view
-    part = {name: build(registry, params[name]) for name, registry in PARTS.items()}
+    part = {name: registry.bind(params[name]) for name, registry in PARTS.items()}
     if params["priors"] not in ("ensembles", "all", "none"):
         raise ValueError(f"priors must be 'ensembles', 'all' or 'none', got {params['priors']!r}")
     trained = hasattr(view.model, "members")

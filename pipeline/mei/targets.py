@@ -235,7 +235,7 @@ def validation(
     )
 
 
-@target_rules.register("walker2019")
+@target_rules.register("walker2019", revision=2)
 def walker2019(
     data: TargetData,
     *,

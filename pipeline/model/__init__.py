@@ -2,7 +2,14 @@
 
 from .combination import combinations, fit_shares
 from .comparison import Comparison, compare
-from .config import complete_config, default_config, ln_config, paper_config, paper_ln_config
+from .config import (
+    check_config,
+    complete_config,
+    default_config,
+    ln_config,
+    paper_config,
+    paper_ln_config,
+)
 from .encoder import Encoder, build_encoder
 from .ensemble import Ensemble
 from .evaluate import Evaluation, evaluate, metrics
@@ -23,6 +30,7 @@ __all__ = [
     "TrainingResult",
     "build_encoder",
     "build_joint_encoder",
+    "check_config",
     "combinations",
     "compare",
     "complete_config",

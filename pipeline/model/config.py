@@ -46,12 +46,18 @@ def complete_config(config: Mapping[str, Mapping[str, Any]] | None = None) -> Co
     unknown = sorted(set(config) - set(SECTIONS))
     if unknown:
         raise ValueError(f"configuration has no section {unknown}; it has {list(SECTIONS)}")
-    full: Config = {}
-    for section, registry in SECTIONS.items():
-        given = deepcopy(dict(config.get(section, {})))
-        name = given.pop("name", registry.default)
-        full[section] = {"name": name, **registry.complete(name, given)}
+    full = {name: registry.spec(deepcopy(config.get(name))) for name, registry in SECTIONS.items()}
     return json.loads(canonical_json(full))  # as a database hands it back
+
+
+def check_config(config: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise DataError unless the methods of a stored configuration are of today's revisions."""
+    for section, registry in SECTIONS.items():
+        if stored := dict(config.get(section, {})):
+            registry.check(stored.pop("name"), stored, stored.pop("revision", 1))
+    training = config.get("training", {})
+    if "method" in training:  # of a core or group that is shared: how the rest is trained
+        trainers.check(training["method"], None, training["params"].get("revision", 1))
 
 
 def default_config() -> Config:

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.mei.controls import control_kinds
-from schemas.recipe import RECIPES, complete_recipe
+from schemas.recipe import RECIPES, check_recipe, complete_recipe
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -59,3 +59,31 @@ def test_a_kind_may_stand_twice_only_with_other_parameters():
         DataError, match=r"recipe: controls\[3\]: kind 'accentuated'.*controls\[2\]"
     ):
         complete_recipe({"controls": twice})
+
+
+def test_a_recipe_names_revisions_above_one(monkeypatch):
+    from pipeline.imaging.motion import motion_methods
+    from pipeline.mei.objectives import objectives
+
+    before = complete_recipe()
+    today = motion_methods.revision("rigid")
+    monkeypatch.setitem(motion_methods._revisions, "rigid", today + 1)
+    assert complete_recipe() == before  # it names the other method
+    rigid = {"imaging": {"motion": {"method": "rigid"}}}
+    after = complete_recipe(rigid)
+    assert after["imaging"]["motion"]["revision"] == today + 1
+    assert complete_recipe(after) == after
+    check_recipe(after)
+    with pytest.raises(DataError, match="revision 9 of motion method 'rigid' is not known"):
+        complete_recipe({"imaging": {"motion": {"method": "rigid", "revision": 9}}})
+    monkeypatch.setitem(motion_methods._revisions, "rigid", today + 2)
+    with pytest.raises(DataError, match="'rigid' is no longer computed"):
+        check_recipe(after)
+    monkeypatch.setitem(objectives._revisions, "over_gaze", 2)
+    with pytest.raises(DataError, match="over_gaze"):
+        check_recipe(before)
+    now = complete_recipe()
+    kinds = {row["method"]: row for row in now["controls"]}
+    assert kinds["gabor"]["revisions"] == {"objective over_gaze": 2}
+    assert complete_recipe(now) == now
+    check_recipe(now)

@@ -148,7 +148,7 @@ def selection(page: Loop) -> Section | None:
     figure = plotting.selection_figure(
         rows.cnn_validation, rows.ln_validation, rows.kept, left.value_counts().to_dict()
     )
-    rule, params = mei.TargetRule.fetch_method(task)
+    rule, params = mei.TargetRule.stored_method(task)
     settings = ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
     chosen = rows[rows.kept.astype(bool)]
     remark = f"Rule {rule} ({settings}): {len(chosen)} of {len(rows)} units were chosen."

@@ -33,7 +33,7 @@ def load_network(path: Path = WEIGHTS) -> SpikeNetwork:
     return network.eval().requires_grad_(False)
 
 
-@deconvolvers.register("network", default=True)
+@deconvolvers.register("network", default=True, revision=2)
 def network(
     fluorescence: NDArray,
     fps: float,

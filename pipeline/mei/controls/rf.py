@@ -9,7 +9,7 @@ from pipeline.mei.synthesize import synthesize
 from .base import ControlContext, Controls, control_kinds, finished
 
 
-@control_kinds.register("rf")
+@control_kinds.register("rf", revision=2)
 def receptive_field(
     context: ControlContext, *, method: str | None = None, params: dict[str, Any] | None = None
 ) -> Controls:
