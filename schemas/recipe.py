@@ -99,7 +99,7 @@ def default_recipe() -> dict[str, Any]:
         "pool": [],
         "display": deepcopy(METHOD),
         "plan": {**deepcopy(METHOD), "n_natural": 20},
-        "match": {**deepcopy(METHOD), "min_probability": 0.5},
+        "match": {**deepcopy(METHOD), "min_probability": 0.5, "through": "field"},
         "outcome": deepcopy(METHOD),
     }
 
@@ -195,6 +195,8 @@ def complete_recipe(recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"recipe.dataset.tiers has no {unknown}; it has {sorted(known)}")
     full["dataset"]["tiers"] = {**known, **full["dataset"]["tiers"]}
+    if full["match"]["through"] == "field":
+        del full["match"]["through"]  # so that the hash is that of recipes without the choice
     return json.loads(canonical_json(full))
 
 

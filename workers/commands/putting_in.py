@@ -27,16 +27,19 @@ app = typer.Typer()
 
 @app.command()
 def ingest(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Bundle.")],
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Bundle, or folder of a stack.")
+    ],
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Check a recording bundle and insert it, all or nothing."""
+    """Check a recording bundle, or a structural stack, and insert it, all or nothing."""
     open_pipeline(prefix)
+    from schemas.closed_loop import Stack
     from schemas.ingest import ingest_bundle
 
-    key = ingest_bundle(folder)
+    key = Stack.ingest(folder) if (folder / "stack.json").is_file() else ingest_bundle(folder)
     wake()
     say(plain(key), as_json, f"ingested {slashed(key)} from {folder}")
 
