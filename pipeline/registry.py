@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pipeline.parameters import check_parameters
+
 
 def canonical_json(value: Any) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces, numpy scalars as numbers.
@@ -82,7 +84,7 @@ class Registry:
         return self._default
 
     def __getitem__(self, name: str) -> Callable:
-        if name not in self._functions:
+        if not isinstance(name, str) or name not in self._functions:
             raise ValueError(f"no {self.kind} {name!r}; there are {sorted(self._functions)}")
         return self._functions[name]
 
@@ -110,7 +112,8 @@ class Registry:
         Raises
         ------
         ValueError
-            If a parameter is unknown, or one without a default is missing.
+            If a parameter is unknown, has a value of another type or out of its range, or if one
+            without a default is missing.
         """
         known, params = self.defaults(name), dict(params or {})
         unknown = sorted(set(params) - set(known))
@@ -118,6 +121,7 @@ class Registry:
             raise ValueError(
                 f"{self.kind} {name!r} has no parameter {unknown}; it takes {sorted(known)}"
             )
+        check_parameters(f"{self.kind} {name!r}", self[name], params)
         full = {**known, **params}
         missing = sorted(k for k, v in full.items() if v is inspect.Parameter.empty)
         if missing:

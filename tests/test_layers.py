@@ -15,7 +15,7 @@ import schemas
 ROOT = Path(__file__).parents[1]
 STAGES = ("experiment", "stimulus", "imaging", "behavior", "dataset", "model", "mei", "closed_loop")
 LEAVES = ("simulate", "plotting")
-BASE = ("registry", "errors", "rng", "device")
+BASE = ("registry", "errors", "rng", "device", "parameters")
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"
     r"|varchar\(\d+\)|<npy@main>|<object@main>)$"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.parameters import under
 from pipeline.registry import Registry
 from pipeline.rng import generator
 
@@ -54,7 +55,8 @@ class Ascents(Registry):
         own = self.defaults(name)
         for part, registry in {**PARTS, "ascent": self}.items():
             if part in full:
-                full[part] = _complete_part(registry, own[part], full[part])
+                with under(part):
+                    full[part] = _complete_part(registry, own[part], full[part])
         return full
 
 
