@@ -91,3 +91,14 @@ def test_evaluation_of_an_untrained_ensemble_has_every_figure(small):
         evaluation.per_unit["oracle"], evaluation.per_unit["single_trial_frozen"]
     )
     assert evaluation.per_scan["fraction_oracle_frozen_slope"] == pytest.approx(expected)
+
+
+def test_the_module_is_called_as_its_function_and_keeps_its_names():
+    import pipeline.model
+    from pipeline.model.evaluate import evaluate
+
+    assert pipeline.model.evaluate.metrics is metrics
+    assert pipeline.model.metrics is metrics
+    assert pipeline.model.evaluate.evaluate is evaluate
+    assert callable(pipeline.model.evaluate)
+    assert pipeline.model.evaluate.slope_through_origin is slope_through_origin
