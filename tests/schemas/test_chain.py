@@ -807,3 +807,26 @@ def test_the_report_of_two_animals_says_which_is_which_and_pools_them(
     newest = {row["animal_id"]: row["n_neurons"] for row in parts}
     assert table.loc["rf", "n_neurons"] == newest[77] + newest[78]
     assert any(line.startswith("Loop 2, Figure") for line in found["missing"])
+
+
+def test_what_was_not_measured_of_traces_alone_is_null(database, loop):
+    from schemas import closed_loop, imaging
+
+    for scan in (loop["day1"], loop["day2"]):
+        quality = (imaging.Quality & scan).fetch1()
+        names = ("fit", "mean_intensity", "contrast", "intensity_drift", "photon_gain",
+                 "zero_level", "photons", "saturated", "epileptiform_per_min")  # fmt: skip
+        assert {name: quality[name] for name in names} == dict.fromkeys(names)
+        assert not imaging.Quality.Finding & scan
+        motion = (imaging.Motion & scan).fetch1()
+        names = ("motion_rms_px", "outlier_fraction", "accepted", "worse_fraction", "z_drift",
+                 "correlation_before", "crispness_before")  # fmt: skip
+        assert {name: motion[name] for name in names} == dict.fromkeys(names)
+        drift = (closed_loop.Drift & scan).fetch1()
+        names = ("drift_y_um_h", "drift_x_um_h", "drift_range_um")
+        assert {name: drift[name] for name in names} == dict.fromkeys(names)
+        assert drift["n_chunks"] == 0
+        assert (imaging.RasterPhase & scan).fetch1("drift_px") is None
+        assert set((imaging.Fluorescence.Unit & scan).to_arrays("coefficient")) <= {None}
+        units = (imaging.Segmentation.Unit & scan).to_dicts()
+        assert {(unit["score"], unit["soma_probability"]) for unit in units} == {(None, None)}
