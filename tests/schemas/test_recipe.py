@@ -119,3 +119,30 @@ def test_a_value_that_cannot_be_is_refused_with_its_path(recipe, path):
 def test_a_complete_recipe_is_its_own_completion(name):
     full = complete_recipe(RECIPES[name]())
     assert complete_recipe(full) == full
+
+
+@pytest.mark.tables
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_file_that_the_report_writes_is_the_recipe_again(database, tmp_path, name):
+    from schemas.closed_loop import Recipe
+    from workers.commands.common import recipe_of
+    from workers.report.context import Loop
+
+    key = Recipe.add(name)
+    page = object.__new__(Loop)
+    page.out, page.stem = tmp_path, "loop1"
+    page.recipe = (Recipe & key).fetch1("recipe")
+    file = page.write_recipe()
+    assert Recipe.add(recipe_of(str(tmp_path / file))) == key
+
+
+@pytest.mark.tables
+def test_a_recipe_of_an_earlier_version_is_found_by_its_content(database):
+    from pipeline.registry import config_hash
+    from schemas.closed_loop import Recipe
+
+    old = complete_recipe()
+    del old["model"]["combination"]  # as before there was one
+    key = {"recipe_hash": config_hash(old)}
+    Recipe.insert1({**key, "recipe": old})
+    assert Recipe.add(old) == key

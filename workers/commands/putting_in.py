@@ -14,8 +14,10 @@ from workers.commands.common import (
     Prefix,
     Scan,
     iso_time,
+    open_existing,
     open_pipeline,
     plain,
+    recipe_of,
     say,
     scan_key,
     slashed,
@@ -63,7 +65,9 @@ def ingest_dataset(
 @app.command()
 def loop(
     scan: Scan,
-    recipe: Annotated[str | None, typer.Option(help="Recipe hash [default recipe].")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Hash, name or FILE.json [default recipe].")
+    ] = None,
     targets: Annotated[int | None, typer.Option(min=1, help="Neurons to target.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Length of day 2.")] = None,
     deadline: Annotated[
@@ -83,7 +87,7 @@ def loop(
     """Register a loop on a scan: everything up to the package follows by workers."""
     key = scan_key(scan)
     given = {
-        "recipe": recipe,
+        "recipe": recipe_of(recipe),
         "targets": targets,
         "minutes": minutes,
         "deadline": iso_time(deadline),
@@ -91,7 +95,7 @@ def loop(
     if other_day_of is not None and any(value is not None for value in given.values()):
         raise typer.BadParameter("--other-day-of takes everything from that scan's loop")
     source = None if other_day_of is None else scan_key(other_day_of)
-    open_pipeline(prefix)
+    open_existing(prefix)
     from schemas import closed_loop
 
     if source is not None:

@@ -106,7 +106,7 @@ def test_the_module_is_called_as_its_function_and_keeps_its_names():
 
 def test_one_repeated_image_has_no_oracle():
     rng = np.random.default_rng(3)
-    responses = rng.normal(size=(6, 2)) + [5.0, -1.0]
+    responses = rng.normal(size=(6, 2)) + np.array([5.0, -1.0])
     found = metrics(responses, responses.copy(), np.zeros(6, int))
     assert np.isnan(found["oracle"]).all()
     two = metrics(responses, responses.copy(), np.repeat([0, 1], 3))
