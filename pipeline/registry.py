@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.errors import DataError
+from pipeline.parameters import check_parameters
 
 RESERVED = {"name", "revision", "revisions"}  # spell a choice, and name no parameter
 
@@ -118,7 +119,7 @@ class Registry:
         return self._default
 
     def __getitem__(self, name: str) -> Callable:
-        if name not in self._functions:
+        if not isinstance(name, str) or name not in self._functions:
             raise ValueError(f"no {self.kind} {name!r}; there are {sorted(self._functions)}")
         return self._functions[name]
 
@@ -146,7 +147,8 @@ class Registry:
         Raises
         ------
         ValueError
-            If a parameter is unknown, or one without a default is missing.
+            If a parameter is unknown, has a value of another type or out of its range, or if one
+            without a default is missing.
         """
         known, params = self.defaults(name), dict(params or {})
         unknown = sorted(set(params) - set(known))
@@ -154,6 +156,7 @@ class Registry:
             raise ValueError(
                 f"{self.kind} {name!r} has no parameter {unknown}; it takes {sorted(known)}"
             )
+        check_parameters(f"{self.kind} {name!r}", self[name], params)
         full = {**known, **params}
         missing = sorted(k for k, v in full.items() if v is inspect.Parameter.empty)
         if missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -15,6 +16,8 @@ from pipeline.registry import config_hash
 from pipeline.stimulus.monitor import MonitorCurve
 from schemas import behavior, closed_loop, dataset, experiment, imaging, mei, model, stimulus
 from schemas.recipe import check_recipe
+
+log = logging.getLogger("inception.registration")
 
 MODEL_HEIGHTS = range(24, 49)  # rows of the model's image that are tried for another aspect ratio
 ASPECT_TOLERANCE = 0.005
@@ -309,7 +312,15 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
     made_of = (model.EnsembleSpec & (closed_loop.PlanTask.Display & plan)).proj("dataset_hash")
     members = dataset.DatasetSpec.Scan & source & made_of.to_dicts()
     (source_hash,) = {row["imaging_hash"] for row in members.to_dicts()}
-    match = closed_loop.MatchMethod.add(**named(recipe["match"]))
+    through = recipe["match"].get("through", "field")  # recipes from before there was a choice
+    match = closed_loop.MatchMethod.add(**named(recipe["match"]), through=through)
+    stacks = closed_loop.Stack & {"animal_id": scan["animal_id"]}
+    if through != "field" and not stacks:
+        log.warning(
+            "scan %s: the recipe scores matches through %r and the animal has no structural "
+            "stack; the verdict waits for one: `inception ingest FOLDER` of a folder with "
+            "stack.json", "/".join(map(str, scan.values())), through,
+        )  # fmt: skip
     closed_loop.MatchTask.insert1(
         {
             **scan,

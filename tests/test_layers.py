@@ -14,7 +14,7 @@ import schemas
 from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
-BASE = ("registry", "errors", "rng", "device", "stages", "npy")
+BASE = ("registry", "errors", "rng", "device", "stages", "npy", "parameters")
 LEAVES = ("simulate", "plotting")
 TOOLS = ("csvfile", "method", "recipe", "store")  # of schemas: stages import them, they no stage
 DECISIONS = ("bundle", "registration", "other_day", "ingest")  # each may import those before it

@@ -94,8 +94,8 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
     corrected, _, rows = days[1].traces()
     kept = days[1].kept
     r = score.trace_correlations(corrected[kept], days[1].truth["dff"], rows[kept])
-    pairs = closed_loop.UnitMatch.Pair * closed_loop.MatchTask & _scan(2)
-    made = (pairs & "probability >= min_match_probability").to_dicts(order_by="unit_id")
+    match = (closed_loop.MatchTask & _scan(2)).fetch1()
+    made = closed_loop.matched_pairs(match, match["min_match_probability"])
     places = [{int(u): row for row, u in enumerate(days[day].unit_id)} for day in (1, 2)]
     index = [(places[0][p["source_unit_id"]], places[1][p["unit_id"]]) for p in made]
     precision, recall = score.match_score(

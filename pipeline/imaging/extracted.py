@@ -159,19 +159,19 @@ def _source(movie: Movie) -> ExtractedMovie:
 
 @raster_methods.register("extracted")
 def extracted_raster(movie: Movie) -> RasterResult:
-    """Find nothing to correct."""
+    """Correct nothing; the change over the scan was not measured."""
     _source(movie)
-    return RasterResult(0.0, 0.0)
+    return RasterResult(0.0, float("nan"))
 
 
 @motion_methods.register("extracted")
 def extracted_motion(movie: Movie) -> MotionResult:
-    """Find nothing to correct; correlations are NaN since no frame was seen."""
+    """Correct nothing; what no frame was seen for is NaN."""
     frames = movie.shape[0]
     zero = np.zeros(frames, np.float32)
     return MotionResult(
-        zero, zero.copy(), _source(movie).mean_image, float("nan"), float("nan"), 0.0,
-        np.zeros(frames, bool), True,
+        zero, zero.copy(), _source(movie).mean_image, float("nan"), float("nan"), float("nan"),
+        np.zeros(frames, bool), True, worse_fraction=float("nan"),
     )  # fmt: skip
 
 
@@ -180,11 +180,11 @@ def extracted_masks(movie: Movie) -> SegmentationResult:
     """Return the given masks in the order of the traces, uniformly weighted if not given."""
     source = _source(movie)
     area = source.masks.sum(axis=(1, 2), keepdims=True)
-    ones = np.ones(len(source.masks), np.float32)
+    unknown = np.full(len(source.masks), np.nan, np.float32)
     uniform = (source.masks / area).astype(np.float32)
     return SegmentationResult(
-        source.masks, source.given.get("weights", uniform), ones,
-        source.given.get("soma_probability", ones.copy()), source.mean_image,
+        source.masks, source.given.get("weights", uniform), unknown,
+        source.given.get("soma_probability", unknown.copy()), source.mean_image,
         np.zeros_like(source.mean_image),
     )  # fmt: skip
 
@@ -200,6 +200,6 @@ def extracted_traces(
         raise ValueError(f"{len(masks)} masks do not fit {len(traces)} traces")
     return FluorescenceResult(
         source.given.get("raw", traces), source.given.get("neuropil", np.zeros_like(traces)),
-        traces, np.zeros(len(traces), np.float32),
+        traces, np.full(len(traces), np.nan, np.float32),
         trace_snr(traces, source.fps),
     )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.parameters import under
 from pipeline.registry import Registry
 from pipeline.rng import generator
 
@@ -54,7 +55,8 @@ class Ascents(Registry):
         own = self.defaults(name)
         for part, registry in self._parts().items():
             if part in full:
-                full[part] = registry.spec(full[part], own[part])
+                with under(part):
+                    full[part] = registry.spec(full[part], own[part])
         return full
 
     def check(self, name: str, params: Mapping[str, Any] | None = None, revision: int = 1) -> None:

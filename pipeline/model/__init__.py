@@ -1,5 +1,6 @@
 """Neural predictive models: encoders, their training, ensembles and evaluation."""
 
+from . import evaluate
 from .combination import combinations, fit_shares
 from .comparison import Comparison, compare
 from .config import (
@@ -12,7 +13,7 @@ from .config import (
 )
 from .encoder import Encoder, build_encoder
 from .ensemble import Ensemble
-from .evaluate import Evaluation, evaluate, metrics
+from .evaluate import Evaluation, metrics
 from .files import load_encoder, save_encoder
 from .frozen import FrozenModel, Patches
 from .multiscan import JointEncoder, build_joint_encoder, train_jointly

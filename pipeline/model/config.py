@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+from pipeline.parameters import ParameterError, under
 from pipeline.registry import Registry, canonical_json
 
 from .cores import cores
@@ -40,13 +41,21 @@ def complete_config(config: Mapping[str, Mapping[str, Any]] | None = None) -> Co
     Raises
     ------
     ValueError
-        If a section, name or parameter is unknown.
+        If a section, name or parameter is unknown, or a value is of another type or out of range.
     """
+    if config is not None and not isinstance(config, Mapping):
+        raise ParameterError("configuration", config, f"a JSON object of {list(SECTIONS)}")
     config = dict(config or {})
     unknown = sorted(set(config) - set(SECTIONS))
     if unknown:
         raise ValueError(f"configuration has no section {unknown}; it has {list(SECTIONS)}")
-    full = {name: registry.spec(deepcopy(config.get(name))) for name, registry in SECTIONS.items()}
+    full: Config = {}
+    for section, registry in SECTIONS.items():
+        given = config.get(section)
+        if given is not None and not isinstance(given, Mapping):
+            raise ParameterError(section, given, "a JSON object with name and parameters")
+        with under(section):
+            full[section] = registry.spec(deepcopy(given))
     return json.loads(canonical_json(full))  # as a database hands it back
 
 

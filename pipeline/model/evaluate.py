@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -201,3 +203,14 @@ def _summarise(unit: dict[str, NDArray[np.float64]]) -> dict[str, float]:
         low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
         scan[f"{name}_low"], scan[f"{name}_high"] = float(low), float(high)
     return scan
+
+
+class _Callable(types.ModuleType):
+    """Module that is called as its function: `pipeline.model.evaluate(...)`, beside `.metrics`."""
+
+    def __call__(self, ensemble: Ensemble, dataset: Dataset, tier: str = "test") -> Evaluation:
+        return evaluate(ensemble, dataset, tier)
+
+
+_Callable.__call__.__doc__ = evaluate.__doc__
+sys.modules[__name__].__class__ = _Callable

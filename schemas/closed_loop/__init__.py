@@ -24,7 +24,13 @@ from schemas.closed_loop.matching import MatchMethod, MatchTask, UnitMatch
 from schemas.closed_loop.planning import Plan, PlanMethod, PlanTask
 from schemas.closed_loop.presentation import Audit, Presentation
 from schemas.closed_loop.stability import MEIDayStability, OtherDayTask
-from schemas.closed_loop.stacks import CombinedMatch, Stack, StackMatch
+from schemas.closed_loop.stacks import (
+    CombinedMatch,
+    Stack,
+    StackMatch,
+    matched_pairs,
+    without_pairs,
+)
 from schemas.closed_loop.verdict import (
     Comparison,
     Confusion,
@@ -66,9 +72,11 @@ __all__ = [
     "StackMatch",
     "UnitMatch",
     "default_recipe",
+    "matched_pairs",
     "register_loop",
     "register_other_day",
     "schema",
+    "without_pairs",
 ]
 
 

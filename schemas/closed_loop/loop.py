@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,9 @@ class Recipe(dj.Lookup):
         if recipe is None or isinstance(recipe, str):
             name = recipe or "default"
             recipe = RECIPES[name]()
+        with contextlib.suppress(TypeError, ValueError):  # no JSON: `complete_recipe` says where
+            if known := cls & {"recipe_hash": config_hash(recipe)}:
+                return known.fetch1("KEY")  # taken out of this table, perhaps long ago
         full = complete_recipe(recipe)
         key = {"recipe_hash": config_hash(full)}
         if not cls & key:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,12 @@ from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import MatchTask, UnitMatch
 from schemas.closed_loop.planning import Plan, kinds_of
 from schemas.closed_loop.presentation import Audit, Presentation
+from schemas.closed_loop.stacks import (
+    CombinedMatch,  # noqa: F401  in a foreign key
+    asks_for_stack,
+    matched_pairs,
+    without_pairs,
+)
 from schemas.method import MethodTable
 from schemas.store import file_bytes, local_file, number
 
@@ -39,7 +47,7 @@ def fetch_scored(key: Mapping[str, Any]) -> dict[str, Any]:
     order = ["target_rank", "kind", "variant"]
     targets = (Plan.Target & {"plan_id": plan}).to_dicts(order_by=order)
     least = (MatchTask & key).fetch1("min_match_probability")
-    pairs = (UnitMatch.Pair & key & f"probability >= {least}").to_dicts(order_by="unit_id")
+    pairs = matched_pairs(key, least)
     columns = {
         row["unit_id"]: row["response_column"] for row in (dataset.Responses.Unit & key).to_dicts()
     }
@@ -139,18 +147,33 @@ class Outcome(dj.Computed):
         predicted   : float64        # predicted response to this image (a.u. of the source scan)
         """
 
-    def make_fetch(self, key):
-        return fetch_scored(key), *OutcomeMethod.fetch_method(key)
+    class Joined(dj.Part):
+        definition = """
+        # Match through stacks that the pairs are of; no row where they are field to field
+        -> master
+        -> CombinedMatch
+        """
 
-    def make_compute(self, key, scored, method, params):
+    @property
+    def key_source(self):
+        """Audited presentations whose pairs are there: one that asks for a stack waits for it."""
+        parents = (UnitMatch, Audit, dataset.Responses, OutcomeMethod)
+        return functools.reduce(operator.mul, (p.proj() for p in parents)) - without_pairs()
+
+    def make_fetch(self, key):
+        joined = (asks_for_stack() & key).keys()
+        return fetch_scored(key), joined, *OutcomeMethod.fetch_method(key)
+
+    def make_compute(self, key, scored, joined, method, params):
         responses, own = own_images(scored)
         result = outcome_methods[method](responses, np.array(scored["images"]), own, **params)
-        return scored, list(scored["neurons"]), result
+        return scored, joined, list(scored["neurons"]), result
 
-    def make_insert(self, key, scored, units, result):
+    def make_insert(self, key, scored, joined, units, result):
         stored = file_bytes(lambda path: save_outcome(result, path), ".npz")
         counts = {"n_scored": len(units), "n_trials": len(scored["rows"])}
         self.insert1({**key, **counts, "verdict": stored})
+        self.Joined.insert({**key, **match} for match in joined)
         data = {"dataset_hash": scored["dataset_hash"]}
         matched = [scored["neurons"][unit]["unit_id"] for unit in units]
         self.Neuron.insert(

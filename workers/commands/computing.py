@@ -22,6 +22,7 @@ from workers.commands.common import (
     Json,
     Prefix,
     Source,
+    open_existing,
     open_pipeline,
     plain,
     say,
@@ -196,7 +197,7 @@ def metrics(
     from workers import database
     from workers.metrics import pages, serve
 
-    plan, _ = open_pipeline(prefix, source)
+    plan, _ = open_existing(prefix, source)
     server = serve(pages(database.new_connection(), plan), host, port)
     print(f"http://{host}:{server.server_port}/metrics", flush=True)
     stop = threading.Event()

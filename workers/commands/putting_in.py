@@ -14,8 +14,10 @@ from workers.commands.common import (
     Prefix,
     Scan,
     iso_time,
+    open_existing,
     open_pipeline,
     plain,
+    recipe_of,
     say,
     scan_key,
     slashed,
@@ -27,16 +29,19 @@ app = typer.Typer()
 
 @app.command()
 def ingest(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Bundle.")],
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Bundle, or folder of a stack.")
+    ],
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Check a recording bundle and insert it, all or nothing."""
+    """Check a recording bundle, or a structural stack, and insert it, all or nothing."""
     open_pipeline(prefix)
+    from schemas.closed_loop import Stack
     from schemas.ingest import ingest_bundle
 
-    key = ingest_bundle(folder)
+    key = Stack.ingest(folder) if (folder / "stack.json").is_file() else ingest_bundle(folder)
     wake()
     say(plain(key), as_json, f"ingested {slashed(key)} from {folder}")
 
@@ -60,7 +65,9 @@ def ingest_dataset(
 @app.command()
 def loop(
     scan: Scan,
-    recipe: Annotated[str | None, typer.Option(help="Recipe hash [default recipe].")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Hash, name or FILE.json [default recipe].")
+    ] = None,
     targets: Annotated[int | None, typer.Option(min=1, help="Neurons to target.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Length of day 2.")] = None,
     deadline: Annotated[
@@ -80,7 +87,7 @@ def loop(
     """Register a loop on a scan: everything up to the package follows by workers."""
     key = scan_key(scan)
     given = {
-        "recipe": recipe,
+        "recipe": recipe_of(recipe),
         "targets": targets,
         "minutes": minutes,
         "deadline": iso_time(deadline),
@@ -88,7 +95,7 @@ def loop(
     if other_day_of is not None and any(value is not None for value in given.values()):
         raise typer.BadParameter("--other-day-of takes everything from that scan's loop")
     source = None if other_day_of is None else scan_key(other_day_of)
-    open_pipeline(prefix)
+    open_existing(prefix)
     from schemas import closed_loop
 
     if source is not None:

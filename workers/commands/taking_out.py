@@ -13,7 +13,7 @@ from workers.commands.common import (
     Json,
     Prefix,
     Scan,
-    open_pipeline,
+    open_existing,
     plain,
     say,
     scan_key,
@@ -41,7 +41,7 @@ def package(
     key = scan_key(scan)
     if as_zip and out.suffix != ".zip":
         out = out.with_name(out.name + ".zip")
-    open_pipeline(prefix)
+    open_existing(prefix)
     from workers import package as packages
 
     if verify:
@@ -68,7 +68,7 @@ def report(
 ) -> None:
     """Write index.html and report.pdf: figures, methods and numbers of loops."""
     scans = [scan_key(text) for text in scan or []]
-    open_pipeline(prefix)
+    open_existing(prefix)
     from workers.report import write_report
 
     result = write_report(out, scans=scans, pdf=pdf, numbers=csv)
@@ -84,7 +84,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the rows of a table (numbers and text, no arrays) to a file."""
-    open_pipeline(prefix)
+    open_existing(prefix)
     from workers.export import write_table
 
     rows = write_table(table, out)

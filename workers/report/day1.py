@@ -79,10 +79,12 @@ def field(page: Loop) -> Section | None:
 
 
 def _motion(key: dict[str, Any]) -> str:
-    """Say how the field moved and drifted; nothing of traces that were extracted elsewhere."""
+    """Say how the field moved and drifted, or that it was not measured."""
     from schemas import closed_loop, imaging
 
     motion = (imaging.Motion & key).fetch1()
+    if motion["motion_rms_px"] is None:
+        return "; motion not measured"
     if motion["correlation_before"] is None or motion["correlation_after"] is None:
         return ""
     text = (
@@ -91,6 +93,9 @@ def _motion(key: dict[str, Any]) -> str:
         f"{motion['correlation_after']:.3f} after"
     )
     for row in (closed_loop.Drift & key).to_dicts():
+        if row["drift_y_um_h"] is None:
+            text += "; drift not measured"
+            continue
         rate = np.hypot(row["drift_y_um_h"], row["drift_x_um_h"])
         text += f"; drifted {rate:.2f} um/h, at most {row['drift_range_um']:.2f} um away"
     return text

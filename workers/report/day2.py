@@ -13,6 +13,11 @@ from workers.report.page import Picture, Section
 
 VERDICT = ["kind", "n_neurons", "fraction", "fraction_low", "fraction_high",
            "fraction_significant", "median_ratio", "wilcoxon_p", "bootstrap_p"]  # fmt: skip
+THROUGH = {
+    "field": "Pairs of the verdict are made field to field",
+    "stack": "Pairs of the verdict are made through the structural stacks",
+    "combined": "Pairs of the verdict are those of the fields and of the structural stacks joined",
+}
 STATUSES = ("ok", "dropped", "late", "short", "long", "unseen", "repeated", "wrong", "extra")
 
 
@@ -36,9 +41,14 @@ def _matching(page: Loop, match: dict[str, Any], tag: str, title: str) -> Sectio
 
     section = Section(title)
     fields = (closed_loop.UnitMatch.Field & match).to_dicts(order_by="field")
-    pairs = (closed_loop.UnitMatch.Pair & match).to_dicts(order_by="unit_id")
+    through = (closed_loop.MatchMethod & match).fetch1("match_through")
+    if closed_loop.without_pairs() & match:
+        section.remarks.append(f"The verdict ({through}) waits for the match through a stack.")
+        return section
+    pairs = closed_loop.matched_pairs(match)
     page.csv(pd.DataFrame(pairs), f"{tag}_matches")
     page.summary["n_pairs"] = len(pairs)
+    section.remarks.append(f"{THROUGH[through]}: {len(pairs)} pairs.")
     for field in fields:
         section.pictures.append(_field_match(page, match, field, pairs, tag))
         section.remarks.append(

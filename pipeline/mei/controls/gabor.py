@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,8 +14,16 @@ from pipeline.mei.gabor import bank_parameters, describe, draw, drawn_bank
 from pipeline.mei.objectives import objectives
 from pipeline.mei.search import POOL_CHUNK, TopK, match_full, own_responses, responses, views
 from pipeline.mei.ties import first_best, reaches
+from pipeline.parameters import Rule
 
 from .base import ControlContext, Controls, control_kinds, finished
+
+
+def _needs_nothing(name: str) -> bool:
+    return name in objectives and inspect.Parameter.empty not in objectives.defaults(name).values()
+
+
+_PLAIN_OBJECTIVE = Rule("that names an objective which works without parameters", _needs_nothing)
 
 
 @control_kinds.register("gabor")
@@ -32,7 +42,7 @@ def best_gabor(
     refine_steps: int = 40,
     wavelength_range_px: Sequence[float] = (3, 30),
     sigma_range_px: Sequence[float] = (1, 12),
-    objective: str = "activation",
+    objective: Annotated[str, _PLAIN_OBJECTIVE] = "activation",
 ) -> Controls:
     """Find the most exciting Gabor: the published bank of 72,800, then a continuous ascent.
 

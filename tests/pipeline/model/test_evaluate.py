@@ -91,3 +91,28 @@ def test_evaluation_of_an_untrained_ensemble_has_every_figure(small):
         evaluation.per_unit["oracle"], evaluation.per_unit["single_trial_frozen"]
     )
     assert evaluation.per_scan["fraction_oracle_frozen_slope"] == pytest.approx(expected)
+
+
+def test_the_module_is_called_as_its_function_and_keeps_its_names():
+    import pipeline.model
+    from pipeline.model.evaluate import evaluate
+
+    assert pipeline.model.evaluate.metrics is metrics
+    assert pipeline.model.metrics is metrics
+    assert pipeline.model.evaluate.evaluate is evaluate
+    assert callable(pipeline.model.evaluate)
+    assert pipeline.model.evaluate.slope_through_origin is slope_through_origin
+
+
+def test_one_repeated_image_has_no_oracle():
+    rng = np.random.default_rng(3)
+    responses = rng.normal(size=(6, 2)) + np.array([5.0, -1.0])
+    found = metrics(responses, responses.copy(), np.zeros(6, int))
+    assert np.isnan(found["oracle"]).all()
+    two = metrics(responses, responses.copy(), np.repeat([0, 1], 3))
+    assert np.isfinite(two["oracle"]).all()
+    # a unit that one image alone repeats, for want of the other's trials
+    responses[3:, 0] = np.nan
+    missing = metrics(responses, np.ones_like(responses), np.repeat([0, 1], 3))
+    assert np.isnan(missing["oracle"][0])
+    assert np.isfinite(missing["oracle"][1])
