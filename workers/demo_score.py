@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import plotting
+from pipeline.closed_loop.direction import above
+from pipeline.dataset.names import unit_name
 from pipeline.simulate import score
 from workers.report import Picture, Section
 
@@ -35,6 +37,10 @@ class Day:
         self.motion = (imaging.Motion & scan).fetch1("shifts").load()
         units = (imaging.Segmentation.Unit & scan).to_dicts(order_by="unit_id")
         self.unit_id = np.array([unit["unit_id"] for unit in units])
+        several = (imaging.ScanInfo & scan).fetch1("n_fields") > 1
+        self.names = [
+            unit_name(unit["unit_id"], unit["field"] if several else None) for unit in units
+        ]
         yx = np.array([(unit["y_px"], unit["x_px"]) for unit in units]).reshape(-1, 2)
         kept = (dataset.Responses.Unit & scan).to_arrays("unit_id")
         self.kept = np.isin(self.unit_id, kept)
@@ -125,6 +131,9 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
         "mei_true_drive": _true_drive(days[1], mouse),
         "mei_wins": {row["kind"]: row["fraction"] for row in population},
         "mei_wilcoxon_p": {row["kind"]: row["wilcoxon_p"] for row in population},
+        "above": {
+            row["kind"]: above(row["median_difference"], "mei", row["kind"]) for row in population
+        },
     }
 
 
@@ -166,7 +175,7 @@ def truth_section(bundle: Path, out: Path) -> Section:
     figure = plotting.traces_figure(
         time_s[part],
         {"fluorescence": corrected[chosen, part], "activity": activity[chosen, part]},
-        labels=[f"unit {day.unit_id[u]}\nr = {r[units == u][0]:.2f}" for u in chosen],
+        labels=[f"{day.names[u]}\nr = {r[units == u][0]:.2f}" for u in chosen],
         spikes=day.truth["spikes"][rows[chosen], part],
         truth=day.truth["dff"][rows[chosen], part],
     )
