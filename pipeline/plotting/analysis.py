@@ -84,7 +84,7 @@ def linear_filter_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     """Scatter how well MEI and RF predict measured responses as linear filters."""
     from scipy.stats import wilcoxon
 
-    figure = new_figure(3.9, 3.7)
+    figure = new_figure(3.9, 3.9)
     axes = figure.add_subplot()
     known = units[["mei_rho", "rf_rho"]].dropna()
     _pairs(axes, known["mei_rho"], known["rf_rho"])
@@ -95,8 +95,7 @@ def linear_filter_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
         test = wilcoxon(known["rf_rho"], known["mei_rho"])
         better = above((known["rf_rho"] - known["mei_rho"]).median(), "RF", "MEI")
         title += (
-            f"\nWilcoxon W = {test.statistic:.0f}, p = {test.pvalue:.2g} (two-sided), "
-            f"median difference: {better}"
+            f"\nWilcoxon W = {test.statistic:.0f}, p = {test.pvalue:.2g} (two-sided):\n{better}"
         )
     axes.set_title(title, fontsize=8)
     return figure

@@ -107,19 +107,24 @@ def power_figure(
     lines = 3 if len(known) < 6 else len(known)  # neighbors stand on lines of their own
     figure = new_figure(9, 3.4 + 0.15 * (lines - 3))
     axes = tidy(figure.add_subplot(1, 2, 1))
+    low, high = min(curve["ratio"]), max(curve["ratio"])
+    edge = 0.1 * (high - low)  # ratios beyond it are written instead
     for name, label in (("per_neuron", "neurons significant"), ("population", "Wilcoxon")):
         axes.plot(curve["ratio"], curve[name], "o-", markersize=3, label=label)
     for place, (ratio, kind) in enumerate(known):
         color = color_of(kind)
-        axes.axvline(ratio, color=color, linestyle=":", linewidth=1)
+        inside = float(np.clip(ratio, low - edge / 2, high + edge / 2))
+        name = name_of(kind) if inside == ratio else f"{name_of(kind)} {ratio:.3g}"
+        axes.axvline(inside, color=color, linestyle=":", linewidth=1)
         height = 1.03 + 0.06 * (place % lines)
-        axes.text(ratio, height, name_of(kind), fontsize=7, ha="center", color=color)
+        axes.text(inside, height, name, fontsize=7, ha="center", color=color)
+    axes.set_xlim(low - edge, high + edge)
     axes.axhline(0.8, color="0.85", linewidth=1, zorder=0)
     axes.set_xlabel("true MEI / control (dotted: found on day 2)", fontsize=9)
     axes.set_ylabel("power", fontsize=9)
     axes.set_ylim(-0.03, 1.04 + 0.06 * lines)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-    axes.legend(fontsize=8, frameon=False, loc="center right")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes = tidy(figure.add_subplot(1, 2, 2))
     for count, rows in designs.groupby("n_neurons"):
         rows = rows.sort_values("repeats")
