@@ -27,6 +27,7 @@ RECIPE_OF_NINE = {
     **chain.RECIPE,
     "controls": [{"method": kind, "params": SMALL.get(kind, {})} for kind in KINDS],
     "analyses": [{"method": name, "params": {}} for name in ("natural_patches", "linear_filter")],
+    "outcome": {"method": None, "params": {"n_bootstrap": 100}},
     "display": {"method": None, "params": {"mean_cd_m2": 4000.0, "sd_cd_m2": 1000.0}},
 }
 NAMED = re.compile(r"\b(?:unit|output|neuron|target) \d+(?: \(field \d+\))?")
@@ -61,8 +62,8 @@ def report(_bound, tmp_path_factory):
     tables.declare()
     control_kinds.register(STRANGER)(checkerboard)
     folder, out = tmp_path_factory.mktemp("nine"), tmp_path_factory.mktemp("report")
-    day1, made, day2, _ = chain.walk(database, folder, 91, RECIPE_OF_NINE, targets=6, minutes=15)
-    other = closed_loop.OutcomeMethod.add(None, {"reference": "fni"})
+    day1, made, day2, _ = chain.walk(database, folder, 91, RECIPE_OF_NINE, targets=4, minutes=8)
+    other = closed_loop.OutcomeMethod.add(None, {"reference": "fni", "n_bootstrap": 100})
     chain.populate(database, 91)
     drawn, save = {}, plotting.save
 
@@ -136,7 +137,7 @@ def test_a_neuron_has_its_one_name_in_every_figure(database, report):
         for name in NAMED.findall("\n".join(texts)):
             assert name in known, (figure, name)
             count += 1
-    assert count > 20
+    assert count > 15
     for name in NAMED.findall(re.sub('data:image[^"]*', "", report["page"])):
         assert name in known
 
@@ -173,7 +174,7 @@ def test_every_csv_names_its_neurons(database, report):
         for text in frame.select_dtypes("object").stack():
             for name in NAMED.findall(str(text)):
                 assert name in {f"unit {row['unit_id']}" for row in rows}, (path.name, name)
-    assert seen > 200
+    assert seen > 150
 
 
 def test_every_p_in_a_csv_stands_beside_the_direction_of_its_effect(database, report):
@@ -252,9 +253,8 @@ def test_every_parameter_in_the_methods_is_that_of_the_row_that_was_used(databas
     for config in re.findall(r"\[model\.ModelConfig ([0-9a-f]{16})\]", text):
         row = (model.ModelConfig & {"model_hash": config}).fetch1()
         assert f"{settings_text(row['model_config'])} [model.ModelConfig {config}]" in text
-    assert "targets 6" not in text
-    assert "n_targets 6" in text
-    assert "minutes 15" in text
+    assert "n_targets 4" in text
+    assert "minutes 8" in text
 
 
 def test_the_methods_state_the_luminance_of_the_display_and_not_the_recipes(database, report):
