@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import plotting
+from pipeline.closed_loop.direction import above
+from pipeline.dataset.names import unit_name
 from pipeline.simulate import score
 from pipeline.stimulus.kinds import name_of
 from workers.report import Picture, Section
@@ -36,6 +38,10 @@ class Day:
         self.motion = (imaging.Motion & scan).fetch1("shifts").load()
         units = (imaging.Segmentation.Unit & scan).to_dicts(order_by="unit_id")
         self.unit_id = np.array([unit["unit_id"] for unit in units])
+        several = (imaging.ScanInfo & scan).fetch1("n_fields") > 1
+        self.names = [
+            unit_name(unit["unit_id"], unit["field"] if several else None) for unit in units
+        ]
         yx = np.array([(unit["y_px"], unit["x_px"]) for unit in units]).reshape(-1, 2)
         kept = (dataset.Responses.Unit & scan).to_arrays("unit_id")
         self.kept = np.isin(self.unit_id, kept)
@@ -126,6 +132,9 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
         "mei_true_drive": _true_drive(days[1], mouse),
         "mei_wins": {name_of(row): row["fraction"] for row in population},
         "mei_wilcoxon_p": {name_of(row): row["wilcoxon_p"] for row in population},
+        "above": {
+            name_of(row): above(row["median_difference"], "mei", name_of(row)) for row in population
+        },
     }
 
 
@@ -167,7 +176,7 @@ def truth_section(bundle: Path, out: Path) -> Section:
     figure = plotting.traces_figure(
         time_s[part],
         {"fluorescence": corrected[chosen, part], "activity": activity[chosen, part]},
-        labels=[f"unit {day.unit_id[u]}\nr = {r[units == u][0]:.2f}" for u in chosen],
+        labels=[f"{day.names[u]}\nr = {r[units == u][0]:.2f}" for u in chosen],
         spikes=day.truth["spikes"][rows[chosen], part],
         truth=day.truth["dff"][rows[chosen], part],
     )

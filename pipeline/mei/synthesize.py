@@ -164,7 +164,7 @@ def synthesize(
     wild = np.flatnonzero(~np.isfinite(made.activations))
     if len(wild):
         raise ValueError(
-            f"the ascent of unit {chosen[wild[0]]} ends at activation {made.activations[wild[0]]} "
+            f"the ascent of output {chosen[wild[0]]} ends at {made.activations[wild[0]]} "
             f"({len(wild)} of {len(chosen)} units); expected a finite one: look at the weights"
         )
     if held_out is None:

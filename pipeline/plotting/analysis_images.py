@@ -81,7 +81,7 @@ def natural_patches_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     notes = np.concatenate([np.full((len(rows), 1), np.nan), arrays["r"][rows]], axis=1)
     titles = ["MEI", "most alike in natural images"] + [""] * (images.shape[1] - 2)
     numbers = units.index.get_level_values(-1)
-    labels = [f"unit {numbers[row]}" for row in rows]
+    labels = [str(numbers[row]) for row in rows]
     figure, (left, right) = _sheet(images, labels, notes, titles)
     tidy(left).hist(units["best_r"].dropna(), np.linspace(0, 1, 26), color=COLORS["mni"])
     left.set_xlabel("highest correlation inside the mask", fontsize=9)

@@ -9,6 +9,7 @@ from schemas.mei.binding import schema
 from schemas.mei.controls import Control, ControlMethod, ControlTask, as_json, natural_pool
 from schemas.mei.display import Display, DisplayMethod, DisplayTask
 from schemas.mei.gallery import gallery
+from schemas.mei.kinds import as_stimuli
 from schemas.mei.masks import Mask, MaskMethod, MaskTask
 from schemas.mei.synthesis import MEI, AscentMethod, MEITask, batch_units
 from schemas.mei.targets import TargetRule, Targets, TargetTask, target_data
@@ -33,6 +34,7 @@ __all__ = [
     "TargetTask",
     "Targets",
     "as_json",
+    "as_stimuli",
     "batch_units",
     "gallery",
     "natural_pool",

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.stimulus.kinds import kind_and_variant, name_of
+from pipeline.mei.controls import in_order
+from schemas import dataset
 from schemas.mei.display import Display
+from schemas.mei.kinds import as_stimuli
 
-FIRST = ("mei", "rf", "gabor", "mni", "fni")
 UNIT_KEY = ["dataset_hash", "unit_index"]
 
 
@@ -38,35 +39,32 @@ def gallery(units: Any = True, kinds: Sequence[str] | None = None, most: int = 2
     ValueError
         If no unit has all the kinds.
     """
-    found = [
-        {**row, "stimulus": name_of(row)}
-        for row in (Display.Image & units).to_dicts(order_by="KEY")
-    ]
-    rows = pd.DataFrame(found) if found else pd.DataFrame(columns=[*UNIT_KEY, "stimulus"])
+    found = (Display.Image & units).to_dicts(order_by="KEY")
+    rows = pd.DataFrame(found, columns=[*UNIT_KEY, "kind"]) if not found else pd.DataFrame(found)
+    rows = as_stimuli(rows)
     if kinds is None:
-        there = set(rows["stimulus"])
-        others = sorted(there - set(FIRST), key=kind_and_variant)
-        kinds = [kind for kind in FIRST if kind in there] + others
-    # one image a unit and stimulus, should there be several displays of it
-    rows = rows[rows["stimulus"].isin(kinds)].drop_duplicates([*UNIT_KEY, "stimulus"])
-    complete = rows.groupby(UNIT_KEY, sort=False)["stimulus"].nunique()
+        kinds = in_order(rows["kind"])
+    # one image a unit and kind, should there be several displays of it
+    rows = rows[rows["kind"].isin(kinds)].drop_duplicates([*UNIT_KEY, "kind"])
+    complete = rows.groupby(UNIT_KEY, sort=False)["kind"].nunique()
     shown = list(complete[complete == len(kinds)].index[:most])
     if not shown or not kinds:
         raise ValueError(f"no unit of the query has images of all kinds {list(kinds)}")
-    by_unit = rows.set_index([*UNIT_KEY, "stimulus"])
-    names, arrays = Display.primary_key, {}
+    by_unit = rows.set_index([*UNIT_KEY, "kind"])
+    key_names, arrays = Display.primary_key, {}
 
     def image(row: pd.Series) -> np.ndarray:
-        key = {name: row[name] for name in names if name in row}
+        key = {name: row[name] for name in key_names if name in row}
         place = tuple(key.items())
         if place not in arrays:
             arrays[place] = (Display & key).fetch1("images").load(mmap_mode="r")
         return arrays[place][int(row["image_row"])]
 
     picked = {kind: [by_unit.loc[(*unit, kind)] for unit in shown] for kind in kinds}
+    names = dataset.unit_names([{"dataset_hash": name} for name in {unit[0] for unit in shown}])
     return {
         "images": {kind: np.stack([image(r) for r in rows_]) for kind, rows_ in picked.items()},
-        "labels": [f"unit {unit}" for _, unit in shown],
+        "labels": names.loc[shown, "unit"].tolist(),
         "predicted": {
             kind: np.array([r["predicted"] for r in rows_]) for kind, rows_ in picked.items()
         },

@@ -129,7 +129,8 @@ def ancestry_lines(steps: list[dict[str, Any]]) -> list[str]:
     for step in steps:
         lines.append(step["table"] + (f" (and {step['more']} more)" if step["more"] else ""))
         for row in step["rows"]:
-            lines.append(f"    {sentence(row['key'])}")
+            name = f" ({row['unit']})" if "unit" in row else ""
+            lines.append(f"    {sentence(row['key'])}{name}")
             if row["computed"]:
                 lines.append(f"        {_made(row['computed'])}")
             elif row["values"]:

@@ -18,7 +18,7 @@ MEASURES = (
     "fraction_oracle_frozen", "feve", "cc_norm",
 )  # fmt: skip
 
-
+SIMULATED = "sim"  # rig of the simulator's recordings
 SHORT = {"cnn": "CNN", "ln": "LN"}  # kinds of ensembles that are abbreviations
 
 
@@ -27,10 +27,13 @@ def overview(page: Loop) -> Section:
     from schemas import experiment
 
     scan = (experiment.Scan & page.scan).fetch1()
+    rig = (experiment.Session & page.scan).fetch1("rig")
     rows = {
         "scan": page.name,
         "recorded": scan["scan_ts"],
-        "area, depth": f"{scan['brain_area']}, {scan['depth_um']} µm",
+        "rig": rig,
+        "area": scan["brain_area"],
+        "depth (µm)": "unknown" if scan["depth_um"] is None else scan["depth_um"],
         "indicator": scan["indicator"],
         "recipe": page.loop["recipe_hash"],
         "targets asked for": page.loop["targets"],
@@ -38,8 +41,12 @@ def overview(page: Loop) -> Section:
         "plan": ", ".join(plan["plan_id"] for plan in page.plans),
     }
     frame = pd.DataFrame({"": list(rows), "value": [str(value) for value in rows.values()]})
-    remark = f"Every method and parameter: {page.write_recipe()}."
-    return Section(f"{page.label or 'Loop'} on {page.name}", tables=[("", frame)], remarks=[remark])
+    remarks = ["These data are simulated; no animal was recorded."] if rig == SIMULATED else []
+    remarks.append(
+        f"The recipe that was asked for: {page.write_recipe()}. What was computed, with every "
+        "parameter, is in the methods."
+    )
+    return Section(f"{page.label or 'Loop'} on {page.name}", tables=[("", frame)], remarks=remarks)
 
 
 def field(page: Loop) -> Section | None:
@@ -63,7 +70,7 @@ def field(page: Loop) -> Section | None:
             images[0]["mean_image"].load(),
             masks,
             correlation_image=correlation if np.ptp(correlation) > 0 else None,  # none: extracted
-            highlighted=np.isin(units, page.targets["unit_id"].to_numpy()),
+            highlighted=np.isin(units, page.targets["unit_id"].dropna().to_numpy(int)),
             um_per_px=size,
         )
         name = f"field{key['field']}"
@@ -107,27 +114,27 @@ def _traces(page: Loop) -> Picture | None:
     recipe = imaging.ImagingRecipe & page.imaging
     keys = (imaging.Activity & page.scan & recipe).keys(order_by="field")
     times = (behavior.Sync & page.scan).to_dicts()
-    wanted = [int(u) for u in page.targets["unit_id"].dropna()][:TRACE_UNITS]
-    if not keys or not times or not wanted:
+    wanted = page.targets.dropna(subset="unit_id").head(TRACE_UNITS)
+    if not keys or not times or wanted.empty:
         return None
     time_s = times[0]["frame_times"].load()
-    fluorescence, activity = [], []
+    rows_of: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of a unit, in whatever field it is
     for key in keys:
         units = (imaging.Segmentation.Unit & key).to_arrays("unit_id", order_by="unit_id")
-        rows = [int(np.flatnonzero(units == u)[0]) for u in wanted if u in units]
-        fluorescence.append((imaging.Fluorescence & key).fetch1("corrected").load()[rows])
-        activity.append((imaging.Activity & key).fetch1("activity").load()[rows])
+        fluorescence = (imaging.Fluorescence & key).fetch1("corrected").load()
+        activity = (imaging.Activity & key).fetch1("activity").load()
+        for row, unit in enumerate(units):
+            if unit in set(wanted["unit_id"]):
+                rows_of[int(unit)] = fluorescence[row], activity[row]
     traces = {
-        "fluorescence": np.concatenate(fluorescence),
-        "activity": np.concatenate(activity),
+        name: np.stack([rows_of[unit][place] for unit in wanted["unit_id"]])
+        for place, name in enumerate(("fluorescence", "activity"))
     }
     count = min(len(time_s), traces["activity"].shape[1])
     start = count // 3
     stop = min(count, start + int(TRACE_S / np.median(np.diff(time_s))))
     traces = {name: rows[:, start:stop] for name, rows in traces.items()}
-    figure = plotting.traces_figure(
-        time_s[start:stop], traces, labels=[f"unit {u}" for u in wanted]
-    )
+    figure = plotting.traces_figure(time_s[start:stop], traces, labels=wanted["unit"].tolist())
     return page.picture(figure, "traces", "Traces of the best targets")
 
 
@@ -148,8 +155,8 @@ def selection(page: Loop) -> Section | None:
         scores[kind] = found.to_arrays("validation", order_by="unit_index").astype(float)
     rows = rows.assign(cnn_validation=scores["cnn"], ln_validation=scores["ln"])
     page.csv(rows, "selection")
-    left = rows.reason[~rows.kept.astype(bool)].str.replace(r"better unit \d+", "a better unit",
-                                                            regex=True)  # fmt: skip
+    left = rows.reason[~rows.kept.astype(bool)]
+    left = left.str.replace(r"better (unit|output) .*", "a better unit", regex=True)
     figure = plotting.selection_figure(
         rows.cnn_validation, rows.ln_validation, rows.kept, left.value_counts().to_dict()
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from pipeline import plotting
-from workers.report.context import KINDS, Loop
+from pipeline.mei.controls import in_order
+from pipeline.plotting.style import name_of
+from pipeline.stimulus.kinds import stimulus_name
+from workers.report.context import Loop
 from workers.report.page import Section
 
 GALLERY_ROWS = 10
@@ -29,33 +34,32 @@ FIGURES = {
 
 def stimuli(page: Loop) -> Section | None:
     """Return galleries (Figures 2, 4, S4, S8, S11) and predicted responses (Figure 3)."""
-    from schemas import closed_loop
+    from schemas import closed_loop, mei
 
     plan = page.plan
     if plan is None:
         return None
-    rows = pd.DataFrame((closed_loop.Plan.Target & plan).to_dicts())
+    rows = mei.as_stimuli(pd.DataFrame((closed_loop.Plan.Target & plan).to_dicts()))
     page.csv(rows, "stimuli")
-    kinds = [kind for kind in KINDS if (rows["kind"] == kind).any()]
+    kinds = in_order(rows["kind"])
     table = rows.pivot(index="target_rank", columns="kind", values="image_hash")
     predicted = rows.pivot(index="target_rank", columns="kind", values="predicted").astype(float)
     images = _images(plan)
-    ids = page.targets.set_index("target_rank")["unit_id"]
+    labels = page.targets.set_index("target_rank")["unit"]
     section = Section("Stimuli")
-    whole = table.dropna(subset=kinds).index
     caption = (
         "8-bit images exactly as shown, matched in mean luminance and contrast; below each the "
-        "response that the ensemble predicts to it."
+        "response that the ensemble predicts to it. An empty place: not in the plan."
     )
     for first, name, title in ((0, "gallery", "Figures 2 and 4: stimuli of the best targets"),
                                (GALLERY_ROWS, "gallery_rest", "Figure S11: stimuli of the next "
                                 "targets")):  # fmt: skip
-        shown = whole[first : first + GALLERY_ROWS]
+        shown = table.index[first : first + GALLERY_ROWS]
         if not len(shown):
             continue
         figure = plotting.gallery_figure(
-            {kind: np.stack([images[table.at[r, kind]] for r in shown]) for kind in kinds},
-            labels=[_label(ids, rank) for rank in shown],
+            {kind: _stack(images, table[kind].loc[shown]) for kind in kinds},
+            labels=labels.loc[shown].tolist(),
             predicted={kind: predicted.loc[shown, kind].to_numpy() for kind in kinds},
         )
         section.pictures.append(page.picture(figure, name, title, caption))
@@ -64,9 +68,9 @@ def stimuli(page: Loop) -> Section | None:
             have = table[kind].dropna()
             figure = plotting.sheet_figure(
                 np.stack([images[name] for name in have]),
-                [_label(ids, rank) for rank in have.index],
+                labels.loc[have.index].tolist(),
             )
-            title = f"Figure {number}: all {kind.upper()}s as shown"
+            title = f"Figure {number}: all {name_of(kind)}s as shown"
             section.pictures.append(page.picture(figure, f"sheet_{kind}", title))
     if len(kinds) > 1:
         figure = plotting.predicted_activation_figure(predicted[kinds])
@@ -77,13 +81,55 @@ def stimuli(page: Loop) -> Section | None:
     page.summary["n_targets"] = planned["n_targets"]
     section.remarks.append(
         f"The plan shows {planned['n_images']} images for {planned['n_targets']} neurons, "
-        f"{planned['n_repeats']} times each, in {planned['total_s'] / 60:.1f} minutes; "
-        f"{len(planned['dropped'])} images were left out"
-        + (f" ({planned['dropped'][0]['reason']} ...)." if planned["dropped"] else ".")
+        f"{planned['n_repeats']} times each, in {planned['total_s'] / 60:.1f} minutes."
     )
-    median = {"kind": kinds, "median predicted response": [predicted[k].median() for k in kinds]}
+    median = {
+        "stimulus": [name_of(kind) for kind in kinds],
+        "neurons": [int(table[kind].notna().sum()) for kind in kinds],
+        "median predicted response": [predicted[kind].median() for kind in kinds],
+    }
     section.tables.append(("", pd.DataFrame(median)))
+    left = left_out(page, planned["dropped"])
+    if len(left):
+        page.csv(left, "left_out")
+        section.tables.append(("Left out of the plan", left))
     return section
+
+
+def left_out(page: Loop, dropped: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return what a plan leaves out, neurons and stimuli by their names.
+
+    Parameters
+    ----------
+    page : Loop
+    dropped : list of dict
+        `Plan.dropped`; a stimulus is named by `kind` and `variant`, or by the keys of `images`.
+    """
+    rows = []
+    for entry in dropped:
+        unit = entry.get("unit_index")
+        who = "" if unit is None else page.name_of_unit(unit)
+        if entry.get("kind") is not None:
+            names = [stimulus_name(entry["kind"], entry.get("variant") or 0)]
+        else:
+            names = list(entry.get("images", ()))
+        rows += [(who, name, entry["reason"]) for name in names or [""]]
+    frame = pd.DataFrame(rows, columns=["unit", "stimulus", "reason"])
+    groups = frame.groupby(["unit", "reason"], sort=False)["stimulus"]
+    counted = [
+        {"unit": unit, "stimuli": _counted(names), "images": len(names), "reason": reason}
+        for (unit, reason), names in groups
+    ]
+    return pd.DataFrame(counted, columns=["unit", "stimuli", "images", "reason"])
+
+
+def _counted(names: pd.Series) -> str:
+    return ", ".join(name_of(name) for name in in_order(names))
+
+
+def _stack(images: dict[str, np.ndarray], hashes: pd.Series) -> list[np.ndarray | None]:
+    """Return the images of a kind, None where a neuron has none."""
+    return [None if pd.isna(name) else images[name] for name in hashes]
 
 
 def other_days(page: Loop) -> list[Section]:
@@ -110,11 +156,7 @@ def other_days(page: Loop) -> list[Section]:
         data = {"dataset_hash": units["other_dataset_hash"].iloc[0]}
         scan = (dataset.DatasetSpec.Scan & data).fetch1()
         day = f"{scan['session']}/{scan['scan_idx']}"
-        ids = dict(zip(page.targets["unit_index"], page.targets["unit_id"], strict=True))
-        names = [
-            f"unit {int(ids[u])}" if not pd.isna(ids.get(u)) else f"output {u}"
-            for u in units["unit_index"]
-        ]
+        names = [page.name_of_unit(unit) for unit in units["unit_index"]]
         tag = f"other_day{scan['session']}_{scan['scan_idx']}"
         page.csv(units.drop(columns=list(batch)), tag)
         correlation, others, rank, transfer = (
@@ -142,11 +184,6 @@ def other_days(page: Loop) -> list[Section]:
         picture = page.picture(figure, tag, title, caption)
         sections.append(Section(f"The MEIs of another day, {day}", [picture], remarks=[remark]))
     return sections
-
-
-def _label(ids: pd.Series, rank: int) -> str:
-    unit = ids.get(rank)
-    return f"target {rank}" if unit is None or pd.isna(unit) else f"unit {int(unit)}"
 
 
 def _images(plan: dict[str, str]) -> dict[str, np.ndarray]:

@@ -14,6 +14,6 @@ from . import (  # noqa: F401  registers the kinds
     rf,
     surround,
 )
-from .base import ControlContext, Controls, control_kinds, finished
+from .base import ControlContext, Controls, control_kinds, finished, in_order
 
-__all__ = ["ControlContext", "Controls", "control_kinds", "finished"]
+__all__ = ["ControlContext", "Controls", "control_kinds", "finished", "in_order"]
