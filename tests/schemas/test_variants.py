@@ -41,7 +41,8 @@ def loop(_bound, tmp_path_factory):
 
     database, home, _ = _bound
     embedded.connect(home)
-    recipe = {**chain.RECIPE, "controls": CONTROLS}
+    ascent = {"method": "constrained", "params": {"steps": 20}, "starts": 1, "batch_size": 4}
+    recipe = {**chain.RECIPE, "controls": CONTROLS, "mei": ascent}
     folder = tmp_path_factory.mktemp("variants")
     day1, made, day2, _ = chain.walk(database, folder, 81, recipe, targets=4, minutes=9)
     chain.populate(database, 81)
