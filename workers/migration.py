@@ -1,8 +1,9 @@
 """Bring the tables of an older version up to this code's, without touching what they hold.
 
 What is missing, a table or a column that may be empty or has a default, follows from the
-definitions and is added first. Whatever else a release changes (a column renamed, values
-rewritten) is a `Step` of `STEPS`, and `schema_version.SCHEMA_VERSION` goes up with it.
+definitions and is added first; so does a column that may be empty from now on. Whatever else a
+release changes (a column renamed, values rewritten) is a `Step` of `STEPS`, and
+`schema_version.SCHEMA_VERSION` goes up with it.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ STEPS = (
         variant_keys.statements,
         variant_keys.CHANGES,
     ),
+    Step(4, "leave empty what was not measured, and choose whose pairs a verdict reads"),
 )
 
 
@@ -240,6 +242,14 @@ def _compare(
             table.full_table_name, column, comments[column]
         )
         columns.append({"name": f"{name}.{column}", "sql": [*sql, comment] if comment else sql})
+    for column, nullable, _ in there:
+        line = wanted.get(column, "NOT NULL").strip()
+        if nullable == "NO" and "NOT NULL" not in line and f"{place}.{column}" not in handled:
+            change = f"MODIFY COLUMN {line}"
+            if adapter.backend == "postgresql":
+                change = f'ALTER COLUMN "{column}" DROP NOT NULL'
+            sql = [f"ALTER TABLE {table.full_table_name} {change}"]
+            columns.append({"name": f"{name}.{column}, empty", "sql": sql})
     for column, nullable, default in there:
         free = nullable == "YES" or default is not None or column.startswith("_")
         if column not in wanted and not free and f"{place}.{column}" not in handled:

@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 from workers import database
 from workers.version import code_version
 
-SCHEMA_VERSION = 3  # 0 is a database from before versions were written down
+SCHEMA_VERSION = 5  # 0 is a database from before versions were written down
 
 
 class SchemaVersionError(DataError):
