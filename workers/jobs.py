@@ -91,9 +91,13 @@ def _input(ledger: Ledger, plan: Plan, row: dict[str, Any]) -> list[str]:
 
 
 def retry(ledger: Ledger, table: str | None = None, key: dict[str, Any] | None = None) -> int:
-    """Put quarantined, ignored and cancelled jobs back into the queue; return their number."""
+    """Put quarantined, ignored and cancelled jobs back into the queue; return their number.
+
+    Those that a plan left behind at its deadline only if a table or key is named.
+    """
+    left = table is not None or key is not None
     changed = _change(
-        ledger, ("error", "ignore"), table, key, "status='pending', crashes=0, retries=0"
+        ledger, ("error", "ignore"), table, key, "status='pending', crashes=0, retries=0", left
     )
     ledger.wake()
     return changed
@@ -146,6 +150,7 @@ def _change(
     table: str | None,
     key: dict[str, Any] | None,
     change: str,
+    left_behind: bool = True,
 ) -> int:
     marks = ",".join(["%s"] * len(states))
     return sum(
@@ -154,7 +159,7 @@ def _change(
             f"WHERE job_id=%s AND status IN ({marks})",
             [job, *states],
         )
-        for job, _ in sorted(_choose(ledger, states, table, key))
+        for job, _ in sorted(_choose(ledger, states, table, key, left_behind))
     )
 
 

@@ -10,6 +10,7 @@ import datajoint as dj
 from workers import ancestry, tables
 from workers.lease import Ledger
 from workers.plan import Plan, Task
+from workers.refresh import LEFT_BEHIND
 
 
 def remaining(
@@ -49,7 +50,8 @@ class _Counter:
         self._graph = ledger.connection.dependencies
         aside = ledger.rows(
             f"SELECT table_name, job_key FROM {tables.Job.full_table_name} "
-            "WHERE status IN ('error', 'ignore')"
+            "WHERE status IN ('error', 'ignore') AND (error_class IS NULL OR error_class <> %s)",
+            (LEFT_BEHIND,),
         )
         self._aside: dict[str, list[str]] = {}
         for name, text in aside:

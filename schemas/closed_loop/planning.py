@@ -10,8 +10,9 @@ import numpy as np
 
 from pipeline.closed_loop.plan import plan_methods
 from pipeline.errors import DataError
-from schemas import dataset, experiment, mei, stimulus  # noqa: F401  dataset: a foreign key
+from schemas import dataset, experiment, mei, stimulus
 from schemas.closed_loop.binding import schema
+from schemas.closed_loop.deadline import not_ready, overdue, showable, without_mei
 from schemas.closed_loop.loop import Loop
 from schemas.method import MethodTable
 from schemas.store import number
@@ -104,29 +105,60 @@ class Plan(dj.Computed):
         blank_before_s : float64     # grey screen before it (s)
         """
 
+    worker_settles = ("mei.Targets", "mei.MEI", "mei.Mask", "mei.Control", "mei.Display")
+
     @property
     def key_source(self):
-        """Plans all of whose stimuli are displayed."""
-        return PlanTask - (PlanTask.Display - mei.Display.proj())
+        """Plans all of whose stimuli are displayed, or some at their deadline.
+
+        The clock is the database server's. Nothing is planned before its deadline but in full;
+        where nothing can be shown at the deadline, the plan is made as soon as something can.
+        """
+        whole = PlanTask - (PlanTask.Display - mei.Display.proj())
+        late = PlanTask & overdue()
+        late &= showable(PlanTask.Display & late.proj())
+        return PlanTask & [whole.proj(), late.proj()]
+
+    def _ready(self, key: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the displays that a plan is made from: those there when its making begins.
+
+        `make_fetch` runs again in the transaction that inserts, and a display may have arrived
+        meanwhile: the first choice holds. That of a plan that exists is `Plan.Source`.
+        """
+        displayed = mei.Display & (PlanTask.Display & key)
+        if self & key:
+            displayed = mei.Display & (self.Source & key)
+        elif self.connection.in_transaction and self._chosen[0] == key["plan_id"]:
+            return self._chosen[1]
+        elif not self.key_source & key:
+            raise dj.errors.IntegrityError("the plan is not due: was its deadline moved?")
+        found = displayed.proj().to_dicts(order_by=mei.Display.primary_key)
+        self._chosen = (key["plan_id"], found)
+        return found
+
+    _chosen: tuple[str, list[dict[str, Any]]] = ("", [])
 
     def make_fetch(self, key):
         task = (PlanTask & key).fetch1()
-        displays = mei.Display & (PlanTask.Display & key)
+        ready = self._ready(key)
+        displays = mei.Display & ready
+        late = not_ready((PlanTask.Display & key).to_dicts(), ready)
         rows, arrays, sources = [], [], []
         for index, display in enumerate(displays.to_dicts(order_by=mei.Display.primary_key)):
             sources.append({name: display[name] for name in mei.Display.primary_key})
-            shown = mei.Display.Image * mei.Targets.Unit.proj("target_rank") & sources[-1]
+            shown = mei.Display.Image * mei.Targets.Unit.proj("target_rank")
+            shown = shown * dataset.Dataset.Unit.proj("unit_id") & sources[-1]
             found = shown.to_dicts(order_by="image_row")
             rows += [{**row, "array": index} for row in found]
             arrays.append(display["images"])
         scan = {name: task[name] for name in experiment.Scan.primary_key}
         natural = self._natural(scan, task["n_natural"])
         minutes = (Loop & task).fetch1("minutes")
-        wanted = ("dataset_hash", "unit_index", "target_rank", "kind", "image_hash", "image_row",
-                  "array", "mean_cd_m2", "sd_cd_m2", "clipped_fraction", "ok",
+        wanted = ("dataset_hash", "unit_index", "unit_id", "target_rank", "kind", "image_hash",
+                  "image_row", "array", "mean_cd_m2", "sd_cd_m2", "clipped_fraction", "ok",
                   "predicted")  # fmt: skip
         rows = [{name: row[name] for name in wanted} for row in rows]
-        return rows, arrays, sources, natural, minutes, *PlanMethod.fetch_method(task)
+        return rows, arrays, sources, natural, minutes, late, *PlanMethod.fetch_method(task)
 
     @staticmethod
     def _natural(scan: Mapping[str, Any], most: int) -> dict[str, Any]:
@@ -139,7 +171,7 @@ class Plan(dj.Computed):
         curve = (experiment.MonitorCalibration & scan).fetch1("pixel_value", "luminance_cd_m2")
         return {"hashes": hashes, "images": stimulus.ImageSet.locate(hashes), "curve": curve}
 
-    def make_compute(self, key, rows, arrays, sources, natural, minutes, method, params):
+    def make_compute(self, key, rows, arrays, sources, natural, minutes, late, method, params):
         good = [row for row in rows if row["ok"]]
         ranks = sorted({row["target_rank"] for row in good if row["kind"] == "mei"})
         if not ranks:
@@ -199,6 +231,8 @@ class Plan(dj.Computed):
                     for r in rows
                     if not r["ok"]
                 ),
+                *late,
+                *without_mei(good, ranks, late),
             ],
         }
         return row, sources, images, targets, trials, pixels
