@@ -14,6 +14,7 @@ import datajoint as dj
 from workers import ancestry, database, lease, tables
 from workers.lease import Ledger
 from workers.plan import Plan
+from workers.refresh import LEFT_BEHIND
 
 _ADVICE = {
     "data": "repair or replace the input and `inception retry`, or `inception ignore` the key",
@@ -164,11 +165,18 @@ def _change(
 
 
 def _choose(
-    ledger: Ledger, states: Sequence[str], table: str | None, key: dict[str, Any] | None
+    ledger: Ledger,
+    states: Sequence[str],
+    table: str | None,
+    key: dict[str, Any] | None,
+    left_behind: bool = True,
 ) -> list[tuple[str, int]]:
     """Return id and token of the jobs in some states that match table and part of a key."""
     marks = ",".join(["%s"] * len(states))
     where, args = ("AND table_name=%s", [table]) if table else ("", [])
+    if not left_behind:
+        where += " AND (error_class IS NULL OR error_class <> %s)"
+        args.append(LEFT_BEHIND)
     rows = ledger.rows(
         f"SELECT job_id, token, job_key FROM {tables.Job.full_table_name} "
         f"WHERE status IN ({marks}) {where}",

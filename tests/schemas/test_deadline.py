@@ -3,9 +3,16 @@
 import datetime
 import importlib.util
 import itertools
+import json
+import os
+import pty
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.errors import DataError
@@ -33,6 +40,7 @@ CHEAP = {
     ],
 }
 CONTRASTS = itertools.count(1)
+AHEAD_S = 6.0  # how long a deadline that a worker waits for is in the future (s)
 ROOT = Path(__file__).parents[2]
 
 
@@ -62,7 +70,8 @@ def asked(plan, **what):
     from schemas import closed_loop, mei
 
     tasks = closed_loop.PlanTask.Display * mei.ControlMethod & {"plan_id": plan} & what
-    return tasks.proj().to_dicts(order_by=mei.Display.primary_key)
+    rows = tasks.to_dicts(order_by=mei.Display.primary_key)
+    return [{name: row[name] for name in mei.Display.primary_key} for row in rows]
 
 
 def show(plan, kind, batch):
@@ -105,6 +114,12 @@ def scan(_bound, tmp_path_factory):
     for task in load("schemas", prefix):
         task.table.populate(suppress_errors=False)
     return key
+
+
+@pytest.fixture
+def place(_bound):
+    """Home and prefix of the tables."""
+    return _bound[1:]
 
 
 def test_at_the_deadline_a_plan_is_of_what_is_ready_and_tells_what_is_left_out(database, scan):
@@ -277,3 +292,401 @@ def test_a_deadline_moves_until_the_plan_is_made(database, scan):
     with pytest.raises(DataError, match="its deadline cannot move"):
         loop(first)
     assert stored(key) == sooner.replace(tzinfo=None)
+
+
+# ---- workers
+
+
+def jobs(ledger, plan):
+    """Return status and class of the jobs of a plan's displays by kind and batch."""
+    from schemas import mei
+    from workers.lease import canonical
+
+    found = {
+        row["job_key"]: (row["status"], row["error_class"])
+        for row in (ledger.Job & {"table_name": "mei.Display"}).to_dicts()
+    }
+    kinds = mei.ControlMethod.to_dicts()
+    names = {row["control_hash"]: row["control_method"] for row in kinds}
+    return {
+        (names[key["control_hash"]], key["batch"]): found.get(canonical(key)) for key in asked(plan)
+    }
+
+
+def refreshed(prefix):
+    """Refresh all job tables as a worker does."""
+    import datajoint as dj
+
+    from workers import plan, refresh, urgency
+    from workers.lease import Ledger
+
+    loaded, ledger = plan.load("schemas", prefix), Ledger(dj.conn())
+    refresh.refresh(ledger, loaded, urgency.Urgency(loaded))
+    return loaded, ledger
+
+
+def test_late_jobs_are_ignored_until_another_plan_wants_them(place, database, ledger, scan):
+    from schemas import closed_loop, mei
+    from workers import health
+    from workers import jobs as verbs
+    from workers.commands.panes import status_pane
+
+    due = in_seconds(4)
+    plan = register(scan, due)["plan_id"]
+    late = {("mei", 2), ("rf", 1), ("rf", 2), ("mni", 0), ("mni", 1), ("mni", 2), ("rf", 0)}
+    show(plan, "mei", 0)
+    show(plan, "mei", 1)
+    refreshed(place[1])
+    assert {k for k, job in jobs(ledger, plan).items() if job == ("pending", None)} == late
+    wait_for(due)
+    assert made(plan)
+    loaded, book = refreshed(place[1])
+    assert {k for k, job in jobs(ledger, plan).items() if job == ("ignore", "late")} == late
+    found = health.status(book, loaded)
+    assert found["jobs_late"] == len(late)
+    assert found["ahead"]["queue_s"] == 0
+    import rich.console
+
+    page = rich.console.Console(record=True, width=200)
+    page.print(status_pane(found))
+    assert "7 jobs ignored: their plan was made without them" in page.export_text()
+
+    assert verbs.retry(book) == 0  # unless they are named
+    assert verbs.retry(book, "mei.Display", asked(plan, control_method="mei", batch=2)[0]) == 1
+    refreshed(place[1])
+    assert jobs(ledger, plan)["mei", 2] == ("pending", "late")  # a person's word holds
+
+    task = (closed_loop.PlanTask & {"plan_id": plan}).fetch1()
+    other = {"plan_id": "0" * 16}
+    closed_loop.PlanTask.insert1({**task, **other, "n_natural": 3})
+    wanted = asked(plan, control_method="rf") + asked(plan, control_method="mei")
+    closed_loop.PlanTask.Display.insert({**row, **other} for row in wanted)
+    refreshed(place[1])
+    states = jobs(ledger, plan)
+    assert {states["rf", batch] for batch in range(3)} == {("pending", None)}
+    assert {states["mni", batch] for batch in range(3)} == {("ignore", "late")}
+    mei.Display.populate(wanted, suppress_errors=False)
+    assert made(other["plan_id"]).fetch1("n_targets") == TARGETS
+
+
+def test_what_leads_only_to_late_images_is_ignored_all_the_way_up(place, database, ledger, scan):
+    from schemas import closed_loop, mei
+
+    due = in_seconds(4)
+    loop = register(scan, due, mask={"method": None, "params": {"threshold": 1.25}})
+    plan = loop["plan_id"]
+    first = asked(plan, batch=0)
+    for table in (mei.Mask, mei.Control, mei.Display):
+        keys = [{name: key[name] for name in table.primary_key} for key in first]
+        table.populate(keys, suppress_errors=False)
+    mask = {name: first[0][name] for name in mei.MaskTask.primary_key} | {"batch": 2}
+    analysis = mei.AnalysisMethod.add("stability")
+    mei.AnalysisTask.insert1({**mask, **analysis})
+    wait_for(due)
+    assert made(plan)
+    left = closed_loop.left_behind()
+    mine = {name: first[0][name] for name in ("mask_hash",)}
+    batches = {
+        name: sorted({key["batch"] for key in keys if mine.items() <= key.items()})
+        for name, keys in left.items()
+    }
+    assert batches["mei.Display"] == batches["mei.Control"] == [1, 2]
+    assert batches["mei.Mask"] == [1]  # an analysis of the other is asked for
+    assert left["mei.MEI"] == []  # other loops show the same images
+    refreshed(place[1])
+    (waiting,) = (ledger.Job & {"table_name": "mei.Mask", "status": "pending"}).to_dicts()
+    assert json.loads(waiting["job_key"])["batch"] == 2
+
+
+def test_jobs_become_urgent_when_their_loop_gets_a_deadline(place, database, ledger, scan):
+    from schemas import closed_loop
+    from workers import plan, urgency
+
+    chosen = recipe()
+    closed_loop.register_loop(scan, chosen, targets=TARGETS, minutes=8)
+    loaded = plan.load("schemas", place[1])
+    others = [row for row in closed_loop.Loop.to_dicts() if row["deadline_utc"]]
+    for row in others:  # those of other tests have passed less than a day ago
+        key = {name: row[name] for name in closed_loop.Loop.primary_key}
+        closed_loop.Loop.update1({**key, "deadline_utc": None})
+    refreshed(place[1])
+    mine = ledger.Job & {"table_name": "mei.Display", "status": "pending"}
+    assert set(mine.to_arrays("priority")) == {5}
+    urgent = urgency.Urgency(loaded)
+    urgent.changed()
+    assert not urgent.changed()
+    closed_loop.register_loop(scan, chosen, deadline=in_seconds(3600))
+    assert urgent.changed()  # the worker that looks then refreshes every table
+    refreshed(place[1])
+    assert set(mine.to_arrays("priority")) == {1}
+
+
+def command(place, *arguments):
+    """Return what runs `inception` on the tables of these tests."""
+    home, prefix = place
+    words = [sys.executable, "-m", "workers.cli", *map(str, arguments)]
+    return [*words, "--prefix", prefix, "--home", str(home)]
+
+
+def run(place, *arguments, **more):
+    words = command(place, *arguments)
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=120, **more)
+
+
+def play(package, out):
+    """Show a package as the rig does, without a window; return the log."""
+    words = [sys.executable, "player.py", "--out", str(out)]
+    subprocess.run([*words, "--dry-run"], cwd=package, check=True, capture_output=True)
+    subprocess.run([*words, "--verify"], cwd=package, check=True, capture_output=True)
+    return pd.read_csv(out / "trials.csv")
+
+
+@pytest.mark.slow
+def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
+    place, database, ledger, scan, tmp_path
+):
+    """A worker that has nothing else to do sees by the clock alone that the plan is due."""
+    import datajoint as dj
+
+    from pipeline.closed_loop.package import read_package
+    from schemas import closed_loop, mei
+    from schemas.ingest import ingest_bundle
+    from workers import jobs as verbs
+    from workers.lease import Ledger
+    from workers.package import write
+    from workers.plan import load
+
+    chosen = recipe()
+    far = in_seconds(3600).replace(microsecond=0)
+    numbers = {"targets": TARGETS, "minutes": 8}
+    made_of = closed_loop.register_loop(scan, chosen, **numbers, deadline=far)
+    plan = {"plan_id": made_of["plan_id"]}
+    refreshed(place[1])
+    book = Ledger(dj.conn())
+    verbs.ignore(book)  # what other tests have left
+    late = asked(plan["plan_id"], control_method="rf", batch=1)
+    for key in asked(plan["plan_id"]):
+        if key not in late:
+            assert verbs.retry(book, "mei.Display", key) == 1
+    idle = run(place, "worker", "--exit-when-idle", "--sleep-duration", 0.5)
+    assert idle.returncode == 0, idle.stderr
+    assert "; the next plan is made of what is ready at 2" in idle.stdout  # it does not wait
+    assert len(mei.Display & asked(plan["plan_id"])) == 8
+    assert not closed_loop.Plan & plan
+
+    words = command(place, "worker", "--sleep-duration", 0.5)
+    with (tmp_path / "log").open("w") as log:
+        worker = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 120
+        while not len(ledger.Worker & "state='running'"):
+            assert time.monotonic() < until, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        time.sleep(5)
+        due = in_seconds(AHEAD_S).replace(microsecond=0)
+        closed_loop.register_loop(scan, chosen, deadline=due)  # nobody is woken
+        while not closed_loop.Plan & plan:
+            assert time.monotonic() < until + AHEAD_S, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        seen = server_time()
+    finally:
+        worker.terminate()
+        worker.wait(60)
+    tried = ledger.Attempt & {"table_name": "closed_loop.Plan", "outcome": "done"}
+    (attempt,) = (tried & f"job_key LIKE '%{plan['plan_id']}%'").to_dicts()
+    after = (attempt["started_at"] - due.replace(tzinfo=None)).total_seconds()
+    assert 0 <= after < 60
+    row = (closed_loop.Plan & plan).fetch1()
+    print(f"due {due:%H:%M:%S}, begun {after:.1f} s later, there "
+          f"{(seen - due.replace(tzinfo=None)).total_seconds():.1f} s later; {row['n_targets']} "
+          f"targets, {row['n_images']} images, {row['n_trials']} trials, {row['total_s']:.0f} s; "
+          f"{len(row['dropped'])} dropped: {row['dropped']}")  # fmt: skip
+    assert [(e["kind"], e["reason"]) for e in row["dropped"]] == [
+        ("rf", "not ready at the deadline")
+    ] * 2
+    assert jobs(ledger, plan["plan_id"])["rf", 1] == ("ignore", None)  # a person's, as it was
+
+    package = tmp_path / "package"
+    assert write(scan, package, plan["plan_id"]) == plan["plan_id"]
+    log = play(package, tmp_path / "log2")
+    shown = read_package(package)
+    names = sorted(shown.images)
+    told = log[["trial_idx", "image", "blank_before_s"]].assign(
+        image=[Path(name).stem for name in log["image"]], blank_before_s=1.0
+    )
+    told["onset_s"] = 2 + 1.1 * np.arange(len(told))
+    told["offset_s"] = told["onset_s"] + 0.5
+    pixels = np.stack([shown.images[name] for name in names])
+    day2 = chain.record(tmp_path / "day2", 55, 2, pixels, names, told, plan=plan["plan_id"])
+    answer = ingest_bundle(day2)
+    for task in load("schemas", place[1]):
+        if task.name.split(".")[0] in ("imaging", "behavior", "dataset", "closed_loop"):
+            task.table.populate(suppress_errors=False)
+    units = (closed_loop.Outcome.Unit & answer).to_dicts()
+    per_kind = {kind: {u["unit_id"] for u in units if u["kind"] == kind} for kind in KINDS}
+    print({kind: len(found) for kind, found in per_kind.items()})
+    assert len(per_kind["mei"]) >= 4
+    assert len(per_kind["rf"]) < len(per_kind["mei"])
+    assert {row["kind"] for row in (closed_loop.Population.Kind & answer).to_dicts()} <= set(KINDS)
+
+
+# ---- another plan, and its package
+
+
+def test_a_registered_scan_is_planned_again_as_the_message_says(database, scan):
+    from schemas import closed_loop, mei
+
+    chosen = recipe()
+    first = closed_loop.register_loop(scan, chosen, targets=TARGETS, minutes=8)
+    with pytest.raises(DataError, match=r"other numbers.*found 6, 8; expected 6, 4; add --again"):
+        closed_loop.register_loop(scan, chosen, minutes=4)
+    with pytest.raises(DataError, match="add --again"):
+        closed_loop.register_loop(scan, chosen, targets=4)
+    tasks = len(mei.MEITask()), len(mei.DisplayTask())
+    second = closed_loop.register_loop(scan, chosen, minutes=4, again=True)
+    assert second["plan_id"] != first["plan_id"]
+    assert closed_loop.register_loop(scan, chosen, minutes=4, again=True) == second
+    assert (len(mei.MEITask()), len(mei.DisplayTask())) == tasks  # the same images
+    for kind, batch in itertools.product(KINDS, range(3)):
+        show(first["plan_id"], kind, batch)
+    length = [made(loop["plan_id"]).fetch1("total_s") / 60 for loop in (first, second)]
+    assert length[1] < 4 < length[0] < 8
+    third = closed_loop.register_loop(scan, chosen, minutes=4, again=True)
+    assert third["plan_id"] not in (first["plan_id"], second["plan_id"])  # that one was made
+    orders = [
+        (closed_loop.Plan.Trial & f"plan_id='{key['plan_id']}'").to_arrays("image_hash").tolist()
+        for key in (second, third)
+        if made(key["plan_id"])
+    ]
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_what_a_plan_left_out_is_shown_when_the_scan_is_planned_again(database, scan):
+    from schemas import closed_loop
+
+    chosen, due = recipe(), in_seconds(4)
+    first = closed_loop.register_loop(
+        scan, chosen, targets=TARGETS, minutes=8, deadline=due
+    )  # fmt: skip
+    show(first["plan_id"], "mei", 0)
+    wait_for(due)
+    assert made(first["plan_id"]).fetch1("n_targets") == 2
+    again = closed_loop.register_loop(scan, chosen, again=True)
+    assert stored(again) is None  # the deadline is past
+    assert not [key for key in closed_loop.left_behind().get("mei.Display", ())
+                if key in asked(again["plan_id"])]  # fmt: skip
+    for kind, batch in itertools.product(KINDS, range(3)):
+        show(again["plan_id"], kind, batch)
+    assert made(again["plan_id"]).fetch1("n_targets") == TARGETS
+
+
+@pytest.fixture
+def two_plans(database, scan):
+    """Ids of two plans of 8 and 6 min, the newer one first."""
+    from schemas import closed_loop
+
+    chosen = recipe()
+    first = closed_loop.register_loop(scan, chosen, targets=TARGETS, minutes=8)["plan_id"]
+    for kind, batch in itertools.product(KINDS, range(3)):
+        show(first, kind, batch)
+    time.sleep(1.1)  # loops are in the order of the seconds of their registration
+    second = closed_loop.register_loop(scan, chosen, minutes=6, again=True)["plan_id"]
+    assert made(first)
+    assert made(second)
+    return second, first
+
+
+@pytest.mark.slow
+def test_several_plans_are_listed_in_one_line_and_asked_for_at_a_terminal(
+    place, ledger, scan, two_plans, tmp_path
+):
+    from workers.package import choices
+
+    known = choices(scan)
+    assert [plan["plan"] for plan in known][:2] == list(two_plans)
+    plain = run(place, "package", "55/1/1", tmp_path / "one", stdin=subprocess.DEVNULL)
+    assert plain.returncode == 1
+    (told,) = plain.stderr.strip().splitlines()
+    for plan in known:
+        assert (
+            f"{plan['plan']} (recipe {plan['recipe']}, {plan['images']} images, "
+            f"{plan['units']} units, {plan['minutes']:g} min)" in told
+        )
+    assert told.endswith("name it with --plan")
+    assert not (tmp_path / "one").exists()
+
+    mine, other = pty.openpty()
+    words = command(place, "package", "55/1/1", tmp_path / "two")
+    asking = subprocess.Popen(
+        words, cwd=ROOT, stdin=other, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    os.write(mine, b"0\n2\n")  # there is no plan 0: asked again
+    said = asking.communicate(timeout=120)[0]
+    os.close(mine)
+    os.close(other)
+    assert asking.returncode == 0, said
+    assert f"2  {two_plans[1]}  recipe" in said
+    assert said.count("Which plan (1-") == 2
+    chosen = known[1]
+    assert (
+        f"package {two_plans[1]} written to {tmp_path / 'two'}: {chosen['images']} images for "
+        f"{chosen['units']} units, {chosen['repeats']} times each: {chosen['trials']} trials, "
+        f"{chosen['minutes']:g} min" in said
+    )
+
+
+def test_a_package_is_not_written_over_what_is_not_its_own(scan, two_plans, tmp_path):
+    from workers.package import verify, write
+
+    folder = tmp_path / "package"
+    newer, older = two_plans
+    write(scan, folder, older)
+    play(folder, folder / "day2")  # as docs/day2.md says: in the package's folder
+    log = (folder / "day2" / "trials.csv").read_bytes()
+    assert verify(scan, folder, older) == older
+    write(scan, folder, older)  # the same once more
+    assert (folder / "day2" / "trials.csv").read_bytes() == log
+    with pytest.raises(DataError, match=r"holds the package of another plan.*--replace"):
+        write(scan, folder, newer)
+    with pytest.raises(DataError, match=r"files beside the package would be lost.*day2/"):
+        write(scan, folder, newer, replace=True)
+    (folder / "images.csv").write_text("damaged")
+    with pytest.raises(DataError, match=r"files beside the package would be lost.*day2/"):
+        write(scan, folder, older)
+    (folder / "day2").rename(tmp_path / "day2")
+    write(scan, folder, older)  # damaged, and written again
+    assert verify(scan, folder, older) == older
+    write(scan, folder, newer, replace=True)
+    assert verify(scan, folder, newer) == newer
+    packed = tmp_path / "package.zip"
+    write(scan, packed, older)
+    with pytest.raises(DataError, match="another plan"):
+        write(scan, packed, newer)
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    (mine / "chapter1.tex").write_text("years")
+    for replace in (False, True):
+        with pytest.raises(DataError, match="exists and is no package"):
+            write(scan, mine, older, replace=replace)
+    assert (mine / "chapter1.tex").read_text() == "years"
+
+
+@pytest.mark.slow
+def test_the_command_line_says_what_becomes_of_a_deadline(place, ledger, scan):
+    from schemas import clock, closed_loop
+
+    key = closed_loop.register_loop(scan, recipe(), targets=TARGETS, minutes=8)
+    due = in_seconds(3600).replace(microsecond=0)
+    told = clock.written(due.replace(tzinfo=None))
+    said = run(place, "loop", "55/1/1", "--deadline", due.isoformat())
+    assert said.stdout.startswith(
+        f"loop is registered on 55/1/1, deadline {told} instead of none; run"
+    )
+    assert stored(key) == due.replace(tzinfo=None)
+    said = run(place, "loop", "55/1/1")
+    assert said.stdout.startswith(f"loop is registered on 55/1/1, deadline {told}; run")
+    said = run(place, "loop", "55/1/1", "--deadline", "2020-01-01T08:00")
+    assert said.returncode == 1
+    assert said.stderr.startswith("inception: deadline: the deadline is past")
+    assert len(said.stderr.strip().splitlines()) == 1

@@ -106,8 +106,7 @@ def worker(
         text += f", {summary.quarantined} jobs set aside: see `inception errors`"
     if summary.plans_due:
         first = written(summary.plans_due[0])
-        text += f"; {len(summary.plans_due)} plans are made at their deadline, the first at {first}"
-        text += ", of what is ready, if a worker runs then"
+        text += f"; the next plan is made of what is ready at {first}, if a worker runs then"
     due = [written(moment) for moment in summary.plans_due]
     found = {"outcomes": outcomes, "quarantined": summary.quarantined, "plans_due": due}
     say(found, as_json, text)
