@@ -153,7 +153,16 @@ def sentence(shown: Mapping[str, Any]) -> str:
 
 
 def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None = None) -> str:
-    """Check that a package is one that was written of the scan's newest loop, and unchanged.
+    """Check that a package is one that was written of a plan of the scan, and unchanged.
+
+    Parameters
+    ----------
+    scan : mapping
+        `animal_id, session, scan_idx`; the schemas are active.
+    folder : path
+        Folder or zip file.
+    plan_id : str, optional
+        Which plan it must be of; any of the scan's if there are several.
 
     Returns
     -------
@@ -166,8 +175,12 @@ def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None 
         One line: what was edited or is missing, or of which plan, animal or monitor it is.
     """
     from schemas import experiment
-    from schemas.closed_loop import Package
+    from schemas.closed_loop import Package, PlanTask
 
+    if plan_id is None and len(PlanTask & scan) > 1:
+        with opened(folder) as root:
+            named = read_manifest(root, name=str(folder))["plan"]
+        plan_id = named if PlanTask & scan & {"plan_id": named} else None
     task = _task(scan, plan_id)
     manifest = verify_package(
         Path(folder),

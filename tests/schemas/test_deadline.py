@@ -508,14 +508,10 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
 
     package = tmp_path / "package"
     assert write(scan, package, plan["plan_id"]) == plan["plan_id"]
-    log = play(package, tmp_path / "log2")
+    log = play(package, tmp_path / "played")
     shown = read_package(package)
     names = sorted(shown.images)
-    told = log[["trial_idx", "image", "blank_before_s"]].assign(
-        image=[Path(name).stem for name in log["image"]], blank_before_s=1.0
-    )
-    told["onset_s"] = 2 + 1.1 * np.arange(len(told))
-    told["offset_s"] = told["onset_s"] + 0.5
+    told = log.assign(onset_s=log["onset_s"] + 2, offset_s=log["offset_s"] + 2)
     pixels = np.stack([shown.images[name] for name in names])
     day2 = chain.record(tmp_path / "day2", 55, 2, pixels, names, told, plan=plan["plan_id"])
     answer = ingest_bundle(day2)
@@ -523,7 +519,7 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
         if task.name.split(".")[0] in ("imaging", "behavior", "dataset", "closed_loop"):
             task.table.populate(suppress_errors=False)
     units = (closed_loop.Outcome.Unit & answer).to_dicts()
-    per_kind = {kind: {u["unit_id"] for u in units if u["kind"] == kind} for kind in KINDS}
+    per_kind = {kind: {u["unit_index"] for u in units if u["kind"] == kind} for kind in KINDS}
     print({kind: len(found) for kind, found in per_kind.items()})
     assert len(per_kind["mei"]) >= 4
     assert len(per_kind["rf"]) < len(per_kind["mei"])
@@ -645,6 +641,7 @@ def test_a_package_is_not_written_over_what_is_not_its_own(scan, two_plans, tmp_
     play(folder, folder / "day2")  # as docs/day2.md says: in the package's folder
     log = (folder / "day2" / "trials.csv").read_bytes()
     assert verify(scan, folder, older) == older
+    assert verify(scan, folder) == older  # of several plans, that which it names
     write(scan, folder, older)  # the same once more
     assert (folder / "day2" / "trials.csv").read_bytes() == log
     with pytest.raises(DataError, match=r"holds the package of another plan.*--replace"):
@@ -690,3 +687,34 @@ def test_the_command_line_says_what_becomes_of_a_deadline(place, ledger, scan):
     assert said.returncode == 1
     assert said.stderr.startswith("inception: deadline: the deadline is past")
     assert len(said.stderr.strip().splitlines()) == 1
+
+
+def test_a_migration_brings_local_deadlines_to_utc(place, database, ledger, scan, monkeypatch):
+    import datajoint as dj
+
+    from schemas import closed_loop
+    from workers import migration, schema_version
+
+    key = closed_loop.register_loop(scan, recipe(), targets=TARGETS, minutes=8)
+    connection, loops = dj.conn(), closed_loop.Loop.full_table_name
+    kind = "timestamp" if connection.adapter.backend == "postgresql" else "datetime"
+    schema_version.record(connection, place[1], 2)
+    connection.query(f"DELETE FROM {ledger.SchemaVersion.full_table_name} WHERE schema_version > 2")
+    connection.query(f"ALTER TABLE {loops} DROP COLUMN deadline_utc")
+    connection.query(f"ALTER TABLE {loops} ADD COLUMN deadline {kind} NULL")
+    mine = " AND ".join(f"{name}='{key[name]}'" for name in closed_loop.Loop.primary_key)
+    connection.query(f"UPDATE {loops} SET deadline='2026-11-24 08:00:00' WHERE {mine}")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        found = migration.look(connection, place[1], "schemas")
+        assert [column["name"] for column in found["columns"]] == ["closed_loop.Loop.deadline_utc"]
+        (step,) = (step for step in found["steps"] if "deadlines" in step["title"])
+        assert len(step["sql"]) == 2
+        migration.migrate(connection, place[1], "schemas", despite_workers=True)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert stored(key) == datetime.datetime(2026, 11, 23, 23, 0)
+    again = migration.look(connection, place[1], "schemas")
+    assert (again["steps"], again["columns"], again["problems"]) == ([], [], [])
