@@ -593,6 +593,32 @@ def two_plans(database, scan):
     return second, first
 
 
+def test_a_second_connection_forecasts_what_the_first_one_does(place, database, ledger, scan):
+    """As `inception metrics` has one; displays of other loops' same controls do not count."""
+    from workers import database as server
+    from workers import forecast
+    from workers.commands.panes import ahead_lines
+    from workers.lease import Ledger
+
+    plan = register(scan, in_seconds(3600))["plan_id"]
+    loaded, first = refreshed(place[1])
+    connection = server.new_connection()
+    try:
+        found = [forecast.forecast(book, loaded, []) for book in (first, Ledger(connection))]
+    finally:
+        connection.close()
+    ours = [{row["plan_id"]: row for row in f["loops"]}[plan] for f in found]
+    assert ours[0]["jobs"] == ours[1]["jobs"] >= 9
+    late = {**ours[0], "in_time": False, "unmeasured": []}
+    assert "LATE: planned then of what is ready" in ahead_lines({**found[0], "loops": [late]})[0]
+    stuck = {**ours[0], "stuck": ["mei.Display {}"]}
+    assert ", then of what is ready, while 1 jobs are set aside: mei.Display {}" in ahead_lines(
+        {**found[0], "loops": [stuck]}
+    )[0]  # fmt: skip
+    moment = datetime.datetime.fromisoformat(ours[0]["deadline"])
+    assert moment.utcoffset() is not None
+
+
 @pytest.mark.slow
 def test_several_plans_are_listed_in_one_line_and_asked_for_at_a_terminal(
     place, ledger, scan, two_plans, tmp_path
