@@ -60,7 +60,9 @@ def ingest_dataset(
 @app.command()
 def loop(
     scan: Scan,
-    recipe: Annotated[str | None, typer.Option(help="Recipe hash [default recipe].")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Name or hash; else the newest loop's, or the default.")
+    ] = None,
     targets: Annotated[int | None, typer.Option(min=1, help="Neurons to target.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Length of day 2.")] = None,
     deadline: Annotated[
