@@ -17,6 +17,7 @@ import datajoint as dj
 from datajoint.declare import prepare_declare
 
 from pipeline.errors import DataError
+from schemas.clock import to_utc
 from workers import (
     database,
     health,
@@ -52,6 +53,28 @@ class Step:
     changes: frozenset[str] = frozenset()
 
 
+def _deadlines_in_utc(connection: dj.Connection, prefix: str) -> list[str]:
+    """Bring deadlines from local time of this machine to UTC, in a column of another name."""
+    found = connection.query(
+        "SELECT 1 FROM information_schema.columns WHERE table_schema=%s AND table_name='loop' "
+        "AND column_name='deadline'",
+        (f"{prefix}_closed_loop",),
+    ).fetchone()
+    if found is None:
+        return []
+    quote = connection.adapter.quote_identifier
+    table = f"{quote(prefix + '_closed_loop')}.{quote('loop')}"
+    rows = connection.query(
+        f"SELECT DISTINCT deadline FROM {table} WHERE deadline IS NOT NULL ORDER BY deadline"
+    ).fetchall()
+    moved = [
+        f"UPDATE {table} SET deadline_utc='{to_utc(local)}' "
+        f"WHERE deadline='{local}' AND deadline_utc IS NULL"
+        for (local,) in rows
+    ]
+    return [*moved, f"ALTER TABLE {table} DROP COLUMN deadline"]
+
+
 STEPS = (
     Step(1, "write the version of the tables into the database"),
     Step(2, "have a shared duty name who holds it"),
@@ -62,6 +85,12 @@ STEPS = (
         variant_keys.CHANGES,
     ),
     Step(4, "leave empty what was not measured, and choose whose pairs a verdict reads"),
+    Step(
+        5,
+        "have deadlines in UTC; until now they were local time, and are taken as this machine's",
+        _deadlines_in_utc,
+        frozenset({"closed_loop.loop.deadline"}),
+    ),
 )
 
 
