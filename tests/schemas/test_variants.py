@@ -223,7 +223,7 @@ def test_what_cannot_be_shown_is_dropped_with_its_reason(loop, replan):
             mei.Display.Image.update1(row)
     why = {(entry["unit_index"], name_of(entry)): entry["reason"] for entry in dropped}
     assert why[best["unit_index"], "mei"] == "not displayable: too bright"
-    assert "MEI of this target" in why[best["unit_index"], "accentuated:1"]
+    assert "its MEI cannot be shown" in why[best["unit_index"], "accentuated:1"]
     for name in ("jittered", "jittered:1", "jittered:2"):
         assert why[last["unit_index"], name] == "not displayable: too bright"
 
