@@ -9,10 +9,12 @@ import pandas as pd
 
 from pipeline import plotting
 from workers.report.context import Loop
+from workers.report.labels import labels
 from workers.report.page import Picture, Section
 
 TRACE_UNITS = 6
 TRACE_S = 120.0
+EXAMPLES = 6  # neurons whose predicted and measured responses are drawn
 MEASURES = (
     "n_members", "single_trial", "single_trial_frozen", "to_average", "oracle", "fraction_oracle",
     "fraction_oracle_frozen", "feve", "cc_norm",
@@ -39,7 +41,34 @@ def overview(page: Loop) -> Section:
     }
     frame = pd.DataFrame({"": list(rows), "value": [str(value) for value in rows.values()]})
     remark = f"Every method and parameter: {page.write_recipe()}."
-    return Section(f"{page.label or 'Loop'} on {page.name}", tables=[("", frame)], remarks=[remark])
+    scheme = page.picture(plotting.scheme_figure(_counts(page)), "scheme", "Figure 1: the loop")
+    title = f"{page.label or 'Loop'} on {page.name}"
+    return Section(title, [scheme], tables=[("", frame)], remarks=[remark])
+
+
+def _counts(page: Loop) -> dict[str, str]:
+    """Return what each step of the scheme was made of, as far as it is known."""
+    from schemas import closed_loop, dataset, model
+
+    notes = {"scan": page.name}
+    if page.display is not None:
+        maker = {"ensemble_hash": page.display["ensemble_hash"]}
+        data = (dataset.Dataset & (model.EnsembleSpec & maker).proj("dataset_hash")).to_dicts()
+        members = len(model.EnsembleSpec.Member & maker)
+        notes["models"] = f"{members} network{'s' * (members != 1)}"
+        for row in data:
+            notes["images"] = f"{row['n_images']:,} images"
+            notes["responses"] = f"{row['n_units']:,} neurons"
+    if page.plan is not None:
+        plan = (closed_loop.Plan & page.plan).fetch1()
+        kinds = set((closed_loop.Plan.Target & page.plan).to_arrays("kind").tolist())
+        notes["stimuli"] = f"{plan['n_targets']} neurons, {len(kinds)} kinds"
+        notes["display"] = f"{plan['n_images']} images, {plan['n_repeats']} times each"
+    for match in page.presentations():
+        notes["match"] = f"{len(closed_loop.UnitMatch.Pair & match)} matched"
+        for row in (closed_loop.Outcome & match).to_dicts(order_by="outcome_hash"):
+            notes["verdict"] = f"{row['n_scored']} neurons scored"
+    return notes
 
 
 def field(page: Loop) -> Section | None:
@@ -110,8 +139,10 @@ def _traces(page: Loop) -> Picture | None:
     for key in keys:
         units = (imaging.Segmentation.Unit & key).to_arrays("unit_id", order_by="unit_id")
         rows = [int(np.flatnonzero(units == u)[0]) for u in wanted if u in units]
-        fluorescence.append((imaging.Fluorescence & key).fetch1("corrected").load()[rows])
-        activity.append((imaging.Activity & key).fetch1("activity").load()[rows])
+        corrected = (imaging.Fluorescence & key).fetch1("corrected").load(mmap_mode="r")
+        fluorescence.append(np.asarray(corrected[rows]))
+        deconvolved = (imaging.Activity & key).fetch1("activity").load(mmap_mode="r")
+        activity.append(np.asarray(deconvolved[rows]))
     traces = {
         "fluorescence": np.concatenate(fluorescence),
         "activity": np.concatenate(activity),
@@ -202,5 +233,38 @@ def models(page: Loop) -> Section | None:
         {SHORT.get(kind, kind): f["single_trial_frozen"].to_numpy() for kind, f in units.items()},
     )
     caption = "Test images, single trials; behaviour and gaze frozen at their means."
-    picture = page.picture(figure, "oracle", "Figure 1: oracle against model", caption)
-    return Section("Models", [picture], [("Means over units", pd.DataFrame(scans))], remarks)
+    pictures = [page.picture(figure, "oracle", "Figure 1: oracle against model", caption)]
+    examples = _held_out(page, next(iter(ensembles.values())), first)
+    if examples is not None:
+        pictures.insert(0, examples)
+    return Section("Models", pictures, [("Means over units", pd.DataFrame(scans))], remarks)
+
+
+def _held_out(page: Loop, key: dict[str, Any], units: pd.DataFrame) -> Picture | None:
+    """Draw measured and predicted responses of some targets to the images of the test tier."""
+    from pipeline.model.evaluate import mean_responses
+    from schemas import dataset, model
+
+    targets = units[units["unit_index"].isin(page.targets["unit_index"])]
+    known = targets.dropna(subset=["to_average"]).sort_values("to_average", ascending=False)
+    spec = (model.EnsembleSpec & key).to_dicts()
+    if known.empty or not spec:
+        return None
+    rank = np.unique(np.linspace(0, len(known) - 1, min(EXAMPLES, len(known))).round().astype(int))
+    chosen = known["unit_index"].to_numpy()[rank].astype(int)
+    data = dataset.load_dataset(
+        dataset.Dataset.fetch_file({"dataset_hash": spec[0]["dataset_hash"]})
+    )
+    ensemble = model.load_ensemble(model.EnsembleSpec.fetch_weights(key))
+    found = mean_responses(ensemble, data, chosen)
+    figure = plotting.held_out_responses_figure(
+        found.measured, found.predicted, sem=found.sem, labels=labels(page, chosen)
+    )
+    caption = (
+        f"Images of the test tier, which no model was fitted to or chosen by; {len(chosen)} of "
+        f"{len(known)} targets, evenly in rank from the best predicted to the worst. Black: mean "
+        "over repeats, standard error shaded; red: the ensemble at mean behavior and gaze; r is "
+        "over the images."
+    )
+    title = "Figure 1: predicted and measured responses to held-out images"
+    return page.picture(figure, "held_out", title, caption)

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline import plotting
+from pipeline.closed_loop.confusion import confusion, pool_matrices
 from workers.report.context import KINDS, Loop
+from workers.report.labels import labels
 from workers.report.page import Picture, Section
 
 VERDICT = ["kind", "n_neurons", "fraction", "fraction_low", "fraction_high",
@@ -196,14 +198,51 @@ def _confusions(page: Loop, outcome: dict[str, Any], tag: str) -> list[Picture]:
         page.csv(frame[names], f"{tag}_confusion")
     for row in rows:
         if row["kind"] == "mei":
-            figure = plotting.confusion_figure(row["matrix"].load())
+            units, matrix, days = _pooled(outcome)
+            found = confusion(matrix)
+            figure = plotting.confusion_figure(matrix.T, labels=labels(page, units))
+            over = f"{len(days)} recordings pooled" if len(days) > 1 else "one recording"
             caption = (
-                f"Own neuron exceeds {_text(row['mean_row_rank'])} of the others, own MEI "
-                f"{_text(row['mean_column_rank'])} of the others' (mean ranks; chance 0.5)."
+                "A row is a neuron, a column an image; mean responses over repeats, each neuron's "
+                f"divided by its largest ({over}). A neuron's own MEI exceeds "
+                f"{_text(_known(found.mean_column_rank))} of the others' MEIs, and it responds "
+                f"more to it than {_text(_known(found.mean_row_rank))} of the other neurons do "
+                "(mean ranks; chance 0.5)."
             )
             title = "Figure S6: every neuron's response to every MEI"
             pictures.append(page.picture(figure, f"{tag}_confusion", title, caption))
     return pictures
+
+
+def _pooled(outcome: dict[str, Any]) -> tuple[list[int], np.ndarray, list[dict[str, Any]]]:
+    """Return units and matrix of MEIs, over this and all earlier recordings, and which those are.
+
+    The recordings are those of `PooledOutcome`; without its row, this one alone.
+    """
+    from schemas import closed_loop
+
+    names = closed_loop.Outcome.primary_key
+    days = [outcome]
+    for row in (closed_loop.PooledOutcome & outcome).to_dicts():
+        same = [
+            {**{name: outcome[name] for name in names}, "session": session, "scan_idx": scan}
+            for session, scan in row["days"]
+        ]
+        days = (closed_loop.Outcome & same).keys(order_by=["session", "scan_idx"])
+    matrices, neurons, repeats = [], [], []
+    for day in days:
+        found = closed_loop.Confusion.Kind & day & {"kind": "mei"}
+        units = (closed_loop.Confusion & day).fetch1("unit_index_list")
+        rows = (closed_loop.Outcome.Unit & day & {"kind": "mei"}).to_dicts()
+        shown = {row["unit_index"]: row["n_repeats"] for row in rows}
+        matrices.append(found.fetch1("matrix").load())
+        neurons.append(units)
+        repeats.append([shown.get(unit, 0) for unit in units])
+    return *pool_matrices(matrices, neurons, repeats), days
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _shown(outcome: dict[str, Any]) -> dict[str, str]:

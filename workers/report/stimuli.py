@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from pipeline import plotting
 from workers.report.context import KINDS, Loop
+from workers.report.labels import labels
 from workers.report.page import Section
 
 GALLERY_ROWS = 10
 SHEETS = {"mei": "S4", "rf": "S8"}
+SHEETS_OF = {"linearised": plotting.linearised_sheets}
+"""Analysis -> what draws all of its targets, sheet by sheet."""
 FIGURES = {
     "stability": "Figures S1a, S5: MEIs of several starts",
     "gradient_spectrum": "Figure S3: spectra of the gradients",
@@ -39,35 +45,39 @@ def stimuli(page: Loop) -> Section | None:
     kinds = [kind for kind in KINDS if (rows["kind"] == kind).any()]
     table = rows.pivot(index="target_rank", columns="kind", values="image_hash")
     predicted = rows.pivot(index="target_rank", columns="kind", values="predicted").astype(float)
-    images = _images(plan)
-    ids = page.targets.set_index("target_rank")["unit_id"]
+    indices = rows.drop_duplicates("target_rank").set_index("target_rank")["unit_index"]
+    names = dict(zip(indices.index, labels(page, indices), strict=True))
     section = Section("Stimuli")
-    whole = table.dropna(subset=kinds).index
     caption = (
         "8-bit images exactly as shown, matched in mean luminance and contrast; below each the "
         "response that the ensemble predicts to it."
     )
-    for first, name, title in ((0, "gallery", "Figures 2 and 4: stimuli of the best targets"),
-                               (GALLERY_ROWS, "gallery_rest", "Figure S11: stimuli of the next "
-                                "targets")):  # fmt: skip
-        shown = whole[first : first + GALLERY_ROWS]
-        if not len(shown):
-            continue
-        figure = plotting.gallery_figure(
-            {kind: np.stack([images[table.at[r, kind]] for r in shown]) for kind in kinds},
-            labels=[_label(ids, rank) for rank in shown],
-            predicted={kind: predicted.loc[shown, kind].to_numpy() for kind in kinds},
-        )
-        section.pictures.append(page.picture(figure, name, title, caption))
-    for kind, number in SHEETS.items():
-        if kind in kinds:
-            have = table[kind].dropna()
+
+    def of(ranks: pd.Index) -> dict[str, Any]:
+        images = _images(table.loc[ranks, kinds].to_numpy().ravel())
+        return {
+            "images": {kind: [images.get(table.at[r, kind]) for r in ranks] for kind in kinds},
+            "labels": [names[rank] for rank in ranks],
+            "predicted": {kind: predicted.loc[ranks, kind].to_numpy() for kind in kinds},
+        }
+
+    figure = plotting.gallery_figure(**of(table.index[:GALLERY_ROWS]))
+    title = "Figures 2 and 4: stimuli of the best targets"
+    section.pictures.append(page.picture(figure, "gallery", title, caption))
+    for number, ranks, part in _pages(table.index, len(kinds)):
+        figure = plotting.stimuli_sheet_figure(**of(ranks))
+        title = f"Figure S11: stimuli of all targets{part}"
+        section.pictures.append(page.picture(figure, f"all_stimuli{number}", title, caption))
+    for kind, figure_number in SHEETS.items():
+        have = table[kind].dropna().index if kind in kinds else []
+        for number, ranks, part in _pages(have, 1):
+            images = _images(table.loc[ranks, kind].to_numpy())
             figure = plotting.sheet_figure(
-                np.stack([images[name] for name in have]),
-                [_label(ids, rank) for rank in have.index],
+                np.stack([images[table.at[rank, kind]] for rank in ranks]),
+                [names[rank] for rank in ranks],
             )
-            title = f"Figure {number}: all {kind.upper()}s as shown"
-            section.pictures.append(page.picture(figure, f"sheet_{kind}", title))
+            title = f"Figure {figure_number}: all {kind.upper()}s as shown{part}"
+            section.pictures.append(page.picture(figure, f"sheet_{kind}{number}", title))
     if len(kinds) > 1:
         figure = plotting.predicted_activation_figure(predicted[kinds])
         caption = "Responses of the ensemble to the images as shown, at matched luminance."
@@ -110,11 +120,7 @@ def other_days(page: Loop) -> list[Section]:
         data = {"dataset_hash": units["other_dataset_hash"].iloc[0]}
         scan = (dataset.DatasetSpec.Scan & data).fetch1()
         day = f"{scan['session']}/{scan['scan_idx']}"
-        ids = dict(zip(page.targets["unit_index"], page.targets["unit_id"], strict=True))
-        names = [
-            f"unit {int(ids[u])}" if not pd.isna(ids.get(u)) else f"output {u}"
-            for u in units["unit_index"]
-        ]
+        names = labels(page, units["unit_index"])
         tag = f"other_day{scan['session']}_{scan['scan_idx']}"
         page.csv(units.drop(columns=list(batch)), tag)
         correlation, others, rank, transfer = (
@@ -144,16 +150,21 @@ def other_days(page: Loop) -> list[Section]:
     return sections
 
 
-def _label(ids: pd.Series, rank: int) -> str:
-    unit = ids.get(rank)
-    return f"target {rank}" if unit is None or pd.isna(unit) else f"unit {int(unit)}"
+def _pages(ranks: pd.Index, columns: int) -> Iterator[tuple[int, pd.Index, str]]:
+    """Yield number, ranks and what the title says of every sheet that holds some of the targets."""
+    size = plotting.neurons_a_sheet(columns)
+    sheets = -(-len(ranks) // size)
+    for number in range(sheets):
+        part = f", sheet {number + 1} of {sheets}" if sheets > 1 else ""
+        yield number, ranks[number * size : (number + 1) * size], part
 
 
-def _images(plan: dict[str, str]) -> dict[str, np.ndarray]:
-    from schemas import closed_loop, stimulus
+def _images(hashes: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return the images of some hashes; what is missing (NaN) is left out."""
+    from schemas import stimulus
 
-    hashes = sorted(set((closed_loop.Plan.Image & plan).to_arrays("image_hash").tolist()))
-    found = stimulus.load_images(stimulus.ImageSet.locate(hashes))
+    wanted = [name for name in hashes if isinstance(name, str)]
+    found = stimulus.load_images(stimulus.ImageSet.locate(wanted))
     return {name: np.asarray(image) for name, image in found.items()}
 
 
@@ -171,9 +182,15 @@ def analyses(page: Loop) -> Section | None:
         if units.empty:
             continue
         page.csv(units.reset_index(), f"analysis_{name}")
-        figure = plotting.ANALYSIS_FIGURES[name](units, mei.Analysis.arrays(name, batch))
-        section.pictures.append(page.picture(figure, f"analysis_{name}", FIGURES[name]))
+        arrays = mei.Analysis.arrays(name, batch)
         median = units.median(numeric_only=True)
+        units.index = pd.Index(labels(page, units.index.get_level_values("unit_index")))
+        figure = plotting.ANALYSIS_FIGURES[name](units, arrays)
+        section.pictures.append(page.picture(figure, f"analysis_{name}", FIGURES[name]))
+        sheets = SHEETS_OF[name](units, arrays) if name in SHEETS_OF else ()
+        for number, sheet in enumerate(sheets):
+            title = f"{FIGURES[name]}, all targets, sheet {number + 1}"
+            section.pictures.append(page.picture(sheet, f"analysis_{name}{number}", title))
         values = ", ".join(f"{key} {value:.3g}" for key, value in median.items())
         section.remarks.append(f"{FIGURES[name]}: {len(units)} neurons; medians {values}.")
     return section if section.pictures else None
