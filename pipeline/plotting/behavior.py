@@ -69,8 +69,10 @@ def behavior_figure(
     panels = []
     if len(pupil_time_s):
         radius, x, y = pupil.radius_px, pupil.center_x_px, pupil.center_y_px
-        place = [(values - _middle(values), color, name) for values, color, name in
-                 ((x, COLORS["rf"], "right"), (y, COLORS["fni"], "down"))]  # fmt: skip
+        place = [
+            (values - _middle(values), color, name)
+            for values, color, name in ((x, COLORS["rf"], "right"), (y, COLORS["fni"], "down"))
+        ]
         panels.append(("radius (px)", pupil_time_s, [(radius, "#2c3e50", "")]))
         panels.append(("position (px)", pupil_time_s, place))
     if len(speed_time_s):

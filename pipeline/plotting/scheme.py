@@ -49,27 +49,51 @@ def scheme_figure(notes: Mapping[str, str] | None = None) -> Figure:
     for name, (title, across, down) in STEPS.items():
         x, y = 0.6 + across * COLUMN, -down * ROW
         middles.append((x + WIDTH / 2, y - HEIGHT / 2))
-        axes.add_patch(FancyBboxPatch(
-            (x, y - HEIGHT), WIDTH, HEIGHT, boxstyle="round,pad=0.02,rounding_size=0.08",
-            facecolor=colors[down], edgecolor="0.55", linewidth=0.8,
-        ))  # fmt: skip
+        axes.add_patch(
+            FancyBboxPatch(
+                (x, y - HEIGHT),
+                WIDTH,
+                HEIGHT,
+                boxstyle="round,pad=0.02,rounding_size=0.08",
+                facecolor=colors[down],
+                edgecolor="0.55",
+                linewidth=0.8,
+            )
+        )
         note = notes.get(name, "")
-        axes.text(x + WIDTH / 2, y - 0.25, title, fontsize=9, weight="bold", ha="center",
-                  va="center")  # fmt: skip
+        axes.text(
+            x + WIDTH / 2, y - 0.25, title, fontsize=9, weight="bold", ha="center", va="center"
+        )
         axes.text(x + WIDTH / 2, y - 0.58, note, fontsize=8, ha="center", va="center")
     for (x0, y0), (x1, y1) in zip(middles, [*middles[1:], middles[0]], strict=True):
         back = (x1, y1) == middles[0]  # what day 2 shows leads to the next experiment
         level = y0 == y1
         reach = 0.5 * (WIDTH if level else HEIGHT) + 0.06
         side = reach * (1 if (x1 - x0 if level else y1 - y0) > 0 else -1)
-        begin, end = ((x0 + side, y0), (x1 - side, y1)) if level else ((x0, y0 + side),
-                                                                     (x1, y1 - side))  # fmt: skip
-        axes.add_patch(FancyArrowPatch(
-            begin, end, arrowstyle="-|>", mutation_scale=11, linewidth=1.2,
-            color="0.7" if back else COLORS["mei"], linestyle=":" if back else "-",
-        ))  # fmt: skip
+        begin, end = (
+            ((x0 + side, y0), (x1 - side, y1)) if level else ((x0, y0 + side), (x1, y1 - side))
+        )
+        axes.add_patch(
+            FancyArrowPatch(
+                begin,
+                end,
+                arrowstyle="-|>",
+                mutation_scale=11,
+                linewidth=1.2,
+                color="0.7" if back else COLORS["mei"],
+                linestyle=":" if back else "-",
+            )
+        )
     for down, day in enumerate(DAYS):
-        axes.text(0.15, -down * ROW - HEIGHT / 2, day, rotation=90, fontsize=9, ha="center",
-                  va="center", color="0.35")  # fmt: skip
+        axes.text(
+            0.15,
+            -down * ROW - HEIGHT / 2,
+            day,
+            rotation=90,
+            fontsize=9,
+            ha="center",
+            va="center",
+            color="0.35",
+        )
     axes.set(xlim=(0, 0.6 + 4 * COLUMN), ylim=(-ROW - HEIGHT - 0.1, 0.1), aspect="equal")
     return figure

@@ -114,8 +114,9 @@ def _sheet(
             axes.imshow(image, cmap="gray", vmin=low, vmax=high, extent=box)
             if notes is not None and np.isfinite(notes[place, column]):
                 text = f"{notes[place, column]:.2f}"
-                axes.text(x + 0.5, top + height + 0.1 * line, text, fontsize=5.5,
-                          ha="center", va="top")  # fmt: skip
+                axes.text(
+                    x + 0.5, top + height + 0.1 * line, text, fontsize=5.5, ha="center", va="top"
+                )
     axes.set(xlim=(-GAP, wide), ylim=(tall, 0), aspect="auto")
     return figure
 

@@ -187,6 +187,15 @@ def _comparison(
     return page.picture(figure, f"{tag}_comparison", title, caption)
 
 
+def comparison(page: Loop, outcome: dict[str, Any], tag: str) -> Picture:
+    """Draw the MEIs of one outcome against their controls (Figure 4)."""
+    from schemas import closed_loop
+
+    parts = (closed_loop.Outcome.Unit, closed_loop.Comparison.Unit, closed_loop.Population.Kind)
+    rows, tests, population = (pd.DataFrame((part & outcome).to_dicts()) for part in parts)
+    return _comparison(page, rows, tests, population, tag)
+
+
 def _confusions(page: Loop, outcome: dict[str, Any], tag: str) -> list[Picture]:
     from schemas import closed_loop
 

@@ -21,9 +21,15 @@ IMAGES = {
     "L6": "l6_image",
 }
 NUMBERS = (
-    "field", "fit", "mean_intensity", "contrast", "intensity_drift", "photons", "saturated",
+    "field",
+    "fit",
+    "mean_intensity",
+    "contrast",
+    "intensity_drift",
+    "photons",
+    "saturated",
     "epileptiform_per_min",
-)  # fmt: skip
+)
 
 
 def recording(
@@ -80,10 +86,14 @@ def _field(page: Loop, section: Section, key: dict[str, Any], tag: str) -> list[
             um_per_px=(imaging.ScanInfo.Field & key).fetch1("um_per_px_x"),
             findings=[finding["finding"] for finding in found],
         )
-        section.pictures.append(page.picture(
-            figure, f"{tag}_quality{number}", f"Quality of field {number}",
-            "Summary images of the corrected movie; below, with the masks.",
-        ))  # fmt: skip
+        section.pictures.append(
+            page.picture(
+                figure,
+                f"{tag}_quality{number}",
+                f"Quality of field {number}",
+                "Summary images of the corrected movie; below, with the masks.",
+            )
+        )
         section.remarks += [
             f"Field {number}: {finding['finding']} {finding['value']:.3g}, allowed "
             f"{finding['allowed']:.3g}: {finding['meaning']}."
@@ -130,10 +140,14 @@ def _behavior(page: Loop, scan: dict[str, Any], tag: str) -> Picture | None:
     eyes = (behavior.Pupil & scan & "n_samples > 0").to_dicts(order_by="pupil_hash")
     wheels = (behavior.Treadmill & scan & "n_samples > 0").to_dicts(order_by="treadmill_hash")
     used = _methods(page)
-    eye = next((row for row in eyes if row["pupil_hash"] == used.get("pupil_hash")),
-               eyes[0] if eyes else None)  # fmt: skip
-    wheel = next((row for row in wheels if row["treadmill_hash"] == used.get("treadmill_hash")),
-                 wheels[0] if wheels else None)  # fmt: skip
+    eye = next(
+        (row for row in eyes if row["pupil_hash"] == used.get("pupil_hash")),
+        eyes[0] if eyes else None,
+    )
+    wheel = next(
+        (row for row in wheels if row["treadmill_hash"] == used.get("treadmill_hash")),
+        wheels[0] if wheels else None,
+    )
     if eye is None and wheel is None:
         return None
     pupil = np.zeros((0, 5)) if eye is None else eye["pupil"].load()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pipeline import plotting
 from workers.report.context import KINDS, Loop
@@ -45,27 +46,17 @@ def stimuli(page: Loop) -> Section | None:
     kinds = [kind for kind in KINDS if (rows["kind"] == kind).any()]
     table = rows.pivot(index="target_rank", columns="kind", values="image_hash")
     predicted = rows.pivot(index="target_rank", columns="kind", values="predicted").astype(float)
-    indices = rows.drop_duplicates("target_rank").set_index("target_rank")["unit_index"]
-    names = dict(zip(indices.index, labels(page, indices), strict=True))
+    names = _names(page, rows)
     section = Section("Stimuli")
     caption = (
         "8-bit images exactly as shown, matched in mean luminance and contrast; below each the "
         "response that the ensemble predicts to it."
     )
-
-    def of(ranks: pd.Index) -> dict[str, Any]:
-        images = _images(table.loc[ranks, kinds].to_numpy().ravel())
-        return {
-            "images": {kind: [images.get(table.at[r, kind]) for r in ranks] for kind in kinds},
-            "labels": [names[rank] for rank in ranks],
-            "predicted": {kind: predicted.loc[ranks, kind].to_numpy() for kind in kinds},
-        }
-
-    figure = plotting.gallery_figure(**of(table.index[:GALLERY_ROWS]))
+    figure = best(page, rows, kinds, GALLERY_ROWS)
     title = "Figures 2 and 4: stimuli of the best targets"
     section.pictures.append(page.picture(figure, "gallery", title, caption))
     for number, ranks, part in _pages(table.index, len(kinds)):
-        figure = plotting.stimuli_sheet_figure(**of(ranks))
+        figure = plotting.stimuli_sheet_figure(**_shown(page, rows, kinds, ranks))
         title = f"Figure S11: stimuli of all targets{part}"
         section.pictures.append(page.picture(figure, f"all_stimuli{number}", title, caption))
     for kind, figure_number in SHEETS.items():
@@ -94,6 +85,42 @@ def stimuli(page: Loop) -> Section | None:
     median = {"kind": kinds, "median predicted response": [predicted[k].median() for k in kinds]}
     section.tables.append(("", pd.DataFrame(median)))
     return section
+
+
+def best(page: Loop, rows: pd.DataFrame, kinds: Sequence[str], most: int) -> Figure:
+    """Draw the images of the best targets of a plan.
+
+    Parameters
+    ----------
+    page : Loop
+    rows : DataFrame
+        `Plan.Target` of the plan.
+    kinds : sequence of str
+        In the order of the columns.
+    most : int
+        Targets.
+    """
+    ranks = pd.Index(sorted(set(rows["target_rank"])))[:most]
+    return plotting.gallery_figure(**_shown(page, rows, kinds, ranks))
+
+
+def _names(page: Loop, rows: pd.DataFrame) -> dict[int, str]:
+    """Return the name of every planned target by its rank."""
+    indices = rows.drop_duplicates("target_rank").set_index("target_rank")["unit_index"]
+    return dict(zip(indices.index, labels(page, indices), strict=True))
+
+
+def _shown(page: Loop, rows: pd.DataFrame, kinds: Sequence[str], ranks: pd.Index) -> dict[str, Any]:
+    """Return images, names and predicted responses of some targets, as the figures take them."""
+    table = rows.pivot(index="target_rank", columns="kind", values="image_hash")
+    predicted = rows.pivot(index="target_rank", columns="kind", values="predicted").astype(float)
+    names = _names(page, rows)
+    images = _images(table.loc[ranks, kinds].to_numpy().ravel())
+    return {
+        "images": {kind: [images.get(table.at[r, kind]) for r in ranks] for kind in kinds},
+        "labels": [names[rank] for rank in ranks],
+        "predicted": {kind: predicted.loc[ranks, kind].to_numpy() for kind in kinds},
+    }
 
 
 def other_days(page: Loop) -> list[Section]:
