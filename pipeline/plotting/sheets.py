@@ -87,7 +87,7 @@ def _sheet(
     down = -(-len(rows) // blocks)
     full = blocks if columns > 1 else max(1, across)  # single images keep their size
     wide = full * (columns + 0.25 * (columns > 1)) + GAP * full * columns
-    inches = WIDTH / wide  # of an image
+    inches = WIDTH / (wide + GAP)  # of an image
     line = LINE / inches
     shape = next((i.shape for row in rows for i in row if i is not None), (9, 16))
     height = shape[0] / shape[1]

@@ -76,29 +76,22 @@ def _field(page: Loop, section: Section, key: dict[str, Any], tag: str) -> list[
         return []
     number = key["field"]
     quality = (imaging.Quality & key).to_dicts(order_by="quality_hash")
-    for row in quality:
-        mine = {name: row[name] for name in imaging.Quality.primary_key}
-        found = (imaging.Quality.Finding & mine).to_dicts(order_by="finding")
-        masks, _ = imaging.load_masks(imaging.Segmentation.fetch_masks(key))
-        figure = plotting.summary_figure(
-            {name: images[0][column].load() for name, column in IMAGES.items()},
-            masks,
-            um_per_px=(imaging.ScanInfo.Field & key).fetch1("um_per_px_x"),
-            findings=[finding["finding"] for finding in found],
-        )
-        section.pictures.append(
-            page.picture(
-                figure,
-                f"{tag}_quality{number}",
-                f"Quality of field {number}",
-                "Summary images of the corrected movie; below, with the masks.",
-            )
-        )
-        section.remarks += [
-            f"Field {number}: {finding['finding']} {finding['value']:.3g}, allowed "
-            f"{finding['allowed']:.3g}: {finding['meaning']}."
-            for finding in found
-        ]
+    found = (imaging.Quality.Finding & key).to_dicts(order_by=["quality_hash", "finding"])
+    masks, _ = imaging.load_masks(imaging.Segmentation.fetch_masks(key))
+    figure = plotting.summary_figure(
+        {name: images[0][column].load() for name, column in IMAGES.items()},
+        masks,
+        um_per_px=(imaging.ScanInfo.Field & key).fetch1("um_per_px_x"),
+        findings=sorted({row["finding"] for row in found}) if quality else None,
+    )
+    name, title = f"{tag}_quality{number}", f"Quality of field {number}"
+    caption = "Summary images of the corrected movie; below, with the masks."
+    section.pictures.append(page.picture(figure, name, title, caption))
+    section.remarks += [
+        f"Field {number}: {row['finding']} {row['value']:.3g}, allowed {row['allowed']:.3g}: "
+        f"{row['meaning']}."
+        for row in found
+    ]
     section.pictures.append(_motion(page, key, motion, images[0]["intensity"].load(), tag))
     return quality
 
