@@ -30,7 +30,7 @@ BEST = 4  # targets in the picture
 SCAN = {"animal_id": 1, "session": 1, "scan_idx": 1}
 
 
-def write(demo: Path, root: Path) -> dict[str, Any]:
+def write(demo: Path, root: Path, home: Path | None = None) -> dict[str, Any]:
     """Write picture and table of a finished demo into a checkout; return the demo's result.
 
     Parameters
@@ -39,6 +39,8 @@ def write(demo: Path, root: Path) -> dict[str, Any]:
         Folder of `inception demo`.
     root : path
         The checkout: README.md with the two marks, and docs/.
+    home : path, optional
+        Database and store of the demo, if it was given a home of its own.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def write(demo: Path, root: Path) -> dict[str, Any]:
     text = readme.read_text(encoding="utf-8")
     if not re.search(f"{re.escape(BEGIN)}.*{re.escape(END)}", text, re.DOTALL):
         raise DataError("has no place for the table", file=readme, expected=f"{BEGIN} ... {END}")
-    os.environ.setdefault("INCEPTION_HOME", str((demo / "home").resolve()))
+    os.environ["INCEPTION_HOME"] = str((home or demo / "home").resolve())
     import schemas
 
     schemas.activate()
@@ -206,8 +208,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workers.readme", description=main.__doc__)
     parser.add_argument("demo", type=Path, help="folder of a finished `inception demo`")
     parser.add_argument("--root", type=Path, default=Path(), help="the checkout (default: here)")
+    parser.add_argument("--home", type=Path, help="its database and store (default: DEMO/home)")
     given = parser.parse_args()
-    result = write(given.demo, given.root)
+    result = write(given.demo, given.root, given.home)
     print(f"README.md and {PICTURE}: {result['n_scored']} of {result['n_targets']} neurons scored")
 
 

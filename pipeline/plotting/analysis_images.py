@@ -136,7 +136,7 @@ def _rho(x: NDArray, y: NDArray) -> str:
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() < 3 or np.ptp(x[known]) == 0 or np.ptp(y[known]) == 0:
         return f"n = {known.sum()}"
-    return f"Spearman rho = {spearmanr(x[known], y[known]).statistic:.2f}, n = {known.sum()}"
+    return f"Spearman rho = {spearmanr(x[known], y[known]).statistic:.3f}, n = {known.sum()}"
 
 
 def _spread(values: pd.Series) -> NDArray[np.int64]:

@@ -110,7 +110,7 @@ def test_stability_scatters_the_lowest_on_the_highest_with_spearmans_rho():
     np.testing.assert_array_equal(dots.get_xdata(), rates.max(1))
     np.testing.assert_array_equal(dots.get_ydata(), rates.min(1))
     rho = spearmanr(rates.max(1), rates.min(1)).statistic
-    assert f"Spearman rho = {rho:.2f}, n = 20" in axes.get_title()
+    assert f"Spearman rho = {rho:.3f}, n = 20" in axes.get_title()
     names = {axes.get_ylabel().split("\n")[0] for axes in figure.axes if axes.images}
     assert names - {""} <= set(units.index)
     same = {**arrays, "activations": np.ones((20, 4))}

@@ -242,23 +242,28 @@ def models(page: Loop) -> Section | None:
 
 def _held_out(page: Loop, key: dict[str, Any], units: pd.DataFrame) -> Picture | None:
     """Draw measured and predicted responses of some targets to the images of the test tier."""
+    from pipeline.dataset.moments import correlate
     from pipeline.model.evaluate import mean_responses
     from schemas import dataset, model
 
-    targets = units[units["unit_index"].isin(page.targets["unit_index"])]
-    known = targets.dropna(subset=["to_average"]).sort_values("to_average", ascending=False)
+    targets = page.targets["unit_index"].to_numpy(int)
     spec = (model.EnsembleSpec & key).to_dicts()
-    if known.empty or not spec:
+    if not spec or not units["to_average"].notna().any():  # without test images there is none
         return None
-    rank = np.unique(np.linspace(0, len(known) - 1, min(EXAMPLES, len(known))).round().astype(int))
-    chosen = known["unit_index"].to_numpy()[rank].astype(int)
-    data = dataset.load_dataset(
-        dataset.Dataset.fetch_file({"dataset_hash": spec[0]["dataset_hash"]})
-    )
+    file = dataset.Dataset.fetch_file({"dataset_hash": spec[0]["dataset_hash"]})
     ensemble = model.load_ensemble(model.EnsembleSpec.fetch_weights(key))
-    found = mean_responses(ensemble, data, chosen)
+    found = mean_responses(ensemble, dataset.load_dataset(file), targets)
+    r = correlate(found.measured, found.predicted)
+    known = np.argsort(-r)[: int(np.isfinite(r).sum())]  # NaN is last
+    if not len(known):
+        return None
+    rank = np.linspace(0, len(known) - 1, min(EXAMPLES, len(known))).round().astype(int)
+    chosen = known[rank]
     figure = plotting.held_out_responses_figure(
-        found.measured, found.predicted, sem=found.sem, labels=labels(page, chosen)
+        found.measured[:, chosen],
+        found.predicted[:, chosen],
+        sem=found.sem[:, chosen],
+        labels=labels(page, targets[chosen]),
     )
     caption = (
         f"Images of the test tier, which no model was fitted to or chosen by; {len(chosen)} of "
