@@ -99,14 +99,15 @@ def _picture(outcome: dict[str, Any], path: Path) -> None:
         plan = {"plan_id": (closed_loop.Presentation & outcome).fetch1("plan_id")}
         rows = pd.DataFrame((closed_loop.Plan.Target & plan).to_dicts())
         kinds = [kind for kind in KINDS if (rows["kind"] == kind).any()]
-        upper = pixels(stimuli.best(page, rows, kinds, BEST))
         file = day2.comparison(page, outcome, "readme").file
         lower = (255 * matplotlib.image.imread(Path(folder) / file)[..., :3]).round()
+        upper = pixels(stimuli.best(page, rows, kinds, BEST), lower.shape[1])
     matplotlib.image.imsave(path, below(upper, lower.astype(np.uint8)))
 
 
-def pixels(figure: Figure) -> np.ndarray:
-    """Return what a figure looks like, uint8 (height, width, 3)."""
+def pixels(figure: Figure, width: int) -> np.ndarray:
+    """Return what a figure looks like at a width (px), uint8 (height, width, 3)."""
+    figure.set_dpi(width / figure.get_figwidth())
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 

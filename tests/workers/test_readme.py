@@ -78,6 +78,13 @@ def test_pictures_are_put_below_one_another_unchanged():
     assert (both[4:, :2] == 255).all()
 
 
+def test_a_figure_is_drawn_as_wide_as_it_is_asked_to_be():
+    from pipeline.plotting.style import new_figure
+
+    for inches in (3.3, 7.1, 17.8):
+        assert readme.pixels(new_figure(inches, 2.0), 1540).shape[1] == 1540
+
+
 def test_a_demo_that_is_not_finished_and_a_readme_without_marks_are_refused(tmp_path):
     demo = tmp_path / "demo"
     with pytest.raises(DataError, match=r"no finished demo.*inception demo"):
