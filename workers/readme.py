@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -211,7 +212,10 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path(), help="the checkout (default: here)")
     parser.add_argument("--home", type=Path, help="its database and store (default: DEMO/home)")
     given = parser.parse_args()
-    result = write(given.demo, given.root, given.home)
+    try:
+        result = write(given.demo, given.root, given.home)
+    except DataError as error:
+        sys.exit(f"readme: {error}")
     print(f"README.md and {PICTURE}: {result['n_scored']} of {result['n_targets']} neurons scored")
 
 

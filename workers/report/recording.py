@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline import plotting
+from pipeline.behavior.eye_region import frames_of
 from pipeline.behavior.pupil import PupilResult
 from pipeline.behavior.treadmill import running_periods
+from pipeline.errors import DataError
 from workers.report.context import Loop
 from workers.report.page import Picture, Section
 
@@ -20,6 +23,7 @@ IMAGES = {
     "maximum": "max_image",
     "L6": "l6_image",
 }
+EYE_FRAMES, EYE_SPAN = 10, 1000  # frames shown, out of the first so many
 NUMBERS = (
     "field",
     "fit",
@@ -60,9 +64,7 @@ def recording(
             frame = pd.DataFrame(rows)
             page.csv(frame, f"{tag}_quality")
             section.tables.append(("Quality of the fields", frame[list(NUMBERS)]))
-    state = _behavior(page, key, tag)
-    if state is not None:
-        section.pictures.append(state)
+    _behavior(page, section, key, tag)
     return section if section.pictures else None
 
 
@@ -126,7 +128,7 @@ def _motion(
     return page.picture(figure, f"{tag}_motion{number}", f"Motion of field {number}", caption)
 
 
-def _behavior(page: Loop, scan: dict[str, Any], tag: str) -> Picture | None:
+def _behavior(page: Loop, section: Section, scan: dict[str, Any], tag: str) -> None:
     """Draw pupil and running, by the methods that the loop's data set is made with."""
     from schemas import behavior
 
@@ -142,7 +144,7 @@ def _behavior(page: Loop, scan: dict[str, Any], tag: str) -> Picture | None:
         wheels[0] if wheels else None,
     )
     if eye is None and wheel is None:
-        return None
+        return
     pupil = np.zeros((0, 5)) if eye is None else eye["pupil"].load()
     speed = np.zeros((0, 2)) if wheel is None else wheel["speed"].load()
     figure = plotting.behavior_figure(
@@ -152,7 +154,25 @@ def _behavior(page: Loop, scan: dict[str, Any], tag: str) -> Picture | None:
         speed[:, 1],
         running_periods(*speed.T) if len(speed) else np.zeros((0, 2)),
     )
-    return page.picture(figure, f"{tag}_behavior", "Pupil and running")
+    section.pictures.append(page.picture(figure, f"{tag}_behavior", "Pupil and running"))
+    if eye is not None and eye["pupil_source"] == "video":
+        _eye(page, section, scan, PupilResult(*pupil[:, 1:].T), tag)
+
+
+def _eye(page: Loop, section: Section, scan: dict[str, Any], pupil: PupilResult, tag: str) -> None:
+    """Draw the pupil on frames from the beginning of the video, if the video is still there."""
+    from schemas import experiment
+
+    try:
+        (video,) = experiment.existing(experiment.Scan.files(scan, "eye_video"))
+    except DataError as error:
+        section.remarks.append(f"No frames of the eye are shown. {error}")
+        return
+    every = max(1, min(EYE_SPAN, len(pupil.radius_px)) // EYE_FRAMES)
+    frames = list(islice(frames_of(video, every), EYE_FRAMES))[: len(pupil.radius_px)]
+    figure = plotting.pupil_figure(np.stack(frames), every * np.arange(len(frames)), pupil)
+    caption = f"Every {every}th frame from the beginning; the circle has the area of the pupil."
+    section.pictures.append(page.picture(figure, f"{tag}_eye", "The pupil in the video", caption))
 
 
 def _methods(page: Loop) -> dict[str, Any]:
