@@ -138,13 +138,21 @@ class Walk:
         (Part of) the primary key there.
     results : bool
         Also follow decisions to what was computed by them.
+    graph : dj.Dependencies, optional
+        Foreign keys; those that the ledger's connection knows, which are none of a second one.
     """
 
     def __init__(
-        self, ledger: Ledger, node: str, key: dict[str, Any], *, results: bool = False
+        self,
+        ledger: Ledger,
+        node: str,
+        key: dict[str, Any],
+        *,
+        results: bool = False,
+        graph: Any = None,
     ) -> None:
         self._ledger, self._results = ledger, results
-        self._graph = ledger.connection.dependencies
+        self._graph = ledger.connection.dependencies if graph is None else graph
         self.found: dict[str, dict[str, dict[str, Any]]] = {}
         self.more: dict[str, int] = {}
         self.computed: set[str] = set()

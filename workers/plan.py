@@ -38,6 +38,11 @@ class Task:
         return getattr(self.table, "worker_queue", "cpu")
 
     @property
+    def settles(self) -> tuple[str, ...]:
+        """Tables whose jobs may be in vain once this one has a row: `worker_settles`, else none."""
+        return getattr(self.table, "worker_settles", ())
+
+    @property
     def timeout_s(self) -> float | None:
         """Longest time one job may take (s): the table's attribute `worker_timeout_s`."""
         return getattr(self.table, "worker_timeout_s", None)

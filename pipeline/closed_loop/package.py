@@ -41,6 +41,7 @@ from pipeline.closed_loop.contents import (
 )
 from pipeline.closed_loop.manifest import (
     FORMAT,
+    IGNORED,
     REMEDY,
     manifest_digest,
     opened,
@@ -94,11 +95,12 @@ def write_package(
     images_table: pd.DataFrame,
     units_table: pd.DataFrame,
     extra: Mapping[str, Any] | None = None,
+    replace: bool = False,
 ) -> Path:
     """Write a package: a folder, or one zip file if the name ends in ``.zip``.
 
     Everything is written beside the goal and moved there at the end: a package is whole or not
-    there at all.
+    there at all. One that is there already and unchanged stays, with what the rig put beside it.
 
     Parameters
     ----------
@@ -122,12 +124,14 @@ def write_package(
         `UNIT_COLUMNS`: centroid in the motion-corrected mean image.
     extra : dict, optional
         More entries of the manifest (what was left out, analysis plan, versions).
+    replace : bool
+        Take the place of another plan's package, too.
 
     Raises
     ------
     DataError
         If the tables contradict each other, an image is not what its name says, or `folder` holds
-        something else.
+        something else: no package, that of another plan, or a rig's log that would be lost.
     """
     goal = Path(folder)
     trials = as_table(trials, TRIAL_COLUMNS, "trials.csv")
@@ -135,7 +139,7 @@ def write_package(
     units_table = as_table(units_table, UNIT_COLUMNS, "units.csv")
     check_images(images, monitor)
     check_tables(trials, images_table, units_table, set(images))
-    _check_goal(goal, str(plan_id))
+    _check_goal(goal, str(plan_id), replace)
     goal.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{goal.name}-", dir=goal.parent) as temporary:
         work = Path(temporary) / "package"
@@ -178,6 +182,8 @@ def write_package(
         text = json.dumps(manifest, indent=1, allow_nan=False)
         (work / "manifest.json").write_text(text + "\n", encoding="utf-8")
         _sync(work)
+        if _is_there(goal, manifest):
+            return goal
         if goal.suffix == ".zip":
             packed = Path(temporary) / "package.zip"
             _zip(work, packed)
@@ -308,7 +314,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _check_goal(goal: Path, plan_id: str) -> None:
+def _check_goal(goal: Path, plan_id: str, replace: bool) -> None:
     if not goal.exists() or (goal.is_dir() and not any(goal.iterdir())):
         return
     try:
@@ -318,11 +324,37 @@ def _check_goal(goal: Path, plan_id: str) -> None:
         raise DataError(
             "exists and is no package", file=goal, remedy="give a new folder"
         ) from error
-    if earlier != plan_id:
+    if earlier != plan_id and not replace:
         raise DataError(
             "holds the package of another plan", file=goal, found=earlier, expected=plan_id,
-            remedy="give a new folder",
+            remedy="give a new folder, or --replace (in Python replace=True)",
         )  # fmt: skip
+
+
+def _is_there(goal: Path, manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a goal is this package already; refuse to lose what lies beside another."""
+    if not goal.exists() or (goal.is_dir() and not any(goal.iterdir())):
+        return False
+    with opened(goal) as root:
+        earlier = read_manifest(root, name=str(goal))
+        try:
+            verify_files(root, earlier, name=str(goal))
+        except DataError:  # damaged: it is written again
+            whole = False
+        else:
+            whole = earlier["digest"] == manifest["digest"]
+        beside = set(_files(root)) - {"manifest.json", *earlier["files"]} if not whole else ()
+        lost = sorted(f for f in beside if not _left_by_programs(f) and not f.startswith("images/"))
+    if lost:
+        raise DataError(
+            f"{len(lost)} files beside the package would be lost", file=goal, found=lost[0],
+            remedy="move them elsewhere, or give a new folder",
+        )  # fmt: skip
+    return whole
+
+
+def _left_by_programs(file: str) -> bool:
+    return "__pycache__" in file or file.rpartition("/")[2] in IGNORED
 
 
 def _files(root: Path) -> list[str]:

@@ -63,6 +63,6 @@ class Loop(dj.Manual):
     ---
     targets         : int32          # most neurons to make stimuli for
     minutes         : float64        # time for the presentation on day 2 (min)
-    deadline=null   : datetime       # when the package is needed (local time)
+    deadline_utc=null : datetime     # when the package is needed (UTC)
     registered      : datetime       # when this was decided (UTC)
     """

@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 from pipeline.stimulus.kinds import NATURAL, kind_and_variant, name_of, stimulus_columns
 from schemas import dataset, experiment, mei, stimulus
 from schemas.closed_loop.binding import schema
+from schemas.closed_loop.deadline import NOT_READY, NOT_SHOWABLE, WITHOUT_MEI, overdue, showable
 from schemas.closed_loop.loop import Loop
 from schemas.method import MethodTable
 from schemas.store import number
@@ -107,14 +108,43 @@ class Plan(dj.Computed):
         blank_before_s : float64     # grey screen before it (s)
         """
 
+    worker_settles = ("mei.Targets", "mei.MEI", "mei.Mask", "mei.Control", "mei.Display")
+
     @property
     def key_source(self):
-        """Plans all of whose stimuli are displayed."""
-        return PlanTask - (PlanTask.Display - mei.Display.proj())
+        """Plans all of whose stimuli are displayed, or some at their deadline.
+
+        The clock is the database server's. Nothing is planned before its deadline but in full;
+        where nothing can be shown at the deadline, the plan is made as soon as something can.
+        """
+        whole = PlanTask - (PlanTask.Display - mei.Display.proj())
+        late = PlanTask & overdue()
+        late &= showable(PlanTask.Display & late.proj())
+        return PlanTask & [whole.proj(), late.proj()]
+
+    def _ready(self, key: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the displays that a plan is made from: those there when its making begins.
+
+        `make_fetch` runs again in the transaction that inserts, and a display may have arrived
+        meanwhile: the first choice holds. That of a plan that exists is `Plan.Source`.
+        """
+        displayed = mei.Display & (PlanTask.Display & key)
+        if self & key:
+            displayed = mei.Display & (self.Source & key)
+        elif self.connection.in_transaction and self._chosen[0] == key["plan_id"]:
+            return self._chosen[1]
+        elif not self.key_source & key:
+            raise dj.errors.IntegrityError("the plan is not due: was its deadline moved?")
+        found = displayed.proj().to_dicts(order_by=mei.Display.primary_key)
+        self._chosen = (key["plan_id"], found)
+        return found
+
+    _chosen: tuple[str, list[dict[str, Any]]] = ("", [])
 
     def make_fetch(self, key):
         task = (PlanTask & key).fetch1()
-        displays = mei.Display & (PlanTask.Display & key)
+        ready = self._ready(key)
+        displays = mei.Display & ready
         rows, arrays, sources = [], [], []
         for index, display in enumerate(displays.to_dicts(order_by=mei.Display.primary_key)):
             sources.append({name: display[name] for name in mei.Display.primary_key})
@@ -137,7 +167,8 @@ class Plan(dj.Computed):
     def _asked(key: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return every stimulus that a plan asks for: one for each target of each display task.
 
-        A kind without any target has one row, whose `unit_index` is None.
+        A batch whose targets are not selected yet has one row a kind, and so has a kind without
+        any target: `unit_index` is None there, and `reason` says which of both it is.
         """
         kinds = (PlanTask.Display & key) * mei.ControlMethod.proj(kind="control_method")
         batches = kinds * mei.MEITask.proj("first_rank", "last_rank")
@@ -159,12 +190,19 @@ class Plan(dj.Computed):
             }
             for row in inside.to_dicts(order_by=order)
         ]
+        nobody = dict.fromkeys(("display", "unit_index", "unit_id", "target_rank"))
+        for row in (batches - mei.Targets.proj()).to_dicts(order_by=mei.DisplayTask.primary_key):
+            ranks = f"the targets of ranks {row['first_rank']} to {row['last_rank']}"
+            reason = f"{NOT_READY}: {ranks} (batch {row['batch']}) are not selected"
+            stimulus_of = {"kind": row["kind"], "variant": row["variant"]}
+            rows.append({**nobody, **stimulus_of, "reason": reason})
         seen = {name_of(row) for row in rows}
         for row in kinds.to_dicts(order_by=("kind", "variant")):
             if name_of(row) not in seen:
                 seen.add(name_of(row))
-                empty = dict.fromkeys(("display", "unit_index", "unit_id", "target_rank"))
-                rows.append({**empty, "kind": row["kind"], "variant": row["variant"]})
+                stimulus_of = {"kind": row["kind"], "variant": row["variant"]}
+                reason = "no target has an image of this kind"
+                rows.append({**nobody, **stimulus_of, "reason": reason})
         return rows
 
     @staticmethod
@@ -300,19 +338,26 @@ def _left_out(
     displayed = {(*row["display"], row["unit_index"]): row for row in rows}
     taken = {(_unit(row), name_of(row), row["image_hash"]) for row in planned}
     with_mei = {unit for unit, name in chosen if name == "mei"}
+    waiting = {  # units whose MEI is not displayed
+        wanted["unit_index"]
+        for wanted in asked
+        if wanted["display"] is not None
+        and name_of(wanted) == "mei"
+        and (*wanted["display"], wanted["unit_index"]) not in displayed
+    }
     found = []
     for wanted in asked:
         row = displayed.get((*(wanted["display"] or ()), wanted["unit_index"]))
         if row is not None and (_unit(row), name_of(row), row["image_hash"]) in taken:
             continue
         if wanted["display"] is None:
-            reason = "no target has an image of this kind"
+            reason = wanted["reason"]
         elif row is None:
-            reason = "not displayed yet"
+            reason = NOT_READY
         elif not row["ok"]:
             reason = f"not displayable: {row['reason']}" if row["reason"] else "not displayable"
         elif _unit(row) not in with_mei:
-            reason = "the MEI of this target cannot be shown"
+            reason = WITHOUT_MEI if wanted["unit_index"] in waiting else NOT_SHOWABLE
         elif chosen[_unit(row), name_of(row)] is not row:
             reason = "another image of this kind and variant is planned"
         else:
