@@ -8,11 +8,15 @@ MYSQL_TOOL := $(wildcard ../shared/tools/mysql.sh)
 CONTAINERS_TOOL := $(wildcard ../shared/tools/containers.sh)
 TESTS ?= tests
 
-.PHONY: demo test test-numerical test-mysql test-containers lint
+.PHONY: demo readme test test-numerical test-mysql test-containers lint
 .PHONY: reliability reliability-embedded reliability-mysql reliability-s3 soak
 
 demo: $(STAMP)
 	$(BIN)/inception demo
+
+# README's picture and table, of the run that lies in demo/
+readme: $(STAMP)
+	$(BIN)/python -m workers.readme demo
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(TESTS) -m "not containers and not reliability"

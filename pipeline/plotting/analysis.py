@@ -1,7 +1,7 @@
 """Figures of the analyses of target neurons: one a name in `pipeline.mei.analysis`.
 
 Every function takes what the query of its table returns, one row a unit and the arrays in the same
-order, and returns a Figure.
+order, and returns a Figure. A neuron is called as the last level of the rows' index says.
 """
 
 from __future__ import annotations

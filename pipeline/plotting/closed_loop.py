@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.plotting.imaging import draw_field
-from pipeline.plotting.style import color_of, name_of, new_figure, tidy, whole_numbers
+from pipeline.plotting.style import color_of, name_of, name_ticks, new_figure, tidy, whole_numbers
 
 IN_A_ROW = 4  # panels of controls beside each other
 
@@ -48,28 +48,46 @@ def matches_figure(
     return figure
 
 
-def confusion_figure(matrix: NDArray, *, title: str = "") -> Figure:
-    """Show mean responses, each image's neuron a row, each responding neuron a column.
+def confusion_figure(
+    matrix: NDArray, *, labels: Sequence[str] | None = None, title: str = ""
+) -> Figure:
+    """Show every neuron's mean responses, a row a neuron, a column an image (Fig. S6).
 
     Parameters
     ----------
     matrix : array, shape (neurons, neurons)
-        Mean response of the column's neuron to the row's image; rows are scaled to a maximum of 1.
+        Mean response of the row's neuron to the image of the column's neuron; every row is scaled
+        to a maximum of 1. NaN, and rows without a positive response, are gray.
+    labels : sequence of str, optional
+        Names of the neurons, on both axes; of many neurons, of some at even steps.
+    title : str
+        Default: the share of neurons with their maximum on the diagonal.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scaled = matrix / np.nanmax(matrix, axis=1, keepdims=True)
+    matrix = np.asarray(matrix, float)
+    largest = np.where(np.isfinite(matrix), matrix, -np.inf).max(1, initial=-np.inf)
+    positive = largest > 0
+    scaled = np.full(matrix.shape, np.nan)
+    scaled[positive] = matrix[positive] / largest[positive, None]
     own = np.diag(scaled)
-    first = float(np.nanmean(own >= 1 - 1e-9)) if len(own) else np.nan
-    figure = new_figure(5.4, 5)
+    known = np.isfinite(own)
+    first = int((own[known] >= 1 - 1e-9).sum())
+    figure = new_figure(5.8, 5)
     axes = figure.add_subplot()
+    axes.set_facecolor("0.8")
     picture = axes.imshow(scaled, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xlabel("responding neuron", fontsize=9)
-    axes.set_ylabel("neuron whose MEI is shown", fontsize=9)
-    whole_numbers(axes.xaxis, axes.yaxis)
+    axes.set_xlabel("image: MEI of this neuron", fontsize=9)
+    axes.set_ylabel("responding neuron", fontsize=9)
     axes.tick_params(labelsize=7)
-    figure.colorbar(picture, ax=axes, shrink=0.8, label="response / largest in the row")
+    if labels is not None:
+        name_ticks(axes.xaxis, labels)
+        name_ticks(axes.yaxis, labels)
+    else:
+        whole_numbers(axes.xaxis, axes.yaxis)
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="response / largest of the neuron")
+    share = 100 * first / max(1, int(known.sum()))
     axes.set_title(
-        title or f"own neuron responds most to {100 * first:.0f} % of {len(own)} MEIs", fontsize=9
+        title or f"{first} of {known.sum()} neurons ({share:.0f} %) respond most to their own MEI",
+        fontsize=9,
     )
     return figure
 

@@ -56,7 +56,8 @@ def gallery_figure(
             axes = figure.add_subplot(len(labels), len(kinds), row * len(kinds) + column + 1)
             title = name_of(kind).replace(" ", "\n") if row == 0 else ""
             if images[kind][row] is None:
-                bare(axes).set_title(title, fontsize=8)
+                bare(axes).text(0.5, 0.5, "not shown", fontsize=7, color="0.6", ha="center")
+                axes.set_title(title, fontsize=8)
             else:
                 image = np.asarray(images[kind][row], float)
                 image = np.clip(image.mean() + contrast * (image - image.mean()), 0, 255)
@@ -65,25 +66,6 @@ def gallery_figure(
                 axes.set_ylabel(label, fontsize=7)
             if predicted is not None and np.isfinite(predicted[kind][row]):
                 axes.set_xlabel(f"predicted {predicted[kind][row]:.2f}", fontsize=6, labelpad=1)
-    return figure
-
-
-def sheet_figure(images: NDArray, labels: Sequence[str], *, columns: int = 10) -> Figure:
-    """Show all images of one kind as they were shown, one beside the other.
-
-    Parameters
-    ----------
-    images : array of uint8, shape (n, H, W)
-    labels : sequence of str, length (n,)
-    columns : int
-    """
-    rows = -(-len(images) // columns)
-    height, width = images.shape[1:]
-    figure = new_figure(11, max(1.0, rows * (11 / columns * height / width + 0.22)))
-    for place, (image, label) in enumerate(zip(images, labels, strict=True)):
-        axes = bare(figure.add_subplot(rows, columns, place + 1))
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(label, fontsize=6, pad=1)
     return figure
 
 

@@ -45,6 +45,10 @@ def test_a_gallery_leaves_the_place_of_a_missing_image_empty():
     )
     assert [len(axes.images) for axes in figure.axes] == [1, 0, 1, 1]
     assert [axes.get_title() for axes in figure.axes[:2]] == ["MEI", "Gabor\n(2)"]
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]] == [
+        [],
+        ["not shown"],
+    ]
 
 
 def test_a_two_sided_p_says_whose_effect_it_is():

@@ -110,6 +110,8 @@ def test_every_kind_of_the_plan_is_in_gallery_figures_and_tables(database, repor
     written = [name_of(kind).replace(" ", "\n") for kind in KINDS]
     gallery = only(report, "loop_gallery")
     assert [text for text in gallery if text in written] == written  # in this order
+    sheet = only(report, "loop_all_stimuli")
+    assert [text for text in sheet if text in written] == written
     predicted = only(report, "loop_predicted")
     for kind in KINDS[1:]:
         assert any(text.startswith(name_of(kind).replace(" ", "\n")) for text in predicted), kind
@@ -150,6 +152,8 @@ def test_the_names_are_those_of_the_planned_units_best_first(database, report):
     names = [f"unit {row['unit_id']}" for row in rows]
     assert NAMED.findall("\n".join(only(report, "loop_gallery"))) == names
     assert NAMED.findall("\n".join(only(report, "loop_sheet_mei"))) == names
+    assert NAMED.findall("\n".join(only(report, "loop_all_stimuli"))) == names
+    assert set(NAMED.findall("\n".join(only(report, "loop_held_out")))) == set(names)
     assert NAMED.findall("\n".join(only(report, "loop_traces"))) == names
     patches = NAMED.findall("\n".join(only(report, "natural_patches")))
     assert sorted(patches) == sorted(names)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -47,6 +48,46 @@ def loop(_bound, tmp_path_factory):
     day1, made, day2, _ = chain.walk(database, folder, 81, recipe, targets=4, minutes=9)
     chain.populate(database, 81)
     return {"day1": day1, "day2": day2, "plan": {"plan_id": made["plan_id"]}}
+
+
+def test_figure_s6_is_drawn_for_every_image_of_the_kind_mei(loop, tmp_path, monkeypatch):
+    from pipeline import plotting
+    from schemas import closed_loop
+    from workers.report import day2
+    from workers.report.context import Loop
+
+    (outcome,) = (closed_loop.Outcome & loop["day2"]).keys()
+    page = Loop((closed_loop.Loop & loop["day1"]).fetch1(), tmp_path, "loop")
+    drawn, draw = [], plotting.confusion_figure
+
+    def kept(matrix, **named):
+        drawn.append((matrix, named["labels"]))
+        return draw(matrix, **named)
+
+    monkeypatch.setattr(plotting, "confusion_figure", kept)
+    stored = closed_loop.Confusion.Kind & outcome
+    (first,) = (stored & {"kind": "mei"}).to_dicts()
+    second = (stored & {"kind": "jittered", "variant": 1}).fetch1("matrix").load()
+    own = (closed_loop.Outcome.Unit & outcome & {"kind": "jittered", "variant": 1}).to_dicts()
+    connection = closed_loop.schema.connection
+    connection.start_transaction()
+    try:
+        stored_kind = closed_loop.Confusion.Kind
+        stored_kind.insert1({**first, "variant": 1, "matrix": second}, allow_direct_insert=True)
+        closed_loop.Outcome.Unit.insert([{**row, "kind": "mei"} for row in own],
+                                        allow_direct_insert=True)  # fmt: skip
+        pictures = day2._confusions(page, outcome, "day2")
+    finally:
+        connection.cancel_transaction()
+    assert [picture.file for picture in pictures] == [
+        "loop_day2_confusion.png",
+        "loop_day2_confusion1.png",
+    ]
+    assert pictures[1].title == "Figure S6: every neuron's response to every MEI (2)"
+    np.testing.assert_allclose(drawn[0][0], first["matrix"].load().T)
+    np.testing.assert_allclose(drawn[1][0], second.T)
+    units = (closed_loop.Confusion & outcome).fetch1("unit_index_list")
+    assert drawn[0][1] == drawn[1][1] == [page.name_of_unit(unit) for unit in units]
 
 
 def names(part):

@@ -110,6 +110,7 @@ class Loop:
         """Write a figure and return it for a section."""
         file = f"{self.stem}_{name}.png"
         plotting.save(figure, self.out / file)
+        figure.clear()  # its parts refer to one another, so that they would stay in memory
         return Picture(title, file, caption)
 
     def csv(self, frame: pd.DataFrame, name: str) -> None:

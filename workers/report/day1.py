@@ -13,6 +13,7 @@ from workers.report.page import Picture, Section
 
 TRACE_UNITS = 6
 TRACE_S = 120.0
+EXAMPLES = 6  # neurons whose predicted and measured responses are drawn
 MEASURES = (
     "n_members", "single_trial", "single_trial_frozen", "to_average", "oracle", "fraction_oracle",
     "fraction_oracle_frozen", "feve", "cc_norm",
@@ -46,7 +47,34 @@ def overview(page: Loop) -> Section:
         f"The recipe that was asked for: {page.write_recipe()}. What was computed, with every "
         "parameter, is in the methods."
     )
-    return Section(f"{page.label or 'Loop'} on {page.name}", tables=[("", frame)], remarks=remarks)
+    scheme = page.picture(plotting.scheme_figure(_counts(page)), "scheme", "Figure 1: the loop")
+    title = f"{page.label or 'Loop'} on {page.name}"
+    return Section(title, [scheme], tables=[("", frame)], remarks=remarks)
+
+
+def _counts(page: Loop) -> dict[str, str]:
+    """Return what each step of the scheme was made of, as far as it is known."""
+    from schemas import closed_loop, dataset, model
+
+    notes = {"scan": page.name}
+    if page.display is not None:
+        maker = {"ensemble_hash": page.display["ensemble_hash"]}
+        members = len(model.EnsembleSpec.Member & maker)
+        notes["models"] = f"{members} network{'s' * (members != 1)}"
+        for row in (dataset.Dataset & {"dataset_hash": page.dataset_hash}).to_dicts():
+            notes["images"] = f"{row['n_images']:,} images"
+            notes["responses"] = f"{row['n_units']:,} neurons"
+    if page.plan is not None:
+        plan = (closed_loop.Plan & page.plan).fetch1()
+        kinds = set((closed_loop.Plan.Target & page.plan).to_arrays("kind").tolist())
+        notes["stimuli"] = f"{plan['n_targets']} neurons, {len(kinds)} kinds"
+        notes["display"] = f"{plan['n_images']} images, {plan['n_repeats']} times each"
+    for match in page.presentations():
+        if not closed_loop.without_pairs() & match:
+            notes["match"] = f"{len(closed_loop.matched_pairs(match))} matched"
+        for row in (closed_loop.Outcome & match).to_dicts(order_by="outcome_hash"):
+            notes["verdict"] = f"{row['n_scored']} neurons scored"
+    return notes
 
 
 def field(page: Loop) -> Section | None:
@@ -121,11 +149,11 @@ def _traces(page: Loop) -> Picture | None:
     rows_of: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of a unit, in whatever field it is
     for key in keys:
         units = (imaging.Segmentation.Unit & key).to_arrays("unit_id", order_by="unit_id")
-        fluorescence = (imaging.Fluorescence & key).fetch1("corrected").load()
-        activity = (imaging.Activity & key).fetch1("activity").load()
+        fluorescence = (imaging.Fluorescence & key).fetch1("corrected").load(mmap_mode="r")
+        activity = (imaging.Activity & key).fetch1("activity").load(mmap_mode="r")
         for row, unit in enumerate(units):
             if unit in set(wanted["unit_id"]):
-                rows_of[int(unit)] = fluorescence[row], activity[row]
+                rows_of[int(unit)] = np.asarray(fluorescence[row]), np.asarray(activity[row])
     traces = {
         name: np.stack([rows_of[unit][place] for unit in wanted["unit_id"]])
         for place, name in enumerate(("fluorescence", "activity"))
@@ -214,5 +242,43 @@ def models(page: Loop) -> Section | None:
         {SHORT.get(kind, kind): f["single_trial_frozen"].to_numpy() for kind, f in units.items()},
     )
     caption = "Test images, single trials; behaviour and gaze frozen at their means."
-    picture = page.picture(figure, "oracle", "Figure 1: oracle against model", caption)
-    return Section("Models", [picture], [("Means over units", pd.DataFrame(scans))], remarks)
+    pictures = [page.picture(figure, "oracle", "Figure 1: oracle against model", caption)]
+    examples = _held_out(page, next(iter(ensembles.values())), first)
+    if examples is not None:
+        pictures.insert(0, examples)
+    return Section("Models", pictures, [("Means over units", pd.DataFrame(scans))], remarks)
+
+
+def _held_out(page: Loop, key: dict[str, Any], units: pd.DataFrame) -> Picture | None:
+    """Draw measured and predicted responses of some targets to the images of the test tier."""
+    from pipeline.dataset.moments import correlate
+    from pipeline.model.evaluate import mean_responses
+    from schemas import dataset, model
+
+    targets = page.targets["unit_index"].to_numpy(int)
+    spec = (model.EnsembleSpec & key).to_dicts()
+    if not spec or not units["to_average"].notna().any():  # without test images there is none
+        return None
+    file = dataset.Dataset.fetch_file({"dataset_hash": spec[0]["dataset_hash"]})
+    ensemble = model.load_ensemble(model.EnsembleSpec.fetch_weights(key))
+    found = mean_responses(ensemble, dataset.load_dataset(file), targets)
+    r = correlate(found.measured, found.predicted)
+    known = np.argsort(-r)[: int(np.isfinite(r).sum())]  # NaN is last
+    if not len(known):
+        return None
+    rank = np.linspace(0, len(known) - 1, min(EXAMPLES, len(known))).round().astype(int)
+    chosen = known[rank]
+    figure = plotting.held_out_responses_figure(
+        found.measured[:, chosen],
+        found.predicted[:, chosen],
+        sem=found.sem[:, chosen],
+        labels=page.targets["unit"].iloc[chosen].tolist(),
+    )
+    caption = (
+        f"Images of the test tier, which no model was fitted to or chosen by; {len(chosen)} of "
+        f"{len(known)} targets, evenly in rank from the best predicted to the worst. Black: mean "
+        "over repeats, standard error shaded; red: the ensemble at mean behavior and gaze; r is "
+        "over the images."
+    )
+    title = "Figure 1: predicted and measured responses to held-out images"
+    return page.picture(figure, "held_out", title, caption)

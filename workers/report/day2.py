@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline import plotting
+from pipeline.closed_loop.confusion import confusion, pool_matrices
 from pipeline.closed_loop.direction import tested
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
+from pipeline.stimulus.kinds import stimulus_name
 from workers.report.context import Loop
 from workers.report.naming import readable, shown_order, source_names, with_direction
 from workers.report.page import Picture, Section
@@ -159,18 +161,9 @@ def _audit(page: Loop, row: dict[str, Any], tag: str, title: str) -> Section:
 
 
 def _verdict(page: Loop, outcome: dict[str, Any], tag: str, day: str) -> list[Section]:
-    from schemas import closed_loop, mei
-
-    rows, tests, population = (
-        mei.as_stimuli(pd.DataFrame((part & outcome).to_dicts()))
-        for part in (closed_loop.Outcome.Unit, closed_loop.Comparison.Unit,
-                     closed_loop.Population.Kind)
-    )  # fmt: skip
+    rows, tests, population, reference = _scored(outcome)
     if rows.empty or tests.empty:
         return []
-    reference = (closed_loop.Comparison & outcome).fetch1("reference")
-    tests = with_direction(tests, reference)
-    population = with_direction(shown_order(population), reference)
     for frame, name in ((rows, "responses"), (tests, "tests"), (population, "population")):
         page.csv(frame, f"{tag}_{name}")
     comparison = _comparison(page, rows, tests, population, reference, tag)
@@ -187,6 +180,21 @@ def _verdict(page: Loop, outcome: dict[str, Any], tag: str, day: str) -> list[Se
     section.remarks.append(_frozen(outcome))
     page.summary["n_scored"] = found
     return [section, _checks(page, outcome, rows, population, reference, tag, day)]
+
+
+def _scored(outcome: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, str]:
+    """Return responses, tests and populations of an outcome, and what the others stand against."""
+    from schemas import closed_loop, mei
+
+    rows, tests, population = (
+        mei.as_stimuli(pd.DataFrame((part & outcome).to_dicts()))
+        for part in (closed_loop.Outcome.Unit, closed_loop.Comparison.Unit,
+                     closed_loop.Population.Kind)
+    )  # fmt: skip
+    compared = (closed_loop.Comparison & outcome).to_arrays("reference")
+    reference = str(compared[0]) if len(compared) else ""
+    tests = with_direction(tests, reference)
+    return rows, tests, with_direction(shown_order(population), reference), reference
 
 
 def _comparison(
@@ -228,25 +236,75 @@ def _comparison(
     return page.picture(figure, f"{tag}_comparison", title, caption)
 
 
+def comparison(page: Loop, outcome: dict[str, Any], tag: str) -> Picture:
+    """Draw the MEIs of one outcome against their controls (Figure 4)."""
+    return _comparison(page, *_scored(outcome), tag)
+
+
 def _confusions(page: Loop, outcome: dict[str, Any], tag: str) -> list[Picture]:
     from schemas import closed_loop, mei
 
     pictures = []
-    rows = (closed_loop.Confusion.Kind & outcome).to_dicts(order_by="kind")
+    rows = (closed_loop.Confusion.Kind & outcome).to_dicts(order_by=["kind", "variant"])
     frame = mei.as_stimuli(pd.DataFrame(rows))
     if len(frame):
         names = ["kind", "dominance", "mean_row_rank", "mean_column_rank"]
         page.csv(frame[names], f"{tag}_confusion")
     for row in rows:
         if row["kind"] == "mei":
-            figure = plotting.confusion_figure(row["matrix"].load())
+            units, matrix, days = _pooled(outcome, row["variant"])
+            found = confusion(matrix)
+            names = [page.name_of_unit(unit) for unit in units]
+            figure = plotting.confusion_figure(matrix.T, labels=names)
+            shown = name_of(stimulus_name(row["kind"], row["variant"]))
+            over = f"{len(days)} recordings pooled" if len(days) > 1 else "one recording"
             caption = (
-                f"Own neuron exceeds {_text(row['mean_row_rank'])} of the others, own MEI "
-                f"{_text(row['mean_column_rank'])} of the others' (mean ranks; chance 0.5)."
+                "A row is a neuron, a column an image; mean responses over repeats, each neuron's "
+                f"divided by its largest ({over}). A neuron's own {shown} exceeds "
+                f"{_text(_known(found.mean_column_rank))} of the others', and it responds "
+                f"more to it than {_text(_known(found.mean_row_rank))} of the other neurons do "
+                "(mean ranks; chance 0.5)."
             )
-            title = "Figure S6: every neuron's response to every MEI"
-            pictures.append(page.picture(figure, f"{tag}_confusion", title, caption))
+            title = f"Figure S6: every neuron's response to every {shown}"
+            name = f"{tag}_confusion{row['variant'] or ''}"
+            pictures.append(page.picture(figure, name, title, caption))
     return pictures
+
+
+def _pooled(
+    outcome: dict[str, Any], variant: int = 0
+) -> tuple[list[int], np.ndarray, list[dict[str, Any]]]:
+    """Return units and matrix of MEIs, over this and all earlier recordings, and which those are.
+
+    The recordings are those of `PooledOutcome`, as far as they showed these MEIs; without its row,
+    this one alone.
+    """
+    from schemas import closed_loop
+
+    names = ("animal_id", "match_hash", "response_hash", "outcome_hash")
+    days = [outcome]
+    for row in (closed_loop.PooledOutcome & outcome).to_dicts():
+        same = [
+            {**{name: outcome[name] for name in names}, "session": session, "scan_idx": scan}
+            for session, scan in row["days"]
+        ]
+        days = (closed_loop.Outcome & same).keys(order_by=["session", "scan_idx"])
+    images = {"kind": "mei", "variant": variant}
+    days = [day for day in days if closed_loop.Confusion.Kind & day & images]
+    matrices, neurons, repeats = [], [], []
+    for day in days:
+        found = closed_loop.Confusion.Kind & day & images
+        units = (closed_loop.Confusion & day).fetch1("unit_index_list")
+        rows = (closed_loop.Outcome.Unit & day & images).to_dicts()
+        shown = {row["unit_index"]: row["n_repeats"] for row in rows}
+        matrices.append(found.fetch1("matrix").load())
+        neurons.append(units)
+        repeats.append([shown.get(unit, 0) for unit in units])
+    return *pool_matrices(matrices, neurons, repeats), days
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _shown(outcome: dict[str, Any]) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pipeline import plotting
 from pipeline.mei.controls import in_order
@@ -16,6 +18,8 @@ from workers.report.page import Section
 
 GALLERY_ROWS = 10
 SHEETS = {"mei": "S4", "rf": "S8"}
+SHEETS_OF = {"linearised": plotting.linearised_sheets}
+"""Analysis -> what draws all of its targets, sheet by sheet."""
 FIGURES = {
     "stability": "Figures S1a, S5: MEIs of several starts",
     "gradient_spectrum": "Figure S3: spectra of the gradients",
@@ -44,34 +48,29 @@ def stimuli(page: Loop) -> Section | None:
     kinds = in_order(rows["kind"])
     table = rows.pivot(index="target_rank", columns="kind", values="image_hash")
     predicted = rows.pivot(index="target_rank", columns="kind", values="predicted").astype(float)
-    images = _images(plan)
-    labels = page.targets.set_index("target_rank")["unit"]
     section = Section("Stimuli")
     caption = (
         "8-bit images exactly as shown, matched in mean luminance and contrast; below each the "
         "response that the ensemble predicts to it. An empty place: not in the plan."
     )
-    for first, name, title in ((0, "gallery", "Figures 2 and 4: stimuli of the best targets"),
-                               (GALLERY_ROWS, "gallery_rest", "Figure S11: stimuli of the next "
-                                "targets")):  # fmt: skip
-        shown = table.index[first : first + GALLERY_ROWS]
-        if not len(shown):
-            continue
-        figure = plotting.gallery_figure(
-            {kind: _stack(images, table[kind].loc[shown]) for kind in kinds},
-            labels=labels.loc[shown].tolist(),
-            predicted={kind: predicted.loc[shown, kind].to_numpy() for kind in kinds},
-        )
-        section.pictures.append(page.picture(figure, name, title, caption))
-    for kind, number in SHEETS.items():
-        if kind in kinds:
-            have = table[kind].dropna()
+    figure = best(page, rows, GALLERY_ROWS)
+    title = "Figures 2 and 4: stimuli of the best targets"
+    section.pictures.append(page.picture(figure, "gallery", title, caption))
+    for number, ranks, part in _pages(table.index, len(kinds)):
+        figure = plotting.stimuli_sheet_figure(**_shown(page, rows, ranks))
+        title = f"Figure S11: stimuli of all targets{part}"
+        section.pictures.append(page.picture(figure, f"all_stimuli{number}", title, caption))
+    names = _names(page, rows)
+    for kind, figure_number in SHEETS.items():
+        have = table[kind].dropna().index if kind in kinds else []
+        for number, ranks, part in _pages(have, 1):
+            images = _images(table.loc[ranks, kind])
             figure = plotting.sheet_figure(
-                np.stack([images[name] for name in have]),
-                labels.loc[have.index].tolist(),
+                np.stack([images[table.at[rank, kind]] for rank in ranks]),
+                [names[rank] for rank in ranks],
             )
-            title = f"Figure {number}: all {name_of(kind)}s as shown"
-            section.pictures.append(page.picture(figure, f"sheet_{kind}", title))
+            title = f"Figure {figure_number}: all {name_of(kind)}s as shown{part}"
+            section.pictures.append(page.picture(figure, f"sheet_{kind}{number}", title))
     if len(kinds) > 1:
         figure = plotting.predicted_activation_figure(predicted[kinds])
         caption = "Responses of the ensemble to the images as shown, at matched luminance."
@@ -127,9 +126,39 @@ def _counted(names: pd.Series) -> str:
     return ", ".join(name_of(name) for name in in_order(names))
 
 
-def _stack(images: dict[str, np.ndarray], hashes: pd.Series) -> list[np.ndarray | None]:
-    """Return the images of a kind, None where a neuron has none."""
-    return [None if pd.isna(name) else images[name] for name in hashes]
+def best(page: Loop, rows: pd.DataFrame, most: int) -> Figure:
+    """Draw the images of the best targets of a plan.
+
+    Parameters
+    ----------
+    page : Loop
+    rows : DataFrame
+        `Plan.Target` of the plan, by `schemas.mei.as_stimuli`.
+    most : int
+        Targets.
+    """
+    ranks = pd.Index(sorted(set(rows["target_rank"])))[:most]
+    return plotting.gallery_figure(**_shown(page, rows, ranks))
+
+
+def _names(page: Loop, rows: pd.DataFrame) -> dict[int, str]:
+    """Return the name of every planned target by its rank."""
+    units = rows.drop_duplicates("target_rank").set_index("target_rank")["unit_index"]
+    return {rank: page.name_of_unit(unit) for rank, unit in units.items()}
+
+
+def _shown(page: Loop, rows: pd.DataFrame, ranks: pd.Index) -> dict[str, Any]:
+    """Return images, names and predicted responses of some targets, as the figures take them."""
+    kinds = in_order(rows["kind"])
+    table = rows.pivot(index="target_rank", columns="kind", values="image_hash")
+    predicted = rows.pivot(index="target_rank", columns="kind", values="predicted").astype(float)
+    names = _names(page, rows)
+    images = _images(table.loc[ranks, kinds].to_numpy().ravel())
+    return {
+        "images": {kind: [images.get(table.at[r, kind]) for r in ranks] for kind in kinds},
+        "labels": [names[rank] for rank in ranks],
+        "predicted": {kind: predicted.loc[ranks, kind].to_numpy() for kind in kinds},
+    }
 
 
 def other_days(page: Loop) -> list[Section]:
@@ -186,11 +215,21 @@ def other_days(page: Loop) -> list[Section]:
     return sections
 
 
-def _images(plan: dict[str, str]) -> dict[str, np.ndarray]:
-    from schemas import closed_loop, stimulus
+def _pages(ranks: pd.Index, columns: int) -> Iterator[tuple[int, pd.Index, str]]:
+    """Yield number, ranks and what the title says of every sheet that holds some of the targets."""
+    size = plotting.neurons_a_sheet(columns)
+    sheets = -(-len(ranks) // size)
+    for number in range(sheets):
+        part = f", sheet {number + 1} of {sheets}" if sheets > 1 else ""
+        yield number, ranks[number * size : (number + 1) * size], part
 
-    hashes = sorted(set((closed_loop.Plan.Image & plan).to_arrays("image_hash").tolist()))
-    found = stimulus.load_images(stimulus.ImageSet.locate(hashes))
+
+def _images(hashes: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return the images of some hashes; what is missing (NaN) is left out."""
+    from schemas import stimulus
+
+    wanted = [name for name in hashes if isinstance(name, str)]
+    found = stimulus.load_images(stimulus.ImageSet.locate(wanted))
     return {name: np.asarray(image) for name, image in found.items()}
 
 
@@ -208,8 +247,13 @@ def analyses(page: Loop) -> Section | None:
         if units.empty:
             continue
         page.csv(units.reset_index(), f"analysis_{name}")
-        figure = plotting.ANALYSIS_FIGURES[name](units, mei.Analysis.arrays(name, batch))
+        arrays = mei.Analysis.arrays(name, batch)
+        figure = plotting.ANALYSIS_FIGURES[name](units, arrays)
         section.pictures.append(page.picture(figure, f"analysis_{name}", FIGURES[name]))
+        sheets = SHEETS_OF[name](units, arrays) if name in SHEETS_OF else ()
+        for number, sheet in enumerate(sheets):
+            title = f"{FIGURES[name]}, all targets, sheet {number + 1}"
+            section.pictures.append(page.picture(sheet, f"analysis_{name}{number}", title))
         median = units.median(numeric_only=True)
         values = ", ".join(f"{key} {value:.3g}" for key, value in median.items())
         section.remarks.append(f"{FIGURES[name]}: {len(units)} neurons; medians {values}.")
