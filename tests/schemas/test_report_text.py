@@ -308,6 +308,28 @@ def test_an_explanation_names_its_neuron(database, report):
     assert any(line.endswith(f"({row['unit']})") for line in ancestry_lines(steps))
 
 
+def test_images_of_one_kind_are_told_apart_by_their_parameters(database, report, tmp_path):
+    from schemas import closed_loop, mei
+    from workers.report import stimuli
+    from workers.report.context import Loop
+
+    class Two(Loop):
+        @property
+        def displays(self):
+            rows = [
+                mei.ControlMethod.add("accentuated", {"level": level}) for level in (0.25, 0.75)
+            ]
+            rows = [{**row, "variant": variant} for variant, row in enumerate(rows)]
+            return [{**super(Two, self).displays[0], **row} for row in rows]
+
+    page = Two((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
+    assert stimuli.differences(page) == {
+        "accentuated": "level 0.25", "accentuated:1": "level 0.75"
+    }  # fmt: skip
+    plain = Loop((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
+    assert stimuli.differences(plain) == {}
+
+
 def test_a_unit_of_one_of_several_fields_is_named_with_its_field(database, report):
     from schemas import dataset, imaging
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,33 +13,8 @@ from torch import nn
 from pipeline.mei.search import own_responses
 from pipeline.mei.synthesize import default_norm
 from pipeline.registry import Registry
-from pipeline.stimulus.kinds import kind_and_variant
 
 control_kinds = Registry("kind of control")
-
-PUBLISHED = ("mei", "rf", "gabor", "mni", "fni")
-"""The kinds of the paper, in the order in which they are shown; all others follow."""
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Return the names of stimuli once each, in the order in which they are shown.
-
-    The published kinds come first, the other registered ones follow in the order of their
-    registration, then those that are not registered, by name; the images of one kind stand
-    together, by variant.
-
-    Parameters
-    ----------
-    names : iterable of str
-        As `pipeline.stimulus.kinds.stimulus_name` makes them.
-    """
-    ranks = {kind: rank for rank, kind in enumerate(dict.fromkeys([*PUBLISHED, *control_kinds]))}
-
-    def place(name: str) -> tuple[int, str, int]:
-        kind, variant = kind_and_variant(name)
-        return ranks.get(kind, len(ranks)), kind, variant
-
-    return sorted(set(names), key=place)
 
 
 @dataclass(frozen=True)
