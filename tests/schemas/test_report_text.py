@@ -233,30 +233,54 @@ def test_every_parameter_in_the_methods_is_that_of_the_row_that_was_used(databas
     used |= set(model.EnsembleSpec.Combination().to_arrays("combination_hash").tolist())
     used |= set((mei.Analysis & display).to_arrays("analysis_hash").tolist())
     used |= set((dataset.Reliability & member).to_arrays("reliability_hash").tolist())
+    (task,) = {row["seed"]: row for row in (mei.ControlTask & display).to_dicts()}.values()
+    ascent = (mei.MEITask & display).to_dicts()[0]
+    spec = (dataset.DatasetSpec & member).fetch1()
+    values = {
+        "dataset.ResponseTask": (dataset.ResponseTask & member).fetch1(),
+        "dataset.DatasetSpec": {**spec, **spec["tier_params"]},
+        "mei.MEITask": ascent,
+        "mei.ControlTask": task,
+        "mei.DisplayTask": (mei.DisplayTask & display).to_dicts()[0],
+        "closed_loop.PlanTask": (closed_loop.PlanTask & plan).fetch1(),
+        "closed_loop.MatchTask": match,
+        "model.TrainingTask": {"seeds": [1], "max_seconds": None},
+    }
     section = report["page"].split("<h2>Methods of the loop on")[1].split("<h2>")[0]
-    text = re.sub(r"</?p>", "\n", section)
-    stated = re.findall(r"(\w+) \(([^\[]*)\) \[(\w+\.\w+) ([0-9a-f]{16})\]", text)
-    told = {table for _, _, table, _ in stated}
-    assert {
-        "imaging.DeconvolutionMethod", "behavior.PupilMethod", "behavior.TreadmillMethod",
-        "dataset.BehaviorWindow", "dataset.ResponseMethod", "dataset.ReliabilityMethod",
-        "mei.TargetRule", "mei.AscentMethod", "mei.MaskMethod", "mei.ControlMethod",
-        "mei.DisplayMethod", "mei.AnalysisMethod", "model.CombinationMethod",
-        "closed_loop.PlanMethod", "closed_loop.MatchMethod", "closed_loop.OutcomeMethod",
-    } <= told | {"behavior.PupilMethod", "behavior.TreadmillMethod"}  # fmt: skip
-    for name, settings, table, key in stated:
+    text = re.sub(r"</?p>", "\n", section).split("Analysis plan, frozen")[0]
+    pieces = re.split(r" \[(\w+\.\w+)(?: ([0-9a-f]{16}))?\]\.", text)
+    told = set()
+    for said, table, key in zip(pieces[:-1:3], pieces[1::3], pieces[2::3], strict=True):
         stage, kind = table.split(".")
+        told.add(table)
+        if table in values:  # settings of a task: every one that is printed
+            names = re.findall(r"(?:: |, )(\w+) ", said)
+            stated = {name: values[table][name] for name in names}
+            assert said.endswith(f": {settings_text(stated)}"), (table, said)
+            continue
         assert key in used, (table, key)
         rows = getattr(importlib.import_module(f"schemas.{stage}"), kind)
         (column,) = rows.primary_key
-        method, params = rows.fetch_method({column: key})
-        if table == "mei.DisplayMethod":  # its task decides the size, the stimulus its mask
-            params = {n: v for n, v in params.items() if n not in ("size_px", "masks")}
-        assert (method, settings_text(params)) == (name, settings), table
-    assert len([1 for _, _, table, _ in stated if table == "mei.ControlMethod"]) >= 5
-    for config in re.findall(r"\[model\.ModelConfig ([0-9a-f]{16})\]", text):
-        row = (model.ModelConfig & {"model_hash": config}).fetch1()
-        assert f"{settings_text(row['model_config'])} [model.ModelConfig {config}]" in text
+        if table == "model.ModelConfig":
+            expected = settings_text((rows & {column: key}).fetch1("model_config"))
+        else:
+            method, params = rows.fetch_method({column: key})
+            if table == "mei.DisplayMethod":  # its task decides the size, the stimulus its mask
+                params = {n: v for n, v in params.items() if n not in ("size_px", "masks")}
+            expected = f"{method} ({settings_text(params)})" if params else method
+        assert said.endswith(expected), (table, said)
+        before = said.removesuffix(expected)
+        assert re.fullmatch(r"\s*([\w ]+\. )?([\w ]+: )?", before.split("\n")[-1]), said
+    assert told == {
+        *values, "imaging.RasterMethod", "imaging.MotionMethod", "imaging.SegmentationMethod",
+        "imaging.FluorescenceMethod", "imaging.DeconvolutionMethod", "behavior.PupilMethod",
+        "behavior.TreadmillMethod", "dataset.BehaviorWindow", "dataset.ResponseMethod",
+        "dataset.ReliabilityMethod", "model.ModelConfig", "model.CombinationMethod",
+        "mei.TargetRule", "mei.AscentMethod", "mei.MaskMethod", "mei.ControlMethod",
+        "mei.DisplayMethod", "mei.AnalysisMethod", "closed_loop.PlanMethod",
+        "closed_loop.MatchMethod", "closed_loop.OutcomeMethod",
+    }  # fmt: skip
+    assert text.count("[mei.ControlMethod ") == len(KINDS)
     assert "n_targets 4" in text
     assert "minutes 8" in text
 
@@ -310,6 +334,28 @@ def test_an_explanation_names_its_neuron(database, report):
     assert row["unit"] == f"unit {target['unit_index'] + 1}"
     assert f"unit_index={target['unit_index']}" in "\n".join(ancestry_lines(steps))
     assert any(line.endswith(f"({row['unit']})") for line in ancestry_lines(steps))
+
+
+def test_images_of_one_kind_are_told_apart_by_their_parameters(database, report, tmp_path):
+    from schemas import closed_loop, mei
+    from workers.report import stimuli
+    from workers.report.context import Loop
+
+    class Two(Loop):
+        @property
+        def displays(self):
+            rows = [
+                mei.ControlMethod.add("accentuated", {"level": level}) for level in (0.25, 0.75)
+            ]
+            rows = [{**row, "variant": variant} for variant, row in enumerate(rows)]
+            return [{**super(Two, self).displays[0], **row} for row in rows]
+
+    page = Two((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
+    assert stimuli.differences(page) == {
+        "accentuated": "level 0.25", "accentuated:1": "level 0.75"
+    }  # fmt: skip
+    plain = Loop((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
+    assert stimuli.differences(plain) == {}
 
 
 def test_a_unit_of_one_of_several_fields_is_named_with_its_field(database, report):

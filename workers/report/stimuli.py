@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from pipeline import plotting
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
+from pipeline.registry import canonical_json
 from pipeline.stimulus.kinds import stimulus_name
 from workers.report.context import Loop
+from workers.report.methods import settings_text
 from workers.report.page import Section
 
 GALLERY_ROWS = 10
@@ -87,12 +89,38 @@ def stimuli(page: Loop) -> Section | None:
         "neurons": [int(table[kind].notna().sum()) for kind in kinds],
         "median predicted response": [predicted[kind].median() for kind in kinds],
     }
+    differ = differences(page)
+    if any(differ.get(kind) for kind in kinds):
+        median["parameters"] = [differ.get(kind, "") for kind in kinds]
     section.tables.append(("", pd.DataFrame(median)))
     left = left_out(page, planned["dropped"])
     if len(left):
         page.csv(left, "left_out")
         section.tables.append(("Left out of the plan", left))
     return section
+
+
+def differences(page: Loop) -> dict[str, str]:
+    """Return by which parameters the images of one kind differ: `{"accentuated:1": "level 0.75"}`.
+
+    Kinds with one image a neuron are not among them.
+    """
+    from schemas import mei
+
+    kinds: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in page.displays:
+        kind, params = mei.ControlMethod.fetch_method({"control_hash": row["control_hash"]})
+        kinds.setdefault(kind, {})[stimulus_name(kind, row.get("variant", 0))] = params
+    return {
+        name: settings_text({key: own[key] for key in own if _vary(key, several)})
+        for several in kinds.values()
+        if len(several) > 1
+        for name, own in several.items()
+    }
+
+
+def _vary(parameter: str, several: dict[str, dict[str, Any]]) -> bool:
+    return len({canonical_json(params.get(parameter)) for params in several.values()}) > 1
 
 
 def left_out(page: Loop, dropped: list[dict[str, Any]]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from . import (  # noqa: F401  registers the kinds
     rf,
     surround,
 )
-from .base import ControlContext, Controls, control_kinds, finished, in_order
+from .base import ControlContext, Controls, control_kinds, finished
+from .order import in_order
 
 __all__ = ["ControlContext", "Controls", "control_kinds", "finished", "in_order"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline.mei.objectives import objectives
 from pipeline.mei.search import own_responses
 from pipeline.mei.synthesize import default_norm
 from pipeline.registry import Registry
-from pipeline.stimulus.kinds import check_kind, kind_and_variant
+from pipeline.stimulus.kinds import check_kind
 
 
 class KindRegistry(Registry):
@@ -38,30 +38,6 @@ def _below(kind: str, params: Mapping[str, Any]) -> Iterator[tuple[Registry, str
 
 
 control_kinds = KindRegistry("kind of control", _below)
-
-PUBLISHED = ("mei", "rf", "gabor", "mni", "fni")
-"""The kinds of the paper, in the order in which they are shown; all others follow."""
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Return the names of stimuli once each, in the order in which they are shown.
-
-    The published kinds come first, the other registered ones follow in the order of their
-    registration, then those that are not registered, by name; the images of one kind stand
-    together, by variant.
-
-    Parameters
-    ----------
-    names : iterable of str
-        As `pipeline.stimulus.kinds.stimulus_name` makes them.
-    """
-    ranks = {kind: rank for rank, kind in enumerate(dict.fromkeys([*PUBLISHED, *control_kinds]))}
-
-    def place(name: str) -> tuple[int, str, int]:
-        kind, variant = kind_and_variant(name)
-        return ranks.get(kind, len(ranks)), kind, variant
-
-    return sorted(set(names), key=place)
 
 
 @dataclass(frozen=True)
