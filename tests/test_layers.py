@@ -16,7 +16,13 @@ from pipeline.stages import STAGES
 ROOT = Path(__file__).parents[1]
 BASE = ("registry", "errors", "rng", "device", "stages", "npy", "parameters")
 LEAVES = ("simulate", "plotting")
-TOOLS = ("clock", "csvfile", "method", "recipe", "store")  # of schemas: stages import them, they no stage
+TOOLS = (
+    "clock",
+    "csvfile",
+    "method",
+    "recipe",
+    "store",
+)  # of schemas: stages import them, they no stage
 DECISIONS = ("bundle", "registration", "other_day", "ingest")  # each may import those before it
 DETOURS = {  # functions of closed_loop that hand over to the decisions
     ("schemas/closed_loop/__init__.py", "schemas.registration"),

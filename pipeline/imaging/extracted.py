@@ -157,14 +157,14 @@ def _source(movie: Movie) -> ExtractedMovie:
     return inner
 
 
-@raster_methods.register("extracted")
+@raster_methods.register("extracted", revision=2)
 def extracted_raster(movie: Movie) -> RasterResult:
     """Correct nothing; the change over the scan was not measured."""
     _source(movie)
     return RasterResult(0.0, float("nan"))
 
 
-@motion_methods.register("extracted")
+@motion_methods.register("extracted", revision=2)
 def extracted_motion(movie: Movie) -> MotionResult:
     """Correct nothing; what no frame was seen for is NaN."""
     frames = movie.shape[0]
@@ -175,7 +175,7 @@ def extracted_motion(movie: Movie) -> MotionResult:
     )  # fmt: skip
 
 
-@segmenters.register("extracted")
+@segmenters.register("extracted", revision=2)
 def extracted_masks(movie: Movie) -> SegmentationResult:
     """Return the given masks in the order of the traces, uniformly weighted if not given."""
     source = _source(movie)
@@ -189,7 +189,7 @@ def extracted_masks(movie: Movie) -> SegmentationResult:
     )  # fmt: skip
 
 
-@fluorescence_methods.register("extracted")
+@fluorescence_methods.register("extracted", revision=2)
 def extracted_traces(
     movie: Movie, masks: NDArray[np.bool_], weights: NDArray[np.floating]
 ) -> FluorescenceResult:

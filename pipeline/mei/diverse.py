@@ -11,7 +11,7 @@ from .ascent import Ascended, Problem, ascent_methods
 from .climb import climb, on_sphere
 
 
-@ascent_methods.register("diverse")
+@ascent_methods.register("diverse", revision=2)
 def diverse(
     problem: Problem,
     *,

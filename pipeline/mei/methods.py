@@ -13,7 +13,7 @@ Keep = Literal["best", "last"]
 Priors = Literal["ensembles", "all", "none"]
 
 
-@ascent_methods.register("constrained", default=True)
+@ascent_methods.register("constrained", default=True, revision=2)
 def constrained(
     problem: Problem,
     *,
@@ -75,7 +75,7 @@ def constrained(
     return ascend(problem, _own(locals()))
 
 
-@ascent_methods.register("walker2019")
+@ascent_methods.register("walker2019", revision=2)
 def walker2019(
     problem: Problem,
     *,

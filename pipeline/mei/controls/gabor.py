@@ -26,7 +26,7 @@ def _needs_nothing(name: str) -> bool:
 _PLAIN_OBJECTIVE = Rule("that names an objective which works without parameters", _needs_nothing)
 
 
-@control_kinds.register("gabor")
+@control_kinds.register("gabor", revision=2)
 def best_gabor(
     context: ControlContext,
     *,
