@@ -8,14 +8,34 @@ MYSQL_TOOL := $(wildcard ../shared/tools/mysql.sh)
 CONTAINERS_TOOL := $(wildcard ../shared/tools/containers.sh)
 TESTS ?= tests
 
-.PHONY: demo test test-mysql test-containers lint
+.PHONY: demo readme test test-numerical test-mysql test-containers lint
 .PHONY: reliability reliability-embedded reliability-mysql reliability-s3 soak
 
 demo: $(STAMP)
 	$(BIN)/inception demo
 
+# README's picture and table, of the run that lies in demo/
+readme: $(STAMP)
+	$(BIN)/python -m workers.readme demo
+
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(TESTS) -m "not containers and not reliability"
+
+# Libraries choose their kernels by the processor: on x86-64 the plainest of each, with one thread,
+# then torch's for AVX2 where there is AVX2, with two. arm64 has other names and keeps its own.
+NUMERICAL := tests/pipeline -m numerical
+ifeq ($(shell uname -m),x86_64)
+PLAIN := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	OPENBLAS_CORETYPE=Nehalem
+AVX2 := $(if $(shell grep -om1 avx2 /proc/cpuinfo 2>/dev/null),ATEN_CPU_CAPABILITY=avx2)
+else
+PLAIN := ATEN_CPU_CAPABILITY=default
+endif
+
+test-numerical: $(STAMP)
+	status=0; \
+	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(NUMERICAL) || status=$$?; \
+	$(AVX2) OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/pytest $(NUMERICAL) || status=$$?; exit $$status
 
 # the same table tests on a real MySQL: DJ_HOST's, or one unpacked into .cache without root
 test-mysql: $(STAMP)

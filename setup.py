@@ -66,7 +66,7 @@ setup(
     extras_require={
         "notebook": NOTEBOOK,
         "dev": DEV,
-        "nwb": ["pynwb", "h5py"],  # NWB export; NWB and CaImAn files read
+        "nwb": ["pynwb", "h5py"],  # NWB and CaImAn files read
         "zarr": ["zarr"],  # movies in zarr arrays
         "s3": ["s3fs"],  # the store in a bucket
     },

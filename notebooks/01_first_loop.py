@@ -25,7 +25,8 @@ from IPython.display import display
 import schemas
 
 schemas.activate()
-from schemas import closed_loop, imaging, mei, model
+from pipeline.stimulus.kinds import stimulus_name
+from schemas import closed_loop, dataset, imaging, mei, model
 
 # %% [markdown]
 # ## Which loops are there?
@@ -65,11 +66,13 @@ scores.to_pandas()
 # The three strongest MEIs, in the pixels of the model.
 
 # %%
+names = dataset.unit_names()["unit"]
 strongest = (mei.MEI.Unit * mei.MEI.proj("images")).to_dicts(order_by="activation DESC", limit=3)
 figure, axes = plt.subplots(1, len(strongest), figsize=(4 * len(strongest), 2.6), squeeze=False)
 for axis, row in zip(axes[0], strongest, strict=True):
     axis.imshow(row["images"].load()[row["image_row"]], cmap="gray", vmin=0, vmax=255)
-    axis.set_title(f"unit {row['unit_index']}: predicted {row['activation']:.2f}")
+    name = names[row["dataset_hash"], row["unit_index"]]
+    axis.set_title(f"{name}: predicted {row['activation']:.2f}")
     axis.axis("off")
 
 # %% [markdown]
@@ -80,13 +83,22 @@ for axis, row in zip(axes[0], strongest, strict=True):
 # %%
 responses = closed_loop.Outcome.Unit.proj("mean_response", "predicted").to_pandas().reset_index()
 if len(responses):
-    table = responses.pivot_table(index="unit_index", columns="kind", values="mean_response")
+    names = map(stimulus_name, responses["kind"], responses["variant"])
+    table = responses.assign(stimulus=list(names)).pivot_table(
+        index="unit_index", columns="stimulus", values="mean_response"
+    )
     table.boxplot()
     plt.ylabel("response on day 2 (sd)")
     display(table.describe().loc[["count", "mean", "50%"]])
 
+# %% [markdown]
+# The p is two-sided; the sign of the median difference tells whose effect it is (positive: the MEI
+# is above the control).
+
 # %%
-closed_loop.Population.Kind.proj("n_neurons", "fraction", "wilcoxon_p").to_pandas()
+closed_loop.Population.Kind.proj(
+    "n_neurons", "fraction", "median_difference", "wilcoxon_p"
+).to_pandas()
 
 # %% [markdown]
 # ## Where does a number come from?

@@ -177,7 +177,8 @@ def _inside(bundle: Bundle, name: str, entry: str) -> Path:
         raise DataError("path is too long", file="recording.json", field=entry,
                         found=len(str(path)), expected="at most 1000 characters")  # fmt: skip
     if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "file is missing"
+        other = "is no regular file" if path.exists() else "file is missing"
+        kind = "is a folder" if path.is_dir() else other
         raise DataError(kind, file=path, field=entry, expected="a file",
                         remedy="copy the whole bundle")  # fmt: skip
     if path.stat().st_size == 0:
@@ -357,10 +358,13 @@ def _resolve_images(bundle: Bundle, names: list[str], path: Path) -> list[str]:
 def _given_images(bundle: Bundle) -> dict[str, NDArray[np.uint8]]:
     folder, archive = bundle.folder / "images", bundle.folder / "images.npz"
     if folder.is_dir() and any(folder.iterdir()):
+        files = sorted(folder.glob("*.png")) or [folder / "images.npz"]
+        for file in files:
+            _inside(bundle, str(file.relative_to(bundle.folder)), "images")
         names, images = load_images(folder)
-        bundle.files["images"] = sorted(folder.glob("*.png")) or [folder / "images.npz"]
+        bundle.files["images"] = files
     elif archive.is_file():
-        names, images = load_images(archive)
+        names, images = load_images(_inside(bundle, "images.npz", "images"))
         bundle.files["images"] = [archive]
     else:
         return {}

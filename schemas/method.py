@@ -20,7 +20,12 @@ class MethodTable:
         return key, f"{stem}_method", f"{stem}_params"
 
     @classmethod
-    def add(cls, name: str | None = None, params: Mapping[str, Any] | None = None) -> dict:
+    def add(
+        cls,
+        name: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        revision: int | None = None,
+    ) -> dict:
         """Insert a method unless it is there already, and return its key.
 
         Parameters
@@ -29,13 +34,19 @@ class MethodTable:
             Registered name; default is the recommended method.
         params : mapping, optional
             Parameters; what is left out takes its default.
+        revision : int, optional
+            The one that is meant, as a recipe of before names it; default the one of today.
 
         Raises
         ------
+        DataError
+            If another revision than that of today is meant.
         ValueError
             If method or parameter is unknown.
         """
         name = name or cls.registry.default
+        if revision is not None:
+            cls.registry.check(name, None, revision)
         full = cls.registry.complete(name, params)
         key_name, name_column, params_column = cls._columns()
         key = {key_name: cls.registry.hash(name, params)}
@@ -45,6 +56,20 @@ class MethodTable:
 
     @classmethod
     def fetch_method(cls, key: Mapping[str, Any]) -> tuple[str, dict]:
-        """Return name and parameters of the one method that `key` restricts to."""
+        """Return name and parameters of the one method that `key` restricts to, to compute by it.
+
+        Raises
+        ------
+        DataError
+            If the row is of a revision that this program does not compute. Its results stay.
+        """
+        key_name, name_column, params_column = cls._columns()
+        stored, name, params = (cls & key).fetch1(key_name, name_column, params_column)
+        cls.registry.check_stored(stored, name, params)
+        return name, params
+
+    @classmethod
+    def stored_method(cls, key: Mapping[str, Any]) -> tuple[str, dict]:
+        """Return name and parameters of a method, of whatever revision, to tell of its results."""
         _, name_column, params_column = cls._columns()
         return (cls & key).fetch1(name_column, params_column)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pipeline.behavior.pupil import pupil_trackers
 from pipeline.behavior.treadmill import treadmill_methods
 from pipeline.closed_loop.matching import match_methods
+from pipeline.closed_loop.matching.combine import THROUGH
 from pipeline.closed_loop.outcome import outcome_methods
 from pipeline.closed_loop.plan import plan_methods
 from pipeline.dataset import (
@@ -19,6 +20,7 @@ from pipeline.dataset import (
     reliability_methods,
     response_windows,
 )
+from pipeline.errors import DataError
 from pipeline.imaging.deconvolution import deconvolvers
 from pipeline.imaging.extraction import fluorescence_methods
 from pipeline.imaging.motion import motion_methods
@@ -29,7 +31,8 @@ from pipeline.mei.analysis import analyses
 from pipeline.mei.controls import control_kinds
 from pipeline.mei.masks import mask_methods
 from pipeline.mei.targets import target_rules
-from pipeline.model import combinations, complete_config, default_config, ln_config
+from pipeline.model import check_config, combinations, complete_config, default_config, ln_config
+from pipeline.parameters import ParameterError, Rule, check_parameters, check_value, under
 from pipeline.registry import Registry, canonical_json
 from pipeline.stimulus.display import displays
 
@@ -99,7 +102,7 @@ def default_recipe() -> dict[str, Any]:
         "pool": [],
         "display": deepcopy(METHOD),
         "plan": {**deepcopy(METHOD), "n_natural": 20},
-        "match": {**deepcopy(METHOD), "min_probability": 0.5},
+        "match": {**deepcopy(METHOD), "min_probability": 0.5, "through": "field"},
         "outcome": deepcopy(METHOD),
     }
 
@@ -156,6 +159,28 @@ REGISTRIES: dict[str, Registry] = {
 OPTIONAL = {"model.combination"}
 """Methods that a recipe may do without: None instead of a section."""
 
+_SEEDS = Annotated[
+    Sequence[int], Rule("(at least one, all different)", lambda x: 0 < len(x) == len(set(x)))
+]
+PLAIN: dict[str, Any] = {
+    "responses.min_soma_probability": float,
+    "responses.min_snr": float,
+    "dataset.height_px": int,
+    "model.cnn_seeds": _SEEDS,
+    "model.ln_seeds": _SEEDS,
+    "model.max_seconds": float | None,
+    "mei.starts": int,
+    "mei.seed": int,
+    "mei.norm": float | None,
+    "mei.batch_size": int,
+    "control_seed": int,
+    "pool": Sequence[str],
+    "plan.n_natural": int,
+    "match.min_probability": float,
+    "match.through": Literal[THROUGH],
+}
+"""Entries that are no methods, and what their values are; ranges follow from the names."""
+
 GIVEN = {"plan": {"minutes": 60}}
 """Parameters without a default: the loop's own value replaces them."""
 
@@ -173,44 +198,128 @@ def complete_recipe(recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
     ------
     ValueError
         If the recipe names a section or entry that does not exist.
+    pipeline.parameters.ParameterError
+        If a value is of another type than its entry, or out of range: one line with the path.
     """
     full = default_recipe()
-    _merge(full, recipe or {}, "recipe")
+    _merge(full, {} if recipe is None else recipe, "recipe")
     for path, registry in REGISTRIES.items():
-        found = full
-        for name in path.split("."):
-            found = found[name]
+        found, where = _at(full, path), f"recipe.{path}"
         if found is None and path in OPTIONAL:
             continue
-        for method in found if isinstance(found, list) else [found]:
-            method["method"] = method.get("method") or registry.default
-            method["params"] = registry.complete(
-                method["method"], {**GIVEN.get(path, {}), **(method.get("params") or {})}
-            )
+        if not isinstance(found, list):
+            _complete_method(found, registry, where, GIVEN.get(path, {}))
+            continue
+        for row, method in enumerate(found):
+            _complete_method(method, registry, f"{where}[{row}]", GIVEN.get(path, {}))
+    _check_controls(full["controls"])
+    for path, kind in PLAIN.items():
+        check_value(path.rpartition(".")[2], _at(full, path), kind, path=f"recipe.{path}")
     for kind, config in (("cnn", default_config), ("ln", ln_config)):
-        full["model"][kind] = complete_config(full["model"][kind] or config())
+        chosen = full["model"][kind]
+        check_value(kind, chosen, Mapping[str, Any] | None, path=f"recipe.model.{kind}")
+        with under(f"recipe.model.{kind}"):
+            full["model"][kind] = complete_config(config() if chosen is None else chosen)
     tiers = inspect.signature(assign_tiers).parameters.values()
     known = {p.name: p.default for p in tiers if p.kind is p.KEYWORD_ONLY}
     unknown = sorted(set(full["dataset"]["tiers"]) - set(known))
     if unknown:
         raise ValueError(f"recipe.dataset.tiers has no {unknown}; it has {sorted(known)}")
+    with under("recipe.dataset.tiers"):
+        check_parameters("", assign_tiers, full["dataset"]["tiers"])
     full["dataset"]["tiers"] = {**known, **full["dataset"]["tiers"]}
+    if full["match"]["through"] == "field":
+        del full["match"]["through"]  # so that the hash is that of recipes without the choice
     return json.loads(canonical_json(full))
 
 
+def _check_controls(controls: list[dict[str, Any]]) -> None:
+    """Refuse two controls that would make the same images."""
+    seen: dict[str, int] = {}
+    for row, control in enumerate(controls):
+        text = canonical_json([control["method"], control["params"]])
+        if text in seen:
+            raise DataError(
+                f"kind {control['method']!r} stands twice with the same parameters",
+                file="recipe", field=f"controls[{row}]",
+                found=f"those of controls[{seen[text]}], and so the same images",
+                expected="other parameters", remedy="change them, or leave it out",
+            )  # fmt: skip
+        seen[text] = row
+
+
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Raise DataError unless every method of a stored recipe is of the revision of today."""
+    for _, registry, method in _methods(recipe):
+        registry.check(method["method"], method["params"], method.get("revision", 1))
+        today = registry.revised(method["method"], method["params"]).get("revisions", {})
+        if today != method.get("revisions", {}):
+            raise DataError(
+                f"{registry.kind} {method['method']!r} names methods of another revision",
+                found=method.get("revisions", 1), expected=today or 1,
+                remedy="give what differs from the default recipe instead of a stored one",
+            )  # fmt: skip
+    for kind in ("cnn", "ln"):
+        if recipe["model"][kind] is not None:
+            check_config(recipe["model"][kind])
+
+
+def _methods(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Registry, dict[str, Any]]]:
+    """Yield every method of a recipe: its section, the registry, and its dictionary there."""
+    for path, registry in REGISTRIES.items():
+        found: Any = recipe
+        for name in path.split("."):
+            found = found.get(name)  # recipes from before there was a section, too
+        if found is None and path in OPTIONAL:
+            continue
+        for method in found if isinstance(found, list) else [found]:
+            yield path, registry, method
+
+
+def _at(full: Mapping[str, Any], path: str) -> Any:
+    """Return the entry at a dotted path."""
+    for name in path.split("."):
+        full = full[name]
+    return full
+
+
+def _complete_method(
+    method: dict[str, Any], registry: Registry, where: str, given: Mapping[str, Any]
+) -> None:
+    """Fill in name and parameters of a method of a recipe."""
+    check_value("method", method.get("method"), str | None, path=f"{where}.method")
+    name = registry.default if method.get("method") is None else method["method"]
+    method["method"] = name
+    if (revision := method.pop("revision", None)) is not None:
+        registry.check(name, None, revision)
+    method.pop("revisions", None)
+    with under(f"{where}.params"):
+        method["params"] = registry.complete(name, {**given, **(method.get("params") or {})})
+    method |= registry.revised(name, method["params"])
+
+
 def _merge(full: dict[str, Any], part: Mapping[str, Any], where: str) -> None:
+    if not isinstance(part, Mapping):
+        raise ParameterError(where, part, f"a JSON object with entries of {sorted(full)}")
     for name, value in part.items():
-        if name not in full:
+        if name not in full and not (name in ("revision", "revisions") and "params" in full):
             raise ValueError(f"{where} has no entry {name!r}; it has {sorted(full)}")
-        if name == "params":
+        at = f"{where}.{name}"
+        if name in ("params", "tiers"):
+            check_value(name, value, Mapping[str, Any] | None, path=at)
             full[name] = {**full[name], **deepcopy(dict(value or {}))}
-        elif (
-            isinstance(full[name], dict)
-            and isinstance(value, Mapping)
-            and name not in ("tiers", "cnn", "ln")
-        ):
-            if value.get("method") is not None and "params" in full[name]:
+        elif isinstance(full.get(name), dict) and not (value is None and _optional(at)):
+            if isinstance(value, Mapping) and "params" in full[name] and value.get("method"):
                 full[name]["params"] = {}  # a method that is named begins from its own defaults
-            _merge(full[name], value, f"{where}.{name}")
+            _merge(full[name], value, at)
+        elif isinstance(full.get(name), list) and at.removeprefix("recipe.") in REGISTRIES:
+            check_value(name, value, Sequence[Any], path=at)
+            full[name] = [deepcopy(METHOD) for _ in value]
+            for row, (method, chosen) in enumerate(zip(full[name], value, strict=True)):
+                _merge(method, chosen, f"{at}[{row}]")
         else:
             full[name] = deepcopy(value)
+
+
+def _optional(where: str) -> bool:
+    return where.removeprefix("recipe.") in OPTIONAL

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from typing import Any
 
 from pipeline.errors import DataError
@@ -12,10 +15,24 @@ from pipeline.imaging.deconvolution.indicators import kinetics_of
 from pipeline.model import default_config, ln_config
 from pipeline.registry import config_hash
 from pipeline.stimulus.monitor import MonitorCurve
-from schemas import behavior, closed_loop, dataset, experiment, imaging, mei, model, stimulus
+from schemas import (
+    behavior,
+    clock,
+    closed_loop,
+    dataset,
+    experiment,
+    imaging,
+    mei,
+    model,
+    stimulus,
+)
+from schemas.recipe import check_recipe
+
+log = logging.getLogger("inception.registration")
 
 MODEL_HEIGHTS = range(24, 49)  # rows of the model's image that are tried for another aspect ratio
 ASPECT_TOLERANCE = 0.005
+NUMBERS = {"targets": 150, "minutes": 60.0}  # of a loop, unless they are given
 CONTRAST = 0.2  # sd over mean of the luminance where the recipe's own is beyond the monitor
 
 
@@ -23,51 +40,134 @@ def register(
     scan_key: Mapping[str, Any],
     recipe: str | Mapping[str, Any] | None,
     *,
-    targets: int,
-    minutes: float,
+    targets: int | None,
+    minutes: float | None,
     deadline: datetime.datetime | str | None,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Insert a loop and all its tasks; see `schemas.closed_loop.register_loop`."""
     scan = {name: int(scan_key[name]) for name in experiment.Scan.primary_key}
     if not experiment.Scan & scan:
         raise DataError("no such scan", field="scan", found="/".join(map(str, scan.values())),
                         remedy="ingest its recording first")  # fmt: skip
-    if targets < 1 or minutes <= 0:
+    if (targets is not None and targets < 1) or (minutes is not None and minutes <= 0):
         raise ValueError(f"need targets >= 1 and minutes > 0; got {targets} and {minutes}")
-    if isinstance(deadline, str):
-        deadline = datetime.datetime.fromisoformat(deadline)
+    due = None if deadline is None else clock.to_utc(deadline)
     with transaction():
+        loops = (closed_loop.Loop & scan).to_dicts(order_by=("registered DESC", "recipe_hash"))
+        if recipe is None and loops:
+            recipe = loops[0]["recipe_hash"]
         loop = {**scan, **closed_loop.Recipe.add(recipe)}
+        same = [row for row in loops if row["recipe_hash"] == loop["recipe_hash"]]
+        known = (same or (loops if again else []) or [NUMBERS])[0]
+        numbers = {
+            "targets": int(known["targets"] if targets is None else targets),
+            "minutes": float(known["minutes"] if minutes is None else minutes),
+        }
+        if again:
+            loop = _another_loop(loop, numbers)
+            due = known.get("deadline_utc") if due is None and loops else due
         if closed_loop.Loop & loop:
-            found = (closed_loop.Loop & loop).fetch1()
-            if (found["targets"], found["minutes"]) != (int(targets), float(minutes)):
-                raise DataError(
-                    "loop is registered with other numbers", field="targets, minutes",
-                    found=f"{found['targets']}, {found['minutes']:g}",
-                    expected=f"{targets}, {minutes:g}",
-                    remedy="use another recipe, or edit its rows",
-                )  # fmt: skip
-            plan = (closed_loop.PlanTask & loop).fetch1("plan_id")
-            return {**loop, "plan_id": plan}
-        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
-        closed_loop.Loop.insert1(
-            {
-                **loop,
-                "targets": int(targets),
-                "minutes": float(minutes),
-                "deadline": deadline,
-                "registered": now,
-            }
-        )
+            _same_numbers(loop, numbers)
+            if due is not None:
+                _move_deadline(loop, due)
+            return {**loop, **_plan_of(loop)}
+        if due is not None and deadline is None and due <= _now():
+            due = None  # of the plan before
+        if due is not None:
+            _to_come(due)
+        registered = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
+        closed_loop.Loop.insert1({**loop, **numbers, "deadline_utc": due, "registered": registered})
         chosen = (closed_loop.Recipe & loop).fetch1("recipe")
+        check_recipe(chosen)
         member = scan_tasks(scan, chosen)
         spec = dataset.DatasetSpec.add(
             member, model_shape(scan, chosen["dataset"]["height_px"]), chosen["dataset"]["tiers"]
         )
-        masks = _model_tasks(spec, chosen, int(targets))
+        masks = _model_tasks(spec, chosen, numbers["targets"])
         displays = _stimulus_tasks(scan, masks, chosen)
         plan = _plan_task(loop, displays, chosen["plan"])
     return {**loop, **plan}
+
+
+def _another_loop(loop: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the key of a loop that has no plan yet: of a recipe that states its numbers.
+
+    If even that recipe has its plan, the images of the new one come in another order.
+    """
+    full, name = (closed_loop.Recipe & loop).fetch1("recipe", "recipe_name")
+    full, name = deepcopy(full), f"{name.removesuffix('-again') or loop['recipe_hash']}-again"
+    full["targets"]["params"]["n_targets"] = numbers["targets"]
+    full["plan"]["params"]["minutes"] = numbers["minutes"]
+    while True:
+        found = {**loop, **closed_loop.Recipe.add(full, name[:64])}
+        taken = closed_loop.Loop & found
+        planned = closed_loop.Plan & (closed_loop.PlanTask & found)
+        if not taken or (taken & numbers and not planned):
+            return found
+        if "seed" not in full["plan"]["params"]:
+            raise DataError(
+                "has its plan, and its order cannot change", field="recipe.plan",
+                found=full["plan"]["method"], expected="a method with a seed",
+                remedy="give another recipe",
+            )  # fmt: skip
+        full["plan"]["params"]["seed"] += 1
+
+
+def _now() -> datetime.datetime:
+    return clock.now(closed_loop.Loop().connection)
+
+
+def _same_numbers(loop: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
+    """Refuse other numbers than those of a registered loop, and say how to plan again."""
+    found = (closed_loop.Loop & loop).fetch1()
+    if all(found[name] == value for name, value in numbers.items()):
+        return
+    raise DataError(
+        "loop is registered with other numbers", field="targets, minutes",
+        found=f"{found['targets']}, {found['minutes']:g}",
+        expected=f"{numbers['targets']}, {numbers['minutes']:g}",
+        remedy="add --again (in Python again=True) for another plan with these: "
+        "what both share is not computed twice",
+    )  # fmt: skip
+
+
+def _plan_of(loop: Mapping[str, Any]) -> dict[str, str]:
+    """Return the plan that was registered with a loop, which may have got others later."""
+    plans = closed_loop.PlanTask & loop
+    chosen = (closed_loop.Recipe & loop).fetch1("recipe")["plan"]
+    if len(plans) > 1:
+        own = plans & _plan_method(loop, chosen) & {"n_natural": int(chosen["n_natural"])}
+        plans = own if len(own) == 1 else plans
+    return {"plan_id": plans.to_arrays("plan_id", order_by="plan_id")[0]}
+
+
+def _to_come(due: datetime.datetime) -> None:
+    now = _now()
+    if due <= now:
+        raise DataError(
+            "the deadline is past", field="deadline", found=clock.written(due),
+            expected=f"a time after {clock.written(now)}, the database server's now",
+            remedy="give a time to come; without an offset such as +01:00 it is local time",
+        )  # fmt: skip
+
+
+def _move_deadline(loop: Mapping[str, Any], due: datetime.datetime) -> None:
+    """Give a registered loop another deadline, as long as its plan is not made."""
+    before = (closed_loop.Loop & loop).fetch1("deadline_utc")
+    if before == due:
+        return
+    _to_come(due)
+    plans = closed_loop.PlanTask & loop
+    if not plans - closed_loop.Plan.proj():
+        raise DataError(
+            "the plan of this loop is made: its deadline cannot move", field="deadline",
+            found=clock.written(due),
+            expected="none" if before is None else clock.written(before),
+            remedy="take the plan by `inception package`, or add --again (in Python again=True) "
+            "for another plan",
+        )  # fmt: skip
+    closed_loop.Loop.update1({**loop, "deadline_utc": due})
 
 
 def transaction() -> Any:
@@ -102,6 +202,16 @@ def scan_tasks(scan: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, 
 def named(method: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe's method as `MethodTable.add` takes it."""
     return {"name": method["method"], "params": method["params"]}
+
+
+def numbered(controls: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:
+    """Return a recipe's controls, each with its number among those of its kind, from 0."""
+    counts: Counter[str] = Counter()
+    found = []
+    for control in controls:
+        found.append((control, counts[control["method"]]))
+        counts[control["method"]] += 1
+    return found
 
 
 def _imaging_methods(
@@ -221,8 +331,8 @@ def _stimulus_tasks(
         raise DataError("no such image set", field="recipe.pool", found=recipe["pool"],
                         expected="names in stimulus.ImageSet")  # fmt: skip
     displays = []
-    for kind in recipe["controls"]:
-        control = mei.ControlMethod.add(**named(kind))
+    for kind, variant in numbered(recipe["controls"]):
+        control = {**mei.ControlMethod.add(**named(kind)), "variant": variant}
         for mask in masks:
             task = {**mask, **control}
             mei.ControlTask.insert1({**task, "seed": recipe["control_seed"]}, skip_duplicates=True)
@@ -253,15 +363,21 @@ def _displayable(params: Mapping[str, Any], curve: MonitorCurve) -> dict[str, An
     return {**params, "mean_cd_m2": mean, "sd_cd_m2": round(sd, 4)}
 
 
-def _plan_task(
-    loop: Mapping[str, Any], displays: list[dict[str, Any]], chosen: Mapping[str, Any]
-) -> dict[str, Any]:
-    method = closed_loop.PlanMethod.add(
+def _plan_method(loop: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return closed_loop.PlanMethod.add(
         chosen["method"],
         {**chosen["params"], "minutes": (closed_loop.Loop & loop).fetch1("minutes")},
     )
+
+
+def _plan_task(
+    loop: Mapping[str, Any], displays: list[dict[str, Any]], chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    method = _plan_method(loop, chosen)
     row = {**loop, **method, "n_natural": int(chosen["n_natural"])}
-    plan = {"plan_id": config_hash({**row, "displays": displays})}
+    # without its number, a first image of a kind names the plan that it has always named
+    shown = [{n: v for n, v in key.items() if (n, v) != ("variant", 0)} for key in displays]
+    plan = {"plan_id": config_hash({**row, "displays": shown})}
     closed_loop.PlanTask.insert1({**plan, **row})
     closed_loop.PlanTask.Display.insert({**plan, **display} for display in displays)
     return plan
@@ -270,8 +386,8 @@ def _plan_task(
 def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
     """Insert the tasks of a recording in which a plan was shown.
 
-    The same methods as on day 1 read the responses; matching and scoring follow the recipe of the
-    loop.
+    The same methods as on day 1 read the responses, by their revisions of today; matching and
+    scoring follow the recipe of the loop. The cells of day 1 are those that the plan was made of.
 
     Raises
     ------
@@ -291,8 +407,18 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
     closed_loop.Presentation.insert1({**scan, **plan}, skip_duplicates=True)
     member = scan_tasks(scan, recipe)
     source = {name: task[name] for name in experiment.Scan.primary_key}
-    source_recipe = imaging.ImagingRecipe.add(_imaging_methods(source, recipe["imaging"]))
-    match = closed_loop.MatchMethod.add(**named(recipe["match"]))
+    made_of = (model.EnsembleSpec & (closed_loop.PlanTask.Display & plan)).proj("dataset_hash")
+    members = dataset.DatasetSpec.Scan & source & made_of.to_dicts()
+    (source_hash,) = {row["imaging_hash"] for row in members.to_dicts()}
+    through = recipe["match"].get("through", "field")  # recipes from before there was a choice
+    match = closed_loop.MatchMethod.add(**named(recipe["match"]), through=through)
+    stacks = closed_loop.Stack & {"animal_id": scan["animal_id"]}
+    if through != "field" and not stacks:
+        log.warning(
+            "scan %s: the recipe scores matches through %r and the animal has no structural "
+            "stack; the verdict waits for one: `inception ingest FOLDER` of a folder with "
+            "stack.json", "/".join(map(str, scan.values())), through,
+        )  # fmt: skip
     closed_loop.MatchTask.insert1(
         {
             **scan,
@@ -300,7 +426,7 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
             **match,
             "source_session": source["session"],
             "source_scan_idx": source["scan_idx"],
-            "source_imaging_hash": source_recipe["imaging_hash"],
+            "source_imaging_hash": source_hash,
             "min_match_probability": recipe["match"]["min_probability"],
         },
         skip_duplicates=True,
@@ -325,9 +451,10 @@ def register_dataset(
     with transaction():
         key = closed_loop.Recipe.add(recipe)
         chosen = (closed_loop.Recipe & key).fetch1("recipe")
+        check_recipe(chosen)
         masks = _model_tasks(spec, chosen, targets)
-        for kind in chosen["controls"]:
-            control = mei.ControlMethod.add(**named(kind))
+        for kind, variant in numbered(chosen["controls"]):
+            control = {**mei.ControlMethod.add(**named(kind)), "variant": variant}
             mei.ControlTask.insert(
                 [{**mask, **control, "seed": chosen["control_seed"]} for mask in masks],
                 skip_duplicates=True,

@@ -1,6 +1,7 @@
 """A database for the table tests: the embedded one, or the MySQL that DJ_HOST names."""
 
 import os
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -8,6 +9,11 @@ import pytest
 
 if Path("/dev/nvidiactl").exists():  # they compare to the last bit; test_cuda.py names its devices
     os.environ.setdefault("INCEPTION_DEVICE", "cpu")
+
+if not os.access(Path.home(), os.W_OK):  # pynwb and matplotlib want a cache of their own
+    _cache = tempfile.TemporaryDirectory(prefix="inception_tests_")
+    os.environ.setdefault("XDG_CACHE_HOME", _cache.name)
+    os.environ.setdefault("MPLCONFIGDIR", _cache.name)
 
 
 @pytest.fixture(scope="session")

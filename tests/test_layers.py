@@ -11,11 +11,28 @@ import datajoint as dj
 import pytest
 
 import schemas
+from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("experiment", "stimulus", "imaging", "behavior", "dataset", "model", "mei", "closed_loop")
+BASE = (
+    "csvfile",
+    "device",
+    "errors",
+    "files",
+    "npy",
+    "parameters",
+    "plugins",
+    "registry",
+    "rng",
+    "stages",
+)
 LEAVES = ("simulate", "plotting")
-BASE = ("registry", "errors", "rng", "device", "files", "csvfile", "plugins")
+TOOLS = ("clock", "method", "recipe", "store")  # of schemas: stages import them, they no stage
+DECISIONS = ("bundle", "registration", "other_day", "ingest")  # each may import those before it
+DETOURS = {  # functions of closed_loop that hand over to the decisions
+    ("schemas/closed_loop/__init__.py", "schemas.registration"),
+    ("schemas/closed_loop/__init__.py", "schemas.other_day"),
+}
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"
     r"|varchar\(\d+\)|<npy@main>|<object@main>)$"
@@ -23,52 +40,194 @@ CORE_TYPES = re.compile(
 KEY_TYPES = re.compile(r"(int16|int32|int64|char\(\d+\)|varchar\(\d+\))$")
 
 
-def imported(path):
-    """Yield the dotted names that a file imports."""
-    package = ".".join(path.relative_to(ROOT).with_suffix("").parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imported(path, root=ROOT):
+    """Yield (dotted name, whether a function does it) of all that a file imports, however."""
+    package = path.relative_to(root).parts[:-1]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [
+        n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    late = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        names = []
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")
-            base = ".".join(above[: len(above) - node.level + 1]) if node.level else ""
-            module = ".".join(part for part in (base, node.module) if part)
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = [*above, *([node.module] if node.module else [])]
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            function = getattr(node.func, "attr", getattr(node.func, "id", None))
+            if function in ("import_module", "__import__", "find_spec"):
+                names = [str(node.args[0].value)]
+        yield from ((name, id(node) in late) for name in names)
 
 
-def files(folder):
-    return sorted((ROOT / folder).rglob("*.py"))
+def pipeline_fault(name, stage, own):
+    """Say what is wrong with an import in a file of a stage of pipeline (None: of the base)."""
+    top, *rest = name.split(".")
+    if top in ("datajoint", "schemas", "workers", "tests", "benchmarks"):
+        return "pipeline knows no database, and nothing above it"
+    if top != "pipeline" or (rest and rest[0] == stage):
+        return None
+    if not rest or rest[0] not in (*BASE, *STAGES, *LEAVES):
+        return "name the module of the stage or the base"
+    if rest[0] in BASE:
+        return None
+    if stage is None:
+        return "the base imports no stage"
+    if stage in LEAVES:
+        return None if rest[0] in STAGES else "leaves do not import each other"
+    if stage not in STAGES:
+        return f"{stage} is no stage: give it a place in pipeline/stages.py"
+    if rest[0] in LEAVES or STAGES.index(rest[0]) > STAGES.index(stage):
+        return f"{stage} is before {rest[0]}"
+    return None
 
 
-def name_of(path):
-    return path.relative_to(ROOT).as_posix()
+def schemas_fault(name, stage, own):
+    """Say what is wrong with an import in a file of schemas: of a stage, a tool, a decision."""
+    top, *rest = name.split(".")
+    if top in ("workers", "tests", "benchmarks"):
+        return "schemas know nothing above them"
+    if top == "pipeline" and (not rest or rest[0] in LEAVES):
+        return "tables neither simulate nor plot"
+    if top != "schemas" or own == "__init__":
+        return None
+    if not rest or rest[0] not in (*STAGES, *TOOLS, *DECISIONS):
+        return "name the module of the stage, the tool or the decision"
+    place = [*TOOLS, *STAGES, *DECISIONS]
+    if stage not in place:
+        return f"{stage} is no stage, tool or decision: give it a place"
+    if stage in TOOLS and rest[0] in TOOLS:
+        return None
+    if place.index(rest[0]) > place.index(stage):
+        return f"{stage} is before {rest[0]}"
+    return None
 
 
-@pytest.mark.parametrize("path", files("pipeline"), ids=name_of)
-def test_pipeline_knows_no_database_and_only_earlier_stages(path):
-    parts = path.relative_to(ROOT / "pipeline").parts
-    stage = parts[0] if len(parts) > 1 else None
-    for name in imported(path):
-        top, *rest = name.split(".")
-        assert top not in ("datajoint", "schemas", "workers"), name
-        if top != "pipeline" or not rest or rest[0] in BASE or rest[0] == stage:
-            continue
-        if stage in LEAVES:
-            assert rest[0] in STAGES, f"{name}: leaves do not import each other"
-        elif stage is None:
-            assert rest[0] in BASE, f"{name}: the base imports no stage"
-        else:
-            assert STAGES.index(rest[0]) < STAGES.index(stage), f"{stage} imports {name}"
+def workers_fault(name, stage, own):
+    """Say what is wrong with an import in a file of workers: the command line is its top."""
+    top, *rest = name.split(".")
+    if top in ("tests", "benchmarks"):
+        return "the program does not need its tests"
+    if top == "workers" and rest[:1] == ["cli"]:
+        return "the command line is imported by nobody"
+    if top == "workers" and rest[:1] == ["commands"] and stage not in ("commands", "cli"):
+        return "commands are imported by the command line only"
+    return None
 
 
-@pytest.mark.parametrize("path", files("schemas"), ids=name_of)
-def test_schemas_import_pipeline_and_schemas_along_the_foreign_keys(path):
-    for name in imported(path):
-        top, *rest = name.split(".")
-        assert top != "workers", name
-        assert name.split(".")[:2] not in ([["pipeline", leaf] for leaf in LEAVES]), name
-        if top == "schemas" and rest and rest[0] in STAGES and path.stem in STAGES:
-            assert STAGES.index(rest[0]) < STAGES.index(path.stem), f"{path.stem} imports {name}"
+RULES = {"pipeline": pipeline_fault, "schemas": schemas_fault, "workers": workers_fault}
+
+
+def faults(path, root=ROOT):
+    """Return a line for every import of a file that leads back."""
+    layer, *rest = path.relative_to(root).with_suffix("").parts
+    stage = rest[0] if layer != "pipeline" or len(rest) > 1 else None
+    found = []
+    for name, late in imported(path, root):
+        why = RULES[layer](name, stage, rest[-1] if len(rest) == 1 else None)
+        if why and not (late and is_detour(name_of(path, root), name)):
+            found.append(f"{name_of(path, root)} imports {name}: {why}")
+    return found
+
+
+def is_detour(file, name):
+    return any(file == one and f"{name}.".startswith(f"{module}.") for one, module in DETOURS)
+
+
+def files(folder, root=ROOT):
+    return sorted((root / folder).rglob("*.py"))
+
+
+def name_of(path, root=ROOT):
+    return path.relative_to(root).as_posix()
+
+
+@pytest.mark.parametrize("layer", RULES)
+def test_no_import_leads_back(layer):
+    assert [fault for path in files(layer) for fault in faults(path)] == []
+
+
+def test_every_file_of_schemas_has_a_place():
+    own = {path.relative_to(ROOT / "schemas").with_suffix("").parts[0] for path in files("schemas")}
+    assert own == {"__init__", *STAGES, *TOOLS, *DECISIONS}
+
+
+BACK = {
+    "absolute": ("schemas/imaging/activity.py", "from schemas import mei"),
+    "module": ("schemas/imaging/activity.py", "from schemas.closed_loop.planning import Plan"),
+    "plain": ("schemas/dataset/sets.py", "import schemas.model.training as training"),
+    "relative": ("schemas/dataset/sets.py", "from ..model import training"),
+    "relative package": ("schemas/dataset/__init__.py", "from .. import mei"),
+    "in a function": ("schemas/behavior.py", "def late():\n    from schemas import dataset"),
+    "for types": (
+        "schemas/model/tasks.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from schemas import mei",
+    ),
+    "by name": (
+        "schemas/model/tasks.py",
+        "import importlib\nimportlib.import_module('schemas.mei')",
+    ),
+    "whole package": ("schemas/model/tasks.py", "import schemas"),
+    "a decision": ("schemas/closed_loop/verdict.py", "from schemas.registration import register"),
+    "a detour at import": ("schemas/closed_loop/__init__.py", "from schemas import registration"),
+    "decisions backwards": ("schemas/registration.py", "from schemas.ingest import ingest_bundle"),
+    "a tool": ("schemas/store.py", "from schemas import imaging"),
+    "a file without place": ("schemas/extra.py", "from schemas import imaging"),
+    "figures in tables": ("schemas/mei/gallery.py", "from pipeline.plotting import save"),
+    "the workers": ("schemas/model/tasks.py", "def late():\n    import workers.plan"),
+    "database in pipeline": ("pipeline/mei/ascent.py", "def late():\n    import datajoint"),
+    "tables in pipeline": ("pipeline/mei/ascent.py", "from schemas.store import number"),
+    "later stage": ("pipeline/dataset/data.py", "from pipeline.model import train"),
+    "later stage, relative": ("pipeline/dataset/data.py", "from ..model.encoder import Encoder"),
+    "stage in base": ("pipeline/rng.py", "from .mei import synthesize"),
+    "leaf": ("pipeline/mei/ascent.py", "def late():\n    from pipeline import plotting"),
+    "leaf in leaf": ("pipeline/plotting/mei.py", "from pipeline.simulate import score"),
+    "folder without place": ("pipeline/extra/new.py", "from pipeline.mei import ascent"),
+    "command line": ("workers/loop.py", "def late():\n    from workers.cli import app"),
+    "commands": ("workers/loop.py", "from .commands import jobs"),
+    "tests": ("workers/loop.py", "import tests.workers.toy_tables"),
+}
+
+
+@pytest.mark.parametrize(("file", "code"), BACK.values(), ids=BACK)
+def test_a_planted_import_is_found(tmp_path, file, code):
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(code + "\n")
+    assert len(faults(path, tmp_path)) == 1
+
+
+FORTH = {
+    "schemas/mei/masks.py": "from schemas import model\nfrom . import x\nfrom ..store import y",
+    "schemas/closed_loop/__init__.py": "def late():\n    from schemas import other_day",
+    "schemas/ingest.py": "from schemas.registration import named\nfrom schemas import closed_loop",
+    "pipeline/mei/parts/x.py": "from ...registry import Registry\nfrom ..view import View",
+    "pipeline/plotting/mei.py": "from pipeline.mei import ascent",
+    "workers/commands/x.py": "from pipeline import simulate\nfrom .common import Home",
+}
+
+
+@pytest.mark.parametrize(("file", "code"), FORTH.items(), ids=FORTH)
+def test_imports_of_what_came_before_are_right(tmp_path, file, code):
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(code + "\n")
+    assert faults(path, tmp_path) == []
+
+
+def test_the_stages_are_listed_once():
+    lists = []
+    for folder in ("pipeline", "schemas", "workers", "tests", "benchmarks", "deploy"):
+        for path in files(folder):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+                    texts = [n.value for n in node.elts if isinstance(n, ast.Constant)]
+                    if len(set(STAGES) & {t for t in texts if isinstance(t, str)}) > 3:
+                        lists.append(name_of(path))
+    assert lists == ["pipeline/stages.py"]
 
 
 def test_stages_have_one_name_in_every_layer():

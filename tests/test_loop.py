@@ -123,10 +123,50 @@ def test_the_report_has_its_figures(finished):
         "confusion",
         "comparison",
         "timing",
+        "scheme",
+        "held_out",
+        "all_stimuli",
+        "day1_quality0",
+        "day1_motion0",
+        "day1_behavior",
+        "day2_1_quality0",
+        "day2_1_motion0",
+        "day2_1_behavior",
     ):
         (file,) = [p for p in (finished / "report").glob("*.png") if name in p.name][:1]
         assert file.name in page
         assert file.stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_readme_gets_table_and_picture_of_one_demo_and_refuses_those_of_two(finished, tmp_path):
+    from workers import readme
+
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DJ_", "INCEPTION_"))}
+    (tmp_path / "docs").mkdir()
+    written = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
+    (tmp_path / "README.md").write_text(written)
+    command = [sys.executable, "-m", "workers.readme", str(finished), "--root", str(tmp_path)]
+    file = finished / "report" / "result.json"
+    kept = file.read_text()
+    result = json.loads(kept)
+    subprocess.run(command, check=True, cwd=ROOT, env=environment)
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert readme.table(result) in text
+    assert "old" not in text
+    assert (tmp_path / readme.PICTURE).stat().st_size > 20000
+    result["mei_wins"]["rf"] = 0.123
+    file.write_text(json.dumps(result))
+    try:
+        refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    finally:
+        file.write_text(kept)
+    assert refused.returncode != 0
+    assert "of another run than the tables" in refused.stderr
+    assert (tmp_path / "README.md").read_text() == text
 
 
 @pytest.mark.slow

@@ -80,8 +80,8 @@ def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> lis
     -------
     list of dict
         One for each table, the raw data first: `table`; `more`, the number of rows not listed;
-        `rows` with `key`, `values` (plain columns) and `computed` (see `provenance`; None for
-        what was put in).
+        `rows` with `key`, `values` (plain columns), `computed` (see `provenance`; None for
+        what was put in) and, where the row is of a neuron, `unit`, its name.
 
     Raises
     ------
@@ -103,7 +103,26 @@ def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> lis
             for row, computed in zip(rows, made, strict=True):
                 row["computed"] = computed if node in walk.computed else None
             steps.append({"table": name, "rows": rows, "more": walk.more.get(node, 0)})
+    if plan.source == "schemas":
+        _name_neurons([row for step in steps for row in step["rows"]])
     return steps
+
+
+def _name_neurons(rows: list[dict[str, Any]]) -> None:
+    """Set `unit` of the rows of one neuron to its name."""
+    from schemas import dataset
+
+    found = []
+    for row in rows:
+        columns = {**row["values"], **row["key"]}
+        place = columns.get("dataset_hash"), columns.get("unit_index")
+        if None not in place:
+            found.append((row, place))
+    if found:
+        data = [{"dataset_hash": name} for name in sorted({place[0] for _, place in found})]
+        names = dataset.unit_names(data)["unit"]
+        for row, place in found:
+            row["unit"] = names[place]
 
 
 class Walk:
@@ -119,13 +138,21 @@ class Walk:
         (Part of) the primary key there.
     results : bool
         Also follow decisions to what was computed by them.
+    graph : dj.Dependencies, optional
+        Foreign keys; those that the ledger's connection knows, which are none of a second one.
     """
 
     def __init__(
-        self, ledger: Ledger, node: str, key: dict[str, Any], *, results: bool = False
+        self,
+        ledger: Ledger,
+        node: str,
+        key: dict[str, Any],
+        *,
+        results: bool = False,
+        graph: Any = None,
     ) -> None:
         self._ledger, self._results = ledger, results
-        self._graph = ledger.connection.dependencies
+        self._graph = ledger.connection.dependencies if graph is None else graph
         self.found: dict[str, dict[str, dict[str, Any]]] = {}
         self.more: dict[str, int] = {}
         self.computed: set[str] = set()

@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # what stands in brackets would be taken for markup and left out
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _group in (putting_in, computing, looking, jobs, taking_out, keeping):

@@ -83,13 +83,19 @@ def pipeline_databases(connection: dj.Connection) -> list[str]:
     return sorted(name for name in names if name.startswith(prefix))
 
 
+def folders(database: str) -> list[str]:
+    """Return the folders of one schema in the store, each with a slash at its end."""
+    spec = dj.config.get_store_spec(STORE)
+    sections = ("hash_prefix", "schema_prefix")
+    return [f"{spec[section].strip('/')}/{database}/".lstrip("/") for section in sections]
+
+
 def list_files(database: str) -> Iterator[tuple[str, tuple[int, datetime.datetime]]]:
     """List the files of one schema in the store: path, size (bytes) and time of writing (UTC)."""
     backend = get_store_backend(STORE)
-    spec = dj.config.get_store_spec(STORE)
     root = backend._full_path("")
-    for section in ("hash_prefix", "schema_prefix"):
-        folder = backend._full_path(f"{spec[section].strip('/')}/{database}".lstrip("/"))
+    for name in folders(database):
+        folder = backend._full_path(name.rstrip("/"))
         if not backend.fs.exists(folder):
             continue
         for path, info in backend.fs.find(folder, detail=True).items():

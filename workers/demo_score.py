@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from pipeline import plotting
+from pipeline.closed_loop.direction import above
+from pipeline.dataset.names import unit_name
 from pipeline.simulate import score
+from pipeline.stimulus.kinds import name_of
 from workers.report import Picture, Section
 
 RADIUS_UM = 8.0  # a found centroid this close to a true one is that cell (about a soma's radius)
@@ -35,6 +38,10 @@ class Day:
         self.motion = (imaging.Motion & scan).fetch1("shifts").load()
         units = (imaging.Segmentation.Unit & scan).to_dicts(order_by="unit_id")
         self.unit_id = np.array([unit["unit_id"] for unit in units])
+        several = (imaging.ScanInfo & scan).fetch1("n_fields") > 1
+        self.names = [
+            unit_name(unit["unit_id"], unit["field"] if several else None) for unit in units
+        ]
         yx = np.array([(unit["y_px"], unit["x_px"]) for unit in units]).reshape(-1, 2)
         kept = (dataset.Responses.Unit & scan).to_arrays("unit_id")
         self.kept = np.isin(self.unit_id, kept)
@@ -93,8 +100,8 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
     corrected, _, rows = days[1].traces()
     kept = days[1].kept
     r = score.trace_correlations(corrected[kept], days[1].truth["dff"], rows[kept])
-    pairs = closed_loop.UnitMatch.Pair * closed_loop.MatchTask & _scan(2)
-    made = (pairs & "probability >= min_match_probability").to_dicts(order_by="unit_id")
+    match = (closed_loop.MatchTask & _scan(2)).fetch1()
+    made = closed_loop.matched_pairs(match, match["min_match_probability"])
     places = [{int(u): row for row, u in enumerate(days[day].unit_id)} for day in (1, 2)]
     index = [(places[0][p["source_unit_id"]], places[1][p["unit_id"]]) for p in made]
     precision, recall = score.match_score(
@@ -106,7 +113,7 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
             model.EnsembleSpec * model.Evaluation & (dataset.DatasetSpec.Scan & _scan(1)).proj()
         ).to_dicts()
     }
-    population = (closed_loop.Population.Kind & _scan(2)).to_dicts(order_by="kind")
+    population = (closed_loop.Population.Kind & _scan(2)).to_dicts(order_by=["kind", "variant"])
     return {
         "n_cells": days[1].n_active,
         "n_units": int(kept.sum()),
@@ -123,8 +130,11 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
         "cnn_fraction_oracle": fractions["cnn"],
         "ln_fraction_oracle": fractions["ln"],
         "mei_true_drive": _true_drive(days[1], mouse),
-        "mei_wins": {row["kind"]: row["fraction"] for row in population},
-        "mei_wilcoxon_p": {row["kind"]: row["wilcoxon_p"] for row in population},
+        "mei_wins": {name_of(row): row["fraction"] for row in population},
+        "mei_wilcoxon_p": {name_of(row): row["wilcoxon_p"] for row in population},
+        "above": {
+            name_of(row): above(row["median_difference"], "mei", name_of(row)) for row in population
+        },
     }
 
 
@@ -166,7 +176,7 @@ def truth_section(bundle: Path, out: Path) -> Section:
     figure = plotting.traces_figure(
         time_s[part],
         {"fluorescence": corrected[chosen, part], "activity": activity[chosen, part]},
-        labels=[f"unit {day.unit_id[u]}\nr = {r[units == u][0]:.2f}" for u in chosen],
+        labels=[f"{day.names[u]}\nr = {r[units == u][0]:.2f}" for u in chosen],
         spikes=day.truth["spikes"][rows[chosen], part],
         truth=day.truth["dff"][rows[chosen], part],
     )

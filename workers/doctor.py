@@ -18,6 +18,7 @@ from workers import embedded, gpu, limits
 
 _DATAJOINT = "2.3.5"  # the version that everything was measured on
 _FREE_GB = 5.0
+_OF_THE_MACHINE = ("versions", "device", "cores and memory")
 _SERVERS = {"MySQL": 8, "PostgreSQL": 15}  # oldest major versions
 
 
@@ -63,6 +64,12 @@ def doctor(
         ("cores and memory", _machine, "4 GB are enough for the demo"),
     ]
     results = []
+    try:
+        embedded.expect_home(home)
+    except LookupError as error:  # whoever looks makes no database: only the machine is checked
+        found = {"check": "database", "ok": False, "found": str(error)}
+        results.append({**found, "remedy": "inception db start, or see --home"})
+        checks = [check for check in checks if check[0] in _OF_THE_MACHINE]
     for name, check, remedy in checks:
         try:
             found, ok = check(), True

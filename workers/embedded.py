@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ServerError",
     "connect",
+    "expect_home",
     "home_folder",
+    "home_path",
     "is_embedded",
     "remove",
     "start",
@@ -51,10 +53,30 @@ _configured_home: Path | None = None  # the home that dj.config of this process 
 
 def home_folder(home: str | os.PathLike | None = None) -> Path:
     """Return the home: the argument, INCEPTION_HOME, or `~/.inception`; made if missing."""
-    chosen = Path(home or os.environ.get("INCEPTION_HOME") or Path.home() / ".inception")
-    folder = chosen.expanduser().resolve()
+    folder = home_path(home)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def home_path(home: str | os.PathLike | None = None) -> Path:
+    """Return where the home is, or would be."""
+    chosen = Path(home or os.environ.get("INCEPTION_HOME") or Path.home() / ".inception")
+    return chosen.expanduser().resolve()
+
+
+def expect_home(home: str | os.PathLike | None = None) -> None:
+    """Raise unless there is a deployment to look at: whoever reads makes none.
+
+    Raises
+    ------
+    LookupError
+        If the embedded database would be used, and the home has none.
+    """
+    folder = home_path(home)
+    if is_embedded() and not (folder / "server.json").is_file():
+        raise LookupError(
+            f"{folder}: no pipeline is there; `inception ingest` makes one, --home names another"
+        )
 
 
 def is_embedded() -> bool:
@@ -171,7 +193,9 @@ def start(home: str | os.PathLike | None = None, *, timeout_s: float = 90.0) -> 
 
 def stop(home: str | os.PathLike | None = None) -> bool:
     """Stop the embedded server of a home; return whether it ran."""
-    folder = home_folder(home)
+    folder = home_path(home)
+    if not folder.is_dir():
+        return False
     with _locked(folder):
         server = _read(folder)
         return server is not None and postgres.halt(Path(server["data"]))
@@ -179,7 +203,7 @@ def stop(home: str | os.PathLike | None = None) -> bool:
 
 def status(home: str | os.PathLike | None = None) -> dict[str, Any]:
     """Say what is known about a home's server: `home, initialised, running, port, pid, data`."""
-    folder = home_folder(home)
+    folder = home_path(home)
     server = _read(folder) or {}
     process = postgres.postmaster(Path(server["data"])) if server else None
     return {
@@ -194,9 +218,9 @@ def status(home: str | os.PathLike | None = None) -> dict[str, Any]:
 
 def url(home: str | os.PathLike | None = None) -> str:
     """Return the URL for other clients, password included; the server must have been made."""
-    server = _read(home_folder(home))
+    server = _read(home_path(home))
     if server is None:
-        raise ServerError(f"{home_folder(home)} has no database yet; run `inception db start`")
+        raise ServerError(f"{home_path(home)} has no database yet; run `inception db start`")
     login = f"{server['user']}:{server['password']}"
     return f"postgresql://{login}@127.0.0.1:{server['port']}/{DATABASE}"
 

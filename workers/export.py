@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from workers.plan import STAGES
+from pipeline.stages import STAGES
 
 
 def write_table(name: str, file: Path) -> int:

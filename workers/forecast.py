@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from schemas.clock import to_local
 from workers import tables
 from workers.lease import Ledger
 from workers.plan import Plan, Task
@@ -188,7 +189,16 @@ def _open_loops(ledger: Ledger) -> list[dict[str, Any]]:
 
     waiting = (closed_loop.PlanTask - closed_loop.Plan.proj()) * closed_loop.Loop
     rows = ledger.persist(lambda: waiting.to_dicts(order_by=("registered", "plan_id")))
-    return sorted(rows, key=lambda row: row["deadline"] or datetime.datetime.max)
+    return sorted(rows, key=lambda row: row["deadline_utc"] or datetime.datetime.max)
+
+
+def coming(ledger: Ledger, plan: Plan) -> list[datetime.datetime]:
+    """Return when plans will be made of what is ready: deadlines to come (UTC), first one first."""
+    if plan.source != "schemas":
+        return []
+    now = ledger.rows(f"SELECT {ledger.now()}")[0][0]
+    due = {loop["deadline_utc"] for loop in _open_loops(ledger)} - {None}
+    return sorted(moment for moment in due if moment > now)
 
 
 def _loop(
@@ -196,22 +206,26 @@ def _loop(
 ) -> tuple[dict[str, Any], Places]:
     """Forecast one plan: `scan, plan_id, jobs, ready_at, deadline, in_time, unmeasured, stuck`.
 
-    `ready_at` is local time as the deadline is; `unmeasured` names tables that never ran, whose
-    time is missing; `stuck` lists jobs set aside, without which there will be no package.
+    `ready_at`, when all that was asked for is displayed, and `deadline`, when the plan is made of
+    what is displayed by then, are local times with their offset from UTC; `unmeasured` names tables
+    that never ran, whose time is missing; `stuck` lists jobs set aside, without which the plan is
+    not whole.
     """
     left, stuck = remaining(ledger, plan, {"plan_id": loop["plan_id"]})
     works = [Work(task, jobs, seconds.get(task.name)) for task, jobs in left]
     span, after = makespan(plan, works, places)
     possible = span < float("inf") and not stuck
-    ready = datetime.datetime.now() + datetime.timedelta(seconds=span) if possible else None
+    now = datetime.datetime.now(datetime.UTC)
+    ready = (now + datetime.timedelta(seconds=span)).astimezone() if possible else None
+    deadline = loop["deadline_utc"] and to_local(loop["deadline_utc"])
     entry = {
         "scan": f"{loop['animal_id']}/{loop['session']}/{loop['scan_idx']}",
         "plan_id": loop["plan_id"],
         "jobs": sum(work.jobs for work in works),
         "seconds": span if possible else None,
         "ready_at": ready and ready.isoformat(timespec="minutes"),
-        "deadline": loop["deadline"] and loop["deadline"].isoformat(timespec="minutes"),
-        "in_time": ready <= loop["deadline"] if ready and loop["deadline"] else None,
+        "deadline": deadline and deadline.isoformat(timespec="minutes"),
+        "in_time": ready <= deadline if ready and deadline else None,
         "unmeasured": [work.task.name for work in works if work.jobs and work.seconds is None],
         "stuck": stuck,
     }

@@ -29,7 +29,8 @@ def status(ledger: Ledger, plan: Plan) -> dict[str, Any]:
         `tables`: one dict each with `table, done, due, pending, running, error, ignore,
         seconds` (median duration of a job); `stages`: the same summed, by `stage`; `running`:
         jobs under way, see `forecast.running`; `workers`: those seen in the last two minutes;
-        `jobs_error`: their number; `ahead`: see `forecast.forecast`.
+        `jobs_error`: those set aside; `jobs_late`: those that nobody waits for any more, since
+        their plan was made without them at its deadline; `ahead`: see `forecast.forecast`.
     """
     counts: dict[str, dict[str, int]] = {}
     for name, state, n in ledger.rows(
@@ -51,12 +52,18 @@ def status(ledger: Ledger, plan: Plan) -> dict[str, Any]:
             }
         )
     alive = workers(ledger)
+    late = ledger.rows(
+        f"SELECT COUNT(*) FROM {tables.Job.full_table_name} "
+        "WHERE status='ignore' AND error_class=%s",
+        (refresh.LEFT_BEHIND,),
+    )
     return {
         "tables": listed,
         "stages": _stages(listed),
         "running": forecast.running(ledger, seconds),
         "workers": alive,
         "jobs_error": sum(row["error"] for row in listed),
+        "jobs_late": int(late[0][0]),
         "ahead": forecast.forecast(ledger, plan, alive),
     }
 

@@ -14,6 +14,7 @@ import datajoint as dj
 from workers import ancestry, database, lease, tables
 from workers.lease import Ledger
 from workers.plan import Plan
+from workers.refresh import LEFT_BEHIND
 
 _ADVICE = {
     "data": "repair or replace the input and `inception retry`, or `inception ignore` the key",
@@ -91,9 +92,13 @@ def _input(ledger: Ledger, plan: Plan, row: dict[str, Any]) -> list[str]:
 
 
 def retry(ledger: Ledger, table: str | None = None, key: dict[str, Any] | None = None) -> int:
-    """Put quarantined, ignored and cancelled jobs back into the queue; return their number."""
+    """Put quarantined, ignored and cancelled jobs back into the queue; return their number.
+
+    Those that a plan left behind at its deadline only if a table or key is named.
+    """
+    left = table is not None or key is not None
     changed = _change(
-        ledger, ("error", "ignore"), table, key, "status='pending', crashes=0, retries=0"
+        ledger, ("error", "ignore"), table, key, "status='pending', crashes=0, retries=0", left
     )
     ledger.wake()
     return changed
@@ -146,6 +151,7 @@ def _change(
     table: str | None,
     key: dict[str, Any] | None,
     change: str,
+    left_behind: bool = True,
 ) -> int:
     marks = ",".join(["%s"] * len(states))
     return sum(
@@ -154,16 +160,23 @@ def _change(
             f"WHERE job_id=%s AND status IN ({marks})",
             [job, *states],
         )
-        for job, _ in sorted(_choose(ledger, states, table, key))
+        for job, _ in sorted(_choose(ledger, states, table, key, left_behind))
     )
 
 
 def _choose(
-    ledger: Ledger, states: Sequence[str], table: str | None, key: dict[str, Any] | None
+    ledger: Ledger,
+    states: Sequence[str],
+    table: str | None,
+    key: dict[str, Any] | None,
+    left_behind: bool = True,
 ) -> list[tuple[str, int]]:
     """Return id and token of the jobs in some states that match table and part of a key."""
     marks = ",".join(["%s"] * len(states))
     where, args = ("AND table_name=%s", [table]) if table else ("", [])
+    if not left_behind:
+        where += " AND (error_class IS NULL OR error_class <> %s)"
+        args.append(LEFT_BEHIND)
     rows = ledger.rows(
         f"SELECT job_id, token, job_key FROM {tables.Job.full_table_name} "
         f"WHERE status IN ({marks}) {where}",

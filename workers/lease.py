@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import datajoint as dj
 
+from schemas.clock import now_sql
 from workers import database, tables
 
 T = TypeVar("T")
@@ -117,13 +118,6 @@ def fence(
             "(job_id, token, environment_hash, device) VALUES (%s,%s,%s,%s)",
             (claim.job_id, claim.token, *site),
         )
-
-
-def now_sql(connection: dj.Connection, plus_s: float = 0.0) -> str:
-    """Return SQL for the server's UTC time, milliseconds, some seconds from now."""
-    if connection.adapter.backend == "postgresql":
-        return f"(clock_timestamp() AT TIME ZONE 'UTC' + INTERVAL '{plus_s:.3f} seconds')"
-    return f"(UTC_TIMESTAMP(3) + INTERVAL {round(plus_s * 1e6):d} MICROSECOND)"
 
 
 class Ledger:

@@ -46,7 +46,8 @@ ONE_ORDER = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 """Threads of the libraries that add in another order with more of them.
 
 That changes the last bits of a sum, and by the end of a training the third digit of its weights:
-with one thread each, neither cores nor slots change a result.
+with one thread each, neither cores nor slots change a result. Another kind of processor does change
+the last bits.
 """
 
 

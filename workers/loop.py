@@ -21,7 +21,17 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from workers import database, environment, gpu, limits, opening, refresh, tables, urgency
+from workers import (
+    database,
+    environment,
+    forecast,
+    gpu,
+    limits,
+    opening,
+    refresh,
+    tables,
+    urgency,
+)
 from workers.gpu import Gpu
 from workers.lease import REFRESH, Claim, Ledger
 from workers.options import Options, Summary
@@ -33,6 +43,7 @@ log = logging.getLogger("inception.worker")
 
 _TICK_S = 0.2  # longest time between two looks at signals, limits and queue (s)
 _BEAT_S = 5.0  # longest time between two heartbeats, and until a cancelled job is ended (s)
+_PLAN_S = 30.0  # longest time between two looks for what the clock has made due (s)
 _FRESH_S = 1.0  # shortest time between two looks for what a finished job made possible (s)
 Event = Callable[[str, str, dict[str, Any], float, str], None]
 
@@ -63,6 +74,7 @@ class Worker:
         self._failure: Exception | None = None  # of the heartbeat
         self._stolen: set[int] = set()  # tokens of claims that others hold by now
         self._dirty: set[str] = set()  # tables that a finished job may have given new keys
+        self._settled = False  # a job was done that others need not wait for any more
         self._ended = False  # a job was done since all tables were looked at
         self._starved = False  # the last claim found nothing; look again after sleep_duration
         self._refreshes = self._seen_reconnects = self._born_dead = 0
@@ -136,7 +148,7 @@ class Worker:
         connection = database.wait_for_server(options.home)
         self._plan = opening.open_tables(connection, options.source, options.prefix)
         self._tasks = {task.name: task for task in self._plan.select(options.queues)}
-        self._priority = urgency.priorities(self._plan)
+        self._priority = urgency.Urgency(self._plan)
         self._ledger = self._new_ledger(connection, self._out_of_time)
         self._counter = refresh.DueCounter(self._ledger, self._plan)
         self._ledger.register(
@@ -217,7 +229,8 @@ class Worker:
                 reap = now + options.lease_s / 2
                 self._reap()
             free = [slot for slot in self._slots if slot.free]
-            if self._dirty and now > fresh:
+            if self._dirty and (now > fresh or self._settled):
+                self._settled = False
                 self._refresh_dirty()
                 fresh = time.monotonic() + max(_FRESH_S, 5 * (time.monotonic() - now))
             if free and (now > look or not self._starved):
@@ -234,6 +247,7 @@ class Worker:
                 if 0 <= options.max_idled_cycle < idled:
                     return
                 if options.exit_when_idle and idled and self._drained():
+                    self.summary.plans_due = forecast.coming(self._ledger, self._plan)
                     return
 
     # ---- slots
@@ -269,6 +283,7 @@ class Worker:
             return
         if kind == "done":
             self._dirty.update(self._follows(claim))
+            self._settle(self._plan.tasks[claim.table_name])
             self._ended = True
             self._count("done" if rest[0] else "present", claim, seconds, "")
         elif kind == "fenced":
@@ -336,6 +351,13 @@ class Worker:
         task = self._plan.tasks[claim.table_name]
         return [name for name in task.follows if name in self._tasks]
 
+    def _settle(self, task: Task) -> None:
+        """See at once which jobs nobody waits for any more, before one of them is claimed."""
+        if task.settles:
+            self._dirty.update(name for name in task.settles if name in self._tasks)
+            self._priority.forget()
+            self._settled = True
+
     def _refresh_dirty(self) -> None:
         due, self._dirty = self._dirty, set()
         self._refresh([task for task in self._tasks.values() if task.name in due])
@@ -356,10 +378,11 @@ class Worker:
 
     def _elected_refresh(self) -> None:
         """Once in a while, for all workers, see what was put in from outside."""
-        every = max(5.0, 2 * self.options.sleep_duration)
+        every = min(max(5.0, 2 * self.options.sleep_duration), _PLAN_S)
         if not self._ledger.elected(REFRESH, every):
             return
-        exact = self._refreshes % 60 == 0
+        moved = self._ledger.persist(self._priority.changed)
+        exact = moved or self._refreshes % 60 == 0
         self._refreshes += 1
         self._refresh(list(self._plan) if exact else self._counter.changed())
 

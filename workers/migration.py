@@ -1,8 +1,9 @@
 """Bring the tables of an older version up to this code's, without touching what they hold.
 
 What is missing, a table or a column that may be empty or has a default, follows from the
-definitions and is added first. Whatever else a release changes (a column renamed, values
-rewritten) is a `Step` of `STEPS`, and `schema_version.SCHEMA_VERSION` goes up with it.
+definitions and is added first; so does a column that may be empty from now on. Whatever else a
+release changes (a column renamed, values rewritten) is a `Step` of `STEPS`, and
+`schema_version.SCHEMA_VERSION` goes up with it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ import datajoint as dj
 from datajoint.declare import prepare_declare
 
 from pipeline.errors import DataError
-from workers import database, health, plan, schema_version, table_content, tables
+from schemas.clock import to_utc
+from workers import (
+    database,
+    health,
+    plan,
+    schema_version,
+    table_content,
+    tables,
+    variant_keys,
+)
 from workers.lease import Ledger
 
 
@@ -43,9 +53,44 @@ class Step:
     changes: frozenset[str] = frozenset()
 
 
+def _deadlines_in_utc(connection: dj.Connection, prefix: str) -> list[str]:
+    """Bring deadlines from local time of this machine to UTC, in a column of another name."""
+    found = connection.query(
+        "SELECT 1 FROM information_schema.columns WHERE table_schema=%s AND table_name='loop' "
+        "AND column_name='deadline'",
+        (f"{prefix}_closed_loop",),
+    ).fetchone()
+    if found is None:
+        return []
+    quote = connection.adapter.quote_identifier
+    table = f"{quote(prefix + '_closed_loop')}.{quote('loop')}"
+    rows = connection.query(
+        f"SELECT DISTINCT deadline FROM {table} WHERE deadline IS NOT NULL ORDER BY deadline"
+    ).fetchall()
+    moved = [
+        f"UPDATE {table} SET deadline_utc='{to_utc(local)}' "
+        f"WHERE deadline='{local}' AND deadline_utc IS NULL"
+        for (local,) in rows
+    ]
+    return [*moved, f"ALTER TABLE {table} DROP COLUMN deadline"]
+
+
 STEPS = (
     Step(1, "write the version of the tables into the database"),
     Step(2, "have a shared duty name who holds it"),
+    Step(
+        3,
+        "number a unit's images of one kind (variant), and let a kind have 64 characters",
+        variant_keys.statements,
+        variant_keys.CHANGES,
+    ),
+    Step(4, "leave empty what was not measured, and choose whose pairs a verdict reads"),
+    Step(
+        5,
+        "have deadlines in UTC; until now they were local time, and are taken as this machine's",
+        _deadlines_in_utc,
+        frozenset({"closed_loop.loop.deadline"}),
+    ),
 )
 
 
@@ -81,7 +126,7 @@ def look(
         if not table().is_declared:
             missing.append(name)
             continue
-        more, wrong = _compare(connection, name, table(), handled)
+        more, wrong = _compare(connection, prefix, name, table(), handled)
         columns += more
         problems += wrong
     return {
@@ -146,9 +191,11 @@ def migrate(
             connection.query(statement)
         for step in steps:
             if step.version > found["found"]:
-                for statement in step.statements(connection, prefix):
-                    connection.query(statement)
-                schema_version.record(connection, prefix, step.version)
+                # PostgreSQL takes a step as a whole or not at all; MySQL commits every statement
+                with connection.transaction:
+                    for statement in step.statements(connection, prefix):
+                        connection.query(statement)
+                    schema_version.record(connection, prefix, step.version)
         after = table_content.digests(connection, kept)
         own = f"{prefix}_workers.schema_version"
         differing = sorted(name for name in before if name != own and before[name] != after[name])
@@ -191,7 +238,7 @@ def every_table(source: str) -> list[tuple[str, type]]:
 
 
 def _compare(
-    connection: dj.Connection, name: str, table: Any, handled: frozenset[str]
+    connection: dj.Connection, prefix: str, name: str, table: Any, handled: frozenset[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the columns to add to a table, and what cannot be added."""
     adapter = connection.adapter
@@ -200,7 +247,7 @@ def _compare(
         "WHERE table_schema=%s AND table_name=%s",
         (table.database, table.table_name),
     ).fetchall()
-    place = f"{table.database.rpartition('_')[2]}.{table.table_name}"
+    place = f"{table.database[len(prefix) + 1 :]}.{table.table_name}"
     try:
         _, key, definitions, *_, comments = prepare_declare(
             table.definition, table.declaration_context, adapter,
@@ -224,6 +271,14 @@ def _compare(
             table.full_table_name, column, comments[column]
         )
         columns.append({"name": f"{name}.{column}", "sql": [*sql, comment] if comment else sql})
+    for column, nullable, _ in there:
+        line = wanted.get(column, "NOT NULL").strip()
+        if nullable == "NO" and "NOT NULL" not in line and f"{place}.{column}" not in handled:
+            change = f"MODIFY COLUMN {line}"
+            if adapter.backend == "postgresql":
+                change = f'ALTER COLUMN "{column}" DROP NOT NULL'
+            sql = [f"ALTER TABLE {table.full_table_name} {change}"]
+            columns.append({"name": f"{name}.{column}, empty", "sql": sql})
     for column, nullable, default in there:
         free = nullable == "YES" or default is not None or column.startswith("_")
         if column not in wanted and not free and f"{place}.{column}" not in handled:

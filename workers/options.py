@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ class Options:
     max_idled_cycle : int
         End after so many looks in a row at an empty queue; negative: never.
     exit_when_idle : bool
-        End when nothing is due, waiting or running anywhere in the queues served.
+        End when nothing is due, waiting or running anywhere in the queues served. A plan that
+        becomes due at its deadline is not waited for.
     lease_s : float
         How long others wait before they take over this worker's jobs if it vanishes (s).
     grace_s : float
@@ -56,10 +58,14 @@ class Options:
 
 @dataclass
 class Summary:
-    """What a worker did: outcomes by name, and jobs it put into quarantine."""
+    """What a worker did: outcomes by name, and jobs it put into quarantine.
+
+    `plans_due`: if it ended since nothing was left, the deadlines to come (UTC) of plans.
+    """
 
     outcomes: Counter = field(default_factory=Counter)
     quarantined: int = 0
+    plans_due: list[datetime.datetime] = field(default_factory=list)
 
     @property
     def done(self) -> int:

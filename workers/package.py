@@ -22,8 +22,14 @@ from workers.version import code_version
 _RENAMED = {"image_hash": "image"}
 
 
-def write(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None = None) -> str:
-    """Write the package of the loop that was registered last on a scan.
+def write(
+    scan: Mapping[str, int],
+    folder: str | PathLike,
+    plan_id: str | None = None,
+    *,
+    replace: bool = False,
+) -> str:
+    """Write the package of a plan of a scan; the same once more changes nothing.
 
     Parameters
     ----------
@@ -33,7 +39,9 @@ def write(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None =
         Must not exist, or hold an earlier package of the same plan; a zip file if the name ends
         in ``.zip``.
     plan_id : str, optional
-        Which plan; needed if somebody gave the loop further ones.
+        Which plan; needed if the scan has several.
+    replace : bool
+        Take the place of another plan's package, too.
 
     Returns
     -------
@@ -43,7 +51,8 @@ def write(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None =
     Raises
     ------
     DataError
-        If there is no loop on the scan, its plan is not computed yet, or it has several.
+        If there is no loop on the scan, its plan is not computed yet, it has several, or the folder
+        holds something else.
     """
     from schemas import experiment, stimulus
     from schemas.closed_loop import AnalysisPlan, Package, Plan, PlanMethod
@@ -79,6 +88,7 @@ def write(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None =
             "software": code_version(),
             "analysis": {"hash": frozen[0], **frozen[1]},
         },
+        replace=replace,
     )
     with opened(written) as root:
         digest = read_manifest(root, name=str(written))["digest"]
@@ -86,8 +96,73 @@ def write(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None =
     return task["plan_id"]
 
 
+def choices(scan: Mapping[str, int]) -> list[dict[str, Any]]:
+    """List the plans of a scan, of the newest loop first: see `size`, and `recipe`, name or hash.
+
+    As long as the newest loop has no plan, those of earlier ones are taken by name only.
+
+    Raises
+    ------
+    DataError
+        If there is no loop on the scan, or the plan of the newest one is not computed yet.
+    """
+    from schemas.closed_loop import Loop, Plan, PlanTask, Recipe
+
+    name = _slashed(scan)
+    loops = (Loop & scan).to_dicts(order_by="registered DESC")
+    if not loops:
+        raise DataError(f"no loop is registered on {name}", remedy=f"run `inception loop {name}`")
+    _refuse_uncomputed(PlanTask & loops[0], name)
+    every = (Plan.proj() * PlanTask * Loop.proj("registered") * Recipe.proj("recipe_name")) & scan
+    return [
+        {"recipe": row["recipe_name"] or row["recipe_hash"], **size(row["plan_id"])}
+        for row in every.to_dicts(order_by=("registered DESC", "plan_id"))
+    ]
+
+
+def size(plan_id: str) -> dict[str, Any]:
+    """Return `plan`, its id, and what it shows.
+
+    Returns
+    -------
+    dict
+        `plan, images, units, repeats, trials, minutes`; `left_out`, stimuli in `Plan.dropped`.
+    """
+    from schemas.closed_loop import Plan
+
+    row = (Plan & {"plan_id": plan_id}).fetch1()
+    return {
+        "plan": plan_id,
+        "images": row["n_images"],
+        "units": row["n_targets"],
+        "repeats": row["n_repeats"],
+        "trials": row["n_trials"],
+        "minutes": round(row["total_s"] / 60, 1),
+        "left_out": len(row["dropped"]),
+    }
+
+
+def sentence(shown: Mapping[str, Any]) -> str:
+    """Say what a plan shows, of `size`: images, units, repeats, minutes and what is left out."""
+    text = (
+        f"{shown['images']} images for {shown['units']} units, {shown['repeats']} times each: "
+        f"{shown['trials']} trials, {shown['minutes']:g} min"
+    )
+    left = shown["left_out"]
+    return f"{text}; {left} stimuli left out, see `dropped` in manifest.json" if left else text
+
+
 def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None = None) -> str:
-    """Check that a package is one that was written of the scan's newest loop, and unchanged.
+    """Check that a package is one that was written of a plan of the scan, and unchanged.
+
+    Parameters
+    ----------
+    scan : mapping
+        `animal_id, session, scan_idx`; the schemas are active.
+    folder : path
+        Folder or zip file.
+    plan_id : str, optional
+        Which plan it must be of; any of the scan's if there are several.
 
     Returns
     -------
@@ -100,8 +175,12 @@ def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None 
         One line: what was edited or is missing, or of which plan, animal or monitor it is.
     """
     from schemas import experiment
-    from schemas.closed_loop import Package
+    from schemas.closed_loop import Package, PlanTask
 
+    if plan_id is None and len(PlanTask & scan) > 1:
+        with opened(folder) as root:
+            named = read_manifest(root, name=str(folder))["plan"]
+        plan_id = named if PlanTask & scan & {"plan_id": named} else None
     task = _task(scan, plan_id)
     manifest = verify_package(
         Path(folder),
@@ -120,36 +199,48 @@ def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None 
 
 
 def _task(scan: Mapping[str, int], plan_id: str | None) -> dict[str, Any]:
-    """Return the plan task, with a computed plan, of the newest loop on a scan."""
-    from schemas.closed_loop import Loop, Plan, PlanTask
+    """Return the plan task, with a computed plan, that is named or the only one on a scan."""
+    from schemas.closed_loop import PlanTask
 
-    name = "/".join(str(scan[part]) for part in ("animal_id", "session", "scan_idx"))
-    loops = (Loop & scan).to_dicts(order_by="registered DESC")
-    if not loops:
-        raise DataError(f"no loop is registered on {name}", remedy=f"run `inception loop {name}`")
-    of_loop = PlanTask & (loops if plan_id else loops[0])
-    tasks = {task["plan_id"]: task for task in of_loop.to_dicts(order_by="plan_id")}
-    computed = [task for known, task in tasks.items() if Plan & {"plan_id": known}]
-    if plan_id is not None:
-        computed = [task for task in computed if task["plan_id"] == plan_id]
-        if not computed and plan_id not in tasks:
+    name = _slashed(scan)
+    tasks = {task["plan_id"]: task for task in (PlanTask & scan).to_dicts(order_by="plan_id")}
+    if plan_id is not None and tasks:
+        if plan_id not in tasks:
             raise DataError(f"no loop on {name} has that plan", field="plan", found=plan_id,
                             expected=" or ".join(tasks))  # fmt: skip
-    if not computed:
-        failed = _set_aside()
-        remedy = "see `inception errors`" if failed else "run `inception worker --exit-when-idle`"
-        raise DataError(
-            f"the plan of the loop on {name} is not computed yet",
-            found=f"{failed} jobs set aside" if failed else None,
-            remedy=remedy,
-        )
-    if len(computed) > 1:
-        raise DataError(
-            f"several plans of the loop on {name}", field="plan",
-            found=", ".join(task["plan_id"] for task in computed), expected="one",
-            remedy="name it with --plan",
-        )  # fmt: skip
-    return computed[0]
+        _refuse_uncomputed(PlanTask & {"plan_id": plan_id}, name)
+        return tasks[plan_id]
+    known = choices(scan)
+    if len(known) > 1:
+        listed = (f"{plan['plan']} ({line(plan)})" for plan in known)
+        raise DataError(f"several plans on {name}", field="plan", found="; ".join(listed),
+                        expected="one", remedy="name it with --plan")  # fmt: skip
+    return tasks[known[0]["plan"]]
+
+
+def _slashed(scan: Mapping[str, int]) -> str:
+    return "/".join(str(scan[part]) for part in ("animal_id", "session", "scan_idx"))
+
+
+def _refuse_uncomputed(asked: Any, name: str) -> None:
+    from schemas.closed_loop import Plan
+
+    if Plan & asked:
+        return
+    failed = _set_aside()
+    raise DataError(
+        f"the plan of the loop on {name} is not computed yet",
+        found=f"{failed} jobs set aside" if failed else None,
+        remedy="see `inception errors`" if failed else "run `inception worker --exit-when-idle`",
+    )
+
+
+def line(plan: Mapping[str, Any]) -> str:
+    """Tell one plan of a scan from the others: recipe, images, units, minutes."""
+    return (
+        f"recipe {plan['recipe']}, {plan['images']} images, {plan['units']} units, "
+        f"{plan['minutes']:g} min"
+    )
 
 
 def _set_aside() -> int:
@@ -159,11 +250,12 @@ def _set_aside() -> int:
 
 
 def _targets(plan: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return image, kind, unit and prediction of every target, and where the units are."""
+    """Return image, kind, variant, unit and prediction of every target, and where the units are."""
     from schemas import dataset, imaging
     from schemas.closed_loop import Plan
 
-    targets = pd.DataFrame((Plan.Target & plan).to_dicts(order_by=("unit_index", "kind")))
+    order = ("unit_index", "kind", "variant")
+    targets = pd.DataFrame((Plan.Target & plan).to_dicts(order_by=order))
     units = dataset.Dataset.Unit & (Plan.Target & plan)
     known = [row for row in units.to_dicts() if row["unit_id"] is not None]
     members = dataset.Responses.Unit & [
@@ -184,6 +276,6 @@ def _images_table(shown: list[dict[str, Any]], targets: pd.DataFrame) -> pd.Data
     images = pd.DataFrame(shown)
     used = targets.merge(images[light], on="image_hash", validate="many_to_one")
     others = images[~images["image_hash"].isin(targets["image_hash"])]
-    whole = pd.concat([used, others[[*light, "kind"]]], ignore_index=True)
+    whole = pd.concat([used, others[[*light, "kind", "variant"]]], ignore_index=True)
     whole = whole.rename(columns=_RENAMED)[IMAGE_COLUMNS]
-    return whole.sort_values(["kind", "unit_id", "image"], ignore_index=True)
+    return whole.sort_values(["kind", "variant", "unit_id", "image"], ignore_index=True)

@@ -8,16 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-STAGES = (
-    "experiment",
-    "stimulus",
-    "imaging",
-    "behavior",
-    "dataset",
-    "model",
-    "mei",
-    "closed_loop",
-)
+from pipeline.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -45,6 +36,11 @@ class Task:
     def queue(self) -> str:
         """Queue of the table's jobs: its attribute `worker_queue`, else `cpu`."""
         return getattr(self.table, "worker_queue", "cpu")
+
+    @property
+    def settles(self) -> tuple[str, ...]:
+        """Tables whose jobs may be in vain once this one has a row: `worker_settles`, else none."""
+        return getattr(self.table, "worker_settles", ())
 
     @property
     def timeout_s(self) -> float | None:

@@ -13,11 +13,13 @@ from workers.plan import Plan, Task
 log = logging.getLogger("inception.refresh")
 
 ORDINARY = 5  # priority; lower runs first
+LEFT_BEHIND = "late"  # error_class of jobs set aside since nobody waits for them any more
 _CHUNK = 1000  # rows in one INSERT
-Priority = Callable[[Task, list[dict[str, Any]]], Sequence[int]]
+_WHY = "the plan that asked for this was made without it, at its deadline"
+Priority = Callable[[Task, list[dict[str, Any]]], Sequence[int | None]]
 
 
-def bulk(_task: Task, keys: list[dict[str, Any]]) -> Sequence[int]:
+def bulk(_task: Task, keys: list[dict[str, Any]]) -> Sequence[int | None]:
     """Give every key the same, ordinary priority."""
     return [ORDINARY] * len(keys)
 
@@ -43,7 +45,8 @@ def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tupl
     task : Task
         Table to look at.
     priority : callable
-        Priorities of new keys.
+        Priorities of keys; None for one that nobody waits for: its job is set aside, and comes
+        back when somebody does. One that a person has put back (`retry`) stays.
 
     Returns
     -------
@@ -65,35 +68,56 @@ def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tupl
 def _refresh(ledger: Ledger, task: Task, priority: Priority) -> tuple[int, int]:
     table = ledger._job
     known = {
-        job: status
-        for job, status in ledger.rows(
-            f"SELECT job_id, status FROM {table} WHERE table_name=%s", (task.name,)
+        job: (status, int(rank), kind)
+        for job, status, rank, kind in ledger.rows(
+            f"SELECT job_id, status, priority, error_class FROM {table} WHERE table_name=%s",
+            (task.name,),
         )
     }
     keys = ledger.persist(lambda: due(task).keys())
     texts = {job_id(task.name, text): (key, text) for key in keys for text in [canonical(key)]}
-    fresh = {job: pair for job, pair in texts.items() if job not in known}
-    gone = [job for job, status in known.items() if job not in texts and status != "running"]
-    ranks = priority(task, [key for key, _ in fresh.values()])
-    added = _insert(ledger, task, fresh, ranks)
+    ranks = dict(zip(texts, priority(task, [key for key, _ in texts.values()]), strict=True))
+    fresh = {job: (text, ranks[job]) for job, (_, text) in texts.items() if job not in known}
+    gone = [job for job, found in known.items() if job not in texts and found[0] != "running"]
+    added = _insert(ledger, task, fresh)
+    for job in sorted(known.keys() & ranks.keys()):
+        _rank(ledger, job, ranks[job], *known[job])
     return added, _drop(ledger, gone)
 
 
-def _insert(
-    ledger: Ledger, task: Task, fresh: dict[str, tuple[dict, str]], priorities: Sequence[int]
-) -> int:
-    columns = (
-        "job_id, table_name, job_key, status, queue, priority, stage_order, created_at, "
-        "not_before, attempts, crashes, retries, token"
+def _rank(
+    ledger: Ledger, job: str, rank: int | None, status: str, before: int, kind: str | None
+) -> None:
+    """Bring a job that waits, or was left behind, to its present priority."""
+    if status == "pending" and rank is None and kind != LEFT_BEHIND:
+        change, args = "status='ignore', error_class=%s, error_message=%s", (LEFT_BEHIND, _WHY)
+    elif status == "ignore" and rank is not None and kind == LEFT_BEHIND:
+        change = "status='pending', priority=%s, error_class=NULL, error_message=NULL"
+        args = (rank,)
+    elif status == "pending" and rank not in (None, before):
+        change, args = "priority=%s", (rank,)
+    else:
+        return
+    ledger.execute(
+        f"UPDATE {ledger._job} SET {change} WHERE job_id=%s AND status=%s", (*args, job, status)
     )
-    row = f"(%s,%s,%s,'pending',%s,%s,%s,{ledger.now()},{ledger.now()},0,0,0,0)"
-    values = [
-        (job, task.name, text, task.queue, int(priority), -task.rank)
-        for (job, (_, text)), priority in zip(fresh.items(), priorities, strict=True)
-    ]
+
+
+def _insert(ledger: Ledger, task: Task, fresh: dict[str, tuple[str, int | None]]) -> int:
+    columns = (
+        "job_id, table_name, job_key, status, queue, priority, stage_order, error_class, "
+        "error_message, created_at, not_before, attempts, crashes, retries, token"
+    )
+    row = f"(%s,%s,%s,%s,%s,%s,%s,%s,%s,{ledger.now()},{ledger.now()},0,0,0,0)"
+    values = []
+    for job, (text, rank) in sorted(fresh.items()):  # one order of locks for all workers
+        state = ("ignore", LEFT_BEHIND, _WHY) if rank is None else ("pending", None, None)
+        priority = ORDINARY if rank is None else int(rank)
+        place = (task.queue, priority, -task.rank)
+        values.append((job, task.name, text, state[0], *place, *state[1:]))
     added = 0
     for start in range(0, len(values), _CHUNK):
-        chunk = sorted(values[start : start + _CHUNK])  # one order of locks for all workers
+        chunk = values[start : start + _CHUNK]
         rows = ",".join([row] * len(chunk))  # some may be there: another worker was quicker
         sql = database.insert_new_sql(ledger.connection, ledger._job, columns, rows)
         added += ledger.execute(sql, [field for value in chunk for field in value])

@@ -10,6 +10,7 @@ import datajoint as dj
 from workers import ancestry, tables
 from workers.lease import Ledger
 from workers.plan import Plan, Task
+from workers.refresh import LEFT_BEHIND
 
 
 def remaining(
@@ -22,10 +23,10 @@ def remaining(
     """
     from schemas import closed_loop
 
-    graph = ledger.connection.dependencies
+    graph = next(iter(plan)).table.connection.dependencies  # the ledger's connection may know none
     graph.load(force=False)
-    walk = ancestry.Walk(ledger, closed_loop.PlanTask.full_table_name, plan_key)
-    counter = _Counter(ledger, plan, walk)
+    walk = ancestry.Walk(ledger, closed_loop.PlanTask.full_table_name, plan_key, graph=graph)
+    counter = _Counter(ledger, plan, walk, graph)
     tasked = {task.name for task in plan if counter.decided(task)}
     above = plan.upstream()
     needed = tasked.union(*(above[name] for name in tasked))
@@ -43,13 +44,14 @@ def remaining(
 class _Counter:
     """Knows how many jobs of a table follow from the rows of a walk."""
 
-    def __init__(self, ledger: Ledger, plan: Plan, walk: ancestry.Walk) -> None:
+    def __init__(self, ledger: Ledger, plan: Plan, walk: ancestry.Walk, graph: Any) -> None:
         self._ledger, self._walk = ledger, walk
         self._tasks = {task.table.full_table_name: task for task in plan}
-        self._graph = ledger.connection.dependencies
+        self._graph = graph
         aside = ledger.rows(
             f"SELECT table_name, job_key FROM {tables.Job.full_table_name} "
-            "WHERE status IN ('error', 'ignore')"
+            "WHERE status IN ('error', 'ignore') AND (error_class IS NULL OR error_class <> %s)",
+            (LEFT_BEHIND,),
         )
         self._aside: dict[str, list[str]] = {}
         for name, text in aside:
@@ -74,7 +76,7 @@ class _Counter:
         return self._known[task.name]
 
     def _count(self, task: Task) -> tuple[int, list[dict]]:
-        best: tuple[int, list[dict]] = (0, [])
+        best: tuple[int, list[dict]] = (0, [])  # of as many jobs, what says more of their rows
         for parent, edge in self._parents(task):
             master = dj.dependencies.extract_master(parent)
             if parent in self._walk.found and parent not in self._tasks:
@@ -91,7 +93,7 @@ class _Counter:
                 found = (jobs * self._parts(master, parent, keys) if master else jobs, keys)
             else:
                 continue
-            best = max(best, found, key=lambda pair: pair[0])
+            best = max(best, found, key=lambda pair: (pair[0], len(pair[1][0]) if pair[1] else 0))
         return best
 
     def _parts(self, master: str, part: str, keys: list[dict]) -> int:

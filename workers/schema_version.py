@@ -11,10 +11,11 @@ import dataclasses
 import datajoint as dj
 
 from pipeline.errors import DataError
+from schemas.clock import now_sql
 from workers import database
 from workers.version import code_version
 
-SCHEMA_VERSION = 2  # 0 is a database from before versions were written down
+SCHEMA_VERSION = 5  # 0 is a database from before versions were written down
 
 
 class SchemaVersionError(DataError):
@@ -77,8 +78,6 @@ def check(connection: dj.Connection, prefix: str) -> None:
 
 def record(connection: dj.Connection, prefix: str, version: int = SCHEMA_VERSION) -> None:
     """Write down that the tables of a deployment are of some version now."""
-    from workers.lease import now_sql
-
     sql = database.insert_new_sql(
         connection,
         _table(connection, prefix),

@@ -31,7 +31,8 @@ def columns(
     """
     like = prefix.replace("_", "\\_") + "\\_%"
     rows = connection.query(
-        "SELECT c.table_schema, c.table_name, c.column_name, k.column_name IS NOT NULL "
+        "SELECT c.table_schema, c.table_name, c.column_name, k.column_name IS NOT NULL, "
+        "c.data_type "
         "FROM information_schema.columns c "
         "JOIN information_schema.tables t ON t.table_schema=c.table_schema "
         "AND t.table_name=c.table_name AND t.table_type='BASE TABLE' "
@@ -44,13 +45,23 @@ def columns(
         (like,),
     ).fetchall()
     found: Columns = {}
-    for database, table, column, is_key in rows:
-        if table.startswith("~") or f"{database[len(prefix) + 1 :]}.{table}.{column}" in leave_out:
+    ordered: dict[str, list[str]] = {}  # columns that a server can order by
+    shortened = set()  # tables part of whose key is left out: the rest may not order their rows
+    for database, table, column, is_key, type_ in rows:
+        if table.startswith("~"):
             continue
-        names, key = found.setdefault(f"{database}.{table}", ([], []))
+        name = f"{database}.{table}"
+        if f"{database[len(prefix) + 1 :]}.{table}.{column}" in leave_out:
+            shortened |= {name} if is_key else set()
+            continue
+        names, key = found.setdefault(name, ([], []))
         names.append(column)
         if is_key:
             key.append(column)
+        if type_ not in ("json", "jsonb"):
+            ordered.setdefault(name, []).append(column)
+    for name in shortened & set(found):
+        found[name][1][:] = ordered[name]
     return found
 
 

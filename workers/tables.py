@@ -31,7 +31,7 @@ class Job(dj.Manual):
     worker=null        : varchar(64)    # owner while running
     claimed_at=null    : datetime(3)    # (UTC, server time)
     lease_until=null   : datetime(3)    # (UTC, server time) when others may take it
-    error_class=null   : varchar(16)    # see workers.jobs, or cancelled
+    error_class=null   : varchar(16)    # see workers.jobs, or cancelled, late
     error_message=null : varchar(2000)  # of the last failure
     error_stack=null   : varchar(8000)  # of the last failure, its end
     INDEX(status, priority, stage_order, job_id)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.imaging.importers.unpickle import load_pickled_npy
+from pipeline.imaging.importers.pickle_values import as_numbers
+from pipeline.imaging.importers.unpickle import load_pickled_dict
 from pipeline.registry import Registry
 
 from .eye_region import EyeRegion, find_eye, frames_of
@@ -253,11 +254,11 @@ def facemap(npy_path: str | os.PathLike, *, pupil_index: int = 0) -> PupilResult
         If the file holds no pupil.
     """
     try:
-        content = load_pickled_npy(npy_path).item()
+        content = load_pickled_dict(npy_path)
         pupil = content["pupil"][pupil_index]
         # not area_smooth and com_smooth: there facemap has filled blinks by interpolation
-        area = np.asarray(pupil["area"], np.float64)
-        center = np.asarray(pupil["com"], np.float64)
+        area = as_numbers(pupil["area"])
+        center = as_numbers(pupil["com"])
     except DataError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -268,7 +269,7 @@ def facemap(npy_path: str | os.PathLike, *, pupil_index: int = 0) -> PupilResult
             found=f"{type(error).__name__}: {error}",
             expected="a _proc.npy with area and com",
         ) from error
-    if center.shape != (len(area), 2):
+    if area.ndim != 1 or center.shape != (len(area), 2):
         raise DataError(
             "area and com differ in length", file=npy_path, found=f"{area.shape}, {center.shape}"
         )

@@ -147,5 +147,5 @@ def _check_calibration(
                 field=f"luminance of pixel value {pixel}",
                 found=f"{now:.3g} cd/m2",
                 expected=f"{before:.3g} cd/m2 within {100 * tolerance:g} %",
-                remedy="restore the calibration or write the package again",
+                remedy="restore the calibration of day 1",
             )

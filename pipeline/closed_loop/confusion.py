@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,49 @@ def confusion(matrix: ArrayLike) -> Confusion:
         mean_row_rank=_mean(row_rank),
         mean_column_rank=_mean(column_rank),
     )
+
+
+def pool_matrices(
+    matrices: Sequence[ArrayLike],
+    neurons: Sequence[Sequence[Hashable]],
+    repeats: Sequence[ArrayLike],
+) -> tuple[list[Hashable], NDArray[np.float64]]:
+    """Average the matrices of several days of the same neurons, each by its repeats.
+
+    Parameters
+    ----------
+    matrices : sequence of arrays, shape (neurons, neurons), one a day
+        As `Confusion.matrix`; days need not have the same neurons.
+    neurons : sequence of lists, one a day
+        Which neurons the rows and columns are.
+    repeats : sequence of arrays, shape (neurons,), one a day
+        How often the image of each neuron was shown.
+
+    Returns
+    -------
+    list, array
+        Neurons of any day, in the order in which they come, and their matrix; NaN where no day
+        has both.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree.
+    """
+    every = list(dict.fromkeys(name for day in neurons for name in day))
+    total, count = np.zeros((2, len(every), len(every)))
+    for matrix, names, shown in zip(matrices, neurons, repeats, strict=True):
+        matrix, shown = np.asarray(matrix, np.float64), np.asarray(shown, np.float64)
+        n = len(names)
+        if matrix.shape != (n, n) or shown.shape != (n,):
+            raise ValueError(f"{n} neurons, a matrix {matrix.shape}, repeats {shown.shape}")
+        rows = np.array([every.index(name) for name in names], int)
+        weight = np.where(np.isfinite(matrix), shown[:, None], 0.0)
+        place = np.ix_(rows, rows)
+        total[place] += weight * np.where(weight > 0, matrix, 0.0)
+        count[place] += weight
+    pooled = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return every, pooled
 
 
 def _rank(own: NDArray, matrix: NDArray) -> NDArray[np.float64]:

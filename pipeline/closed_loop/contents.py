@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.stimulus.images import image_hash
+from pipeline.stimulus.kinds import stimulus_name
 
 TRIAL_COLUMNS = ["trial_idx", "image", "duration_s", "blank_before_s"]
-IMAGE_COLUMNS = ["image", "kind", "session", "scan_idx", "field", "unit_id", "mean_cd_m2",
-                 "sd_cd_m2", "clipped_fraction", "predicted"]  # fmt: skip
+IMAGE_COLUMNS = ["image", "kind", "variant", "session", "scan_idx", "field", "unit_id",
+                 "mean_cd_m2", "sd_cd_m2", "clipped_fraction", "predicted"]  # fmt: skip
 UNIT_COLUMNS = ["session", "scan_idx", "field", "unit_id", "y_px", "x_px"]
 KEY_COLUMNS = ("session", "scan_idx", "field", "unit_id")
 
@@ -33,9 +34,28 @@ def as_table(
     if missing:
         raise DataError(f"columns {missing} are missing", file=name, found=list(frame.columns))
     frame = frame.assign(**{column: None for column in optional if column not in frame})
+    if "variant" in columns:
+        frame["variant"] = variants(frame["variant"], name)
     for key in (c for c in KEY_COLUMNS if c in columns):  # 3, not 3.0, beside empty cells
         frame[key] = pd.to_numeric(frame[key]).astype("Int64")
     return frame[[*columns, *(c for c in frame.columns if c not in columns)]]
+
+
+def variants(column: pd.Series, name: str) -> pd.Series:
+    """Return the column `variant` as whole numbers; an empty cell is the first image of its kind.
+
+    Raises
+    ------
+    DataError
+        If a cell is no whole number from 0 on.
+    """
+    numbers = pd.to_numeric(column, errors="coerce")
+    given = column.notna()
+    wrong = given & ~((numbers >= 0) & (numbers % 1 == 0))
+    if wrong.any():
+        raise DataError("variant is no number of an image", file=name, field="variant",
+                        found=column[wrong].iloc[0], expected="0, 1, ...")  # fmt: skip
+    return numbers.where(given, 0).astype(np.int64)
 
 
 def check_images(images: Mapping[str, NDArray], monitor: Mapping[str, Any]) -> None:
@@ -79,7 +99,14 @@ def check_tables(
         raise DataError(
             "a unit has two rows", file="units.csv", found=dict(keys[keys.duplicated()].iloc[0])
         )
-    named = images_table.dropna(subset=["unit_id"])[list(KEY_COLUMNS)].drop_duplicates()
+    of_units = images_table.dropna(subset=["unit_id"])
+    uses = of_units[["kind", "variant", *KEY_COLUMNS]]
+    if uses.duplicated().any():
+        raise DataError(
+            "a unit has two images of one kind and variant", file="images.csv",
+            found=dict(uses[uses.duplicated()].iloc[0]), remedy="number them by variant: 0, 1, ...",
+        )  # fmt: skip
+    named = of_units[list(KEY_COLUMNS)].drop_duplicates()
     known = set(map(tuple, keys.itertuples(index=False)))
     if foreign := [key for key in map(tuple, named.itertuples(index=False)) if key not in known]:
         raise DataError(
@@ -90,14 +117,14 @@ def check_tables(
 
 
 def luminance_of(images_table: pd.DataFrame) -> dict[str, dict]:
-    """Mean and spread of what each kind puts on the monitor."""
+    """Mean and spread of what each kind and variant puts on the monitor, by name of stimulus."""
     result = {}
-    for kind, rows in images_table.groupby("kind", sort=True):
+    for (kind, variant), rows in images_table.groupby(["kind", "variant"], sort=True):
         mean, sd, clipped = (
             pd.to_numeric(rows[c]).dropna().to_numpy(float)
             for c in ("mean_cd_m2", "sd_cd_m2", "clipped_fraction")
         )
-        result[str(kind)] = {
+        result[stimulus_name(str(kind), int(variant))] = {
             "n": len(rows),
             "mean_cd_m2": _range(mean),
             "sd_cd_m2": _range(sd),

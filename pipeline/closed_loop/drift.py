@@ -34,13 +34,13 @@ def slow_drift(y_um: ArrayLike, x_um: ArrayLike, fps: float, *, chunk_s: float =
     Returns
     -------
     Drift
-        Rates are 0 if there are fewer than three chunks.
+        Rates are NaN if there are fewer than three chunks, the range if there is only one.
     """
     frames = np.asarray(y_um, float), np.asarray(x_um, float)
     size = max(1, round(chunk_s * fps))
     n = max(1, len(frames[0]) // size)
     place = np.array([[np.median(part) for part in np.array_split(v, n)] for v in frames])
     hours = (np.arange(n) + 0.5) * len(frames[0]) / n / fps / 3600
-    rate = [float(theilslopes(v, hours)[0]) if n > 2 else 0.0 for v in place]
+    rate = [float(theilslopes(v, hours)[0]) if n > 2 else np.nan for v in place]
     away = np.hypot(*(place - np.median(place, axis=1, keepdims=True)))
-    return Drift(rate[0], rate[1], float(away.max()), n)
+    return Drift(rate[0], rate[1], float(away.max()) if n > 1 else np.nan, n)

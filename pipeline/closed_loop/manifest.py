@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import DataError
+from pipeline.npy import FREE_BYTES, MOST_RATIO
 from pipeline.registry import canonical_json
 from pipeline.stimulus.images import image_hash, read_png
 
@@ -34,16 +35,37 @@ def opened(folder: str | os.PathLike) -> Iterator[Path]:
     if not path.is_file():
         yield path
         return
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataError("neither a package folder nor a zip file", file=path) from error
-    with archive, tempfile.TemporaryDirectory() as temporary:
-        for name in archive.namelist():
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise DataError("the zip file leaves its folder", file=path, found=name)
-        archive.extractall(temporary)
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                _unpack(archive, path, temporary)
+        except DataError:
+            raise
+        except zipfile.BadZipFile as error:
+            raise DataError("neither a package folder nor a zip file", file=path) from error
+        except Exception as error:  # zlib.error, encryption, unknown methods, a full disk
+            raise DataError(
+                "the zip file cannot be unpacked", file=path, found=str(error)[:200], remedy=REMEDY
+            ) from error
         yield Path(temporary)
+
+
+def _unpack(archive: zipfile.ZipFile, path: Path, folder: str) -> None:
+    """Unpack a package; what its directory says of names and sizes is looked at first."""
+    for name in archive.namelist():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError("the zip file leaves its folder", file=path, found=ascii(name[:200]))
+    unpacked = sum(member.file_size for member in archive.infolist())
+    most = max(FREE_BYTES, MOST_RATIO * path.stat().st_size)
+    if unpacked > most:
+        raise DataError(
+            "the zip file holds far more than a package",
+            file=path,
+            found=f"{unpacked} bytes",
+            expected=f"at most {most}",
+            remedy=REMEDY,
+        )
+    archive.extractall(folder)
 
 
 def read_manifest(root: Path, *, name: str) -> dict:
@@ -61,6 +83,9 @@ def read_manifest(root: Path, *, name: str) -> dict:
     needed = ("plan", "animal_id", "source", "monitor", "seed", "files", "digest")
     if missing := [key for key in needed if key not in manifest]:
         raise DataError(f"manifest.json lacks {missing}", file=name, remedy=REMEDY)
+    for key in ("files", "monitor"):
+        if not isinstance(manifest[key], dict):
+            raise DataError("manifest.json is damaged", file=name, field=key, remedy=REMEDY)
     if manifest_digest(manifest) != manifest["digest"]:
         raise DataError("manifest.json was edited", file=name, remedy=REMEDY)
     return manifest

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,11 @@ class Outcome:
         Rows and columns are the neurons of the input.
     kinds : list of str
         Kinds compared, the reference first.
+
+    Notes
+    -----
+    A kind here is a name of `pipeline.stimulus.kinds`: `gabor`, and `gabor:1` for a neuron's second
+    image of that kind.
     """
 
     responses: pd.DataFrame
@@ -79,7 +85,7 @@ def welch_bh(
     animal: ArrayLike | None = None,
     *,
     reference: str = "mei",
-    normalization: str = "sd",
+    normalization: Literal["sd", "zscore", "raw"] = "sd",
     alpha: float = 0.05,
     min_trials: int = 3,
     confidence: float = 0.95,

@@ -5,7 +5,7 @@
     manifest.json   what, for whom, and the SHA-256 of every file
     trials.csv      trial_idx,image,duration_s,blank_before_s
     images/         <image>.png, 8-bit grey; the name is the hash of the pixels
-    images.csv      image,kind,session,scan_idx,field,unit_id,mean_cd_m2,sd_cd_m2,...
+    images.csv      image,kind,variant,session,scan_idx,field,unit_id,mean_cd_m2,sd_cd_m2,...
     units.csv       session,scan_idx,field,unit_id,y_px,x_px
     photodiode.csv  trial_idx,pixel_value of the square in the corner during every image
     monitor.csv     the calibration that the images were made for
@@ -37,9 +37,12 @@ from pipeline.closed_loop.contents import (
     check_images,
     check_tables,
     luminance_of,
+    variants,
 )
 from pipeline.closed_loop.manifest import (
     FORMAT,
+    IGNORED,
+    REMEDY,
     manifest_digest,
     opened,
     read_manifest,
@@ -92,11 +95,12 @@ def write_package(
     images_table: pd.DataFrame,
     units_table: pd.DataFrame,
     extra: Mapping[str, Any] | None = None,
+    replace: bool = False,
 ) -> Path:
     """Write a package: a folder, or one zip file if the name ends in ``.zip``.
 
     Everything is written beside the goal and moved there at the end: a package is whole or not
-    there at all.
+    there at all. One that is there already and unchanged stays, with what the rig put beside it.
 
     Parameters
     ----------
@@ -115,17 +119,19 @@ def write_package(
     images : mapping of content hash to array of uint8, shape (H, W)
     images_table : DataFrame
         `image, kind` and, where known, the other columns of `IMAGE_COLUMNS`. An image that serves
-        several units has several rows.
+        several units has several rows. `variant` (default 0) numbers a unit's images of one kind.
     units_table : DataFrame
         `UNIT_COLUMNS`: centroid in the motion-corrected mean image.
     extra : dict, optional
         More entries of the manifest (what was left out, analysis plan, versions).
+    replace : bool
+        Take the place of another plan's package, too.
 
     Raises
     ------
     DataError
         If the tables contradict each other, an image is not what its name says, or `folder` holds
-        something else.
+        something else: no package, that of another plan, or a rig's log that would be lost.
     """
     goal = Path(folder)
     trials = as_table(trials, TRIAL_COLUMNS, "trials.csv")
@@ -133,7 +139,7 @@ def write_package(
     units_table = as_table(units_table, UNIT_COLUMNS, "units.csv")
     check_images(images, monitor)
     check_tables(trials, images_table, units_table, set(images))
-    _check_goal(goal, str(plan_id))
+    _check_goal(goal, str(plan_id), replace)
     goal.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{goal.name}-", dir=goal.parent) as temporary:
         work = Path(temporary) / "package"
@@ -176,6 +182,8 @@ def write_package(
         text = json.dumps(manifest, indent=1, allow_nan=False)
         (work / "manifest.json").write_text(text + "\n", encoding="utf-8")
         _sync(work)
+        if _is_there(goal, manifest):
+            return goal
         if goal.suffix == ".zip":
             packed = Path(temporary) / "package.zip"
             _zip(work, packed)
@@ -200,9 +208,16 @@ def read_package(folder: str | os.PathLike, *, verify: bool = True) -> Package:
         if verify:
             verify_files(root, manifest, name=str(folder))
         tables = [
-            pd.read_csv(root / name, dtype={"image": str, "kind": str})
-            for name in ("trials.csv", "images.csv", "units.csv")
+            _read_table(root / name, column, name=str(folder))
+            for name, column in (
+                ("trials.csv", "image"),
+                ("images.csv", "image"),
+                ("units.csv", None),
+            )
         ]
+        if "variant" not in tables[1]:  # written when a unit had one image of a kind
+            tables[1].insert(2, "variant", 0)
+        tables[1]["variant"] = variants(tables[1]["variant"], "images.csv")
         images = {name: read_png(root / "images" / f"{name}.png")
                   for name in dict.fromkeys(tables[0]["image"])}  # fmt: skip
         for path in sorted((root / "images").glob("*.png")):
@@ -223,6 +238,26 @@ def read_package(folder: str | os.PathLike, *, verify: bool = True) -> Package:
         curve=curve,
         manifest=manifest,
     )
+
+
+def _read_table(path: Path, column: str | None, *, name: str) -> pd.DataFrame:
+    """Read a table of a package; names of images in it stay in their folder."""
+    try:
+        table = pd.read_csv(path, dtype={"image": str, "kind": str})
+    except (OSError, ValueError) as error:  # no UTF-8, ragged or empty, too
+        raise DataError(
+            "is no table", file=name, field=path.name, found=str(error)[:200], remedy=REMEDY
+        ) from error
+    if column is not None and column not in table:
+        raise DataError(
+            "lacks a column", file=name, field=path.name, found=list(table)[:20], expected=column
+        )
+    for image in table[column].unique() if column is not None else ():
+        if not isinstance(image, str) or Path(image).name != image:
+            raise DataError(
+                "is no name of an image", file=name, field=path.name, found=ascii(image)[:100]
+            )
+    return table
 
 
 def verify_package(
@@ -279,7 +314,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _check_goal(goal: Path, plan_id: str) -> None:
+def _check_goal(goal: Path, plan_id: str, replace: bool) -> None:
     if not goal.exists() or (goal.is_dir() and not any(goal.iterdir())):
         return
     try:
@@ -289,11 +324,37 @@ def _check_goal(goal: Path, plan_id: str) -> None:
         raise DataError(
             "exists and is no package", file=goal, remedy="give a new folder"
         ) from error
-    if earlier != plan_id:
+    if earlier != plan_id and not replace:
         raise DataError(
             "holds the package of another plan", file=goal, found=earlier, expected=plan_id,
-            remedy="give a new folder",
+            remedy="give a new folder, or --replace (in Python replace=True)",
         )  # fmt: skip
+
+
+def _is_there(goal: Path, manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a goal is this package already; refuse to lose what lies beside another."""
+    if not goal.exists() or (goal.is_dir() and not any(goal.iterdir())):
+        return False
+    with opened(goal) as root:
+        earlier = read_manifest(root, name=str(goal))
+        try:
+            verify_files(root, earlier, name=str(goal))
+        except DataError:  # damaged: it is written again
+            whole = False
+        else:
+            whole = earlier["digest"] == manifest["digest"]
+        beside = set(_files(root)) - {"manifest.json", *earlier["files"]} if not whole else ()
+        lost = sorted(f for f in beside if not _left_by_programs(f) and not f.startswith("images/"))
+    if lost:
+        raise DataError(
+            f"{len(lost)} files beside the package would be lost", file=goal, found=lost[0],
+            remedy="move them elsewhere, or give a new folder",
+        )  # fmt: skip
+    return whole
+
+
+def _left_by_programs(file: str) -> bool:
+    return "__pycache__" in file or file.rpartition("/")[2] in IGNORED
 
 
 def _files(root: Path) -> list[str]:

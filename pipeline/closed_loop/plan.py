@@ -24,8 +24,8 @@ class PlanResult:
     ----------
     trials : DataFrame
         One row a trial in order of presentation: `trial_idx, image, kind, duration_s,
-        blank_before_s`. An image that several targets or kinds share is shown as one image, under
-        the first kind that names it.
+        blank_before_s`; `kind` is a name of a stimulus (`gabor`, `gabor:1`). An image that several
+        targets or kinds share is shown as one image, under the first name that asks for it.
     repeats : int
         Presentations of every image.
     dropped : list of dict
@@ -62,9 +62,10 @@ def balanced_blocks(
 
     Parameters
     ----------
-    images_by_kind : mapping of kind to list of image ids
+    images_by_kind : mapping of name of stimulus to list of image ids
+        Names are those of `pipeline.stimulus.kinds`: a kind, and which of a target's images of it.
         Row i of every list belongs to target i, best target first; None where a target lacks that
-        kind. Lists of `pooled_kinds` (re-test images) have rows of their own.
+        image. Lists of `pooled_kinds` (re-test images) have rows of their own.
     minutes : float
         Time for the whole presentation.
     repeats : int, optional

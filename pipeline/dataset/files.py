@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.npy import read_npy, read_npz
 
 from .data import TIERS, Dataset
 from .tiers import image_fraction
@@ -48,13 +48,7 @@ def load(path: str | os.PathLike) -> Dataset:
 
 
 def _load_npz(path: Path) -> Dataset:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(
-            f"not a readable npz file ({error})", file=path, remedy="write it with numpy.savez"
-        ) from error
+    arrays = read_npz(path)
     missing = [name for name in NPZ_FIELDS if name not in arrays]
     if missing:
         raise DataError(
@@ -110,10 +104,7 @@ def _finish(
 
 
 def _read_array(path: Path) -> NDArray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"not a readable npy file ({error})", file=path) from error
+    return read_npy(path)
 
 
 def _trial_files(folder: Path, n_trials: int) -> list[Path]:

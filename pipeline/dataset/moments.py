@@ -80,14 +80,19 @@ def _varies(x: NDArray, valid: NDArray) -> NDArray[np.bool_]:
 
 
 def others_mean(responses: NDArray, number: NDArray) -> NDArray[np.float64]:
-    """Mean over the other repeats of the same image, shape (trials, units); NaN without any."""
+    """Mean over the other repeats of the same image, shape (trials, units); NaN without any.
+
+    NaN for a unit with one repeated image only: a trial and the mean of the others of one image
+    always correlate with -1 or so, whatever the responses are.
+    """
     valid = ~np.isnan(responses)
     filled = np.where(valid, responses, 0.0)
-    count = image_sums(valid.astype(np.float64), number)[number]
+    repeats = image_sums(valid.astype(np.float64), number)
+    count, several = repeats[number], (repeats > 1).sum(0) > 1
     total = image_sums(filled, number)[number]
     with np.errstate(invalid="ignore", divide="ignore"):
         others = (total - filled) / (count - 1)
-    return np.where(valid & (count > 1), others, np.nan)
+    return np.where(valid & (count > 1) & several, others, np.nan)
 
 
 def mean_over_rows(values: NDArray) -> NDArray[np.float64]:

@@ -7,6 +7,8 @@ around onset: at 8 Hz 87 % of its weight lies in 50-550 ms and 6.7 % before onse
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import convolve1d
@@ -74,7 +76,7 @@ def boxcar(
     *,
     start_s: float = 0.05,
     length_s: float | None = 0.5,
-    frame_span: str = "centred",
+    frame_span: Literal["before", "centred", "after"] = "centred",
 ) -> NDArray[np.float32]:
     """Integrate activity over a window with exact fractions of the frames at its ends.
 

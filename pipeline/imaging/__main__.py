@@ -30,6 +30,7 @@ from pipeline.imaging.quality import Evidence, quality_methods
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
 from pipeline.imaging.summary import summarize
+from pipeline.npy import read_npy
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -184,10 +185,7 @@ def _deconvolution(options: argparse.Namespace) -> dict[str, Any]:
 
     method, params = chosen(deconvolvers, options)
     if options.traces.endswith(".npy"):
-        try:
-            traces, fps = np.load(options.traces, allow_pickle=False), options.fps
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError("cannot be read", file=options.traces, found=error) from error
+        traces, fps = read_npy(options.traces), options.fps
     else:
         traces, fps = _stored_traces(options.traces)
         fps = options.fps or fps

@@ -9,7 +9,6 @@ those given. Neuropil, weights and probabilities of somata that came with them (
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from pipeline.imaging.movie import Movie, MovieBase
 from pipeline.imaging.raster import RasterResult, raster_methods
 from pipeline.imaging.segmentation import SegmentationResult, segmenters
 from pipeline.imaging.tiff import FieldInfo
+from pipeline.npy import npz_names, read_npz
 
 
 class ExtractedMovie(MovieBase):
@@ -141,17 +141,10 @@ def open_extracted(
 def _arrays(
     path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, NDArray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive.files]
-            if missing:
-                raise DataError("array is missing", file=path, found=archive.files, expected=names)
-            wanted = [*names, *(name for name in optional if name in archive.files)]
-            return {name: archive[name] for name in wanted}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError("cannot be read", file=path, found=error, expected="an .npz") from error
+    arrays = read_npz(path, (*names, *optional))
+    if any(name not in arrays for name in names):
+        raise DataError("array is missing", file=path, found=npz_names(path), expected=names)
+    return arrays
 
 
 def _source(movie: Movie) -> ExtractedMovie:
@@ -164,39 +157,39 @@ def _source(movie: Movie) -> ExtractedMovie:
     return inner
 
 
-@raster_methods.register("extracted")
+@raster_methods.register("extracted", revision=2)
 def extracted_raster(movie: Movie) -> RasterResult:
-    """Find nothing to correct."""
+    """Correct nothing; the change over the scan was not measured."""
     _source(movie)
-    return RasterResult(0.0, 0.0)
+    return RasterResult(0.0, float("nan"))
 
 
-@motion_methods.register("extracted")
+@motion_methods.register("extracted", revision=2)
 def extracted_motion(movie: Movie) -> MotionResult:
-    """Find nothing to correct; correlations are NaN since no frame was seen."""
+    """Correct nothing; what no frame was seen for is NaN."""
     frames = movie.shape[0]
     zero = np.zeros(frames, np.float32)
     return MotionResult(
-        zero, zero.copy(), _source(movie).mean_image, float("nan"), float("nan"), 0.0,
-        np.zeros(frames, bool), True,
+        zero, zero.copy(), _source(movie).mean_image, float("nan"), float("nan"), float("nan"),
+        np.zeros(frames, bool), True, worse_fraction=float("nan"),
     )  # fmt: skip
 
 
-@segmenters.register("extracted")
+@segmenters.register("extracted", revision=2)
 def extracted_masks(movie: Movie) -> SegmentationResult:
     """Return the given masks in the order of the traces, uniformly weighted if not given."""
     source = _source(movie)
     area = source.masks.sum(axis=(1, 2), keepdims=True)
-    ones = np.ones(len(source.masks), np.float32)
+    unknown = np.full(len(source.masks), np.nan, np.float32)
     uniform = (source.masks / area).astype(np.float32)
     return SegmentationResult(
-        source.masks, source.given.get("weights", uniform), ones,
-        source.given.get("soma_probability", ones.copy()), source.mean_image,
+        source.masks, source.given.get("weights", uniform), unknown,
+        source.given.get("soma_probability", unknown.copy()), source.mean_image,
         np.zeros_like(source.mean_image),
     )  # fmt: skip
 
 
-@fluorescence_methods.register("extracted")
+@fluorescence_methods.register("extracted", revision=2)
 def extracted_traces(
     movie: Movie, masks: NDArray[np.bool_], weights: NDArray[np.floating]
 ) -> FluorescenceResult:
@@ -207,6 +200,6 @@ def extracted_traces(
         raise ValueError(f"{len(masks)} masks do not fit {len(traces)} traces")
     return FluorescenceResult(
         source.given.get("raw", traces), source.given.get("neuropil", np.zeros_like(traces)),
-        traces, np.zeros(len(traces), np.float32),
+        traces, np.full(len(traces), np.nan, np.float32),
         trace_snr(traces, source.fps),
     )  # fmt: skip

@@ -193,7 +193,7 @@ def trace_snr(traces: NDArray, fps: float) -> NDArray[np.float32]:
     return out
 
 
-@fluorescence_methods.register("demixed", default=True)
+@fluorescence_methods.register("demixed", default=True, revision=2)
 def demixed(
     movie: Movie,
     masks: NDArray[np.bool_],

@@ -23,10 +23,11 @@ def pack_masks(
         row * W + column.
     weight : array float32, shape (pixels,)
     """
-    flat = masks.reshape(len(masks), -1)
+    pixels = int(np.prod(masks.shape[1:]))  # -1 is refused where there is no unit
+    flat = masks.reshape(len(masks), pixels)
     unit, pixel = np.nonzero(flat)
     start = np.searchsorted(unit, np.arange(len(masks) + 1))
-    weight = np.asarray(weights).reshape(len(masks), -1)[unit, pixel]
+    weight = np.asarray(weights).reshape(len(masks), pixels)[unit, pixel]
     return start.astype(np.int64), pixel.astype(np.int32), weight.astype(np.float32)
 
 

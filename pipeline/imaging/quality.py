@@ -94,6 +94,17 @@ class Quality:
     epileptiform_per_min: float
     findings: list[Finding]
 
+    @property
+    def fit(self) -> bool | None:
+        """Nothing is out of its limits; None if nothing was measured."""
+        return None if np.isnan(self.mean_intensity) else not self.findings
+
+
+def not_measured() -> Quality:
+    """Return the quality of a field of which no movie is there."""
+    nan = float("nan")
+    return Quality(nan, nan, nan, PhotonGain(nan, nan), nan, nan, nan, [])
+
 
 def epileptiform_events(
     intensity: NDArray, fps: float, *, zero_level: float = 0.0, prominence: float = 0.2,
@@ -134,7 +145,7 @@ def relative_drift(values: NDArray, zero_level: float = 0.0) -> float:
     blocks = np.array([np.median(part) for part in np.array_split(values, min(40, len(values)))])
     i, j = np.triu_indices(len(blocks), 1)
     if len(i) == 0:
-        return 0.0
+        return float("nan")  # one moment tells of no change
     slope = float(np.median((blocks[j] - blocks[i]) / (j - i)))
     level = float(blocks.mean()) - zero_level
     return slope * len(blocks) / level if level > 0 else float("nan")

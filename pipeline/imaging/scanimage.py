@@ -15,7 +15,8 @@ import numpy as np
 
 from pipeline.errors import DataError
 
-_LINE = re.compile(r"^(?:scanimage\.)?(SI\w*\..+?)\s*=\s*(.*?)\s*$")
+MAX_DEPTH = 8
+_KEY = re.compile(r"SI\w*\..+")
 
 
 def parse_header(*texts: str) -> dict[str, object]:
@@ -35,27 +36,29 @@ def parse_header(*texts: str) -> dict[str, object]:
     header = {}
     for text in texts:
         for line in text.splitlines():
-            match = _LINE.match(line.strip())
-            if match:
-                header[match[1]] = matlab_value(match[2])
+            key, equals, value = line.partition("=")
+            key = key.strip().removeprefix("scanimage.")
+            if equals and _KEY.fullmatch(key):
+                header[key] = matlab_value(value)
     return header
 
 
-def matlab_value(text: str) -> object:
+def matlab_value(text: str, *, depth: int = 0) -> object:
     """Return a MATLAB literal as a Python value; what is no literal stays text.
 
-    A row or column vector becomes a list, a matrix a list of rows.
+    A row or column vector becomes a list, a matrix a list of rows; brackets within each other are
+    text from a depth of `MAX_DEPTH`.
     """
     text = text.strip()
     if text in ("true", "false"):
         return text == "true"
     if len(text) > 1 and text[0] == text[-1] == "'":
         return text[1:-1].replace("''", "'")
-    if text[:1] in "[{" and text[-1:] in "]}" and text:
+    if depth < MAX_DEPTH and text[:1] in "[{" and text[-1:] in "]}" and text:
         if "'" in text or "{" in text[1:]:
             return re.findall(r"'((?:[^']|'')*)'", text) or text
         rows = [
-            [matlab_value(part) for part in re.split(r"[\s,]+", row.strip())]
+            [matlab_value(part, depth=depth + 1) for part in re.split(r"[\s,]+", row.strip())]
             for row in text[1:-1].split(";")
             if row.strip()
         ]

@@ -8,7 +8,6 @@ frames are used as they are.
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pipeline.errors import DataError
 from pipeline.files import written_whole
 from pipeline.imaging.motion import MotionResult
 from pipeline.imaging.movie import MotionCorrected, Movie, RasterCorrected
+from pipeline.npy import read_npz
 
 
 def save(folder: str | os.PathLike, stage: str, **arrays: Any) -> Path:
@@ -45,16 +45,10 @@ def load(path: str | os.PathLike, *names: str) -> dict[str, NDArray]:
     path = Path(path)
     if not path.is_file():
         raise DataError("file is missing", file=path, remedy=f"run {path.stem} first")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive.files]
-            if missing:
-                raise DataError("array is missing", file=path, found=archive.files, expected=names)
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError("cannot be read", file=path, found=error, expected="an .npz") from error
+    arrays = read_npz(path)
+    if any(name not in arrays for name in names):
+        raise DataError("array is missing", file=path, found=sorted(arrays), expected=names)
+    return arrays
 
 
 def steady(movie: Movie, folder: str | os.PathLike) -> Movie:

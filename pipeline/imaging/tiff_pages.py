@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,9 @@ _TYPES = {
 _TYPES |= {13: "u4", 18: "u8"}
 _MAX_SIDE = 1 << 16
 _MAX_PAGE_BYTES = 1 << 29
+_SLACK = 1 << 16  # bytes
+_DEFLATE_RATIO = 1032  # bytes that deflate can make of one
+_UNCHECKED = 1 << 28  # bytes that a strip may unpack to
 _DTYPES = {
     (8, 1): "u1", (8, 2): "i1", (16, 1): "u2", (16, 2): "i2", (32, 1): "u4", (32, 2): "i4",
     (32, 3): "f4",
@@ -120,12 +124,46 @@ class TiffPages:
         try:
             with tifffile.TiffFile(self.path, is_scanimage=False) as file:
                 for index, page in enumerate(pages):
-                    out[index] = file.pages[int(page)].asarray()
-        except (ValueError, OSError, RuntimeError, LookupError, ImportError, struct.error) as error:
+                    found = file.pages[int(page)]
+                    self._check_packed(file, found)
+                    out[index] = found.asarray()
+        except DataError:
+            raise
+        except Exception as error:  # of zlib, tifffile and its codecs, for anything odd
             raise DataError(
                 "page cannot be decoded", file=self.path, found=str(error)[:200],
                 remedy="save the movie uncompressed",
             ) from error  # fmt: skip
+
+    def _check_packed(self, file, page) -> None:
+        """Refuse pixels that unpack to far more than a page, before they are."""
+        tile = page.tilewidth * page.tilelength * self.dtype.itemsize if page.is_tiled else 0
+        packed = sum(page.databytecounts)
+        if packed > 2 * self.page_bytes + _SLACK or tile > 4 * self.page_bytes + _SLACK:
+            raise DataError(
+                "strips or tiles are larger than the page",
+                file=self.path,
+                field=f"page {page.index}",
+                found=f"{max(packed, tile)} bytes",
+                expected=self.page_bytes,
+                remedy="save the movie uncompressed",
+            )
+        if page.compression not in (8, 32946):  # the others make less, or are told how much
+            return
+        most = max(self.page_bytes, tile)
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if count * _DEFLATE_RATIO < _UNCHECKED:
+                continue
+            file.filehandle.seek(offset)
+            unpacker = zlib.decompressobj()
+            if len(unpacker.decompress(file.filehandle.read(count), most + 1)) > most:
+                raise DataError(
+                    "a strip unpacks to more than the page",
+                    file=self.path,
+                    field=f"page {page.index}",
+                    expected=f"{most} bytes",
+                    remedy="save the movie uncompressed",
+                )
 
     def __del__(self) -> None:
         if self._descriptor is not None:
@@ -159,6 +197,7 @@ def read_pages(path: str | os.PathLike) -> TiffPages:
 class _Walker:
     def __init__(self, path: Path, handle, size: int) -> None:
         self.path, self.handle, self.size = path, handle, size
+        self.left = 2 * size + (1 << 20)  # bytes of tables, which pages may share in part
 
     def fail(self, problem: str, **details) -> DataError:
         return DataError(problem, file=self.path, **details)
@@ -169,6 +208,14 @@ class _Walker:
                 f"{what} lies past the end of the file", found=f"bytes {offset}-{offset + count}",
                 expected=f"at most {self.size}", remedy="copy the file again",
             )  # fmt: skip
+        self.left -= count
+        if self.left < 0:
+            raise self.fail(
+                "pages share tables that are longer than the file",
+                field=what,
+                expected="tables of its own for every page",
+                remedy="write the file again",
+            )
         self.handle.seek(offset)
         return self.handle.read(count)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.parameters import under
 from pipeline.registry import Registry
 from pipeline.rng import generator
 
@@ -25,6 +25,7 @@ from .parts import (
     stoppers,
     transforms,
 )
+from .ties import first_best, reaches
 from .view import View
 
 PARTS: dict[str, Registry] = {
@@ -52,18 +53,23 @@ class Ascents(Registry):
         """Return `params` with every default filled in, parts as complete dictionaries."""
         full = super().complete(name, params)
         own = self.defaults(name)
-        for part, registry in {**PARTS, "ascent": self}.items():
+        for part, registry in self._parts().items():
             if part in full:
-                full[part] = _complete_part(registry, own[part], full[part])
+                with under(part):
+                    full[part] = registry.spec(full[part], own[part])
         return full
 
+    def check(self, name: str, params: Mapping[str, Any] | None = None, revision: int = 1) -> None:
+        """Raise DataError unless a method and its parts as they were stored are those of today."""
+        super().check(name, params, revision)
+        for part, registry in self._parts().items():
+            if part in (params or {}):
+                stored = {"name": params[part]} if isinstance(params[part], str) else params[part]
+                below = {k: v for k, v in stored.items() if k not in ("name", "revision")}
+                registry.check(stored["name"], below, stored.get("revision", 1))
 
-def _complete_part(registry: Registry, default: str, given: str | Mapping[str, Any]) -> dict:
-    if isinstance(given, str):
-        given = {"name": given}
-    given = dict(given)
-    name = given.pop("name", default)
-    return {"name": name, **registry.complete(name, given)}
+    def _parts(self) -> dict[str, Registry]:
+        return {**PARTS, "ascent": self}
 
 
 ascent_methods = Ascents("ascent method")
@@ -94,12 +100,6 @@ class Ascended:
     members: NDArray[np.float32]  # (n, members) response by each member of the ensemble
 
 
-def build(registry: Registry, part: Mapping[str, Any]):
-    """Return the function of a completed part with its parameters bound."""
-    params = dict(part)
-    return partial(registry[params.pop("name")], **params)
-
-
 def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
     """Run one ascent for every pair of a batch.
 
@@ -116,7 +116,7 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
         `converged_within`, `priors`, and the parts.
     """
     view = problem.view
-    part = {name: build(registry, params[name]) for name, registry in PARTS.items()}
+    part = {name: registry.bind(params[name]) for name, registry in PARTS.items()}
     if params["priors"] not in ("ensembles", "all", "none"):
         raise ValueError(f"priors must be 'ensembles', 'all' or 'none', got {params['priors']!r}")
     trained = hasattr(view.model, "members")
@@ -136,7 +136,7 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
         if rough["objective"] is not part["objective"]:
             with torch.no_grad():
                 height = part["objective"](many, tried.images.to(x.device)).float().cpu()
-        best = height.reshape(-1, scouts).argmax(1) + scouts * torch.arange(len(alive))
+        best = first_best(height.reshape(-1, scouts)) + scouts * torch.arange(len(alive))
         start, level = tried.images[best].to(x.device), tried.background[best].to(x.device)
     else:
         start, level = x[alive, 0], background[alive, 0]
@@ -227,21 +227,27 @@ class Mover:
 
 
 class _Kept:
-    """The image to return for every pair: the best on the way, or the last."""
+    """The image to return for every pair: the best on the way, or the last.
+
+    Of images as good as the best, up to rounding, the latest is kept: the end of an ascent is flat.
+    """
 
     def __init__(self, n: int, shape: torch.Size, channels: int, keep: str) -> None:
         if keep not in ("best", "last"):
             raise ValueError(f"keep must be 'best' or 'last', got {keep!r}")
         self.keep = keep
-        self.value = torch.full((n,), -torch.inf)
+        self.value = torch.full((n,), -torch.inf)  # of the image that is kept
+        self.peak = torch.full((n,), -torch.inf)
         self.images = torch.zeros((n, *shape))
         self.background = torch.zeros((n, channels))
 
     def offer(self, index, value, images, background) -> None:
         index, value = index.cpu(), value.float().cpu()
-        better = value > self.value[index] if self.keep == "best" else torch.ones_like(index) > 0
+        peak = self.peak[index]
+        better = reaches(value, peak) if self.keep == "best" else torch.ones_like(index) > 0
         if not bool(better.any()):
             return
+        self.peak[index] = torch.where(value > peak, value, peak)
         chosen = index[better]
         self.value[chosen] = value[better]
         self.images[chosen] = images.cpu()[better]

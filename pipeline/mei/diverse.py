@@ -11,7 +11,7 @@ from .ascent import Ascended, Problem, ascent_methods
 from .climb import climb, on_sphere
 
 
-@ascent_methods.register("diverse")
+@ascent_methods.register("diverse", revision=2)
 def diverse(
     problem: Problem,
     *,
@@ -59,8 +59,7 @@ def diverse(
     ----------
     Ding et al. (2023), Bipartite invariance in mouse primary visual cortex, PMC10055119
     """
-    first = dict(ascent)
-    alone = ascent_methods[first.pop("name")](problem, **{**first, "crop": crop})
+    alone = ascent_methods.build({**ascent_methods.spec(ascent), "crop": crop}, problem)
     view, scene = problem.view, problem.scene
     frames = torch.as_tensor(alone.images, device=view.units.device)
     alive = torch.as_tensor(~alone.silent, device=view.units.device)

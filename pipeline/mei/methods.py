@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from .ascent import Ascended, Problem, ascend, ascent_methods
 
 Part = str | dict[str, Any]
+Schedule = Literal["geometric", "linear"]
+Normalise = Literal["l2", "mean_abs"]
+Keep = Literal["best", "last"]
+Priors = Literal["ensembles", "all", "none"]
 
 
-@ascent_methods.register("constrained", default=True)
+@ascent_methods.register("constrained", default=True, revision=2)
 def constrained(
     problem: Problem,
     *,
     steps: int = 100,
     step_start: float = 2.0,
     step_end: float = 0.01,
-    schedule: str = "geometric",
-    normalise: str = "l2",
+    schedule: Schedule = "geometric",
+    normalise: Normalise = "l2",
     candidates: int = 32,
     scouts: int = 16,
     scout_steps: int = 25,
     restarts: int = 20,
-    keep: str = "best",
+    keep: Keep = "best",
     converged_within: float = 0.01,
     crop: bool = True,
-    priors: str = "ensembles",
+    priors: Priors = "ensembles",
     initial: Part = "smooth_noise",
     transform: Part = "none",
     objective: Part = "activation",
@@ -53,7 +57,8 @@ def constrained(
     restarts : int
         Further draws for a unit that is silent, without gradient, to all of them.
     keep : {"best", "last"}
-        Which image of the way is returned.
+        Which image of the way is returned; of those as good as the best, up to rounding, the
+        latest.
     converged_within : float
         An ascent counts as converged if its last tenth brought no more than this share.
     crop : bool
@@ -70,23 +75,23 @@ def constrained(
     return ascend(problem, _own(locals()))
 
 
-@ascent_methods.register("walker2019")
+@ascent_methods.register("walker2019", revision=2)
 def walker2019(
     problem: Problem,
     *,
     steps: int = 1000,
     step_start: float = 3.0 * 0.1 / 255,
     step_end: float = 0.125 * 0.1 / 255,
-    schedule: str = "linear",
-    normalise: str = "mean_abs",
+    schedule: Schedule = "linear",
+    normalise: Normalise = "mean_abs",
     candidates: int = 1,
     scouts: int = 1,
     scout_steps: int = 0,
     restarts: int = 20,
-    keep: str = "last",
+    keep: Keep = "last",
     converged_within: float = 0.01,
     crop: bool = False,
-    priors: str = "all",
+    priors: Priors = "all",
     initial: Part = "noise_2019",
     transform: Part = "none",
     objective: Part = "activation",

@@ -22,6 +22,7 @@ from .ascent import Ascended, Problem, ascent_methods
 from .parts import Scene
 from .resume import Checkpoint
 from .search import own_responses
+from .ties import first_best
 from .view import View
 
 DEFAULT_RMS = 0.25  # contrast of an image without a given norm: 12 in z-scored pixels at 36 x 64
@@ -79,8 +80,10 @@ def synthesize(
     """Make the images that an ascent method finds for units of a model.
 
     Results depend neither on the order of `units`, nor on `batch_size`, nor on what else is in the
-    call: the random stream belongs to seed, unit and start, gradients are normalised image by
-    image.
+    call, up to rounding: responses agree to 1e-4 of themselves, images to 0.01 grey levels. The
+    random stream belongs to seed, unit and start, gradients are normalised image by image, and no
+    choice hangs on the last bit of a response (`ties`). The same holds between processors for one
+    model, unless two different images excite a unit equally to five digits but not to rounding.
 
     Parameters
     ----------
@@ -98,7 +101,8 @@ def synthesize(
     method : str, optional
         Name in `ascent_methods`; default its default.
     starts : int
-        Independent starts of every unit; the one with the largest objective is the unit's image.
+        Independent starts of every unit; the one with the largest objective, the first of those
+        that are equal up to rounding, is the unit's image.
     seed : int
     params : dict, optional
         Parameters of the method that differ from its defaults.
@@ -160,7 +164,7 @@ def synthesize(
     wild = np.flatnonzero(~np.isfinite(made.activations))
     if len(wild):
         raise ValueError(
-            f"the ascent of unit {chosen[wild[0]]} ends at activation {made.activations[wild[0]]} "
+            f"the ascent of output {chosen[wild[0]]} ends at {made.activations[wild[0]]} "
             f"({len(wild)} of {len(chosen)} units); expected a finite one: look at the weights"
         )
     if held_out is None:
@@ -224,7 +228,7 @@ def _collect(parts, n_units: int, starts: int, scene: Scene, shares: NDArray | N
     def table(values: NDArray) -> NDArray:
         return values.reshape(n_units, starts, *values.shape[1:])
 
-    best = np.where(table(silent), -np.inf, table(value)).argmax(1)
+    best = first_best(np.where(table(silent), -np.inf, table(value)))
     rows = np.arange(n_units)
     grey = table(images * scene.sd + scene.mean)
     return Synthesis(

@@ -6,11 +6,13 @@ on one half of the repeats; the other half is left for the report.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.dataset.names import unit_name
 from pipeline.dataset.reliability import oracle_correlation
 from pipeline.registry import Registry
 
@@ -39,6 +41,8 @@ class TargetData:
     field : int array
     um_per_px : float, (2,) or (units, 2), or None
         Along y and x.
+    names : sequence of str, or None
+        What the units are called in reasons; None: by their outputs.
     """
 
     oracle: NDArray
@@ -52,6 +56,7 @@ class TargetData:
     field_size_px: ArrayLike | None
     field: NDArray
     um_per_px: ArrayLike | None
+    names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,9 @@ class _Selection:
                 near = (apart < distance_um) & (field[kept] == field[unit])
             if near.any():
                 best = kept[int(np.flatnonzero(near)[0])]
-                self.reason[unit] = f"within {distance_um:g} um of better unit {best}"
+                names = self.data.names
+                name = unit_name(None, output=best) if names is None else names[best]
+                self.reason[unit] = f"within {distance_um:g} um of better {name}"
             else:
                 kept.append(int(unit))
         rank = np.full(self.n, -1, np.int64)
@@ -235,7 +242,7 @@ def validation(
     )
 
 
-@target_rules.register("walker2019")
+@target_rules.register("walker2019", revision=2)
 def walker2019(
     data: TargetData,
     *,

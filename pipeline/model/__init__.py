@@ -1,11 +1,19 @@
 """Neural predictive models: encoders, their training, ensembles and evaluation."""
 
+from . import evaluate
 from .combination import combinations, fit_shares
 from .comparison import Comparison, compare
-from .config import complete_config, default_config, ln_config, paper_config, paper_ln_config
+from .config import (
+    check_config,
+    complete_config,
+    default_config,
+    ln_config,
+    paper_config,
+    paper_ln_config,
+)
 from .encoder import Encoder, build_encoder
 from .ensemble import Ensemble
-from .evaluate import Evaluation, evaluate, metrics
+from .evaluate import Evaluation, metrics
 from .files import load_encoder, save_encoder
 from .frozen import FrozenModel, Patches
 from .multiscan import JointEncoder, build_joint_encoder, train_jointly
@@ -23,6 +31,7 @@ __all__ = [
     "TrainingResult",
     "build_encoder",
     "build_joint_encoder",
+    "check_config",
     "combinations",
     "compare",
     "complete_config",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+from pipeline.parameters import ParameterError, under
 from pipeline.registry import Registry, canonical_json
 
 from .cores import cores
@@ -40,18 +41,32 @@ def complete_config(config: Mapping[str, Mapping[str, Any]] | None = None) -> Co
     Raises
     ------
     ValueError
-        If a section, name or parameter is unknown.
+        If a section, name or parameter is unknown, or a value is of another type or out of range.
     """
+    if config is not None and not isinstance(config, Mapping):
+        raise ParameterError("configuration", config, f"a JSON object of {list(SECTIONS)}")
     config = dict(config or {})
     unknown = sorted(set(config) - set(SECTIONS))
     if unknown:
         raise ValueError(f"configuration has no section {unknown}; it has {list(SECTIONS)}")
     full: Config = {}
     for section, registry in SECTIONS.items():
-        given = deepcopy(dict(config.get(section, {})))
-        name = given.pop("name", registry.default)
-        full[section] = {"name": name, **registry.complete(name, given)}
+        given = config.get(section)
+        if given is not None and not isinstance(given, Mapping):
+            raise ParameterError(section, given, "a JSON object with name and parameters")
+        with under(section):
+            full[section] = registry.spec(deepcopy(given))
     return json.loads(canonical_json(full))  # as a database hands it back
+
+
+def check_config(config: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise DataError unless the methods of a stored configuration are of today's revisions."""
+    for section, registry in SECTIONS.items():
+        if stored := dict(config.get(section, {})):
+            registry.check(stored.pop("name"), stored, stored.pop("revision", 1))
+    training = config.get("training", {})
+    if "method" in training:  # of a core or group that is shared: how the rest is trained
+        trainers.check(training["method"], None, training["params"].get("revision", 1))
 
 
 def default_config() -> Config:

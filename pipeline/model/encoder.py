@@ -102,8 +102,7 @@ class Encoder(nn.Module):
         self.register_buffer("response_scale", scale)
 
         def build(section: str, registry, *data):
-            params = dict(self.config[section])
-            return registry[params.pop("name")](*data, **params)
+            return registry.build(self.config[section], *data)
 
         # a quarter faster on a CPU than channels first
         self.core = build("core", cores).to(memory_format=torch.channels_last)

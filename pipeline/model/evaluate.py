@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,6 +110,58 @@ def _covariance(x: NDArray, y: NDArray) -> NDArray[np.float64]:
     return mean_over_rows(product) * n / (n - 1)
 
 
+@dataclass(frozen=True)
+class MeanResponses:
+    """Responses to the images of one tier, repeats averaged, beside what a model predicts.
+
+    Attributes
+    ----------
+    measured, sem, predicted : arrays, shape (images, units)
+        Mean over repeats, its standard error (NaN if shown once), and the prediction at mean
+        behaviour and gaze; in the units of the data set.
+    image_index : array of int, shape (images,)
+        Rows of `Dataset.images`.
+    """
+
+    measured: NDArray[np.float64]
+    sem: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    image_index: NDArray[np.int64]
+
+
+def mean_responses(
+    ensemble: Ensemble, dataset: Dataset, units: ArrayLike, tier: str = "test"
+) -> MeanResponses:
+    """Average the responses of some units to every image of a tier, and predict them.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    dataset : Dataset
+        Of the same units.
+    units : array of int
+        Columns of the responses.
+    tier : str
+
+    Raises
+    ------
+    DataError
+        If the tier has no trials.
+    """
+    trials = dataset.trials(tier)
+    if not len(trials):
+        raise DataError("no trials to average", field="tiers", found=f"no {tier}")
+    units = np.asarray(units)
+    responses, number = as_trials(dataset.responses[trials][:, units], dataset.image_id[trials])
+    first = np.unique(number, return_index=True)[1]
+    index = dataset.image_index[trials][first]
+    moments = image_moments(responses, number)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sem = np.sqrt(moments.variance / moments.count)
+    predicted = ensemble.predict(dataset.images[index], units=units)
+    return MeanResponses(moments.mean, sem, np.asarray(predicted, np.float64), index)
+
+
 def slope_through_origin(x: ArrayLike, y: ArrayLike) -> float:
     """Least-squares slope of y on x through the origin, over units where both are known."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
@@ -201,3 +255,14 @@ def _summarise(unit: dict[str, NDArray[np.float64]]) -> dict[str, float]:
         low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
         scan[f"{name}_low"], scan[f"{name}_high"] = float(low), float(high)
     return scan
+
+
+class _Callable(types.ModuleType):
+    """Module that is called as its function: `pipeline.model.evaluate(...)`, beside `.metrics`."""
+
+    def __call__(self, ensemble: Ensemble, dataset: Dataset, tier: str = "test") -> Evaluation:
+        return evaluate(ensemble, dataset, tier)
+
+
+_Callable.__call__.__doc__ = evaluate.__doc__
+sys.modules[__name__].__class__ = _Callable

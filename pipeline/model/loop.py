@@ -133,8 +133,7 @@ class Run:
         self.encoder, self.device, self.seed = encoder, device, seed
         self.tiers = self._hold(dataset)
         self.progress, self.max_seconds, self.max_epochs = progress, max_seconds, max_epochs
-        loss = dict(encoder.config["loss"])
-        self.loss = losses[loss.pop("name")](**loss)
+        self.loss = losses.build(encoder.config["loss"])
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.state = State()
         self.best_weights = _copy(encoder)

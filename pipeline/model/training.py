@@ -89,10 +89,9 @@ def train(
 
 def conduct(run: Run) -> TrainingResult:
     """Do a training by the method that the configuration of its encoder names."""
-    params = dict(run.encoder.config["training"])
-    method = trainers[params.pop("name")]
+    method = trainers.bind(run.encoder.config["training"])
     with repeatable(run.device):
-        method(run, **params)
+        method(run)
     run.encoder.eval()
     return TrainingResult(run.state.best, run.state.epoch, run.state.seconds, run.state.history)
 

@@ -115,7 +115,7 @@ def transfer(run: Run, *, core: str, method: str, params: Mapping[str, Any]) -> 
     method, params : str, dict
         Way of training and its complete parameters.
     """
-    trainers[method](run, **params)
+    trainers.build({"name": method, **params}, run)
 
 
 @trainers.register("joint")
@@ -131,7 +131,7 @@ def joint(run: Run, *, group: str, method: str, params: Mapping[str, Any]) -> No
     method, params : str, dict
         Way of training and its complete parameters.
     """
-    trainers[method](run, **params)
+    trainers.build({"name": method, **params}, run)
 
 
 def train_readout(

@@ -1,6 +1,7 @@
 """Figures of a loop: every function takes arrays and returns a matplotlib Figure."""
 
 from pipeline.plotting.analysis import ANALYSIS_FIGURES, predicted_activation_figure
+from pipeline.plotting.analysis_images import linearised_sheets
 from pipeline.plotting.behavior import behavior_figure, pupil_figure
 from pipeline.plotting.checks import (
     audit_figure,
@@ -20,10 +21,11 @@ from pipeline.plotting.imaging import (
 from pipeline.plotting.mei import (
     day_stability_figure,
     gallery_figure,
-    sheet_figure,
     show_image,
 )
-from pipeline.plotting.model import oracle_figure
+from pipeline.plotting.model import held_out_responses_figure, oracle_figure
+from pipeline.plotting.scheme import scheme_figure
+from pipeline.plotting.sheets import neurons_a_sheet, sheet_figure, stimuli_sheet_figure
 from pipeline.plotting.style import COLORS, save
 from pipeline.plotting.timing import timing_figure
 
@@ -38,18 +40,23 @@ __all__ = [
     "day_stability_figure",
     "field_figure",
     "gallery_figure",
+    "held_out_responses_figure",
+    "linearised_sheets",
     "matches_figure",
     "motion_figure",
+    "neurons_a_sheet",
     "oracle_figure",
     "power_figure",
     "predicted_activation_figure",
     "prediction_figure",
     "pupil_figure",
     "save",
+    "scheme_figure",
     "selection_figure",
     "sensitivity_figure",
     "sheet_figure",
     "show_image",
+    "stimuli_sheet_figure",
     "summary_figure",
     "timing_figure",
     "traces_figure",

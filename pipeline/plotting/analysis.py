@@ -1,7 +1,7 @@
 """Figures of the analyses of target neurons: one a name in `pipeline.mei.analysis`.
 
 Every function takes what the query of its table returns, one row a unit and the arrays in the same
-order, and returns a Figure.
+order, and returns a Figure. A neuron is called as the last level of the rows' index says.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipeline.closed_loop.direction import above
 from pipeline.plotting.analysis_images import (
     gabor_similarity_figure,
     linearised_figure,
     natural_patches_figure,
     stability_figure,
 )
-from pipeline.plotting.style import COLORS, name_of, new_figure, tidy, whole_numbers
+from pipeline.plotting.style import COLORS, color_of, name_of, new_figure, tidy, whole_numbers
 
 Arrays = Mapping[str, NDArray]
 
@@ -83,7 +84,7 @@ def linear_filter_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     """Scatter how well MEI and RF predict measured responses as linear filters."""
     from scipy.stats import wilcoxon
 
-    figure = new_figure(3.9, 3.7)
+    figure = new_figure(3.9, 3.9)
     axes = figure.add_subplot()
     known = units[["mei_rho", "rf_rho"]].dropna()
     _pairs(axes, known["mei_rho"], known["rf_rho"])
@@ -92,7 +93,10 @@ def linear_filter_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     title = f"RF better in {(known['rf_rho'] > known['mei_rho']).sum()} of {len(known)}"
     if len(known) >= 6 and (known["rf_rho"] != known["mei_rho"]).any():
         test = wilcoxon(known["rf_rho"], known["mei_rho"])
-        title += f"; Wilcoxon W = {test.statistic:.0f}, p = {test.pvalue:.2g}"
+        better = above((known["rf_rho"] - known["mei_rho"]).median(), "RF", "MEI")
+        title += (
+            f"\nWilcoxon W = {test.statistic:.0f}, p = {test.pvalue:.2g} (two-sided):\n{better}"
+        )
     axes.set_title(title, fontsize=8)
     return figure
 
@@ -215,13 +219,13 @@ def predicted_activation_figure(units: pd.DataFrame, arrays: Arrays | None = Non
     rng = np.random.default_rng(0)
     for place, kind in enumerate(order):
         values = share[kind].dropna().to_numpy()
-        color = COLORS.get(kind, "#566573")
+        color = color_of(kind)
         across = place + rng.uniform(-0.22, 0.22, len(values))
         axes.plot(across, values, "o", color=color, markersize=2.5, alpha=0.45)
         if len(values):
             axes.plot([place - 0.3, place + 0.3], [np.median(values)] * 2, color="k", linewidth=1.6)
     axes.axhline(1, color=COLORS["mei"], linewidth=1)
-    names = [name_of(kind).replace("_", "\n") + f"\nn = {share[kind].count()}" for kind in order]
+    names = [name_of(kind).replace(" ", "\n") + f"\nn = {share[kind].count()}" for kind in order]
     axes.set_xticks(range(len(order)), names, fontsize=8)
     axes.set_ylabel("predicted response, MEI = 1", fontsize=9)
     axes.set_ylim(0, max(1.1, float(np.nanmax(share.to_numpy(), initial=0)) * 1.05))

@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipeline.plotting.sheets import filters_sheet_figure, neurons_a_sheet
 from pipeline.plotting.style import COLORS, bare, new_figure, tidy, whole_numbers
 
 Arrays = Mapping[str, NDArray]
 ROWS = 6
+LINEARISED = {"grey": "CNN at gray", "natural": "CNN, natural images", "rf": "RF of the LN"}
+"""Array of the analysis `linearised` -> title of its column."""
 
 
 def stability_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
-    """Show the MEIs of some units from every start, and how alike they are in all units."""
+    """Show MEIs of some units from every start, how alike they are, and their responses (S1a, S5).
+
+    Numbers are of all units: correlations between starts, and the lowest of a unit's responses
+    over its starts on the highest.
+    """
     images, rates = arrays["images"], arrays["activations"]
     rows = _spread(units["median_r"])
     notes = rates[rows] / np.maximum(rates[rows].max(1, keepdims=True), 1e-12)
-    figure, numbers = _sheet(
-        images[rows], [f"r = {units['median_r'].iloc[row]:.2f}" for row in rows], notes
-    )
+    labels = _labels(units, rows, "r", units["median_r"])
+    figure, numbers = _sheet(images[rows], labels, notes)
     left, right = (tidy(axes) for axes in numbers)
     left.hist(units["median_r"].dropna(), np.linspace(-1, 1, 41), color=COLORS["mei"])
     left.set_title(f"{len(units)} neurons, median {units['median_r'].median():.3f}", fontsize=9)
     left.set_xlabel("correlation between starts, inside the mask", fontsize=9)
-    left.set_ylabel("units", fontsize=9)
+    left.set_ylabel("neurons", fontsize=9)
     whole_numbers(left.yaxis)
-    ratio = units["activation_ratio"].dropna()
-    right.hist(ratio, np.linspace(min(0.9, float(ratio.min())), 1, 26), color=COLORS["rf"])
-    right.set_title(f"median {units['activation_ratio'].median():.3f}", fontsize=9)
-    right.set_xlabel("lowest over highest response", fontsize=9)
+    highest, lowest = rates.max(1), rates.min(1)
+    top = 1.05 * max(float(np.nanmax(highest, initial=0)), 1e-9)
+    right.plot([0, top], [0, top], color="0.75", linewidth=1)
+    right.plot(highest, lowest, "o", color=COLORS["mei"], markersize=3, alpha=0.6)
+    right.set(xlim=(0, top), ylim=(min(0.0, 1.05 * float(np.nanmin(lowest, initial=0))), top))
+    right.set_xlabel("highest response over the starts", fontsize=9)
+    right.set_ylabel("lowest", fontsize=9)
+    right.set_title(
+        f"{_rho(highest, lowest)}\nmedian ratio {units['activation_ratio'].median():.3f}",
+        fontsize=9,
+    )
     return figure
 
 
 def linearised_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     """Show the linear filters in the CNN beside the LN model's RF, and their correlation."""
     rows = _spread(units["natural_r"])
-    titles = {"grey": "CNN at grey", "natural": "CNN, natural images", "rf": "RF of the LN"}
-    images = np.stack([arrays[name][rows] for name in titles], axis=1)
-    labels = [f"r = {units['natural_r'].iloc[row]:.2f}" for row in rows]
-    figure, numbers = _sheet(images, labels, None, list(titles.values()))
+    images = np.stack([arrays[name][rows] for name in LINEARISED], axis=1)
+    labels = _labels(units, rows, "r", units["natural_r"])
+    figure, numbers = _sheet(images, labels, None, list(LINEARISED.values()))
     for axes, name, where in zip(
         numbers, ("grey", "natural"), ("grey", "natural images"), strict=True
     ):
@@ -50,16 +62,31 @@ def linearised_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
         tidy(axes).hist(values, np.linspace(-1, 1, 33), color=COLORS["rf"])
         axes.set_xlabel(f"correlation with the RF, at {where}", fontsize=9)
         axes.set_title(f"median {values.median():.2f}", fontsize=9)
-    numbers[0].set_ylabel("units", fontsize=9)
+    numbers[0].set_ylabel("neurons", fontsize=9)
     whole_numbers(numbers[0].yaxis)
     return figure
+
+
+def linearised_sheets(units: pd.DataFrame, arrays: Arrays) -> Iterator[Figure]:
+    """Yield sheets of the linear filters of all units, one after the other (Fig. S10).
+
+    Below both filters of the CNN stands their correlation with the RF.
+    """
+    size = neurons_a_sheet(len(LINEARISED))
+    for start in range(0, len(units), size):
+        part = units.iloc[start : start + size]
+        yield filters_sheet_figure(
+            {title: arrays[name][start : start + size] for name, title in LINEARISED.items()},
+            names_of(part),
+            notes={LINEARISED[name]: part[f"{name}_r"] for name in ("grey", "natural")},
+        )
 
 
 def gabor_similarity_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     """Show MEIs beside the Gabors fitted to them, how good the fit is, and how well it drives."""
     rows = _spread(units["fit_r"])
     images = np.stack([arrays["meis"][rows], arrays["fits"][rows]], axis=1)
-    labels = [f"r = {units['fit_r'].iloc[row]:.2f}" for row in rows]
+    labels = _labels(units, rows, "r", units["fit_r"])
     figure, (left, right) = _sheet(images, labels, None, ["MEI", "Gabor fitted to it"])
     tidy(left).hist(units["fit_r"].dropna(), np.linspace(0, 1, 26), color=COLORS["gabor"])
     left.set_xlabel("correlation of MEI and its Gabor", fontsize=9)
@@ -80,8 +107,7 @@ def natural_patches_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     images = np.concatenate([arrays["meis"][rows][:, None], arrays["patches"][rows]], axis=1)
     notes = np.concatenate([np.full((len(rows), 1), np.nan), arrays["r"][rows]], axis=1)
     titles = ["MEI", "most alike in natural images"] + [""] * (images.shape[1] - 2)
-    numbers = units.index.get_level_values(-1)
-    labels = [f"unit {numbers[row]}" for row in rows]
+    labels = [names_of(units)[row] for row in rows]
     figure, (left, right) = _sheet(images, labels, notes, titles)
     tidy(left).hist(units["best_r"].dropna(), np.linspace(0, 1, 26), color=COLORS["mni"])
     left.set_xlabel("highest correlation inside the mask", fontsize=9)
@@ -90,6 +116,27 @@ def natural_patches_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     tidy(right).hist(units["share_similar"].dropna(), np.linspace(0, 1, 26), color=COLORS["fni"])
     right.set_xlabel("share of images with such a patch", fontsize=9)
     return figure
+
+
+def names_of(units: pd.DataFrame) -> list[str]:
+    """Return what the neurons are called: the last level of the index, as the caller set it."""
+    return [str(name) for name in units.index.get_level_values(-1)]
+
+
+def _labels(units: pd.DataFrame, rows: NDArray, what: str, values: pd.Series) -> list[str]:
+    """Return name and value of some units, one below the other."""
+    names = names_of(units)
+    return [f"{names[row]}\n{what} = {values.iloc[row]:.2f}" for row in rows]
+
+
+def _rho(x: NDArray, y: NDArray) -> str:
+    """Return Spearman's rank correlation as text."""
+    from scipy.stats import spearmanr
+
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() < 3 or np.ptp(x[known]) == 0 or np.ptp(y[known]) == 0:
+        return f"n = {known.sum()}"
+    return f"Spearman rho = {spearmanr(x[known], y[known]).statistic:.3f}, n = {known.sum()}"
 
 
 def _spread(values: pd.Series) -> NDArray[np.int64]:

@@ -54,27 +54,38 @@ def behavior_figure(
     Parameters
     ----------
     pupil_time_s : array, shape (frames,)
+        None of them if there was no eye camera: its panels are left out.
     pupil : PupilResult
     speed_time_s, speed_cm_s : array, shape (samples,)
-        Gaps are NaN and stay empty.
+        Gaps are NaN and stay empty. None of them if there was no treadmill.
     periods : array, shape (periods, 2)
         Begin and end of running (s), shaded.
+
+    Raises
+    ------
+    ValueError
+        If there is neither.
     """
-    figure = new_figure(10, 5.2)
+    panels = []
+    if len(pupil_time_s):
+        radius, x, y = pupil.radius_px, pupil.center_x_px, pupil.center_y_px
+        place = [
+            (values - _middle(values), color, name)
+            for values, color, name in ((x, COLORS["rf"], "right"), (y, COLORS["fni"], "down"))
+        ]
+        panels.append(("radius (px)", pupil_time_s, [(radius, "#2c3e50", "")]))
+        panels.append(("position (px)", pupil_time_s, place))
+    if len(speed_time_s):
+        panels.append(("speed (cm/s)", speed_time_s, [(speed_cm_s, COLORS["mni"], "")]))
+    if not panels:
+        raise ValueError("neither pupil nor speed has samples")
+    figure = new_figure(10, 1.6 * len(panels) + 0.6)
     limits = (
-        min(pupil_time_s[0], speed_time_s[0]),
-        max(pupil_time_s[-1], speed_time_s[-1]),
+        min(time[0] for _, time, _ in panels),
+        max(time[-1] for _, time, _ in panels),
     )
-    panels = (
-        ("radius (px)", pupil_time_s, [(pupil.radius_px, "#2c3e50", "")]),
-        ("position (px)", pupil_time_s, [
-            (pupil.center_x_px - np.nanmedian(pupil.center_x_px), COLORS["rf"], "right"),
-            (pupil.center_y_px - np.nanmedian(pupil.center_y_px), COLORS["fni"], "down"),
-        ]),
-        ("speed (cm/s)", speed_time_s, [(speed_cm_s, COLORS["mni"], "")]),
-    )  # fmt: skip
     for row, (label, time, lines) in enumerate(panels):
-        axes = tidy(figure.add_subplot(3, 1, row + 1))
+        axes = tidy(figure.add_subplot(len(panels), 1, row + 1))
         for begin, end in periods:
             axes.axvspan(begin, end, color="#eaf2e3", linewidth=0)
         for values, color, name in lines:
@@ -83,7 +94,15 @@ def behavior_figure(
             axes.legend(fontsize=7, frameon=False, loc="upper right", ncols=2)
         axes.set_ylabel(label, fontsize=8)
         axes.set_xlim(*limits)
-        if row < 2:
+        if row < len(panels) - 1:
             axes.set_xticklabels([])
     axes.set_xlabel("time (s); shaded: running; empty: not seen, or packets lost", fontsize=8)
+    if len(pupil_time_s):
+        seen = float(np.isfinite(pupil.radius_px).mean())
+        figure.suptitle(f"pupil seen in {seen:.1%} of {len(pupil_time_s)} samples", fontsize=9)
     return figure
+
+
+def _middle(values: NDArray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else 0.0

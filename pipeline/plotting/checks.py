@@ -9,10 +9,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.plotting.style import COLORS, bare, name_of, new_figure, tidy, whole_numbers
+from pipeline.plotting.style import (
+    COLORS,
+    bare,
+    color_of,
+    name_of,
+    name_ticks,
+    new_figure,
+    tidy,
+    whole_numbers,
+)
 
 
-def confirmation_figure(matrix: NDArray, rank: ArrayLike) -> Figure:
+def confirmation_figure(
+    matrix: NDArray, rank: ArrayLike, *, labels: Sequence[str] | None = None
+) -> Figure:
     """Show how source and matched units correlate over shared natural images.
 
     Parameters
@@ -21,6 +32,8 @@ def confirmation_figure(matrix: NDArray, rank: ArrayLike) -> Figure:
         Correlation of the row's source unit with the column's matched unit.
     rank : array, shape (pairs,)
         Share of the other matched units that the own one exceeds.
+    labels : sequence of str, optional
+        Names of the pairs' neurons.
     """
     figure = new_figure(9, 4)
     axes = figure.add_subplot(1, 2, 1)
@@ -28,6 +41,9 @@ def confirmation_figure(matrix: NDArray, rank: ArrayLike) -> Figure:
     axes.set_xlabel("matched unit", fontsize=9)
     axes.set_ylabel("source unit", fontsize=9)
     axes.tick_params(labelsize=7)
+    if labels is not None:
+        name_ticks(axes.xaxis, labels)
+        name_ticks(axes.yaxis, labels)
     figure.colorbar(picture, ax=axes, shrink=0.8, label="correlation over images")
     axes = tidy(figure.add_subplot(1, 2, 2))
     own = np.diag(matrix)
@@ -87,21 +103,28 @@ def power_figure(
     found : mapping of kind to median ratio of the mean responses
         Drawn as lines.
     """
-    figure = new_figure(9, 3.6)
+    known = sorted((ratio, kind) for kind, ratio in found.items() if np.isfinite(ratio))
+    lines = 3 if len(known) < 6 else len(known)  # neighbors stand on lines of their own
+    figure = new_figure(9, 3.4 + 0.15 * (lines - 3))
     axes = tidy(figure.add_subplot(1, 2, 1))
+    low, high = min(curve["ratio"]), max(curve["ratio"])
+    edge = 0.1 * (high - low)  # ratios beyond it are written instead
     for name, label in (("per_neuron", "neurons significant"), ("population", "Wilcoxon")):
         axes.plot(curve["ratio"], curve[name], "o-", markersize=3, label=label)
-    known = sorted((ratio, kind) for kind, ratio in found.items() if np.isfinite(ratio))
     for place, (ratio, kind) in enumerate(known):
-        color = COLORS.get(kind, "0.5")
-        axes.axvline(ratio, color=color, linestyle=":", linewidth=1)
-        height = 1.03 + 0.06 * (place % 3)  # neighbours stand on lines of their own
-        axes.text(ratio, height, name_of(kind), fontsize=7, ha="center", color=color)
+        color = color_of(kind)
+        inside = float(np.clip(ratio, low - edge / 2, high + edge / 2))
+        name = name_of(kind) if inside == ratio else f"{name_of(kind)} {ratio:.3g}"
+        axes.axvline(inside, color=color, linestyle=":", linewidth=1)
+        height = 1.03 + 0.06 * (place % lines)
+        axes.text(inside, height, name, fontsize=7, ha="center", color=color)
+    axes.set_xlim(low - edge, high + edge)
     axes.axhline(0.8, color="0.85", linewidth=1, zorder=0)
     axes.set_xlabel("true MEI / control (dotted: found on day 2)", fontsize=9)
     axes.set_ylabel("power", fontsize=9)
-    axes.set_ylim(-0.03, 1.22)
-    axes.legend(fontsize=8, frameon=False, loc="center right")
+    axes.set_ylim(-0.03, 1.04 + 0.06 * lines)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes = tidy(figure.add_subplot(1, 2, 2))
     for count, rows in designs.groupby("n_neurons"):
         rows = rows.sort_values("repeats")
@@ -116,25 +139,27 @@ def power_figure(
     return figure
 
 
-def sensitivity_figure(table: pd.DataFrame) -> Figure:
+def sensitivity_figure(table: pd.DataFrame, *, reference: str = "mei") -> Figure:
     """Show the fraction of neurons that prefer their MEI as matches get surer.
 
     Parameters
     ----------
     table : DataFrame
         `kind, percent, n_neurons, fraction`.
+    reference : str
+        Kind that the others are compared with, should it be another.
     """
-    figure = new_figure(9, 3.2)
+    figure = new_figure(10, 3.2)
     left, right = (tidy(figure.add_subplot(1, 2, k)) for k in (1, 2))
-    for kind, rows in table.groupby("kind"):
+    for kind, rows in table.groupby("kind", sort=False):
         rows = rows.sort_values("percent")
         left.plot(rows.percent / 100, rows.fraction.astype(float), "o-", markersize=3,
-                  color=COLORS.get(kind), label=name_of(kind))  # fmt: skip
-        right.plot(rows.percent / 100, rows.n_neurons, "o-", markersize=3, color=COLORS.get(kind))
+                  color=color_of(kind), label=name_of(kind))  # fmt: skip
+        right.plot(rows.percent / 100, rows.n_neurons, "o-", markersize=3, color=color_of(kind))
     left.axhline(0.5, color="0.85", linewidth=1, zorder=0)
     left.set(ylim=(0, 1.05))
-    left.set_ylabel("neurons with MEI > control", fontsize=9)
-    left.legend(fontsize=8, frameon=False)
+    left.set_ylabel(f"neurons with {name_of(reference)} > control", fontsize=9)
+    figure.legend(fontsize=8, frameon=False, loc="outside right center")
     right.set_ylabel("neurons scored", fontsize=9)
     right.set_ylim(0, 1.1 * max(1, table.n_neurons.max()))
     whole_numbers(right.yaxis)
@@ -184,13 +209,13 @@ def prediction_figure(
     predicted: Mapping[str, ArrayLike], measured: Mapping[str, ArrayLike]
 ) -> Figure:
     """Scatter measured against predicted responses, one colour a kind."""
-    figure = new_figure(4.6, 4)
+    figure = new_figure(6.2, 4)
     axes = tidy(figure.add_subplot())
     for kind, values in predicted.items():
         n = int((np.isfinite(values) & np.isfinite(measured[kind])).sum())
         axes.plot(values, measured[kind], "o", markersize=3, alpha=0.7,
-                  color=COLORS.get(kind, "0.5"), label=f"{name_of(kind)} (n = {n})")  # fmt: skip
+                  color=color_of(kind), label=f"{name_of(kind)} (n = {n})")  # fmt: skip
     axes.set_xlabel("predicted response (a.u. of day 1)", fontsize=9)
     axes.set_ylabel("measured mean response (a.u.)", fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(fontsize=8, frameon=False, loc="outside right center")
     return figure

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.plotting.style import COLORS, bare, name_of, new_figure, tidy, whole_numbers
 
+WIDTH = 11.0  # of a gallery (inches); more kinds make smaller images
+
 
 def show_image(image: NDArray, axes: Axes | None = None, *, title: str = "") -> Axes:
     """Draw one stimulus (H, W) in grey levels 0-255; makes axes of its own if none are given."""
@@ -24,7 +26,7 @@ def show_image(image: NDArray, axes: Axes | None = None, *, title: str = "") -> 
 
 
 def gallery_figure(
-    images: Mapping[str, NDArray],
+    images: Mapping[str, Sequence[NDArray | None]],
     *,
     labels: Sequence[str],
     predicted: Mapping[str, NDArray] | None = None,
@@ -34,8 +36,8 @@ def gallery_figure(
 
     Parameters
     ----------
-    images : mapping of kind to array, shape (units, H, W)
-        8-bit images.
+    images : mapping of kind to array, shape (units, H, W), or list of arrays
+        8-bit images; None where a unit has none of that kind.
     labels : sequence of str
         One a unit.
     predicted : mapping of kind to array, shape (units,), optional
@@ -44,37 +46,26 @@ def gallery_figure(
         Factor about each image's mean, for print only.
     """
     kinds = list(images)
-    height, width = images[kinds[0]].shape[-2:]
-    figure = new_figure(1.9 * len(kinds) + 0.7, (1.9 * height / width + 0.22) * len(labels) + 0.4)
+    height, width = next(
+        np.shape(image)[-2:] for kind in kinds for image in images[kind] if image is not None
+    )
+    wide = max(1.15, min(1.9, WIDTH / len(kinds)))
+    figure = new_figure(wide * len(kinds) + 0.7, (wide * height / width + 0.22) * len(labels) + 0.5)
     for row, label in enumerate(labels):
         for column, kind in enumerate(kinds):
             axes = figure.add_subplot(len(labels), len(kinds), row * len(kinds) + column + 1)
-            image = images[kind][row].astype(float)
-            image = np.clip(image.mean() + contrast * (image - image.mean()), 0, 255)
-            show_image(image, axes, title=name_of(kind) if row == 0 else "")
+            title = name_of(kind).replace(" ", "\n") if row == 0 else ""
+            if images[kind][row] is None:
+                bare(axes).text(0.5, 0.5, "not shown", fontsize=7, color="0.6", ha="center")
+                axes.set_title(title, fontsize=8)
+            else:
+                image = np.asarray(images[kind][row], float)
+                image = np.clip(image.mean() + contrast * (image - image.mean()), 0, 255)
+                show_image(image, axes, title=title)
             if column == 0:
                 axes.set_ylabel(label, fontsize=7)
             if predicted is not None and np.isfinite(predicted[kind][row]):
                 axes.set_xlabel(f"predicted {predicted[kind][row]:.2f}", fontsize=6, labelpad=1)
-    return figure
-
-
-def sheet_figure(images: NDArray, labels: Sequence[str], *, columns: int = 10) -> Figure:
-    """Show all images of one kind as they were shown, one beside the other.
-
-    Parameters
-    ----------
-    images : array of uint8, shape (n, H, W)
-    labels : sequence of str, length (n,)
-    columns : int
-    """
-    rows = -(-len(images) // columns)
-    height, width = images.shape[1:]
-    figure = new_figure(11, max(1.0, rows * (11 / columns * height / width + 0.22)))
-    for place, (image, label) in enumerate(zip(images, labels, strict=True)):
-        axes = bare(figure.add_subplot(rows, columns, place + 1))
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(label, fontsize=6, pad=1)
     return figure
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.plotting.style import COLORS, new_figure, tidy
+from pipeline.dataset.moments import correlate
+from pipeline.plotting.style import COLORS, new_figure, tidy, whole_numbers
 
 
 def oracle_figure(oracle: NDArray, scores: Mapping[str, NDArray]) -> Figure:
@@ -36,4 +37,46 @@ def oracle_figure(oracle: NDArray, scores: Mapping[str, NDArray]) -> Figure:
         axes.set_xlabel("oracle correlation", fontsize=9)
         axes.set_ylabel("test correlation, behaviour frozen", fontsize=9)
         axes.set_title(f"{name}: fraction oracle {slope:.2f} ({known.sum()} units)", fontsize=10)
+    return figure
+
+
+def held_out_responses_figure(
+    measured: NDArray,
+    predicted: NDArray,
+    *,
+    labels: Sequence[str],
+    sem: NDArray | None = None,
+    most: int = 100,
+) -> Figure:
+    """Draw predicted over measured mean responses to held-out images, a row a neuron (Fig. 1).
+
+    Parameters
+    ----------
+    measured, predicted : array, shape (images, neurons)
+        In the same units.
+    labels : sequence of str, length (neurons,)
+    sem : array, shape (images, neurons), optional
+        Standard error of the measured means, shaded; NaN where an image was shown once.
+    most : int
+        Images to draw; correlations are over all of them.
+    """
+    shown = min(most, len(measured))
+    place = np.arange(1, shown + 1)
+    figure = new_figure(10, 1.15 * len(labels) + 0.7)
+    grid = figure.subplots(len(labels), 1, sharex=True, squeeze=False)[:, 0]
+    for neuron, (axes, label) in enumerate(zip(grid, labels, strict=True)):
+        tidy(axes)
+        mean, model = measured[:, neuron], predicted[:, neuron]
+        if sem is not None:
+            error = np.nan_to_num(sem[:shown, neuron])
+            axes.fill_between(place, mean[:shown] - error, mean[:shown] + error, color="0.8", lw=0)
+        axes.plot(place, mean[:shown], color="#2c3e50", linewidth=0.9, label="measured")
+        axes.plot(place, model[:shown], color=COLORS["mei"], linewidth=0.9, label="predicted")
+        r = correlate(mean[:, None], model[:, None])[0]
+        axes.set_title(f"{label}: r = {r:.2f}", fontsize=8, loc="left", pad=2)
+    grid[0].legend(fontsize=7, frameon=False, loc="lower right", ncols=2, bbox_to_anchor=(1, 0.95))
+    grid[-1].set_xlim(1, max(2, shown))
+    grid[-1].set_xlabel(f"held-out test image (of {len(measured)})", fontsize=9)
+    whole_numbers(grid[-1].xaxis)
+    figure.supylabel("mean response (a.u.)", fontsize=9)
     return figure

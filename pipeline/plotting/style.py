@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from colorsys import hls_to_rgb
 from os import PathLike
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from pipeline.stimulus.kinds import kind_and_variant
 
 COLORS = {
     "mei": "#c0392b",
@@ -21,12 +26,54 @@ COLORS = {
     "natural": "#566573",
     "truth": "#909497",
 }
+FURTHER = ("#e67e22", "#17a2a2", "#d63384", "#6e4b1f", "#1b2a6b", "#86b817", "#5dade2", "#f1948a")
+"""Colors of further kinds, in the order in which they are shown; then hues between them."""
+
 NAMES = {"mei": "MEI", "rf": "RF", "gabor": "Gabor", "mni": "mNI", "fni": "fNI"}
+_GOLDEN = (5**0.5 - 1) / 2
+_strangers: dict[str, int] = {}  # kinds that nothing registers, as they come
 
 
-def name_of(kind: str) -> str:
-    """Return how a stimulus kind is written in a figure."""
-    return NAMES.get(kind, kind)
+def name_of(stimulus: str) -> str:
+    """Return how a stimulus is written in a figure: the second image of a kind is `Gabor (2)`."""
+    kind, variant = kind_and_variant(stimulus)
+    name = NAMES.get(kind, kind.replace("_", " "))
+    return name if variant == 0 else f"{name} ({variant + 1})"
+
+
+def color_of(stimulus: str) -> str:
+    """Return the color of a stimulus, the same in all figures and no other stimulus's.
+
+    A registered kind's color follows from its place among the others. Further images of one kind
+    are paler and paler.
+    """
+    from pipeline.mei.controls import control_kinds, in_order
+
+    kind, variant = kind_and_variant(stimulus)
+    color = COLORS.get(kind)
+    if color is None:
+        others = [name for name in in_order(control_kinds) if name not in COLORS]
+        if kind in others:
+            color = _further(others.index(kind))
+        else:
+            color = _further(len(others) + _strangers.setdefault(kind, len(_strangers)))
+    white = 1 - 1 / (1 + 0.6 * variant)
+    return to_hex([part + white * (1 - part) for part in to_rgb(color)])
+
+
+def _further(place: int) -> str:
+    if place < len(FURTHER):
+        return FURTHER[place]
+    turn = place - len(FURTHER)
+    return to_hex(hls_to_rgb((0.03 + turn * _GOLDEN) % 1, (0.45, 0.6, 0.3)[turn % 3], 0.6))
+
+
+def name_ticks(axis: Axis, names: Sequence[str], *, most: int = 40) -> None:
+    """Label an axis of rows or columns with the names of neurons, `most` of them at most."""
+    step = -(-len(names) // most) if len(names) else 1
+    places = range(0, len(names), step)
+    upright = {"rotation": 90} if axis.axis_name == "x" else {}
+    axis.set_ticks(places, [names[place] for place in places], fontsize=6, **upright)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -9,6 +9,7 @@ those of the luminance of the final 8-bit image, after rounding and clipping.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ def to_monitor(
     sd_cd_m2: float = 2.0,
     background: float | None = None,
     masks: NDArray | None = None,
-    space: str = "pixel",
+    space: Literal["pixel", "luminance"] = "pixel",
     tolerance: float = 0.01,
 ) -> Displayed:
     """Turn images into 8-bit monitor images of the same mean luminance and contrast.

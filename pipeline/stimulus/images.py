@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.npy import MOST_RATIO, check_regular, npz_names, read_npz
 
+MOST_PIXELS = 1 << 25  # of one PNG: four times a monitor of 3840 x 2160
+MOST_BYTES = 1 << 28  # of its file
+FREE_FOLDER = 1 << 30  # bytes of pixels that a folder may hold, however small its files are
 CHUNK_PIXELS = 1 << 24  # bounds the float copy of large images to 64 MB
 
 
@@ -44,10 +49,22 @@ def read_png(path: str | Path) -> NDArray[np.uint8]:
     Raises
     ------
     DataError
-        If the file cannot be decoded, has more than 8 bits, or is coloured or transparent.
+        If the path is no regular file, or the file cannot be decoded, has more than `MOST_PIXELS`
+        or 8 bits, or is coloured or transparent.
     """
-    data = Path(path).read_bytes()
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    try:
+        check_regular(path)
+        size = Path(path).stat().st_size
+        if size > MOST_BYTES:
+            raise DataError("is too large", file=path, found=f"{size} bytes", expected=MOST_BYTES)
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError("cannot be read", file=path, found=error.strerror) from error
+    _check_pixels(path, data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error:  # of sizes that it refuses itself
+        image = None
     if image is None:
         raise DataError("not an image that can be decoded", file=path, expected="8-bit grey PNG")
     if image.dtype != np.uint8:
@@ -64,6 +81,20 @@ def read_png(path: str | Path) -> NDArray[np.uint8]:
             )
         image = image[..., 0]
     return np.ascontiguousarray(image)
+
+
+def _check_pixels(path: str | Path, data: bytes) -> None:
+    """Refuse a PNG that says it is very large, before its pixels are unpacked."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 33:
+        raise DataError("not an image that can be decoded", file=path, expected="8-bit grey PNG")
+    width, height = struct.unpack(">II", data[16:24])
+    if not 0 < width * height <= MOST_PIXELS:
+        raise DataError(
+            "is too large",
+            file=path,
+            found=f"{height} x {width} pixels",
+            expected=f"at most {MOST_PIXELS} pixels",
+        )
 
 
 def write_png(path: str | Path, image: NDArray[np.uint8]) -> None:
@@ -104,24 +135,33 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
     if path.is_dir():
         files = sorted(path.glob("*.png"))
         if files:
-            images = [read_png(file) for file in files]
-            sizes = {image.shape for image in images}
-            if len(sizes) > 1:
-                odd = next(
-                    f for f, i in zip(files, images, strict=True) if i.shape != images[0].shape
-                )
-                raise DataError(
-                    "images differ in size", file=odd, found=sorted(sizes), expected="one size"
-                )
+            images: list[NDArray[np.uint8]] = []
+            packed = unpacked = 0
+            for file in files:
+                images.append(read_png(file))
+                packed += file.stat().st_size
+                unpacked += images[-1].nbytes
+                if unpacked > max(FREE_FOLDER, MOST_RATIO * packed):
+                    raise DataError(
+                        "images are far larger than their files",
+                        file=path,
+                        found=f"{unpacked} bytes of {packed}, up to {file.name[:100]}",
+                        expected=f"at most {FREE_FOLDER}, or {MOST_RATIO} times the files",
+                    )
+                if images[-1].shape != images[0].shape:
+                    sizes = sorted({images[0].shape, images[-1].shape})
+                    raise DataError(
+                        "images differ in size", file=file, found=sizes, expected="one size"
+                    )
             return [file.name for file in files], np.stack(images)
         path = path / "images.npz"
     if not path.is_file():
         raise DataError("no images", file=path, expected="a folder of PNG files, or an npz file")
-    with np.load(path, allow_pickle=False) as stored:
-        missing = sorted({"names", "images"} - set(stored.files))
-        if missing:
-            raise DataError("arrays missing", file=path, found=stored.files, expected=missing)
-        names, images = [str(name) for name in stored["names"]], stored["images"]
+    stored = read_npz(path, ("names", "images"))
+    missing = sorted({"names", "images"} - set(stored))
+    if missing:
+        raise DataError("arrays missing", file=path, found=npz_names(path), expected=missing)
+    names, images = [str(name) for name in stored["names"].reshape(-1)], stored["images"]
     if images.ndim != 3 or images.dtype != np.uint8 or len(images) != len(names):
         raise DataError(
             "wrong array",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 SEPARATOR = ":"
 LONGEST = 64  # characters of a kind, as the tables store it
+NATURAL = "natural"  # images of the source scan that a plan shows again; they belong to no neuron
 
 
 def stimulus_name(kind: str, variant: int = 0) -> str:
@@ -18,3 +22,40 @@ def kind_and_variant(name: str) -> tuple[str, int]:
     """Return the kind and the variant of a name that `stimulus_name` made."""
     kind, _, variant = name.partition(SEPARATOR)
     return kind, int(variant or 0)
+
+
+def stimulus_columns(name: str) -> dict[str, Any]:
+    """Return a name as the columns `kind` and `variant` of a table."""
+    kind, variant = kind_and_variant(name)
+    return {"kind": kind, "variant": variant}
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """Return the name of a row that has the columns `kind` and `variant`."""
+    return stimulus_name(row["kind"], row["variant"])
+
+
+def check_kind(kind: str) -> str:
+    """Return the name of a kind, unless tables and names of stimuli cannot hold it.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, longer than `LONGEST`, contains `SEPARATOR`, or is `NATURAL`.
+    """
+    if not 0 < len(kind) <= LONGEST:
+        raise ValueError(
+            f"kind of control {kind!r} has {len(kind)} characters; expected 1 to {LONGEST}; "
+            "register it under a shorter name"
+        )
+    if SEPARATOR in kind:
+        raise ValueError(
+            f"kind of control {kind!r} contains {SEPARATOR!r}, which separates a kind from its "
+            "variant; register it under another name"
+        )
+    if kind == NATURAL:
+        raise ValueError(
+            f"kind of control {kind!r} is the name of the natural images that a plan shows again; "
+            "register it under another name"
+        )
+    return kind

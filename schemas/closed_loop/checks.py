@@ -15,11 +15,18 @@ from pipeline.closed_loop.confirmation import confirm, day_gain, predicted_measu
 from pipeline.closed_loop.drift import slow_drift
 from pipeline.closed_loop.outcome import outcome_methods, sensitivity
 from pipeline.closed_loop.outcome_file import load_outcome
+from pipeline.stimulus.kinds import stimulus_columns
 from schemas import dataset, imaging, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import UnitMatch, source_of
 from schemas.closed_loop.planning import PlanTask
 from schemas.closed_loop.presentation import Presentation
+from schemas.closed_loop.stacks import (
+    CombinedMatch,  # noqa: F401  in a foreign key
+    asks_for_stack,
+    matched_pairs,
+    without_pairs,
+)
 from schemas.closed_loop.verdict import Outcome, OutcomeMethod, fetch_scored, own_images
 from schemas.store import local_file, number
 
@@ -66,16 +73,29 @@ class CellMatchOracleCorrelation(dj.Computed):
         gain=null   : float64        # (1) response of this day over the source's, same images
         """
 
+    class Joined(dj.Part):
+        definition = """
+        # Match through stacks that the pairs are of; no row where they are field to field
+        -> master
+        -> CombinedMatch
+        """
+
+    @property
+    def key_source(self):
+        """Matches with responses whose pairs are there: one that asks for a stack waits for it."""
+        return UnitMatch.proj() * dataset.Responses.proj() - without_pairs()
+
     def make_fetch(self, key):
-        pairs = (UnitMatch.Pair & key).to_dicts(order_by="unit_id")
+        pairs = matched_pairs(key)
         source = {**source_of(key), "response_hash": key["response_hash"]}
         days = [
             _day(source, [row["source_unit_id"] for row in pairs]),
             _day(key, [row["unit_id"] for row in pairs]),
         ]
-        return [(row["source_unit_id"], row["unit_id"]) for row in pairs], days
+        joined = (asks_for_stack() & key).keys()
+        return [(row["source_unit_id"], row["unit_id"]) for row in pairs], days, joined
 
-    def make_compute(self, key, pairs, days):
+    def make_compute(self, key, pairs, days, joined):
         pairs = [p for p in pairs if all(u in d["columns"] for u, d in zip(p, days, strict=True))]
         values = [
             day["responses"].load()[:, [day["columns"][pair[side]] for pair in pairs]]
@@ -86,10 +106,10 @@ class CellMatchOracleCorrelation(dj.Computed):
         try:
             found = confirm(*given)
         except ValueError:  # too few images are repeated on both days: say so, with n_images 0
-            return pairs, None, gain
-        return pairs, found, gain
+            return pairs, joined, None, gain
+        return pairs, joined, found, gain
 
-    def make_insert(self, key, pairs, found, gain):
+    def make_insert(self, key, pairs, joined, found, gain):
         known = gain[np.isfinite(gain)]
         row = {"n_images": 0, "correlation": np.zeros((0, 0))}
         if found is not None:
@@ -102,6 +122,7 @@ class CellMatchOracleCorrelation(dj.Computed):
         self.insert1(
             {**key, **row, "median_gain": number(np.median(known)) if len(known) else None}
         )
+        self.Joined.insert({**key, **match} for match in joined)
         self.Unit.insert(
             {
                 **key,
@@ -128,7 +149,8 @@ class Prediction(dj.Computed):
         definition = """
         # One kind of image, over neurons
         -> master
-        kind        : varchar(16)    # mei rf gabor mni fni ...
+        kind        : varchar(64)    # mei rf gabor mni fni ...
+        variant     : int16          # which of a unit's images of this kind, from 0
         ---
         n_neurons   : int32          # neurons
         correlation=null : float64   # (1) Spearman of predicted and measured
@@ -138,12 +160,12 @@ class Prediction(dj.Computed):
         """
 
     def make(self, key):
-        rows = (Outcome.Unit & key).to_dicts(order_by=["unit_index", "kind"])
+        rows = (Outcome.Unit & key).to_dicts(order_by=["unit_index", "kind", "variant"])
         found = (CellMatchOracleCorrelation.Unit & key).to_dicts()
         gain = {row["unit_id"]: row["gain"] for row in found}
         self.insert1(key)
-        for kind in sorted({row["kind"] for row in rows}):
-            mine = [row for row in rows if row["kind"] == kind]
+        for kind, variant in sorted({(row["kind"], row["variant"]) for row in rows}):
+            mine = [row for row in rows if (row["kind"], row["variant"]) == (kind, variant)]
             columns = [
                 [row["predicted"] for row in mine],
                 [row["raw_mean"] for row in mine],
@@ -157,7 +179,8 @@ class Prediction(dj.Computed):
                 "ratio_normalized": result.ratio_normalized,
             }
             values = {name: number(value) for name, value in numbers.items()}
-            self.Kind.insert1({**key, "kind": kind, "n_neurons": result.n, **values})
+            named = {"kind": kind, "variant": variant}
+            self.Kind.insert1({**key, **named, "n_neurons": result.n, **values})
 
 
 @schema
@@ -171,7 +194,8 @@ class Sensitivity(dj.Computed):
         definition = """
         # One control, neurons matched at least this surely
         -> master
-        kind        : varchar(16)    # rf gabor mni fni ...
+        kind        : varchar(64)    # rf gabor mni fni ...
+        variant     : int16          # which of a unit's images of this kind, from 0
         percent     : int16          # least probability of the match, in hundredths
         ---
         n_neurons   : int32          # neurons scored
@@ -198,8 +222,7 @@ class Sensitivity(dj.Computed):
             `kind, threshold, n` and the measures of `Threshold`.
         """
         neurons = (Outcome.Neuron & key).to_dicts(order_by="neuron")
-        rows = (UnitMatch.Pair & key).to_dicts()
-        sure = {row["unit_id"]: row["probability"] for row in rows}
+        sure = {row["unit_id"]: row["probability"] for row in matched_pairs(key)}
         score = np.array([sure.get(row["matched_unit_id"], 0.0) for row in neurons])
         with local_file((Outcome & key).fetch1("verdict")) as path:
             return sensitivity(load_outcome(path), score, list(thresholds))
@@ -210,7 +233,7 @@ class Sensitivity(dj.Computed):
         self.Threshold.insert(
             {
                 **key,
-                "kind": row["kind"],
+                **stimulus_columns(row["kind"]),
                 "percent": round(100 * row["threshold"]),
                 "n_neurons": int(row["n"]),
                 **{name: number(row[name]) for name in MEASURES},
@@ -223,7 +246,7 @@ def _kind_rows(key: Mapping[str, Any], populations: Any) -> list[dict[str, Any]]
     return [
         {
             **key,
-            "kind": row["kind"],
+            **stimulus_columns(row["kind"]),
             "n_neurons": int(row["n"]),
             **{name: number(row[name]) for name in MEASURES},
         }
@@ -233,7 +256,8 @@ def _kind_rows(key: Mapping[str, Any], populations: Any) -> list[dict[str, Any]]
 
 KIND = """
         -> master
-        kind        : varchar(16)    # rf gabor mni fni ...
+        kind        : varchar(64)    # rf gabor mni fni ...
+        variant     : int16          # which of a unit's images of this kind, from 0
         ---
         n_neurons   : int32          # neurons scored
         fraction=null : float64      # (1) share that responds more to the reference
@@ -346,21 +370,24 @@ class Drift(dj.Computed):
     # Slow drift of a field within its session
     -> imaging.Motion
     ---
-    drift_y_um_h    : float64        # down (um/h), robust line through medians of 30 s
-    drift_x_um_h    : float64        # right (um/h)
-    drift_range_um  : float64        # farthest from the median place (um)
-    n_chunks        : int32          # medians
+    drift_y_um_h=null : float64      # down (um/h), robust line through medians of 30 s
+    drift_x_um_h=null : float64      # right (um/h); null if not measured, or in a minute
+    drift_range_um=null : float64    # farthest from the median place (um)
+    n_chunks        : int32          # medians; 0 if the motion was not measured
     """
 
     def make_fetch(self, key):
         field = (imaging.ScanInfo.Field & key).fetch1("um_per_px_y", "um_per_px_x")
         return (
-            (imaging.Motion & key).fetch1("shifts"),
+            (imaging.Motion & key).fetch1("shifts", "motion_rms_px"),
             tuple(1.0 if size is None else size for size in field),
             (imaging.ScanInfo & key).fetch1("fps"),
         )
 
-    def make_compute(self, key, shifts, um_per_px, fps):
+    def make_compute(self, key, motion, um_per_px, fps):
+        shifts, rms = motion
+        if rms is None:
+            return ({"y_um_h": None, "x_um_h": None, "range_um": None, "n_chunks": 0},)
         y, x = shifts.load()
         return (asdict(slow_drift(y * um_per_px[0], x * um_per_px[1], fps)),)
 
@@ -368,9 +395,9 @@ class Drift(dj.Computed):
         self.insert1(
             {
                 **key,
-                "drift_y_um_h": found["y_um_h"],
-                "drift_x_um_h": found["x_um_h"],
-                "drift_range_um": found["range_um"],
+                "drift_y_um_h": number(found["y_um_h"]),
+                "drift_x_um_h": number(found["x_um_h"]),
+                "drift_range_um": number(found["range_um"]),
                 "n_chunks": found["n_chunks"],
             }
         )

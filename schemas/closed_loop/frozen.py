@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.closed_loop.noise import fit_noise
 from pipeline.closed_loop.outcome import analysis_plan
 from pipeline.closed_loop.power import relative_effect, simulate_power
+from pipeline.stimulus.kinds import kind_and_variant, name_of
 from schemas import dataset, mei, model, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.loop import Recipe
@@ -34,7 +35,8 @@ class AnalysisPlan(dj.Computed):
     def make(self, key):
         task = (PlanTask & key).fetch1()
         recipe = (Recipe & task).fetch1("recipe")
-        kinds = sorted(set((Plan.Target & key).to_arrays("kind").tolist()))
+        rows = (Plan.Target & key).to_dicts()
+        kinds = sorted({name_of(row) for row in rows}, key=kind_and_variant)
         found = analysis_plan(
             kinds,
             method=recipe["outcome"]["method"],
@@ -68,11 +70,11 @@ class PlanPower(dj.Computed):
         """
 
     def make_fetch(self, key):
-        every = (Plan.Target & key).to_dicts(order_by=["target_rank", "kind"])
-        targets = [row for row in every if row["kind"] == "mei"]
+        every = (Plan.Target & key).to_dicts(order_by=["target_rank", "kind", "variant"])
+        targets = [row for row in every if name_of(row) == "mei"]
         controls = {row["unit_index"]: [] for row in targets}
         for row in every:
-            if row["kind"] != "mei" and row["unit_index"] in controls:
+            if name_of(row) != "mei" and row["unit_index"] in controls:
                 controls[row["unit_index"]].append(row["predicted"])
         data = {"dataset_hash": targets[0]["dataset_hash"]}
         units = [target["unit_index"] for target in targets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,9 @@ class Recipe(dj.Lookup):
         if recipe is None or isinstance(recipe, str):
             name = recipe or "default"
             recipe = RECIPES[name]()
+        with contextlib.suppress(TypeError, ValueError):  # no JSON: `complete_recipe` says where
+            if known := cls & {"recipe_hash": config_hash(recipe)}:
+                return known.fetch1("KEY")  # taken out of this table, perhaps long ago
         full = complete_recipe(recipe)
         key = {"recipe_hash": config_hash(full)}
         if not cls & key:
@@ -59,6 +63,6 @@ class Loop(dj.Manual):
     ---
     targets         : int32          # most neurons to make stimuli for
     minutes         : float64        # time for the presentation on day 2 (min)
-    deadline=null   : datetime       # when the package is needed (local time)
+    deadline_utc=null : datetime     # when the package is needed (UTC)
     registered      : datetime       # when this was decided (UTC)
     """

@@ -9,7 +9,9 @@ import datajoint as dj
 import numpy as np
 
 from pipeline.closed_loop.matching import FieldView, match_methods
+from pipeline.closed_loop.matching.combine import THROUGH
 from pipeline.errors import DataError
+from pipeline.registry import config_hash
 from schemas import imaging
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.presentation import Presentation  # noqa: F401  in a foreign key
@@ -27,8 +29,41 @@ class MatchMethod(MethodTable, dj.Lookup):
     ---
     match_method    : varchar(64)    # name in pipeline.closed_loop.matching
     match_params    : json           # every keyword parameter, defaults filled in
+    match_through='field' : varchar(16)  # pairs of the verdict: field, stack or combined
     """
     registry = match_methods
+
+    @classmethod
+    def add(
+        cls,
+        name: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        through: str = "field",
+    ) -> dict:
+        """Insert a method unless it is there already, and return its key.
+
+        Parameters
+        ----------
+        name, params
+            See `MethodTable.add`.
+        through : str
+            Whose pairs the verdict reads: `field` (field to field), `stack` (through the
+            structural stacks of the animal) or `combined` (what both agree on). It is part of the
+            hash unless it is `field`.
+        """
+        if through not in THROUGH:
+            raise ValueError(f"no match through {through!r}; there are {list(THROUGH)}")
+        if through == "field":
+            return super().add(name, params)
+        name = name or cls.registry.default
+        direct = cls.registry.hash(name, params)
+        key = {"match_hash": config_hash({"match_hash": direct, "through": through})}
+        if not cls & key:
+            full = cls.registry.complete(name, params)
+            row = {"match_method": name, "match_params": full, "match_through": through}
+            cls.insert1({**key, **row}, skip_duplicates=True)
+        return key
 
 
 @schema

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import datajoint as dj
 import numpy as np
@@ -16,6 +18,7 @@ from pipeline.closed_loop.matching.stack import (
     register_to_stack,
 )
 from pipeline.errors import DataError
+from pipeline.npy import read_npy
 from schemas import experiment, imaging  # noqa: F401  imaging: a foreign key
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import (
@@ -73,7 +76,7 @@ class Stack(dj.Manual):
                             remedy="ingest a recording of the session first")  # fmt: skip
         if not file.is_file():
             raise DataError("file is missing", file=file)
-        volume = np.load(file) if file.suffix == ".npy" else tifffile.imread(file)
+        volume = read_npy(file) if file.suffix == ".npy" else _read_tiff(file)
         if volume.ndim != 3:
             raise DataError("is not a stack", file=file, found=volume.shape,
                             expected="(slices, H, W)")  # fmt: skip
@@ -81,6 +84,15 @@ class Stack(dj.Manual):
         row = {"volume": np.asarray(volume, np.float32), "um_per_voxel": size}
         cls.insert1({**key, **row, "stack_path": str(file)}, skip_duplicates=True)
         return key
+
+
+def _read_tiff(file: Path) -> np.ndarray:
+    try:
+        return tifffile.imread(file)
+    except Exception as error:  # tifffile and its codecs raise anything
+        raise DataError(
+            "cannot be read", file=file, found=str(error)[:200], expected="a TIFF of one volume"
+        ) from error
 
 
 @schema
@@ -175,9 +187,16 @@ class CombinedMatch(dj.Computed):
     # Pairs of the direct match and of the match through every stack, joined one to one
     -> UnitMatch
     ---
-    n_routes        : int32          # the direct one, and one a stack
+    n_routes        : int32          # the direct one (not where only stacks count), one a stack
     n_pairs         : int32          # pairs
     """
+
+    class Route(dj.Part):
+        definition = """
+        # Stack that is one of the routes
+        -> master
+        -> StackMatch
+        """
 
     class Pair(dj.Part):
         definition = """
@@ -192,13 +211,19 @@ class CombinedMatch(dj.Computed):
 
     @property
     def key_source(self):
-        """Matches that are done through every stack of the animal there is by now."""
-        return UnitMatch.proj() - (UnitMatch.proj() * Stack.proj() - StackMatch.proj())
+        """Matches that are done through every stack of the animal there is by now.
+
+        One whose verdict reads the stacks' pairs waits for the first stack.
+        """
+        done = UnitMatch.proj() - (UnitMatch.proj() * Stack.proj() - StackMatch.proj())
+        return done - (asks_for_stack() - StackMatch.proj())
 
     def make(self, key):
-        routes = [(UnitMatch.Pair & key).to_dicts(order_by="unit_id")]
-        for stack in (StackMatch & key).keys(order_by=["stack_session", "stack_idx"]):
-            routes.append((StackMatch.Pair & stack).to_dicts(order_by="unit_id"))
+        through = (MatchMethod & key).fetch1("match_through")
+        stacks = (StackMatch & key).keys(order_by=["stack_session", "stack_idx"])
+        routes = [(StackMatch.Pair & stack).to_dicts(order_by="unit_id") for stack in stacks]
+        if through != "stack":
+            routes.insert(0, (UnitMatch.Pair & key).to_dicts(order_by="unit_id"))
         found = combine.combine(
             [
                 (
@@ -210,6 +235,7 @@ class CombinedMatch(dj.Computed):
             min_probability=(MatchTask & key).fetch1("min_match_probability"),
         )
         self.insert1({**key, "n_routes": len(routes), "n_pairs": len(found.pairs)})
+        self.Route.insert({**key, **stack} for stack in stacks)
         self.Pair.insert(
             {
                 **key,
@@ -220,3 +246,46 @@ class CombinedMatch(dj.Computed):
             }
             for row, (source, target) in enumerate(found.pairs)
         )
+
+
+def asks_for_stack() -> Any:
+    """Return the matches whose verdict reads pairs that were made through stacks."""
+    return UnitMatch.proj() * (MatchMethod & "match_through <> 'field'").proj()
+
+
+def without_pairs() -> Any:
+    """Return the matches whose verdict waits for a stack, or for the match through it."""
+    return asks_for_stack() - CombinedMatch.proj()
+
+
+def matched_pairs(key: Mapping[str, Any], least: float = 0.0) -> list[dict[str, Any]]:
+    """Return the pairs that the verdict of one match reads, as its method's `match_through` says.
+
+    Parameters
+    ----------
+    key : mapping
+        Names one `UnitMatch`.
+    least : float
+        Pairs that are less probable are left out.
+
+    Returns
+    -------
+    list of dict
+        Rows of `UnitMatch.Pair` or `CombinedMatch.Pair` in the order of `unit_id`; both have
+        `unit_id`, `source_unit_id` and `probability`.
+
+    Raises
+    ------
+    DataError
+        If the pairs are those of a stack and no match through a stack is there.
+    """
+    match = (UnitMatch & key).fetch1("KEY")
+    through = (MatchMethod & match).fetch1("match_through")
+    if through != "field" and not CombinedMatch & match:
+        raise DataError(
+            "no match through a structural stack", field="match_through", found=through,
+            expected="a stack of the animal",
+            remedy="`inception ingest FOLDER` of a folder with stack.json, then `inception worker`",
+        )  # fmt: skip
+    pairs = (UnitMatch.Pair if through == "field" else CombinedMatch.Pair) & match
+    return [row for row in pairs.to_dicts(order_by="unit_id") if row["probability"] >= least]

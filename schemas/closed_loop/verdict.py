@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +13,18 @@ import numpy as np
 from pipeline.closed_loop.outcome import outcome_methods
 from pipeline.closed_loop.outcome_file import load_outcome, save_outcome
 from pipeline.errors import DataError
+from pipeline.stimulus.kinds import name_of, stimulus_columns
 from schemas import dataset, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import MatchTask, UnitMatch
 from schemas.closed_loop.planning import Plan, kinds_of
 from schemas.closed_loop.presentation import Audit, Presentation
+from schemas.closed_loop.stacks import (
+    CombinedMatch,  # noqa: F401  in a foreign key
+    asks_for_stack,
+    matched_pairs,
+    without_pairs,
+)
 from schemas.method import MethodTable
 from schemas.store import file_bytes, local_file, number
 
@@ -35,9 +44,10 @@ class OutcomeMethod(MethodTable, dj.Lookup):
 def fetch_scored(key: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a presentation is scored from: matched targets, usable trials, references."""
     plan = (Presentation & key).fetch1("plan_id")
-    targets = (Plan.Target & {"plan_id": plan}).to_dicts(order_by=["target_rank", "kind"])
+    order = ["target_rank", "kind", "variant"]
+    targets = (Plan.Target & {"plan_id": plan}).to_dicts(order_by=order)
     least = (MatchTask & key).fetch1("min_match_probability")
-    pairs = (UnitMatch.Pair & key & f"probability >= {least}").to_dicts(order_by="unit_id")
+    pairs = matched_pairs(key, least)
     columns = {
         row["unit_id"]: row["response_column"] for row in (dataset.Responses.Unit & key).to_dicts()
     }
@@ -53,8 +63,8 @@ def fetch_scored(key: Mapping[str, Any]) -> dict[str, Any]:
             target["unit_index"],
             {"unit_id": unit_id, "column": columns[unit_id], "images": {}, "predicted": {}},
         )
-        neuron["images"][target["kind"]] = target["image_hash"]
-        neuron["predicted"][target["kind"]] = target["predicted"]
+        neuron["images"][name_of(target)] = target["image_hash"]
+        neuron["predicted"][name_of(target)] = target["predicted"]
     audit = (Audit.Trial & key & {"usable": True}).to_dicts(order_by="trial_idx")
     trials = (stimulus.Trial & key).to_dicts(order_by="trial_idx")
     rows = {trial["trial_idx"]: row for row, trial in enumerate(trials)}
@@ -124,7 +134,8 @@ class Outcome(dj.Computed):
         # Mean response of one target to its image of one kind
         -> master
         -> dataset.Dataset.Unit
-        kind        : varchar(16)    # mei rf gabor mni fni ...
+        kind        : varchar(64)    # mei rf gabor mni fni ...
+        variant     : int16          # which of the unit's images of this kind, from 0
         ---
         -> stimulus.Image
         matched_unit_id : int32      # unit of the presentation
@@ -136,18 +147,33 @@ class Outcome(dj.Computed):
         predicted   : float64        # predicted response to this image (a.u. of the source scan)
         """
 
-    def make_fetch(self, key):
-        return fetch_scored(key), *OutcomeMethod.fetch_method(key)
+    class Joined(dj.Part):
+        definition = """
+        # Match through stacks that the pairs are of; no row where they are field to field
+        -> master
+        -> CombinedMatch
+        """
 
-    def make_compute(self, key, scored, method, params):
+    @property
+    def key_source(self):
+        """Audited presentations whose pairs are there: one that asks for a stack waits for it."""
+        parents = (UnitMatch, Audit, dataset.Responses, OutcomeMethod)
+        return functools.reduce(operator.mul, (p.proj() for p in parents)) - without_pairs()
+
+    def make_fetch(self, key):
+        joined = (asks_for_stack() & key).keys()
+        return fetch_scored(key), joined, *OutcomeMethod.fetch_method(key)
+
+    def make_compute(self, key, scored, joined, method, params):
         responses, own = own_images(scored)
         result = outcome_methods[method](responses, np.array(scored["images"]), own, **params)
-        return scored, list(scored["neurons"]), result
+        return scored, joined, list(scored["neurons"]), result
 
-    def make_insert(self, key, scored, units, result):
+    def make_insert(self, key, scored, joined, units, result):
         stored = file_bytes(lambda path: save_outcome(result, path), ".npz")
         counts = {"n_scored": len(units), "n_trials": len(scored["rows"])}
         self.insert1({**key, **counts, "verdict": stored})
+        self.Joined.insert({**key, **match} for match in joined)
         data = {"dataset_hash": scored["dataset_hash"]}
         matched = [scored["neurons"][unit]["unit_id"] for unit in units]
         self.Neuron.insert(
@@ -159,7 +185,7 @@ class Outcome(dj.Computed):
                 **key,
                 **data,
                 "unit_index": units[row["neuron"]],
-                "kind": row["kind"],
+                **stimulus_columns(row["kind"]),
                 "image_hash": row["image"],
                 "matched_unit_id": matched[row["neuron"]],
                 "n_repeats": int(row["n"]),
@@ -186,7 +212,8 @@ class Confusion(Read, dj.Computed):
         definition = """
         # One kind of image
         -> master
-        kind        : varchar(16)    # mei rf gabor mni fni ...
+        kind        : varchar(64)    # mei rf gabor mni fni ...
+        variant     : int16          # which of a unit's images of this kind, from 0
         ---
         matrix      : <npy@main>     # float64 (image of, response of): normalised mean or NaN
         dominance=null : float64     # (1) share of images whose own neuron responds most
@@ -200,7 +227,7 @@ class Confusion(Read, dj.Computed):
             self.Kind.insert1(
                 {
                     **key,
-                    "kind": kind,
+                    **stimulus_columns(kind),
                     "matrix": np.asarray(found.matrix, np.float64),
                     "dominance": number(found.dominance),
                     "mean_row_rank": number(found.mean_row_rank),
@@ -215,7 +242,7 @@ class Comparison(Read, dj.Computed):
     # MEI against every control, per neuron
     -> Outcome
     ---
-    reference       : varchar(16)    # kind that the others are compared with
+    reference       : varchar(80)    # kind that the others are compared with; kind:variant from 1
     """
 
     class Unit(dj.Part):
@@ -223,7 +250,8 @@ class Comparison(Read, dj.Computed):
         # One neuron, one control; the difference is reference minus control
         -> master
         -> dataset.Dataset.Unit
-        kind        : varchar(16)    # rf gabor mni fni ...
+        kind        : varchar(64)    # rf gabor mni fni ...
+        variant     : int16          # which of the unit's images of this kind, from 0
         ---
         difference=null : float64    # of mean responses (unit of the method)
         ratio=null  : float64        # (1) of mean responses
@@ -242,7 +270,7 @@ class Comparison(Read, dj.Computed):
             {
                 **key,
                 **dict(zip(("dataset_hash", "unit_index"), units[row["neuron"]], strict=True)),
-                "kind": row["kind"],
+                **stimulus_columns(row["kind"]),
                 **{name: number(row[name]) for name in numbers},
                 "significant": bool(row["significant"]),
                 "scored": bool(row["scored"]),
@@ -262,7 +290,8 @@ class Population(Read, dj.Computed):
         definition = """
         # One control
         -> master
-        kind        : varchar(16)    # rf gabor mni fni ...
+        kind        : varchar(64)    # rf gabor mni fni ...
+        variant     : int16          # which of a unit's images of this kind, from 0
         ---
         n_neurons   : int32          # neurons scored
         fraction=null : float64      # (1) share that responds more to the reference
@@ -285,7 +314,7 @@ class Population(Read, dj.Computed):
         self.Kind.insert(
             {
                 **key,
-                "kind": row["kind"],
+                **stimulus_columns(row["kind"]),
                 "n_neurons": int(row["n"]),
                 **{name: number(row[name]) for name in columns},
             }

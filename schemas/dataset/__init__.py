@@ -2,6 +2,7 @@
 
 from schemas.dataset.binding import schema
 from schemas.dataset.groups import DatasetGroup
+from schemas.dataset.names import unit_names
 from schemas.dataset.reliability import Reliability, ReliabilityMethod
 from schemas.dataset.responses import (
     BehaviorWindow,
@@ -29,4 +30,5 @@ __all__ = [
     "UnitFilter",
     "load_dataset",
     "schema",
+    "unit_names",
 ]

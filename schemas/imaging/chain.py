@@ -316,12 +316,12 @@ class Motion(dj.Computed):
     template        : <npy@main>     # float32 (H, W): what frames were compared with
     correlation_before=null : float64  # (1) frames with the template, uncorrected
     correlation_after=null : float64   # (1) frames with the template, corrected
-    motion_rms_px   : float64        # root mean square displacement (px)
-    outlier_fraction : float64       # (1) share of frames whose shift was not believed
-    accepted        : bool           # false: correcting made it worse, all shifts are zero
+    motion_rms_px=null : float64     # root mean square displacement (px); null if not measured
+    outlier_fraction=null : float64  # (1) share of frames whose shift was not believed
+    accepted=null   : bool           # false: correcting made it worse, all shifts are zero
     crispness_before=null : float64  # rms slope of the mean image, uncorrected (grey levels/px)
     crispness_after=null : float64   # rms slope of the mean image, corrected (grey levels/px)
-    worse_fraction  : float64        # (1) share of frames less like the others after correction
+    worse_fraction=null : float64    # (1) share of frames less like the others after correction
     plane_similarity : json          # likeness to the first stretch over time (1); falls by z drift
     z_drift=null    : float64        # (1) 1 - lowest plane_similarity
     """
@@ -342,7 +342,7 @@ class Motion(dj.Computed):
     def make_insert(self, key, result):
         blocks = result.block_centers
         rigid = blocks is None or result.block_y_shifts is None
-        frames = len(result.y_shifts)
+        frames, measured = len(result.y_shifts), bool(np.isfinite(result.rms_px))
         block_shifts = (
             np.zeros((2, frames, 0, 0), np.float32)
             if rigid
@@ -358,12 +358,12 @@ class Motion(dj.Computed):
                 "template": np.asarray(result.template, np.float32),
                 "correlation_before": number(result.correlation_before),
                 "correlation_after": number(result.correlation_after),
-                "motion_rms_px": float(result.rms_px),
-                "outlier_fraction": float(np.mean(result.outliers)),
-                "accepted": bool(result.accepted),
+                "motion_rms_px": number(result.rms_px),
+                "outlier_fraction": float(np.mean(result.outliers)) if measured else None,
+                "accepted": bool(result.accepted) if measured else None,
                 "crispness_before": number(result.crispness_before),
                 "crispness_after": number(result.crispness_after),
-                "worse_fraction": float(result.worse_fraction),
+                "worse_fraction": number(result.worse_fraction),
                 "plane_similarity": np.asarray(result.plane_similarity, float).tolist(),
                 "z_drift": number(result.z_drift),
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datajoint as dj
 import numpy as np
 
-from pipeline.imaging.quality import Evidence, quality_methods
+from pipeline.imaging.quality import Evidence, not_measured, quality_methods
 from pipeline.imaging.summary import summarize
 from schemas.imaging.binding import schema
 from schemas.imaging.chain import Motion, RasterPhase, ScanInfo, corrected_movie, field_movie
@@ -71,15 +71,15 @@ class Quality(dj.Computed):
     -> SummaryImages
     -> QualityMethod
     ---
-    fit             : bool           # nothing is out of its limits
-    mean_intensity  : float64        # mean over pixels and frames (grey levels)
-    contrast        : float64        # 99th - 1st percentile, mean over frames (grey levels)
+    fit=null        : bool           # nothing is out of its limits; null if nothing was measured
+    mean_intensity=null : float64    # mean over pixels and frames (grey levels)
+    contrast=null   : float64        # 99th - 1st percentile, mean over frames (grey levels)
     intensity_drift=null : float64   # (1) change over the scan, as a share of the mean
     photon_gain=null : float64       # quantal size (grey levels per photon)
     zero_level=null : float64        # level without light (grey levels)
     photons=null    : float64        # mean light (photons per pixel and frame)
-    saturated       : float64        # (1) share of pixels at the ceiling
-    epileptiform_per_min : float64   # brief events of the whole field (1/min)
+    saturated=null  : float64        # (1) share of pixels at the ceiling
+    epileptiform_per_min=null : float64  # brief events of the whole field (1/min)
     """
 
     class Finding(dj.Part):
@@ -103,6 +103,8 @@ class Quality(dj.Computed):
         )
 
     def make_compute(self, key, files, course, raster_drift, motion, method, params):
+        if motion[0] is None:  # traces alone: their movie is made of the given images
+            return (not_measured(),)
         intensity, contrast = (values.load() for values in course)
         evidence = Evidence(
             raw=field_movie(files, key["field"]),
@@ -119,15 +121,15 @@ class Quality(dj.Computed):
         self.insert1(
             {
                 **key,
-                "fit": not found.findings,
-                "mean_intensity": found.mean_intensity,
-                "contrast": found.contrast,
+                "fit": found.fit,
+                "mean_intensity": number(found.mean_intensity),
+                "contrast": number(found.contrast),
                 "intensity_drift": number(found.intensity_drift),
                 "photon_gain": number(found.gain.gain),
                 "zero_level": number(found.gain.zero_level),
                 "photons": number(found.photons),
-                "saturated": found.saturated,
-                "epileptiform_per_min": found.epileptiform_per_min,
+                "saturated": number(found.saturated),
+                "epileptiform_per_min": number(found.epileptiform_per_min),
             }
         )
         self.Finding.insert(

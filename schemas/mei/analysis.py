@@ -21,6 +21,7 @@ from schemas import dataset, model
 from schemas.mei.binding import schema
 from schemas.mei.controls import natural_pool
 from schemas.mei.display import Display
+from schemas.mei.kinds import as_stimuli
 from schemas.mei.masks import Mask, MaskTask  # noqa: F401  in a foreign key
 from schemas.mei.synthesis import MEI, MEITask, batch_units
 from schemas.method import MethodTable
@@ -126,16 +127,25 @@ class Analysis(dj.Computed):
         analysis : str
         key : mapping or restriction, optional
             Which batches; all of them stand one below the other, best target first.
+
+        Returns
+        -------
+        DataFrame
+            By `dataset_hash`, `unit_index` and `unit`, the neuron's name.
         """
         chosen = cls & (key or {}) & {"analysis": analysis}
-        parts = []
+        parts, names = [], {}
         for master in chosen.keys(order_by="KEY"):
             rows = pd.DataFrame((cls.Unit & master).to_dicts())
             if rows.empty:  # a batch beyond the last target
                 continue
             table = rows.pivot(index=UNIT_KEY, columns="quantity", values="value")
-            order = [(rows["dataset_hash"].iloc[0], unit) for unit in batch_units(master)[1]]
-            parts.append(table.reindex(pd.MultiIndex.from_tuples(order, names=UNIT_KEY)))
+            data_hash = rows["dataset_hash"].iloc[0]
+            if data_hash not in names:
+                names[data_hash] = dataset.unit_names({"dataset_hash": data_hash})["unit"]
+            order = [(data_hash, unit) for unit in batch_units(master)[1]]
+            table = table.reindex(pd.MultiIndex.from_tuples(order, names=UNIT_KEY))
+            parts.append(table.set_index(names[data_hash].loc[order], append=True))
         return pd.concat(parts) if parts else pd.DataFrame()
 
     @classmethod
@@ -154,8 +164,11 @@ class Analysis(dj.Computed):
 
 
 def predicted_activation(key: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """Return the predicted response to every 8-bit image: a row a unit, a column a kind."""
-    rows = pd.DataFrame((Display.Image & (key or {})).to_dicts())
+    """Return the predicted response to every 8-bit image: a row a unit, a column a stimulus.
+
+    A column has the name of its kind, and of its variant from the second on: `gabor`, `gabor:1`.
+    """
+    rows = as_stimuli(pd.DataFrame((Display.Image & (key or {})).to_dicts()))
     return rows.pivot_table(index=UNIT_KEY, columns="kind", values="predicted", aggfunc="mean")
 
 

@@ -36,6 +36,7 @@ class ControlTask(dj.Manual):
     # Decision to make stimuli of one kind for a batch
     -> MaskTask
     -> ControlMethod
+    variant         : int16          # which of a unit's images of this kind, from 0
     ---
     seed            : int32          # names all random numbers
     """
@@ -55,7 +56,7 @@ class Control(dj.Computed):
     -> ControlTask
     -> Mask
     ---
-    kind            : varchar(16)    # mei rf gabor mni fni ...
+    kind            : varchar(64)    # mei rf gabor mni fni ...
     images          : <npy@main>     # float32 (units, h, w), in grey levels
     masks           : <npy@main>     # float32 (units, h, w), or (0, h, w) if shown in full (1)
     """

@@ -58,7 +58,7 @@ class Display(dj.Computed):
         ---
         image_hash  : char(64)       # content hash; a row of stimulus.Image once it is planned
         image_row   : int32          # row of the array
-        kind        : varchar(16)    # mei rf gabor mni fni ...
+        kind        : varchar(64)    # mei rf gabor mni fni ...
         mean_cd_m2  : float64        # mean luminance of the 8-bit image (cd/m2)
         sd_cd_m2    : float64        # standard deviation of its luminance (cd/m2)
         clipped_fraction : float64   # (1) share of pixels that wanted to leave the monitor's range

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import datajoint as dj
@@ -78,13 +79,14 @@ class Targets(dj.Computed):
             data_hash,
             scores,
             _places(data_hash),
+            dataset.unit_names({"dataset_hash": data_hash})["unit"].tolist(),
             dataset.Dataset.fetch_file({"dataset_hash": data_hash}),
             *TargetRule.fetch_method(key),
         )
 
-    def make_compute(self, key, data_hash, scores, places, file, method, params):
+    def make_compute(self, key, data_hash, scores, places, names, file, method, params):
         loaded = dataset.load_dataset(file)
-        data = target_data(scores, places, loaded)
+        data = replace(target_data(scores, places, loaded), names=names)
         result = target_rules[method](data, **params)
         explained, (seen, held) = result.explained(), reliabilities(loaded)
         rows = [

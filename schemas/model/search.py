@@ -213,7 +213,7 @@ class SearchTrial(dj.Computed):
     def make_fetch(self, key):
         search = (Search & key).fetch1()
         epochs = (Search.Rung & key).fetch1("max_epochs")
-        config = (ModelConfig & key).fetch1("model_config")
+        config = ModelConfig.fetch_config(key)
         data = {"dataset_hash": search["dataset_hash"]}
         return dataset.Dataset.fetch_file(data), data, config, search["search_seed"], epochs
 

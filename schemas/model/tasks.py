@@ -8,7 +8,7 @@ from typing import Any
 
 import datajoint as dj
 
-from pipeline.model import complete_config, joint_config, transfer_config
+from pipeline.model import check_config, complete_config, joint_config, transfer_config
 from pipeline.registry import config_hash
 from schemas import dataset
 from schemas.model.binding import schema
@@ -32,6 +32,19 @@ class ModelConfig(dj.Lookup):
         if not cls & key:
             cls.insert1({**key, "model_kind": kind, "model_config": full}, skip_duplicates=True)
         return key
+
+    @classmethod
+    def fetch_config(cls, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the one configuration that `key` restricts to, to train by it.
+
+        Raises
+        ------
+        DataError
+            If a part of it is of a revision that this program does not compute.
+        """
+        config = (cls & key).fetch1("model_config")
+        check_config(config)
+        return config
 
 
 @schema
@@ -107,6 +120,7 @@ class CoreSource(dj.Manual):
             "KEY"
         )
         row = (ModelConfig & origin).fetch1()
+        check_config(row["model_config"])  # what is trained on the core is of its kind
         plain = {**row["model_config"], "training": _plain_training(row["model_config"], training)}
         config = transfer_config(plain, config_hash(origin))
         with _transaction(cls):

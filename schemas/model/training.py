@@ -58,7 +58,7 @@ class JointModel(dj.Computed):
 
     def make_fetch(self, key):
         task = (JointTask & key).fetch1()
-        config = (ModelConfig & task).fetch1("model_config")
+        config = ModelConfig.fetch_config(task)
         files = dataset.DatasetGroup.fetch_files(task)
         members = (JointTask.Member & key).keys(order_by="dataset_hash")
         return files, members, config, task["joint_seed"], task["joint_max_seconds"]
@@ -115,7 +115,7 @@ class TrainedModel(dj.Computed):
         return dataset.Dataset.proj() * TrainingTask.proj() - borrowing - joint
 
     def make_fetch(self, key):
-        config = (ModelConfig & key).fetch1("model_config")
+        config = ModelConfig.fetch_config(key)
         limit = (TrainingTask & key).fetch1("max_seconds")
         source, joint = None, None
         if CoreSource & key:

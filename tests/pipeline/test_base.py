@@ -18,6 +18,7 @@ def test_an_error_is_one_line_with_all_its_parts():
     )
 
 
+@pytest.mark.numerical
 def test_streams_are_repeatable_and_independent_of_each_other():
     np.testing.assert_array_equal(
         generator(1, "a").normal(size=5), generator(1, "a").normal(size=5)
@@ -29,6 +30,7 @@ def test_streams_are_repeatable_and_independent_of_each_other():
     assert derive_seed(1, "ab") != derive_seed(1, "a", "b")
 
 
+@pytest.mark.numerical
 def test_torch_streams_follow_the_same_names():
     draw = [torch.randn(3, generator=torch_generator(7, "x")) for _ in range(2)]
     assert torch.equal(*draw)

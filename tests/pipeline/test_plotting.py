@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from pipeline import plotting
 
@@ -36,10 +37,69 @@ def test_confusion_rows_are_scaled_to_their_maximum():
     figure = plotting.confusion_figure(np.array([[4.0, 2.0], [5.0, 1.0]]))
     shown = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(shown, [[1, 0.5], [1, 0.2]])
-    assert "50 %" in figure.axes[0].get_title()
+    assert "1 of 2 neurons (50 %)" in figure.axes[0].get_title()
+
+
+def test_confusion_names_its_neurons_and_leaves_unknown_responses_gray():
+    rng = np.random.default_rng(0)
+    matrix = rng.uniform(0.1, 1, (5, 5))
+    matrix[2], matrix[:, 4] = np.nan, np.nan  # a lost neuron; an image that was not shown
+    matrix[3] = -matrix[3]
+    figure = plotting.confusion_figure(matrix, labels=list("abcde"))
+    axes = figure.axes[0]
+    shown = np.ma.filled(axes.images[0].get_array(), np.nan)
+    rows = [0, 1, 4]
+    largest = np.nanmax(matrix[rows], axis=1, keepdims=True)
+    np.testing.assert_allclose(shown[rows], matrix[rows] / largest)
+    assert np.isnan(shown[[2, 3]]).all()
+    for axis in (axes.xaxis, axes.yaxis):
+        assert [tick.get_text() for tick in axis.get_ticklabels()] == list("abcde")
+    many = plotting.confusion_figure(np.eye(60), labels=[f"cell {k}" for k in range(60)])
+    for axis in (many.axes[0].xaxis, many.axes[0].yaxis):  # every second, and the right one
+        written = {
+            int(x): t.get_text()
+            for x, t in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+        }
+        assert written == {k: f"cell {k}" for k in range(0, 60, 2)}
+    assert "60 of 60" in many.axes[0].get_title()
 
 
 def test_gallery_has_a_picture_for_every_unit_and_kind():
     images = {kind: np.full((2, 36, 64), 128, np.uint8) for kind in ("mei", "rf")}
     figure = plotting.gallery_figure(images, labels=["a", "b"])
     assert len(figure.axes) == 4
+
+
+def test_gallery_says_where_a_neuron_has_no_image_of_a_kind():
+    image = np.full((36, 64), 128, np.uint8)
+    figure = plotting.gallery_figure({"mei": [image, image], "rf": [None, image]}, labels="ab")
+    assert [len(axes.images) for axes in figure.axes] == [1, 0, 1, 1]
+    assert figure.axes[1].texts[0].get_text() == "not shown"
+
+
+def test_the_scheme_has_every_step_and_its_note_and_refuses_others():
+    from pipeline.plotting.scheme import STEPS
+
+    figure = plotting.scheme_figure({"images": "1,636 images"})
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert {title for title, *_ in STEPS.values()} <= set(texts)
+    assert "1,636 images" in texts
+    assert pixels(figure).std() > 0
+    with pytest.raises(ValueError, match=r"no step \['nothing'\]"):
+        plotting.scheme_figure({"nothing": ""})
+
+
+def test_held_out_responses_are_drawn_as_they_are_with_their_correlation():
+    rng = np.random.default_rng(0)
+    measured = rng.gamma(2, 1, (30, 2))
+    predicted = measured + rng.normal(0, 1, (30, 2))
+    figure = plotting.held_out_responses_figure(
+        measured, predicted, labels=["one", "two"], sem=np.full((30, 2), 0.1), most=20
+    )
+    for neuron, (axes, label) in enumerate(zip(figure.axes, ("one", "two"), strict=True)):
+        for line, values in zip(axes.lines, (measured, predicted), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), values[:20, neuron])
+        r = np.corrcoef(measured[:, neuron], predicted[:, neuron])[0, 1]  # over all images
+        assert axes.get_title(loc="left") == f"{label}: r = {r:.2f}"
+        assert len(axes.collections) == 1  # the error
+    plotting.held_out_responses_figure(measured[:1], predicted[:1], labels=["one", "two"])

@@ -1,6 +1,7 @@
 """Figures of the imaging and behaviour stages show what they are given."""
 
 import numpy as np
+import pytest
 
 from pipeline.behavior import PupilResult
 from pipeline.plotting.behavior import behavior_figure, pupil_figure
@@ -51,3 +52,18 @@ def test_behavior_figure_leaves_gaps_empty_and_shades_running():
     figure = behavior_figure(time, pupil, time, np.ones(20), np.array([[0.2, 0.9]]))
     assert np.isnan(figure.axes[0].lines[0].get_ydata()[15])
     assert all(len(axes.patches) == 1 for axes in figure.axes)
+
+
+def test_behavior_figure_says_how_often_the_pupil_was_seen_and_leaves_out_what_was_not_recorded():
+    time, nothing = np.arange(20) / 10, np.zeros(0)
+    radius = np.where(time < 0.5, 9.0, np.nan)
+    pupil = PupilResult(radius, radius, radius, np.ones(20))
+    none = PupilResult(nothing, nothing, nothing, nothing)
+    periods = np.zeros((0, 2))
+    eye = behavior_figure(time, pupil, nothing, nothing, periods)
+    assert eye.get_suptitle() == "pupil seen in 25.0% of 20 samples"
+    assert [axes.get_ylabel() for axes in eye.axes] == ["radius (px)", "position (px)"]
+    wheel = behavior_figure(nothing, none, time, np.ones(20), periods)
+    assert [axes.get_ylabel() for axes in wheel.axes] == ["speed (cm/s)"]
+    with pytest.raises(ValueError, match="neither"):
+        behavior_figure(nothing, none, nothing, nothing, periods)

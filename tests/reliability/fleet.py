@@ -11,8 +11,9 @@ import datajoint as dj
 import psutil
 import storm_tables
 
+from schemas.clock import now_sql
 from workers import database, embedded, jobs, plan, tables
-from workers.lease import Ledger, now_sql
+from workers.lease import Ledger
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

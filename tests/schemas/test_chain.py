@@ -53,7 +53,7 @@ def drive(images):
     return np.maximum(np.einsum("nhw,uhw->nu", z, filters()), 0)
 
 
-def record(folder, animal, session, images, names, trials, plan=None):
+def record(folder, animal, session, images, names, trials, plan=None, scan_idx=1):
     """Write a recording of the known neurons: activity in the image's window, then calcium."""
     from pipeline.stimulus.images import write_png
 
@@ -93,7 +93,7 @@ def record(folder, animal, session, images, names, trials, plan=None):
                 "format": "inception-recording/1",
                 "animal_id": animal,
                 "session": session,
-                "scan_idx": 1,
+                "scan_idx": scan_idx,
                 "scan_ts": f"2026-11-2{session}T09:00:00",
                 "rig": "bench",
                 "imaging": {"traces": "traces.npz", "masks": "masks.npz", "um_per_px": [2, 2]},
@@ -123,13 +123,18 @@ def write_stack(folder, animal, bundle):
     return folder
 
 
-def populate(database, animal):
-    """Compute everything of one animal, in the order of the foreign keys."""
+def populate(database, animal, after=None):
+    """Compute everything of one animal, in the order of the foreign keys.
+
+    `after` is called with the name of each table when it is filled.
+    """
     from workers.plan import load
 
     prefix = database.activate.__globals__["_active"]
     for task in load("schemas", prefix):
         task.table.populate(suppress_errors=False)
+        if after is not None:
+            after(task.name)
 
 
 def shown_trials(count=400, repeated=20):
@@ -145,7 +150,7 @@ def shown_trials(count=400, repeated=20):
 
 def walk(database, folder, animal, recipe, targets=10, minutes=8):
     """Ingest day 1, compute its plan, and ingest the answer of a rig that drops one trial."""
-    from schemas import closed_loop, stimulus
+    from schemas import closed_loop
     from schemas.ingest import ingest_bundle
 
     names, trials = shown_trials()
@@ -153,6 +158,14 @@ def walk(database, folder, animal, recipe, targets=10, minutes=8):
     day1 = ingest_bundle(record(folder / "day1", animal, 1, images, names, trials))
     made = closed_loop.register_loop(day1, recipe, targets=targets, minutes=minutes)
     populate(database, animal)
+    bundle = write_answer(folder / "day2", animal, made)
+    return day1, made, ingest_bundle(bundle), bundle
+
+
+def write_answer(folder, animal, made, scan_idx=1):
+    """Write the recording of a plan in session 2, without one of its trials."""
+    from schemas import closed_loop, stimulus
+
     plan = {"plan_id": made["plan_id"]}
     planned = pd.DataFrame((closed_loop.Plan.Trial & plan).to_dicts(order_by="trial_idx"))
     hashes = sorted(set(planned["image_hash"]))
@@ -163,8 +176,7 @@ def walk(database, folder, animal, recipe, targets=10, minutes=8):
     shown["offset_s"] = shown["onset_s"] + 0.5
     shown["blank_before_s"] = 1.0
     stack = np.stack([np.asarray(pixels[name]) for name in hashes])
-    bundle = record(folder / "day2", animal, 2, stack, hashes, shown, plan=made["plan_id"])
-    return day1, made, ingest_bundle(bundle), bundle
+    return record(folder, animal, 2, stack, hashes, shown, made["plan_id"], scan_idx)
 
 
 @pytest.fixture(scope="module")
@@ -633,10 +645,99 @@ def test_the_stack_leads_to_the_same_cells(database, loop):
     field = (closed_loop.StackMatch.Field & loop["day2"]).fetch1()
     depth = np.array(field["target_transform"]) @ [32, 32, 1]
     assert depth[0] == pytest.approx(16.0, abs=4.0)  # the third slice, 8 um apart
-    closed_loop.CombinedMatch.populate(loop["day2"])  # not below StackMatch: a stack is optional
     both = (closed_loop.CombinedMatch & loop["day2"]).fetch1()
     assert both["n_routes"] == 2
     assert set((closed_loop.CombinedMatch.Pair & loop["day2"]).to_arrays("n_agree")) <= {1, 2}
+
+
+def through_stack(match):
+    return {**RECIPE, "match": match}
+
+
+@pytest.mark.parametrize(
+    ("scan_idx", "match"),
+    [(2, {"through": "stack"}), (3, {"through": "combined", "min_probability": 0.4})],
+)
+def test_targets_found_only_through_the_stack_reach_the_verdict(
+    database, loop, tmp_path, scan_idx, match
+):
+    from schemas import closed_loop
+    from schemas.ingest import ingest_bundle
+
+    recipe = through_stack(match)
+    made = closed_loop.register_loop(loop["day1"], recipe, targets=10, minutes=8)
+    populate(database, 77)
+    shown = ingest_bundle(write_answer(tmp_path / "shown", 77, made, scan_idx))
+
+    def miss(name):  # as if the fields themselves had led to no cell
+        if name == "closed_loop.UnitMatch":
+            (closed_loop.UnitMatch.Pair & shown).delete_quick()
+
+    populate(database, 77, after=miss)
+    assert len(closed_loop.UnitMatch.Pair & shown) == 0
+    pairs = closed_loop.matched_pairs(shown)
+    assert len(pairs) >= 6
+    assert all(pair["unit_id"] == pair["source_unit_id"] for pair in pairs)
+    outcome = (closed_loop.Outcome & shown).fetch1()
+    assert outcome["n_scored"] == len(closed_loop.Outcome.Neuron & shown) >= 5
+    assert len(closed_loop.Outcome.Joined & shown) == 1
+    assert outcome["match_hash"] != (closed_loop.Outcome & loop["day2"]).fetch1("match_hash")
+    scored = {row["matched_unit_id"] for row in (closed_loop.Outcome.Unit & shown).to_dicts()}
+    assert scored <= {pair["unit_id"] for pair in pairs}
+    # every check of the verdict is made of the same pairs
+    assert len(closed_loop.CellMatchOracleCorrelation.Unit & shown) == len(pairs)
+    whole = {r["kind"]: r["n_neurons"] for r in (closed_loop.Population.Kind & shown).to_dicts()}
+    table = closed_loop.Sensitivity.at((closed_loop.Outcome & shown).fetch1("KEY"), [0.4, 1.01])
+    for kind, n in whole.items():
+        assert table[table.kind == kind].set_index("threshold").n.to_dict() == {0.4: n, 1.01: 0}
+    pooled = (closed_loop.PooledOutcome.Kind & shown).to_dicts()
+    assert {row["kind"]: row["n_neurons"] for row in pooled} == whole
+    assert (closed_loop.Prediction.Kind & shown & {"kind": "mei"}).fetch1("n_neurons") >= 5
+
+
+def test_a_verdict_through_a_stack_waits_for_the_stack(database, loop, tmp_path, caplog):
+    from pipeline.errors import DataError
+    from schemas import closed_loop
+    from schemas.ingest import ingest_bundle
+
+    recipe = through_stack({"through": "stack", "min_probability": 0.45})
+    made = closed_loop.register_loop(loop["day1"], recipe, targets=10, minutes=8)
+    populate(database, 77)
+    (closed_loop.Stack & loop["day1"]).delete(prompt=False, part_integrity="cascade")
+    shown = ingest_bundle(write_answer(tmp_path / "shown", 77, made, 4))
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "inception.registration"]
+    assert "through 'stack'" in line
+    assert "no structural stack" in line
+    assert "\n" not in line
+    populate(database, 77)
+    assert closed_loop.UnitMatch & shown
+    assert not (closed_loop.Outcome.key_source & shown) + (closed_loop.Outcome & shown).proj()
+    assert not closed_loop.CellMatchOracleCorrelation & shown
+    assert closed_loop.without_pairs() & shown
+    with pytest.raises(DataError, match="no match through a structural stack"):
+        closed_loop.matched_pairs(shown)
+    assert closed_loop.Outcome & loop["day2"]  # field to field, which needs no stack
+    closed_loop.Stack.ingest(loop["folder"] / "stack")
+    populate(database, 77)
+    assert (closed_loop.Outcome & shown).fetch1("n_scored") >= 5
+
+
+def test_a_match_field_to_field_has_the_hashes_of_recipes_without_the_choice(database):
+    from schemas import closed_loop
+    from schemas.recipe import complete_recipe
+
+    plain = closed_loop.MatchMethod.add()
+    assert plain == {"match_hash": closed_loop.MatchMethod.registry.hash("field_to_field")}
+    assert closed_loop.MatchMethod.add(through="field") == plain
+    others = {
+        closed_loop.MatchMethod.add(through=way)["match_hash"] for way in ("stack", "combined")
+    }
+    assert len(others | {plain["match_hash"]}) == 3
+    with pytest.raises(ValueError, match="no match through 'stak'"):
+        closed_loop.MatchMethod.add(through="stak")
+    assert complete_recipe({"match": {"through": "field"}}) == complete_recipe()
+    assert "through" not in complete_recipe()["match"]
+    assert complete_recipe({"match": {"through": "stack"}})["match"]["through"] == "stack"
 
 
 def test_a_stack_of_an_unknown_session_is_refused(database, loop, tmp_path):
@@ -688,6 +789,105 @@ def test_the_verdict_has_its_checks(database, loop):
     assert [row["arousal"] for row in arousal] in ([], ["none"])  # no eye camera, no treadmill
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keep every figure that a report draws, by the name of the function that drew it."""
+    from pipeline import plotting
+
+    kept = {}
+
+    def keep(name, draw):
+        def wrapped(*arguments, **named):
+            kept.setdefault(name, []).append((arguments, named))
+            return draw(*arguments, **named)
+
+        monkeypatch.setattr(plotting, name, wrapped)
+
+    for name in plotting.__all__:
+        if name.endswith("_figure"):
+            keep(name, getattr(plotting, name))
+    return kept
+
+
+def test_the_report_of_a_loop_draws_what_its_tables_hold(database, ledger, loop, tmp_path, drawn):
+    from schemas import closed_loop, dataset, mei
+    from workers.report import write_report
+
+    here = dataset.Dataset.Unit & (dataset.DatasetSpec.Scan & loop["day1"])
+    batches = mei.MaskTask & (mei.Targets.Unit & here)
+    for name in ("stability", "linearised"):
+        method = mei.AnalysisMethod.add(name)
+        tasks = ({**key, **method} for key in batches.to_dicts())
+        mei.AnalysisTask.insert(tasks, skip_duplicates=True)
+    mei.Analysis.populate(suppress_errors=False)
+    found = write_report(tmp_path, scans=[loop["day1"]], pdf=False, numbers=False)
+    missing = {line.split(":")[0] for line in found["missing"]}
+    assert not missing & {
+        "Figure 1",
+        "Figure 2",
+        "Figure 3",
+        "Figure 4",
+        "Figure S1a",
+        "Figure S4",
+        "Figure S5",
+        "Figure S6",
+        "Figure S8",
+        "Figure S10",
+        "Figure S11",
+    }
+    page = (tmp_path / "index.html").read_text()
+    for figure in found["figures"]:
+        assert figure in page
+    targets = pd.DataFrame((closed_loop.Plan.Target & loop["plan"]).to_dicts())
+    n = targets["unit_index"].nunique()
+    # S11: every image of every target
+    ((_, sheet),) = drawn["stimuli_sheet_figure"]
+    assert len(sheet["labels"]) == len(set(sheet["labels"])) == n
+    assert sum(image is not None for row in sheet["images"].values() for image in row) == len(
+        targets
+    )
+    # S6: rows are neurons, columns their images
+    stored = (closed_loop.Confusion.Kind & loop["day2"] & {"kind": "mei"}).fetch1("matrix").load()
+    (((matrix,), named),) = drawn["confusion_figure"]
+    np.testing.assert_allclose(matrix, stored.T)
+    assert len(named["labels"]) == len(stored)
+    assert set(named["labels"]) <= set(sheet["labels"])  # one name for a neuron
+    # Figure 1: the test tier, repeats averaged
+    (((measured, predicted), named),) = drawn["held_out_responses_figure"]
+    row = (dataset.Dataset & (dataset.DatasetSpec.Scan & loop["day1"])).fetch1()
+    data = dataset.load_dataset(row["dataset_file"])
+    assert measured.shape == predicted.shape == (20, min(6, n))
+    assert set(named["labels"]) <= set(sheet["labels"])
+    test = data.trials("test")
+    means = {
+        name: data.responses[test][data.image_id[test] == name].mean(0)
+        for name in np.unique(data.image_id[test])
+    }
+    every = np.stack(list(means.values()))
+    for neuron in range(measured.shape[1]):
+        distance = np.abs(every - measured[:, [neuron]]).max(0)
+        assert distance.min() < 1e-4  # it is one of the units, image by image
+    assert (
+        np.median([np.corrcoef(m, p)[0, 1] for m, p in zip(measured.T, predicted.T, strict=True)])
+        > 0.5
+    )
+    ((scheme,), _) = drawn["scheme_figure"][0]
+    assert scheme["responses"] == f"{UNITS} neurons"
+    assert scheme["verdict"] == f"{found['loops'][0]['n_scored']} neurons scored"
+
+
+def test_the_report_pools_no_other_recording_than_those_of_the_pooled_outcome(database, loop):
+    from schemas import closed_loop
+    from workers.report.day2 import _pooled
+
+    (outcome,) = (closed_loop.Outcome & loop["day2"]).keys()
+    units, matrix, days = _pooled(outcome)
+    stored = (closed_loop.Confusion.Kind & outcome & {"kind": "mei"}).fetch1("matrix").load()
+    assert units == (closed_loop.Confusion & outcome).fetch1("unit_index_list")
+    np.testing.assert_allclose(matrix, stored)
+    assert days == [outcome]
+
+
 def test_the_report_of_two_animals_says_which_is_which_and_pools_them(
     database, ledger, loop, tmp_path
 ):
@@ -716,3 +916,64 @@ def test_the_report_of_two_animals_says_which_is_which_and_pools_them(
     newest = {row["animal_id"]: row["n_neurons"] for row in parts}
     assert table.loc["rf", "n_neurons"] == newest[77] + newest[78]
     assert any(line.startswith("Loop 2, Figure") for line in found["missing"])
+
+
+def test_what_was_not_measured_of_traces_alone_is_null(database, loop):
+    from schemas import closed_loop, imaging
+
+    for scan in (loop["day1"], loop["day2"]):
+        quality = (imaging.Quality & scan).fetch1()
+        names = ("fit", "mean_intensity", "contrast", "intensity_drift", "photon_gain",
+                 "zero_level", "photons", "saturated", "epileptiform_per_min")  # fmt: skip
+        assert {name: quality[name] for name in names} == dict.fromkeys(names)
+        assert not imaging.Quality.Finding & scan
+        motion = (imaging.Motion & scan).fetch1()
+        names = ("motion_rms_px", "outlier_fraction", "accepted", "worse_fraction", "z_drift",
+                 "correlation_before", "crispness_before")  # fmt: skip
+        assert {name: motion[name] for name in names} == dict.fromkeys(names)
+        drift = (closed_loop.Drift & scan).fetch1()
+        names = ("drift_y_um_h", "drift_x_um_h", "drift_range_um")
+        assert {name: drift[name] for name in names} == dict.fromkeys(names)
+        assert drift["n_chunks"] == 0
+        assert (imaging.RasterPhase & scan).fetch1("drift_px") is None
+        assert set((imaging.Fluorescence.Unit & scan).to_arrays("coefficient")) <= {None}
+        units = (imaging.Segmentation.Unit & scan).to_dicts()
+        assert {(unit["score"], unit["soma_probability"]) for unit in units} == {(None, None)}
+
+
+def test_a_second_recording_of_a_plan_is_pooled_by_its_repeats_in_figure_s6(
+    database, loop, tmp_path
+):
+    import shutil
+
+    from schemas import closed_loop
+    from schemas.ingest import ingest_bundle
+    from workers.report.day2 import _pooled
+
+    folder = tmp_path / "again"
+    shutil.copytree(loop["folder"] / "day2", folder)
+    path = folder / "recording.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "session": 6}))
+    trials = pd.read_csv(folder / "trials.csv")
+    trials[: len(trials) // 2].to_csv(folder / "trials.csv", index=False)
+    again = ingest_bundle(folder)
+    populate(database, again["animal_id"])
+    (first,) = (closed_loop.Outcome & loop["day2"]).keys()
+    (second,) = (closed_loop.Outcome & again).keys()
+    units, pooled, days = _pooled(second)
+    assert days == [first, second]
+    total, count = {}, {}
+    for day in days:
+        names = (closed_loop.Confusion & day).fetch1("unit_index_list")
+        matrix = (closed_loop.Confusion.Kind & day & {"kind": "mei"}).fetch1("matrix").load()
+        for row, image in enumerate(names):
+            key = {"unit_index": image, "kind": "mei"}
+            n = (closed_loop.Outcome.Unit & day & key).fetch1("n_repeats")
+            for column, neuron in enumerate(names):
+                pair = image, neuron
+                total[pair] = total.get(pair, 0) + n * matrix[row, column]
+                count[pair] = count.get(pair, 0) + n
+    for (image, neuron), value in total.items():
+        place = units.index(image), units.index(neuron)
+        assert pooled[place] == pytest.approx(value / count[image, neuron])
+    assert _pooled(first)[2] == [first]  # of what came later nothing is told

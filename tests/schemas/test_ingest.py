@@ -1,6 +1,7 @@
 """A bundle is checked as a whole, and goes in as a whole or not at all."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -130,6 +131,11 @@ def broken(name):
     def big_image(folder):
         write_png(folder / "images" / "picture_1.png", np.zeros((40, 64), np.uint8))
 
+    def swap(folder, make):
+        path = folder / "images" / "picture_1.png"
+        path.unlink()
+        make(path)
+
     def square_images(folder):
         for file in (folder / "images").iterdir():
             write_png(file, np.random.default_rng(hash(file.name) % 99).integers(
@@ -184,6 +190,9 @@ def broken(name):
         "unknown hash": (lambda f: edit(f, trials, "picture_2.png", "ab" * 32), "abab"),
         "image of another size": (big_image, "size"),
         "wrong aspect": (square_images, "aspect"),
+        "image is a pipe": (lambda f: swap(f, os.mkfifo), "no regular file"),
+        "image is a device": (lambda f: swap(f, lambda p: p.symlink_to("/dev/zero")), "outside"),
+        "image elsewhere": (lambda f: swap(f, lambda p: p.symlink_to(__file__)), "outside"),
         "image is text": (lambda f: (f / "images" / "picture_1.png").write_text("x"), "picture_1"),
         "times go back": (lambda f: np.savez(
             f / "traces.npz", time_s=np.arange(600)[::-1] / 10,

@@ -89,3 +89,90 @@ def test_database_verbs_and_home_before_or_after_the_verb(tmp_path):
         assert not json.loads(run("db", "status", "--json", home=tmp_path).stdout)["running"]
     finally:
         embedded.remove(tmp_path)
+
+
+READING = (
+    ["status"], ["errors"], ["forecast"], ["explain", "mei.MEI", "{}"], ["metrics", "--port", "0"],
+    ["report", "OUT"], ["export", "mei.MEI", "OUT/mei.csv"], ["package", "1/1/1", "OUT"],
+    ["loop", "1/1/1"], ["gc"], ["backup", "OUT"], ["migrate", "--dry-run"], ["recompute"],
+    ["retry"], ["ignore", "mei.MEI"], ["cancel", "mei.MEI"], ["db", "status"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
+def test_a_verb_that_reads_makes_no_home_and_says_so_in_one_line(tmp_path, monkeypatch, arguments):
+    home = tmp_path / "none"
+    given = [word.replace("OUT", str(tmp_path / "out")) for word in arguments]
+    monkeypatch.delenv("DJ_HOST", raising=False)
+    done = run(*given, home=home)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{home}: no pipeline is there" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_doctor_without_a_home_checks_the_machine_and_makes_none(tmp_path, monkeypatch):
+    monkeypatch.delenv("DJ_HOST", raising=False)
+    done = run("doctor", "--json", home=tmp_path / "none")
+    assert done.returncode == 1
+    checks = {check["check"]: check for check in json.loads(done.stdout)}
+    assert not checks["database"]["ok"]
+    assert "no pipeline is there" in checks["database"]["found"]
+    assert checks["versions"]["ok"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def every_command(command, path=()):
+    """Yield path and command of every verb, those of groups too."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path, command
+        return
+    for name, one in inner.items():
+        yield from every_command(one, (*path, name))
+
+
+def test_help_leaves_nothing_out_of_docstrings_and_options():
+    import typer.main
+    from typer.testing import CliRunner
+
+    from workers.cli import app
+
+    for path, command in every_command(typer.main.get_command(app)):
+        shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "400"}).output
+        shown = " ".join(shown.split())
+        texts = [command.help, *(parameter.help for parameter in command.params
+                                 if not getattr(parameter, "hidden", False))]  # fmt: skip
+        for text in filter(None, texts):
+            assert " ".join(text.split()) in shown, (path, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "file is missing"), ("{", "cannot be read"), ("[1]", "is no recipe"),
+     (b"\xff\xfe{", "cannot be read"), ("folder", "cannot be read")],
+)  # fmt: skip
+def test_a_recipe_that_cannot_be_read_is_one_line(tmp_path, content, said):
+    path = tmp_path / "recipe.json"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = run("loop", "1/1/1", "--recipe", path, home=tmp_path / "none")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert str(path) in done.stderr
+    assert said in done.stderr
+
+
+def test_a_recipe_is_a_file_where_it_looks_like_one(tmp_path, monkeypatch):
+    from workers.commands.common import recipe_of
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "mine.json").write_text('{"mei": {"starts": 2}}')
+    assert recipe_of("demo") == "demo"
+    assert recipe_of(None) is None
+    assert recipe_of("mine.json") == {"mei": {"starts": 2}}
+    assert recipe_of(f"{tmp_path}/mine.json") == {"mei": {"starts": 2}}

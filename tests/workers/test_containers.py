@@ -17,8 +17,26 @@ PROJECT = "inceptiontest" + uuid.uuid4().hex[:6]
 pytestmark = [
     pytest.mark.containers,
     pytest.mark.timeout(3000),
-    pytest.mark.skipif(shutil.which("docker") is None, reason="no container engine"),
+    pytest.mark.usefixtures("engine"),
 ]
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """Ask for a client, its compose plugin and an engine that answers, or skip and say why."""
+    if shutil.which("docker") is None:
+        pytest.skip("no container engine: no docker client on the path")
+    for command, lacks in (
+        (["docker", "compose", "version"], "the docker client has no compose plugin"),
+        (["docker", "info", "--format", "{{.ServerVersion}}"], "no engine answers docker info"),
+    ):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"no container engine: {lacks} within a minute")
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().partition("\n")[0]
+            pytest.skip(f"no container engine: {lacks} ({said})")
 
 
 def compose(*arguments, check=True):
@@ -34,7 +52,7 @@ def exit_codes(service):
 
 
 @pytest.fixture(scope="module")
-def deployment():
+def deployment(engine):
     compose("build", "declare")
     yield
     compose("down", "-v", "--remove-orphans", check=False)

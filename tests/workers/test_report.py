@@ -91,6 +91,7 @@ def test_animals_that_disagree_are_no_effect_however_many_neurons_they_have():
         difference = np.random.default_rng(animal).normal(mean, 0.3, n)
         rest = {name: 1.0 for name in ("ratio", "t", "p", "p_adjusted")}
         known = {"df": 30.0, "sem": 0.1, "significant": True, "scored": True, "kind": kind}
+        known["reference"] = "mei"
         return pd.DataFrame({"animal_id": animal, "difference": difference, **rest, **known})
 
     apart = pooled(pd.concat([neurons(1, 1.0, 300), neurons(2, -1.0, 100)])).iloc[0]

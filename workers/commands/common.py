@@ -48,10 +48,24 @@ def open_pipeline(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
     return open_tables(connection, source, prefix), Ledger(connection)
 
 
+def open_existing(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
+    """Open a pipeline that is there, as `open_pipeline`; where there is none, none is made."""
+    from workers import embedded
+
+    embedded.expect_home()
+    connection = embedded.connect()
+    from workers import schema_version
+
+    if schema_version.installed(connection, prefix) is None:
+        raise LookupError(f"no tables have the prefix {prefix}; `inception declare` makes them")
+    return open_pipeline(prefix, source)
+
+
 def open_as_it_is(prefix: str, source: str = SOURCE) -> Any:
     """Connect to tables of whatever version, making none, and return the ledger."""
     from workers import embedded
 
+    embedded.expect_home()
     connection = embedded.connect()
     from workers import migration
     from workers.lease import Ledger
@@ -100,6 +114,26 @@ def json_key(text: str | None) -> dict[str, Any] | None:
     if not isinstance(key, dict):
         raise typer.BadParameter(f"{text!r} is not a JSON object")
     return key
+
+
+def recipe_of(text: str | None) -> str | dict[str, Any] | None:
+    """Read a recipe's file, such as the report writes; a hash or a name is returned as it is."""
+    if text is None or not (text.endswith(".json") or "/" in text or os.sep in text):
+        return text
+    from pipeline.errors import DataError
+
+    path, wanted = Path(text).expanduser(), "a JSON object, such as the report writes"
+    if not path.exists():
+        raise DataError("file is missing", file=path, field="--recipe", expected=wanted)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError("cannot be read", file=path, field="--recipe", found=error,
+                        expected=wanted) from error  # fmt: skip
+    if not isinstance(found, dict):
+        raise DataError("is no recipe", file=path, field="--recipe", found=type(found).__name__,
+                        expected=wanted)  # fmt: skip
+    return found
 
 
 def slashed(key: Any) -> str:

@@ -22,6 +22,7 @@ from workers.commands.common import (
     Json,
     Prefix,
     Source,
+    open_existing,
     open_pipeline,
     plain,
     say,
@@ -66,6 +67,7 @@ def worker(
 ) -> None:
     """Compute what is due, in the order of the foreign keys, until told to stop."""
     with _leaving_at_once():
+        from schemas.clock import written
         from workers import logs
         from workers.loop import NotStartedError, Worker
         from workers.options import Options
@@ -103,7 +105,12 @@ def worker(
     text = f"{summary.done} rows computed"
     if summary.quarantined:
         text += f", {summary.quarantined} jobs set aside: see `inception errors`"
-    say({"outcomes": outcomes, "quarantined": summary.quarantined}, as_json, text)
+    if summary.plans_due:
+        first = written(summary.plans_due[0])
+        text += f"; the next plan is made of what is ready at {first}, if a worker runs then"
+    due = [written(moment) for moment in summary.plans_due]
+    found = {"outcomes": outcomes, "quarantined": summary.quarantined, "plans_due": due}
+    say(found, as_json, text)
     if exit_when_idle and summary.quarantined:
         raise typer.Exit(1)
 
@@ -196,7 +203,7 @@ def metrics(
     from workers import database
     from workers.metrics import pages, serve
 
-    plan, _ = open_pipeline(prefix, source)
+    plan, _ = open_existing(prefix, source)
     server = serve(pages(database.new_connection(), plan), host, port)
     print(f"http://{host}:{server.server_port}/metrics", flush=True)
     stop = threading.Event()

@@ -33,6 +33,7 @@ def db_status(home: Home = None, as_json: Json = False) -> None:
     """Say whether the embedded database runs, and where its data are."""
     from workers import embedded
 
+    embedded.expect_home(home)
     found = embedded.status(home)
     state = f"running on port {found['port']}" if found["running"] else "not running"
     say(found, as_json, f"{found['home']}: {state}, data in {found['data']}")

@@ -17,7 +17,7 @@ from workers.commands.common import (
     Source,
     TableName,
     json_key,
-    open_pipeline,
+    open_existing,
     plain,
     say,
 )
@@ -37,7 +37,7 @@ def errors(
 ) -> None:
     """List the jobs that were set aside: key, input, message and what to do."""
     part = json_key(key)
-    plan, ledger = open_pipeline(prefix, source)
+    plan, ledger = open_existing(prefix, source)
     from workers import jobs
 
     found = jobs.errors(ledger, plan, table, part)
@@ -66,7 +66,7 @@ def retry(
 ) -> None:
     """Put jobs that were set aside, ignored or cancelled back into the queue."""
     part = json_key(key)
-    _, ledger = open_pipeline(prefix, source)
+    _, ledger = open_existing(prefix, source)
     from workers import jobs
 
     changed = jobs.retry(ledger, table, part)
@@ -85,7 +85,7 @@ def ignore(
     """Set failed or waiting jobs aside for good (`retry` brings them back)."""
     _chosen(table, key, "ignored")
     part = json_key(key)
-    _, ledger = open_pipeline(prefix, source)
+    _, ledger = open_existing(prefix, source)
     from workers import jobs
 
     changed = jobs.ignore(ledger, table, part)
@@ -107,7 +107,7 @@ def cancel(
     """
     _chosen(table, key, "cancelled")
     part = json_key(key)
-    _, ledger = open_pipeline(prefix, source)
+    _, ledger = open_existing(prefix, source)
     from workers import jobs
 
     changed = jobs.cancel(ledger, table, part)

@@ -16,7 +16,7 @@ from workers.commands.common import (
     Prefix,
     Source,
     open_as_it_is,
-    open_pipeline,
+    open_existing,
     plain,
     say,
 )
@@ -35,7 +35,7 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """List files in the store that no row points to; remove them with --delete."""
-    _, ledger = open_pipeline(prefix, source)
+    _, ledger = open_existing(prefix, source)
     from workers.collect import collect
 
     found = collect(ledger, age_s=3600.0 * age_hours, delete=delete)
@@ -111,7 +111,7 @@ def recompute(
     as_json: Json = False,
 ) -> None:
     """Compute random rows again and compare them with what is stored; nothing is written."""
-    plan, ledger = open_pipeline(prefix, source)
+    plan, ledger = open_existing(prefix, source)
     from workers import recompute
     from workers.version import code_version
 

@@ -16,7 +16,7 @@ from workers.commands.common import (
     Prefix,
     Source,
     json_key,
-    open_pipeline,
+    open_existing,
     plain,
 )
 from workers.commands.panes import ahead_lines, ancestry_lines, status_pane
@@ -35,7 +35,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show what is done, due, running and wrong, and when it will be ready."""
-    plan, ledger = open_pipeline(prefix, source)
+    plan, ledger = open_existing(prefix, source)
     from rich.console import Console
     from rich.live import Live
 
@@ -65,7 +65,7 @@ def forecast(
     home: Home = None, prefix: Prefix = PREFIX, source: Source = SOURCE, as_json: Json = False
 ) -> None:
     """Say when the packages will be ready, from measured durations and the workers there are."""
-    plan, ledger = open_pipeline(prefix, source)
+    plan, ledger = open_existing(prefix, source)
     from workers import forecast, health
 
     found = forecast.forecast(ledger, plan, health.workers(ledger))
@@ -86,7 +86,7 @@ def explain(
 ) -> None:
     """Show where a result comes from: data, methods, parameters, code, machine, duration."""
     part = json_key(key)
-    plan, ledger = open_pipeline(prefix, source)
+    plan, ledger = open_existing(prefix, source)
     from workers.ancestry import ancestry
 
     steps = ancestry(ledger, plan, table, part or {})

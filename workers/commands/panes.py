@@ -30,6 +30,10 @@ def status_pane(found: dict[str, Any], by_stage: bool = False) -> Group:
     lines += ahead_lines(found["ahead"])
     if found["jobs_error"]:
         lines.append(f"{found['jobs_error']} jobs set aside: see `inception errors`")
+    if found["jobs_late"]:
+        lines.append(
+            f"{found['jobs_late']} jobs ignored: their plan was made without them at its deadline"
+        )
     counts = _stages(found) if by_stage else _tables(found)
     running = [_running(found["running"])] if found["running"] else []
     return Group(counts, *running, *(Text(line) for line in lines))
@@ -86,14 +90,18 @@ def ahead_lines(ahead: dict[str, Any]) -> list[str]:
         name = f"loop {loop['scan']}"
         deadline = f", deadline {_clock(loop['deadline'])}" if loop["deadline"] else ""
         if loop["stuck"]:
+            until = (
+                f"no package before {_clock(loop['deadline'])}, then of what is ready,"
+                if loop["deadline"]
+                else "no package"
+            )
             lines.append(
-                f"{name}: no package while {len(loop['stuck'])} jobs are set aside{deadline}: "
-                f"{loop['stuck'][0]}"
+                f"{name}: {until} while {len(loop['stuck'])} jobs are set aside: {loop['stuck'][0]}"
             )
         elif loop["ready_at"] is None:
             lines.append(f"{name}: no worker serves the queues of {loop['jobs']} jobs{deadline}")
         else:
-            late = {True: "", False: " LATE", None: ""}[loop["in_time"]]
+            late = " LATE: planned then of what is ready" if loop["in_time"] is False else ""
             bound, least = ("not before", "at least ") if loop["unmeasured"] else ("ready at", "")
             known = loop["seconds"] > 0 or not loop["unmeasured"]
             left = f"{least}{span(loop['seconds'])}" if known else "for how long is not known yet"
@@ -116,8 +124,8 @@ def _clock(moment: str) -> str:
     """Write an ISO time as a clock time, with the date unless it is today."""
     import datetime
 
-    when = datetime.datetime.fromisoformat(moment)
-    today = when.date() == datetime.datetime.now().date()
+    when = datetime.datetime.fromisoformat(moment).astimezone()
+    today = when.date() == datetime.datetime.now().astimezone().date()
     return f"{when:%H:%M}" if today else f"{when:%Y-%m-%d %H:%M}"
 
 
@@ -129,7 +137,8 @@ def ancestry_lines(steps: list[dict[str, Any]]) -> list[str]:
     for step in steps:
         lines.append(step["table"] + (f" (and {step['more']} more)" if step["more"] else ""))
         for row in step["rows"]:
-            lines.append(f"    {sentence(row['key'])}")
+            name = f" ({row['unit']})" if "unit" in row else ""
+            lines.append(f"    {sentence(row['key'])}{name}")
             if row["computed"]:
                 lines.append(f"        {_made(row['computed'])}")
             elif row["values"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,7 @@ from workers.commands.common import (
     Json,
     Prefix,
     Scan,
-    open_pipeline,
+    open_existing,
     plain,
     say,
     scan_key,
@@ -31,8 +32,11 @@ def package(
         bool, typer.Option("--verify", help="Write nothing: is OUT what was written?")
     ] = False,
     plan: Annotated[
-        str | None, typer.Option(metavar="ID", help="Which plan, if the loop has several.")
+        str | None, typer.Option(metavar="ID", help="Which plan, if the scan has several.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of another plan's package.")
+    ] = False,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
@@ -41,7 +45,7 @@ def package(
     key = scan_key(scan)
     if as_zip and out.suffix != ".zip":
         out = out.with_name(out.name + ".zip")
-    open_pipeline(prefix)
+    open_existing(prefix)
     from workers import package as packages
 
     if verify:
@@ -49,8 +53,25 @@ def package(
         text = f"package {plan_id} in {out} is as it was written"
         say({"plan": plan_id, "folder": str(out), "verified": True}, as_json, text)
         return
-    plan_id = packages.write(key, out, plan)
-    say({"plan": plan_id, "folder": str(out)}, as_json, f"package {plan_id} written to {out}")
+    if plan is None and not as_json and sys.stdin.isatty():
+        plan = _ask_which(packages.choices(key))
+    shown = packages.size(packages.write(key, out, plan, replace=replace))
+    text = f"package {shown['plan']} written to {out}: {packages.sentence(shown)}"
+    say({**shown, "folder": str(out)}, as_json, text)
+
+
+def _ask_which(plans: list[dict[str, Any]]) -> str:
+    """Have a person choose among several plans."""
+    from workers.package import line
+
+    chosen = 1
+    if len(plans) > 1:
+        for number, plan in enumerate(plans, start=1):
+            print(f"{number}  {plan['plan']}  {line(plan)}")
+        chosen = 0
+    while not 1 <= chosen <= len(plans):
+        chosen = typer.prompt(f"Which plan (1-{len(plans)})", type=int)
+    return plans[chosen - 1]["plan"]
 
 
 @app.command()
@@ -68,7 +89,7 @@ def report(
 ) -> None:
     """Write index.html and report.pdf: figures, methods and numbers of loops."""
     scans = [scan_key(text) for text in scan or []]
-    open_pipeline(prefix)
+    open_existing(prefix)
     from workers.report import write_report
 
     result = write_report(out, scans=scans, pdf=pdf, numbers=csv)
@@ -84,7 +105,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the rows of a table (numbers and text, no arrays) to a file."""
-    open_pipeline(prefix)
+    open_existing(prefix)
     from workers.export import write_table
 
     rows = write_table(table, out)

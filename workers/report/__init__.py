@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline import plotting
 from pipeline.errors import DataError
-from workers.report import day1, day2, methods, stimuli, together
+from workers.report import day1, day2, methods, recording, stimuli, together
 from workers.report.context import Loop
 from workers.report.numbers import write_numbers
 from workers.report.page import Picture, Section, text_of, write_html
@@ -110,13 +110,26 @@ def _chapters(page: Loop) -> list[Section]:
     chapters = [
         day1.overview(page),
         day1.field(page),
+        recording.recording(
+            page, page.scan, (page.imaging or {}).get("imaging_hash"), "day1", "The recording"
+        ),
         day1.models(page),
         day1.selection(page),
         stimuli.stimuli(page),
         stimuli.analyses(page),
         *stimuli.other_days(page),
     ]
+    told = set()
     for match in page.presentations():
+        place = (match["session"], match["scan_idx"])
+        if place not in told:  # a recording may be matched in several ways
+            tag, day = (
+                f"day{place[0]}_{place[1]}",
+                f"{page.scan['animal_id']}/{place[0]}/{place[1]}",
+            )
+            title = f"The recording of {day}"
+            chapters.append(recording.recording(page, match, match["imaging_hash"], tag, title))
+            told.add(place)
         chapters += day2.presentation(page, match)
     chapters.append(methods.methods(page))
     return [chapter for chapter in chapters if chapter is not None]
@@ -139,7 +152,7 @@ PAPER = {
     "S8": "needs receptive fields among the stimuli",
     "S9": "needs the analysis `linear_filter`",
     "S10": "needs the analysis `linearised`",
-    "S11": "needs more targets than the first gallery holds",
+    "S11": "needs a plan",
 }
 """Figures of Walker et al. (2019), and what each is made from."""
 

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline import plotting
+from pipeline.dataset.names import unit_name
+from workers.report.naming import NAMES, with_names
 from workers.report.page import Picture
-
-KINDS = ("mei", "rf", "gabor", "mni", "fni")
 
 
 class Loop:
@@ -24,8 +24,11 @@ class Loop:
         What tells it from the other loops of the report; empty if there are none.
     imaging : dict or None
         Key of the imaging task of its scan.
+    units : DataFrame
+        Units of its data set as `schemas.dataset.unit_names` returns them; none without a plan.
     targets : DataFrame
-        Planned targets: `unit_index, target_rank, unit_id` (NaN if prepared).
+        Planned targets, best first: `unit_index, target_rank, unit_id` (NaN if prepared), `field`
+        and `unit`, the name.
     summary : dict
         What the report found, for `result.json`.
     """
@@ -43,6 +46,7 @@ class Loop:
         self.plans = sorted(plans, key=lambda plan: plan["plan_id"] in shown)  # the last is told
         self.summary: dict[str, Any] = {"scan": self.name, "recipe": loop["recipe_hash"]}
         self.imaging = self._imaging()
+        self.units = self._units()
         self.targets = self._targets()
 
     @property
@@ -56,15 +60,41 @@ class Loop:
         return None
 
     @property
-    def display(self) -> dict[str, Any] | None:
-        """Key of one display of that plan: it names target rule, ensembles and methods."""
+    def told(self) -> str:
+        """The `plan_id` that the report tells of, computed or not; empty without any."""
+        if self.plan:
+            return self.plan["plan_id"]
+        return self.plans[-1]["plan_id"] if self.plans else ""
+
+    @property
+    def displays(self) -> list[dict[str, Any]]:
+        """Keys of the displays of that plan: what it was made from, or is to be made from."""
         from schemas import closed_loop
 
-        if not self.plans:
-            return None
-        rows = closed_loop.PlanTask.Display & {"plan_id": self.plans[-1]["plan_id"]}
-        found = rows.to_dicts(limit=1)
+        plan = {"plan_id": self.told}
+        rows = closed_loop.Plan.Source & plan if self.plan else closed_loop.PlanTask.Display & plan
+        return rows.to_dicts(order_by="KEY")
+
+    @property
+    def display(self) -> dict[str, Any] | None:
+        """Key of one of them: it names target rule, ensembles and methods."""
+        found = self.displays
         return found[0] if found else None
+
+    @property
+    def dataset_hash(self) -> str:
+        """Key of the data set that the stimuli are made from; empty without a plan."""
+        from schemas import model
+
+        if not self.display:
+            return ""
+        ensemble = model.EnsembleSpec & {"ensemble_hash": self.display["ensemble_hash"]}
+        return ensemble.fetch1("dataset_hash")
+
+    def name_of_unit(self, unit_index: int) -> str:
+        """Return what a unit of the loop's data set is called."""
+        found = self.units["unit"].xs(int(unit_index), level="unit_index")
+        return str(found.iloc[0]) if len(found) else unit_name(None, output=unit_index)
 
     def presentations(self) -> list[dict[str, Any]]:
         """Return the keys of all matches of recordings in which a plan was shown."""
@@ -80,11 +110,24 @@ class Loop:
         """Write a figure and return it for a section."""
         file = f"{self.stem}_{name}.png"
         plotting.save(figure, self.out / file)
+        figure.clear()  # its parts refer to one another, so that they would stay in memory
         return Picture(title, file, caption)
 
     def csv(self, frame: pd.DataFrame, name: str) -> None:
-        """Write a table of numbers."""
-        frame.to_csv(self.out / f"{self.stem}_{name}.csv", index=False)
+        """Write a table of numbers; a neuron's number, field and name stand beside its index."""
+        from schemas import dataset
+
+        own = set(self.units.index.unique("dataset_hash"))
+        hashes = {
+            str(name)
+            for column in frame.columns
+            if column.endswith("dataset_hash")
+            for name in frame[column].dropna().unique()
+        }
+        units = self.units
+        if hashes - own:  # of another day
+            units = dataset.unit_names([{"dataset_hash": name} for name in hashes])
+        with_names(frame, units).to_csv(self.out / f"{self.stem}_{name}.csv", index=False)
 
     def write_recipe(self) -> str:
         """Write the recipe beside the page and return the file's name."""
@@ -94,25 +137,30 @@ class Loop:
 
     def _imaging(self) -> dict[str, Any] | None:
         """Return the imaging task that the loop's data set is made from."""
-        from schemas import dataset, imaging, model
+        from schemas import dataset, imaging
 
         tasks = imaging.ImagingTask & self.scan
         if self.display:
-            ensemble = model.EnsembleSpec & {"ensemble_hash": self.display["ensemble_hash"]}
-            data = {"dataset_hash": ensemble.fetch1("dataset_hash")}
-            own = dataset.DatasetSpec.Scan & self.scan & data
+            own = dataset.DatasetSpec.Scan & self.scan & {"dataset_hash": self.dataset_hash}
             tasks &= [{"imaging_hash": row["imaging_hash"]} for row in own.to_dicts()]
         keys = tasks.keys(order_by="imaging_hash")
         return keys[0] if keys else None
 
+    def _units(self) -> pd.DataFrame:
+        """Return the names of the units of the data set that the plan's stimuli are made from."""
+        from schemas import dataset
+
+        return dataset.unit_names({"dataset_hash": self.dataset_hash})
+
     def _targets(self) -> pd.DataFrame:
-        """Return the planned targets: unit_index, target_rank, unit_id (NaN if prepared)."""
-        from schemas import closed_loop, dataset
+        """Return the planned targets with their names."""
+        from schemas import closed_loop
 
         if not self.plans:
-            return pd.DataFrame(columns=["unit_index", "target_rank", "unit_id"])
-        planned = closed_loop.Plan.Target & {"plan_id": self.plans[-1]["plan_id"]} & {"kind": "mei"}
-        joined = planned.proj("target_rank") * dataset.Dataset.Unit
-        rows = joined.to_dicts(order_by="target_rank")
-        names = ["unit_index", "target_rank", "unit_id"]
-        return pd.DataFrame([{name: row[name] for name in names} for row in rows], columns=names)
+            return pd.DataFrame(columns=["unit_index", "target_rank", *NAMES])
+        planned = closed_loop.Plan.Target & {"plan_id": self.told}
+        names = ["dataset_hash", "unit_index", "target_rank"]
+        rows = pd.DataFrame([{n: row[n] for n in names} for row in planned.to_dicts()],
+                            columns=names)  # fmt: skip
+        rows = rows.drop_duplicates().sort_values("target_rank", ignore_index=True)
+        return with_names(rows, self.units)

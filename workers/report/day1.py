@@ -13,12 +13,13 @@ from workers.report.page import Picture, Section
 
 TRACE_UNITS = 6
 TRACE_S = 120.0
+EXAMPLES = 6  # neurons whose predicted and measured responses are drawn
 MEASURES = (
     "n_members", "single_trial", "single_trial_frozen", "to_average", "oracle", "fraction_oracle",
     "fraction_oracle_frozen", "feve", "cc_norm",
 )  # fmt: skip
 
-
+SIMULATED = "sim"  # rig of the simulator's recordings
 SHORT = {"cnn": "CNN", "ln": "LN"}  # kinds of ensembles that are abbreviations
 
 
@@ -27,10 +28,13 @@ def overview(page: Loop) -> Section:
     from schemas import experiment
 
     scan = (experiment.Scan & page.scan).fetch1()
+    rig = (experiment.Session & page.scan).fetch1("rig")
     rows = {
         "scan": page.name,
         "recorded": scan["scan_ts"],
-        "area, depth": f"{scan['brain_area']}, {scan['depth_um']} µm",
+        "rig": rig,
+        "area": scan["brain_area"],
+        "depth (µm)": "unknown" if scan["depth_um"] is None else scan["depth_um"],
         "indicator": scan["indicator"],
         "recipe": page.loop["recipe_hash"],
         "targets asked for": page.loop["targets"],
@@ -38,8 +42,39 @@ def overview(page: Loop) -> Section:
         "plan": ", ".join(plan["plan_id"] for plan in page.plans),
     }
     frame = pd.DataFrame({"": list(rows), "value": [str(value) for value in rows.values()]})
-    remark = f"Every method and parameter: {page.write_recipe()}."
-    return Section(f"{page.label or 'Loop'} on {page.name}", tables=[("", frame)], remarks=[remark])
+    remarks = ["These data are simulated; no animal was recorded."] if rig == SIMULATED else []
+    remarks.append(
+        f"The recipe that was asked for: {page.write_recipe()}. What was computed, with every "
+        "parameter, is in the methods."
+    )
+    scheme = page.picture(plotting.scheme_figure(_counts(page)), "scheme", "Figure 1: the loop")
+    title = f"{page.label or 'Loop'} on {page.name}"
+    return Section(title, [scheme], tables=[("", frame)], remarks=remarks)
+
+
+def _counts(page: Loop) -> dict[str, str]:
+    """Return what each step of the scheme was made of, as far as it is known."""
+    from schemas import closed_loop, dataset, model
+
+    notes = {"scan": page.name}
+    if page.display is not None:
+        maker = {"ensemble_hash": page.display["ensemble_hash"]}
+        members = len(model.EnsembleSpec.Member & maker)
+        notes["models"] = f"{members} network{'s' * (members != 1)}"
+        for row in (dataset.Dataset & {"dataset_hash": page.dataset_hash}).to_dicts():
+            notes["images"] = f"{row['n_images']:,} images"
+            notes["responses"] = f"{row['n_units']:,} neurons"
+    if page.plan is not None:
+        plan = (closed_loop.Plan & page.plan).fetch1()
+        kinds = set((closed_loop.Plan.Target & page.plan).to_arrays("kind").tolist())
+        notes["stimuli"] = f"{plan['n_targets']} neurons, {len(kinds)} kinds"
+        notes["display"] = f"{plan['n_images']} images, {plan['n_repeats']} times each"
+    for match in page.presentations():
+        if not closed_loop.without_pairs() & match:
+            notes["match"] = f"{len(closed_loop.matched_pairs(match))} matched"
+        for row in (closed_loop.Outcome & match).to_dicts(order_by="outcome_hash"):
+            notes["verdict"] = f"{row['n_scored']} neurons scored"
+    return notes
 
 
 def field(page: Loop) -> Section | None:
@@ -63,7 +98,7 @@ def field(page: Loop) -> Section | None:
             images[0]["mean_image"].load(),
             masks,
             correlation_image=correlation if np.ptp(correlation) > 0 else None,  # none: extracted
-            highlighted=np.isin(units, page.targets["unit_id"].to_numpy()),
+            highlighted=np.isin(units, page.targets["unit_id"].dropna().to_numpy(int)),
             um_per_px=size,
         )
         name = f"field{key['field']}"
@@ -79,10 +114,12 @@ def field(page: Loop) -> Section | None:
 
 
 def _motion(key: dict[str, Any]) -> str:
-    """Say how the field moved and drifted; nothing of traces that were extracted elsewhere."""
+    """Say how the field moved and drifted, or that it was not measured."""
     from schemas import closed_loop, imaging
 
     motion = (imaging.Motion & key).fetch1()
+    if motion["motion_rms_px"] is None:
+        return "; motion not measured"
     if motion["correlation_before"] is None or motion["correlation_after"] is None:
         return ""
     text = (
@@ -91,6 +128,9 @@ def _motion(key: dict[str, Any]) -> str:
         f"{motion['correlation_after']:.3f} after"
     )
     for row in (closed_loop.Drift & key).to_dicts():
+        if row["drift_y_um_h"] is None:
+            text += "; drift not measured"
+            continue
         rate = np.hypot(row["drift_y_um_h"], row["drift_x_um_h"])
         text += f"; drifted {rate:.2f} um/h, at most {row['drift_range_um']:.2f} um away"
     return text
@@ -102,27 +142,27 @@ def _traces(page: Loop) -> Picture | None:
     recipe = imaging.ImagingRecipe & page.imaging
     keys = (imaging.Activity & page.scan & recipe).keys(order_by="field")
     times = (behavior.Sync & page.scan).to_dicts()
-    wanted = [int(u) for u in page.targets["unit_id"].dropna()][:TRACE_UNITS]
-    if not keys or not times or not wanted:
+    wanted = page.targets.dropna(subset="unit_id").head(TRACE_UNITS)
+    if not keys or not times or wanted.empty:
         return None
     time_s = times[0]["frame_times"].load()
-    fluorescence, activity = [], []
+    rows_of: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of a unit, in whatever field it is
     for key in keys:
         units = (imaging.Segmentation.Unit & key).to_arrays("unit_id", order_by="unit_id")
-        rows = [int(np.flatnonzero(units == u)[0]) for u in wanted if u in units]
-        fluorescence.append((imaging.Fluorescence & key).fetch1("corrected").load()[rows])
-        activity.append((imaging.Activity & key).fetch1("activity").load()[rows])
+        fluorescence = (imaging.Fluorescence & key).fetch1("corrected").load(mmap_mode="r")
+        activity = (imaging.Activity & key).fetch1("activity").load(mmap_mode="r")
+        for row, unit in enumerate(units):
+            if unit in set(wanted["unit_id"]):
+                rows_of[int(unit)] = np.asarray(fluorescence[row]), np.asarray(activity[row])
     traces = {
-        "fluorescence": np.concatenate(fluorescence),
-        "activity": np.concatenate(activity),
+        name: np.stack([rows_of[unit][place] for unit in wanted["unit_id"]])
+        for place, name in enumerate(("fluorescence", "activity"))
     }
     count = min(len(time_s), traces["activity"].shape[1])
     start = count // 3
     stop = min(count, start + int(TRACE_S / np.median(np.diff(time_s))))
     traces = {name: rows[:, start:stop] for name, rows in traces.items()}
-    figure = plotting.traces_figure(
-        time_s[start:stop], traces, labels=[f"unit {u}" for u in wanted]
-    )
+    figure = plotting.traces_figure(time_s[start:stop], traces, labels=wanted["unit"].tolist())
     return page.picture(figure, "traces", "Traces of the best targets")
 
 
@@ -143,12 +183,12 @@ def selection(page: Loop) -> Section | None:
         scores[kind] = found.to_arrays("validation", order_by="unit_index").astype(float)
     rows = rows.assign(cnn_validation=scores["cnn"], ln_validation=scores["ln"])
     page.csv(rows, "selection")
-    left = rows.reason[~rows.kept.astype(bool)].str.replace(r"better unit \d+", "a better unit",
-                                                            regex=True)  # fmt: skip
+    left = rows.reason[~rows.kept.astype(bool)]
+    left = left.str.replace(r"better (unit|output) .*", "a better unit", regex=True)
     figure = plotting.selection_figure(
         rows.cnn_validation, rows.ln_validation, rows.kept, left.value_counts().to_dict()
     )
-    rule, params = mei.TargetRule.fetch_method(task)
+    rule, params = mei.TargetRule.stored_method(task)
     settings = ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
     chosen = rows[rows.kept.astype(bool)]
     remark = f"Rule {rule} ({settings}): {len(chosen)} of {len(rows)} units were chosen."
@@ -202,5 +242,43 @@ def models(page: Loop) -> Section | None:
         {SHORT.get(kind, kind): f["single_trial_frozen"].to_numpy() for kind, f in units.items()},
     )
     caption = "Test images, single trials; behaviour and gaze frozen at their means."
-    picture = page.picture(figure, "oracle", "Figure 1: oracle against model", caption)
-    return Section("Models", [picture], [("Means over units", pd.DataFrame(scans))], remarks)
+    pictures = [page.picture(figure, "oracle", "Figure 1: oracle against model", caption)]
+    examples = _held_out(page, next(iter(ensembles.values())), first)
+    if examples is not None:
+        pictures.insert(0, examples)
+    return Section("Models", pictures, [("Means over units", pd.DataFrame(scans))], remarks)
+
+
+def _held_out(page: Loop, key: dict[str, Any], units: pd.DataFrame) -> Picture | None:
+    """Draw measured and predicted responses of some targets to the images of the test tier."""
+    from pipeline.dataset.moments import correlate
+    from pipeline.model.evaluate import mean_responses
+    from schemas import dataset, model
+
+    targets = page.targets["unit_index"].to_numpy(int)
+    spec = (model.EnsembleSpec & key).to_dicts()
+    if not spec or not units["to_average"].notna().any():  # without test images there is none
+        return None
+    file = dataset.Dataset.fetch_file({"dataset_hash": spec[0]["dataset_hash"]})
+    ensemble = model.load_ensemble(model.EnsembleSpec.fetch_weights(key))
+    found = mean_responses(ensemble, dataset.load_dataset(file), targets)
+    r = correlate(found.measured, found.predicted)
+    known = np.argsort(-r)[: int(np.isfinite(r).sum())]  # NaN is last
+    if not len(known):
+        return None
+    rank = np.linspace(0, len(known) - 1, min(EXAMPLES, len(known))).round().astype(int)
+    chosen = known[rank]
+    figure = plotting.held_out_responses_figure(
+        found.measured[:, chosen],
+        found.predicted[:, chosen],
+        sem=found.sem[:, chosen],
+        labels=page.targets["unit"].iloc[chosen].tolist(),
+    )
+    caption = (
+        f"Images of the test tier, which no model was fitted to or chosen by; {len(chosen)} of "
+        f"{len(known)} targets, evenly in rank from the best predicted to the worst. Black: mean "
+        "over repeats, standard error shaded; red: the ensemble at mean behavior and gaze; r is "
+        "over the images."
+    )
+    title = "Figure 1: predicted and measured responses to held-out images"
+    return page.picture(figure, "held_out", title, caption)

@@ -8,11 +8,23 @@ import numpy as np
 import pandas as pd
 
 from pipeline import plotting
-from workers.report.context import KINDS, Loop
+from pipeline.closed_loop.confusion import confusion, pool_matrices
+from pipeline.closed_loop.direction import tested
+from pipeline.mei.controls import in_order
+from pipeline.plotting.style import name_of
+from pipeline.stimulus.kinds import stimulus_name
+from workers.report.context import Loop
+from workers.report.naming import readable, shown_order, source_names, with_direction
 from workers.report.page import Picture, Section
 
 VERDICT = ["kind", "n_neurons", "fraction", "fraction_low", "fraction_high",
-           "fraction_significant", "median_ratio", "wilcoxon_p", "bootstrap_p"]  # fmt: skip
+           "fraction_significant", "fraction_opposite", "median_ratio", "wilcoxon_p", "bootstrap_p",
+           "above"]  # fmt: skip
+THROUGH = {
+    "field": "Pairs of the verdict are made field to field",
+    "stack": "Pairs of the verdict are made through the structural stacks",
+    "combined": "Pairs of the verdict are those of the fields and of the structural stacks joined",
+}
 STATUSES = ("ok", "dropped", "late", "short", "long", "unseen", "repeated", "wrong", "extra")
 
 
@@ -26,8 +38,13 @@ def presentation(page: Loop, match: dict[str, Any]) -> list[Section]:
     audit = (closed_loop.Audit & match).to_dicts()
     if audit:
         sections.append(_audit(page, audit[0], tag, f"What was shown on {day}"))
-    for outcome in (closed_loop.Outcome & match).keys(order_by=closed_loop.Outcome.primary_key):
-        sections += _verdict(page, outcome, tag, day)
+    outcomes = (closed_loop.Outcome & match).keys(order_by=closed_loop.Outcome.primary_key)
+    for outcome in outcomes:
+        if len(outcomes) > 1:  # scored by several methods
+            method = outcome["outcome_hash"]
+            sections += _verdict(page, outcome, f"{tag}_{method}", f"{day}, scored by {method}")
+        else:
+            sections += _verdict(page, outcome, tag, day)
     return sections
 
 
@@ -36,9 +53,17 @@ def _matching(page: Loop, match: dict[str, Any], tag: str, title: str) -> Sectio
 
     section = Section(title)
     fields = (closed_loop.UnitMatch.Field & match).to_dicts(order_by="field")
-    pairs = (closed_loop.UnitMatch.Pair & match).to_dicts(order_by="unit_id")
+    through = (closed_loop.MatchMethod & match).fetch1("match_through")
+    if closed_loop.without_pairs() & match:
+        section.remarks.append(f"The verdict ({through}) waits for the match through a stack.")
+        return section
+    pairs = closed_loop.matched_pairs(match)
+    names = source_names(match)
+    for pair in pairs:
+        pair["unit"] = names[pair["source_unit_id"]]
     page.csv(pd.DataFrame(pairs), f"{tag}_matches")
     page.summary["n_pairs"] = len(pairs)
+    section.remarks.append(f"{THROUGH[through]}: {len(pairs)} pairs.")
     for field in fields:
         section.pictures.append(_field_match(page, match, field, pairs, tag))
         section.remarks.append(
@@ -63,11 +88,17 @@ def _matching(page: Loop, match: dict[str, Any], tag: str, title: str) -> Sectio
         )
         key = {name: row[name] for name in closed_loop.CellMatchOracleCorrelation.primary_key}
         units = (closed_loop.CellMatchOracleCorrelation.Unit & key).to_dicts(order_by="pair")
-        page.csv(pd.DataFrame(units), f"{tag}_confirmation")
+        found = pd.DataFrame([{**unit, "unit": names[unit["source_unit_id"]]} for unit in units])
+        page.csv(found, f"{tag}_confirmation")
         if row["n_images"]:
-            rank = pd.DataFrame(units)["pair_rank"].astype(float)
-            figure = plotting.confirmation_figure(row["correlation"].load(), rank)
-            caption = "A check of the matches, never their criterion; z-scored, repeats averaged."
+            rank = found["pair_rank"].astype(float)
+            figure = plotting.confirmation_figure(
+                row["correlation"].load(), rank, labels=found["unit"].tolist()
+            )
+            caption = (
+                "A check of the matches, never their criterion; z-scored, repeats averaged. Both "
+                "axes name the neurons of day 1."
+            )
             name = "Figure S2: matched cells like the same images"
             section.pictures.append(page.picture(figure, f"{tag}_confirmation", name, caption))
     return section
@@ -99,17 +130,16 @@ def _field_match(
         views.append(((imaging.SummaryImages & full).fetch1("mean_image").load(), masks))
         ids = (imaging.Segmentation.Unit & full).to_arrays("unit_id", order_by="unit_id")
         units.append({int(u): row for row, u in enumerate(ids)})
-    rows = [
-        (units[0][p["source_unit_id"]], units[1][p["unit_id"]])
-        for p in pairs
-        if p["source_unit_id"] in units[0] and p["unit_id"] in units[1]
-    ]
+    here = [p for p in pairs if p["source_unit_id"] in units[0] and p["unit_id"] in units[1]]
+    rows = [(units[0][p["source_unit_id"]], units[1][p["unit_id"]]) for p in here]
     size = (imaging.ScanInfo.Field & source).fetch1("um_per_px_x")
     figure = plotting.matches_figure(
-        views[0], views[1], np.array(rows, int).reshape(-1, 2), um_per_px=size
-    )
+        views[0], views[1], np.array(rows, int).reshape(-1, 2), um_per_px=size,
+        labels=[str(p["source_unit_id"]) for p in here],
+    )  # fmt: skip
     name = f"{tag}_matches" if field["field"] == 0 else f"{tag}_matches{field['field']}"
-    return page.picture(figure, name, "Figure S1b: the same cells on both days")
+    caption = "A pair has one color; the number is the unit_id of day 1."
+    return page.picture(figure, name, "Figure S1b: the same cells on both days", caption)
 
 
 def _audit(page: Loop, row: dict[str, Any], tag: str, title: str) -> Section:
@@ -131,32 +161,49 @@ def _audit(page: Loop, row: dict[str, Any], tag: str, title: str) -> Section:
 
 
 def _verdict(page: Loop, outcome: dict[str, Any], tag: str, day: str) -> list[Section]:
-    from schemas import closed_loop
-
-    rows = pd.DataFrame((closed_loop.Outcome.Unit & outcome).to_dicts())
-    tests = pd.DataFrame((closed_loop.Comparison.Unit & outcome).to_dicts())
-    population = pd.DataFrame((closed_loop.Population.Kind & outcome).to_dicts())
+    rows, tests, population, reference = _scored(outcome)
     if rows.empty or tests.empty:
         return []
     for frame, name in ((rows, "responses"), (tests, "tests"), (population, "population")):
         page.csv(frame, f"{tag}_{name}")
-    section = Section(f"Verdict of {day}", [_comparison(page, rows, tests, population, tag)])
+    comparison = _comparison(page, rows, tests, population, reference, tag)
+    section = Section(f"Verdict of {day}", [comparison])
     section.pictures += _confusions(page, outcome, tag)
     if not population.empty:
-        section.tables.append(("MEI above its control", population[VERDICT]))
+        title = (
+            f"{name_of(reference)} against its controls (fraction: neurons with larger responses "
+            f"to the {name_of(reference)}; p two-sided, of the effect in the last column)"
+        )
+        section.tables.append((title, readable(population[VERDICT])))
     found = int(rows["unit_index"].nunique())
     section.remarks.append(f"{found} targets were found again and scored.")
     section.remarks.append(_frozen(outcome))
     page.summary["n_scored"] = found
-    return [section, _checks(page, outcome, rows, population, tag, day)]
+    return [section, _checks(page, outcome, rows, population, reference, tag, day)]
+
+
+def _scored(outcome: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, str]:
+    """Return responses, tests and populations of an outcome, and what the others stand against."""
+    from schemas import closed_loop, mei
+
+    rows, tests, population = (
+        mei.as_stimuli(pd.DataFrame((part & outcome).to_dicts()))
+        for part in (closed_loop.Outcome.Unit, closed_loop.Comparison.Unit,
+                     closed_loop.Population.Kind)
+    )  # fmt: skip
+    compared = (closed_loop.Comparison & outcome).to_arrays("reference")
+    reference = str(compared[0]) if len(compared) else ""
+    tests = with_direction(tests, reference)
+    return rows, tests, with_direction(shown_order(population), reference), reference
 
 
 def _comparison(
-    page: Loop, rows: pd.DataFrame, tests: pd.DataFrame, population: pd.DataFrame, tag: str
-) -> Picture:
+    page: Loop, rows: pd.DataFrame, tests: pd.DataFrame, population: pd.DataFrame,
+    reference: str, tag: str,
+) -> Picture:  # fmt: skip
     mean = rows.pivot(index="unit_index", columns="kind", values="mean_response").astype(float)
     sem = rows.pivot(index="unit_index", columns="kind", values="sem_response").astype(float)
-    kinds = [kind for kind in KINDS[1:] if kind in mean]
+    kinds = [kind for kind in in_order(mean.columns) if kind != reference]
     significant = tests.pivot(index="unit_index", columns="kind", values="significant")
     significant = significant.reindex(index=mean.index)
     notes = {}
@@ -164,15 +211,19 @@ def _comparison(
         by_kind = population.set_index("kind")
         known = [kind for kind in kinds if kind in by_kind.index]
         notes = {
-            kind: f"Wilcoxon p = {by_kind.loc[kind, 'wilcoxon_p']:.1e}"
+            kind: "Wilcoxon " + tested(
+                by_kind.loc[kind, "wilcoxon_p"], by_kind.loc[kind, "median_difference"],
+                name_of(reference), name_of(kind),
+            ).replace(": ", ":\n")
             for kind in known
-            if by_kind.loc[kind, "wilcoxon_p"] is not None
-        }
+        }  # fmt: skip
         page.summary["mei_wins"] = {kind: float(by_kind.loc[kind, "fraction"]) for kind in known}
+        page.summary["above"] = {kind: by_kind.loc[kind, "above"] for kind in known}
     figure = plotting.comparison_figure(
-        mean["mei"].to_numpy(),
+        mean[reference].to_numpy(),
         {kind: mean[kind].to_numpy() for kind in kinds},
-        mei_sem=sem["mei"].to_numpy(),
+        reference=reference,
+        mei_sem=sem[reference].to_numpy(),
         control_sem={kind: sem[kind].to_numpy() for kind in kinds},
         significant={kind: significant[kind].fillna(False).to_numpy(bool) for kind in kinds},
         notes=notes,
@@ -185,25 +236,75 @@ def _comparison(
     return page.picture(figure, f"{tag}_comparison", title, caption)
 
 
+def comparison(page: Loop, outcome: dict[str, Any], tag: str) -> Picture:
+    """Draw the MEIs of one outcome against their controls (Figure 4)."""
+    return _comparison(page, *_scored(outcome), tag)
+
+
 def _confusions(page: Loop, outcome: dict[str, Any], tag: str) -> list[Picture]:
-    from schemas import closed_loop
+    from schemas import closed_loop, mei
 
     pictures = []
-    rows = (closed_loop.Confusion.Kind & outcome).to_dicts(order_by="kind")
-    frame = pd.DataFrame(rows)
+    rows = (closed_loop.Confusion.Kind & outcome).to_dicts(order_by=["kind", "variant"])
+    frame = mei.as_stimuli(pd.DataFrame(rows))
     if len(frame):
         names = ["kind", "dominance", "mean_row_rank", "mean_column_rank"]
         page.csv(frame[names], f"{tag}_confusion")
     for row in rows:
         if row["kind"] == "mei":
-            figure = plotting.confusion_figure(row["matrix"].load())
+            units, matrix, days = _pooled(outcome, row["variant"])
+            found = confusion(matrix)
+            names = [page.name_of_unit(unit) for unit in units]
+            figure = plotting.confusion_figure(matrix.T, labels=names)
+            shown = name_of(stimulus_name(row["kind"], row["variant"]))
+            over = f"{len(days)} recordings pooled" if len(days) > 1 else "one recording"
             caption = (
-                f"Own neuron exceeds {_text(row['mean_row_rank'])} of the others, own MEI "
-                f"{_text(row['mean_column_rank'])} of the others' (mean ranks; chance 0.5)."
+                "A row is a neuron, a column an image; mean responses over repeats, each neuron's "
+                f"divided by its largest ({over}). A neuron's own {shown} exceeds "
+                f"{_text(_known(found.mean_column_rank))} of the others', and it responds "
+                f"more to it than {_text(_known(found.mean_row_rank))} of the other neurons do "
+                "(mean ranks; chance 0.5)."
             )
-            title = "Figure S6: every neuron's response to every MEI"
-            pictures.append(page.picture(figure, f"{tag}_confusion", title, caption))
+            title = f"Figure S6: every neuron's response to every {shown}"
+            name = f"{tag}_confusion{row['variant'] or ''}"
+            pictures.append(page.picture(figure, name, title, caption))
     return pictures
+
+
+def _pooled(
+    outcome: dict[str, Any], variant: int = 0
+) -> tuple[list[int], np.ndarray, list[dict[str, Any]]]:
+    """Return units and matrix of MEIs, over this and all earlier recordings, and which those are.
+
+    The recordings are those of `PooledOutcome`, as far as they showed these MEIs; without its row,
+    this one alone.
+    """
+    from schemas import closed_loop
+
+    names = ("animal_id", "match_hash", "response_hash", "outcome_hash")
+    days = [outcome]
+    for row in (closed_loop.PooledOutcome & outcome).to_dicts():
+        same = [
+            {**{name: outcome[name] for name in names}, "session": session, "scan_idx": scan}
+            for session, scan in row["days"]
+        ]
+        days = (closed_loop.Outcome & same).keys(order_by=["session", "scan_idx"])
+    images = {"kind": "mei", "variant": variant}
+    days = [day for day in days if closed_loop.Confusion.Kind & day & images]
+    matrices, neurons, repeats = [], [], []
+    for day in days:
+        found = closed_loop.Confusion.Kind & day & images
+        units = (closed_loop.Confusion & day).fetch1("unit_index_list")
+        rows = (closed_loop.Outcome.Unit & day & images).to_dicts()
+        shown = {row["unit_index"]: row["n_repeats"] for row in rows}
+        matrices.append(found.fetch1("matrix").load())
+        neurons.append(units)
+        repeats.append([shown.get(unit, 0) for unit in units])
+    return *pool_matrices(matrices, neurons, repeats), days
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _shown(outcome: dict[str, Any]) -> dict[str, str]:
@@ -226,16 +327,17 @@ def _frozen(outcome: dict[str, Any]) -> str:
 
 
 def _checks(
-    page: Loop, outcome: dict[str, Any], rows: pd.DataFrame, population: pd.DataFrame, tag: str,
-    day: str,
+    page: Loop, outcome: dict[str, Any], rows: pd.DataFrame, population: pd.DataFrame,
+    reference: str, tag: str, day: str,
 ) -> Section:  # fmt: skip
-    from schemas import closed_loop
+    from schemas import closed_loop, mei
 
     section = Section(f"Checks of the verdict of {day}")
-    table = pd.DataFrame((closed_loop.Sensitivity.Threshold & outcome).to_dicts())
+    table = mei.as_stimuli(pd.DataFrame((closed_loop.Sensitivity.Threshold & outcome).to_dicts()))
     if len(table):
+        table = with_direction(shown_order(table), reference)
         page.csv(table, f"{tag}_sensitivity")
-        figure = plotting.sensitivity_figure(table)
+        figure = plotting.sensitivity_figure(table, reference=reference)
         title = "With surer and surer matches"
         section.pictures.append(page.picture(figure, f"{tag}_sensitivity", title))
     plan = _shown(outcome)
@@ -249,7 +351,8 @@ def _checks(
         section.pictures.append(page.picture(figure, f"{tag}_power", title))
     raw = rows.pivot(index="unit_index", columns="kind", values="raw_mean").astype(float)
     predicted = rows.pivot(index="unit_index", columns="kind", values="predicted").astype(float)
-    figure = plotting.prediction_figure(dict(predicted.items()), dict(raw.items()))
+    kinds = in_order(predicted.columns)
+    figure = plotting.prediction_figure(predicted[kinds].to_dict("series"), raw.to_dict("series"))
     title = "Predicted and measured responses"
     section.pictures.append(page.picture(figure, f"{tag}_prediction", title))
     for name, part, label in (
@@ -257,9 +360,11 @@ def _checks(
         ("arousal", closed_loop.ArousalControl.Kind, "Trials matched in arousal"),
         ("pooled", closed_loop.PooledOutcome.Kind, "This and all earlier presentations"),
     ):
-        frame = pd.DataFrame((part & outcome).to_dicts())
+        frame = mei.as_stimuli(pd.DataFrame((part & outcome).to_dicts()))
         if len(frame):
+            frame = with_direction(shown_order(frame), reference)
             page.csv(frame, f"{tag}_{name}")
             keys = set(part.primary_key) - {"kind"}
-            section.tables.append((label, frame.drop(columns=[c for c in frame if c in keys])))
+            shown = frame.drop(columns=[c for c in frame if c in keys])
+            section.tables.append((label, readable(shown)))
     return section

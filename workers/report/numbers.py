@@ -5,20 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import datajoint as dj
+import pandas as pd
 
-STAGES = ("dataset", "model", "mei", "closed_loop")
+from pipeline.stages import STAGES
+from workers.report.naming import with_direction, with_names
+
+FROM_STAGE = STAGES.index("dataset")
 MOST_ROWS = 1_000_000
 
 
 def write_numbers(folder: Path) -> list[str]:
-    """Write one CSV for every table and part that has rows; return the files' names."""
+    """Write one CSV for every table and part that has rows; return the files' names.
+
+    Beside every `unit_index` stand number, field and name of the neuron, beside every two-sided p
+    which of reference and control was better.
+    """
     import schemas
+    from schemas import dataset
 
     folder.mkdir(parents=True, exist_ok=True)
+    units = dataset.unit_names()
     written = []
     for table in schemas.tables():
         stage = table.__module__.split(".")[1]
-        if stage not in STAGES:
+        if STAGES.index(stage) < FROM_STAGE:
             continue
         parts = [
             part
@@ -32,6 +42,20 @@ def write_numbers(folder: Path) -> list[str]:
             plain = [name for name in query.heading.names if query.heading[name].codec is None]
             owner = "" if one is table else f"{table.__name__}."
             file = f"{stage}.{owner}{one.__name__}.csv"
-            query.proj(*plain).to_pandas().reset_index().to_csv(folder / file, index=False)
+            frame = with_names(query.proj(*plain).to_pandas().reset_index(), units)
+            _told(frame).to_csv(folder / file, index=False)
             written.append(file)
     return written
+
+
+def _told(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of comparisons with the direction of their p."""
+    from schemas import closed_loop
+
+    shared = [name for name in closed_loop.Outcome.primary_key if name in frame]
+    if "kind" not in frame or len(shared) < len(closed_loop.Outcome.primary_key):
+        return frame
+    outcomes = closed_loop.Comparison.proj("reference").to_dicts()
+    known = {tuple(row[name] for name in shared): row["reference"] for row in outcomes}
+    keys = frame[shared].itertuples(index=False, name=None)
+    return with_direction(frame, pd.Series([known.get(key, "reference") for key in keys]))

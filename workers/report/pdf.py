@@ -63,6 +63,7 @@ class _Flow:
     def end(self) -> None:
         """Write the page that is being filled."""
         self.pdf.savefig(self.figure, dpi=200)
+        self.figure.clear()  # its pictures would stay in memory
 
     def need(self, inches: float) -> None:
         """Turn the page unless so much is left of it."""
@@ -107,7 +108,7 @@ class _Flow:
 
     def picture(self, picture: Picture, folder: Path) -> None:
         """Draw a picture with title and caption."""
-        image = matplotlib.image.imread(folder / picture.file)
+        image = (255 * matplotlib.image.imread(folder / picture.file)).round().astype("uint8")
         height, width = image.shape[:2]
         inches = min(width / DOTS, ACROSS, TALLEST * width / height)
         down = inches * height / width

@@ -10,11 +10,23 @@ import numpy as np
 import pandas as pd
 
 from pipeline.closed_loop.statistics import Comparison, population
-from workers.report.context import KINDS, Loop
+from workers.report.context import Loop
+from workers.report.naming import readable, shown_order, with_direction
 from workers.report.page import Section
 
-COLUMNS = ["kind", "n_animals", "n_neurons", "fraction", "fraction_low", "fraction_high",
-           "fraction_significant", "median_ratio", "wilcoxon_p", "bootstrap_p"]  # fmt: skip
+COLUMNS = [
+    "kind",
+    "n_animals",
+    "n_neurons",
+    "fraction",
+    "fraction_low",
+    "fraction_high",
+    "fraction_significant",
+    "median_ratio",
+    "wilcoxon_p",
+    "bootstrap_p",
+    "above",
+]
 
 
 def animals(pages: Sequence[Loop], out: Path) -> Section | None:
@@ -36,10 +48,10 @@ def animals(pages: Sequence[Loop], out: Path) -> Section | None:
         f"Of every animal the newest recording of its last registered loop ({loops}). Bootstrap "
         "intervals and p draw animals, neurons within them and trials within those; Wilcoxon's "
         "test takes neurons of one animal for independent. Significant after the correction "
-        "within each animal."
+        "within each animal. The p are two-sided: the last column tells whose effect it is."
     )
-    return Section("All animals together", tables=[("MEI above its control", table)],
-                   remarks=[remark])  # fmt: skip
+    title = "The reference against its controls (fraction: neurons with larger responses to it)"
+    return Section("All animals together", tables=[(title, readable(table))], remarks=[remark])
 
 
 def pooled(every: pd.DataFrame) -> pd.DataFrame:
@@ -48,11 +60,13 @@ def pooled(every: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     every : DataFrame
-        A row a neuron and kind: `animal_id, kind, sem` and the attributes of `Comparison`.
+        A row a neuron and kind: `animal_id, reference, kind, sem` and the attributes of
+        `Comparison`. Animals that are compared with another reference are not pooled with these.
     """
     rows = []
-    for kind in [name for name in KINDS if name in set(every["kind"])]:
-        some = every[(every["kind"] == kind) & every["scored"] & every["difference"].notna()]
+    for reference, kind in every[["reference", "kind"]].drop_duplicates().itertuples(index=False):
+        some = every[(every["kind"] == kind) & (every["reference"] == reference)]
+        some = some[some["scored"] & some["difference"].notna()]
         if some["animal_id"].nunique() < 2:
             continue
         names = Comparison.__dataclass_fields__
@@ -62,21 +76,27 @@ def pooled(every: pd.DataFrame) -> pd.DataFrame:
         }
         animal = some["animal_id"].to_numpy()
         found = asdict(population(Comparison(**numbers), some["sem"].to_numpy(), animal=animal))
-        rows.append({**found, "kind": kind, "n_neurons": found["n"], "n_animals": len(set(animal))})
-    return pd.DataFrame(rows)[COLUMNS]
+        count = {"n_neurons": found["n"], "n_animals": len(set(animal))}
+        rows.append({**found, **count, "kind": kind, "reference": reference})
+    if not rows:
+        return pd.DataFrame(columns=COLUMNS)
+    table = shown_order(pd.DataFrame(rows))
+    return with_direction(table, table["reference"])[COLUMNS]
 
 
 def _compared(page: Loop) -> pd.DataFrame:
     """Return every neuron's comparison in the newest recording that has a verdict."""
-    from schemas import closed_loop
+    from schemas import closed_loop, mei
 
     for match in reversed(page.presentations()):
         outcomes = (closed_loop.Comparison & match).keys(order_by=closed_loop.Outcome.primary_key)
         if not outcomes:
             continue
-        tests = pd.DataFrame((closed_loop.Comparison.Unit & outcomes[0]).to_dicts())
+        tests, shown = (
+            mei.as_stimuli(pd.DataFrame((part & outcomes[0]).to_dicts()))
+            for part in (closed_loop.Comparison.Unit, closed_loop.Outcome.Unit)
+        )
         reference = (closed_loop.Comparison & outcomes[0]).fetch1("reference")
-        shown = pd.DataFrame((closed_loop.Outcome.Unit & outcomes[0]).to_dicts())
         if tests.empty or shown.empty:
             continue
         sem = shown.pivot(index="unit_index", columns="kind", values="sem_response").astype(float)
@@ -84,5 +104,5 @@ def _compared(page: Loop) -> pd.DataFrame:
             np.hypot(sem[reference].get(row.unit_index), sem[row.kind].get(row.unit_index))
             for row in tests.itertuples()
         ]
-        return tests.assign(sem=spread)
+        return tests.assign(sem=spread, reference=reference)
     return pd.DataFrame()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.npy import check_regular
 
 if TYPE_CHECKING:
     import h5py
@@ -23,7 +24,8 @@ def open_hdf5(path: str | os.PathLike) -> h5py.File:
     Raises
     ------
     DataError
-        If h5py is not installed, or the file is not HDF5.
+        If h5py is not installed, the path is no regular file, the file is not HDF5, or any of its
+        data lie in other files: HDF5 would read there whatever the account may read.
     """
     path = Path(path)
     try:
@@ -31,10 +33,45 @@ def open_hdf5(path: str | os.PathLike) -> h5py.File:
     except ImportError as error:
         raise DataError("h5py is not installed", file=path,
                         remedy="pip install 'inception-loop[nwb]'") from error  # fmt: skip
+    file = None
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DataError("is no readable HDF5 file", file=path, found=error) from error
+        check_regular(path)
+        file = h5py.File(path, "r")
+        _check_within(file, path)
+    except DataError:
+        if file is not None:
+            file.close()
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # of damaged files
+        raise DataError("is no readable HDF5 file", file=path, found=str(error)[:300]) from error
+    return file
+
+
+def _check_within(file: h5py.File, path: Path) -> None:
+    """Refuse links to other files, and data sets that are stored in or made of them."""
+    import h5py
+
+    def elsewhere(name: str, link: object) -> tuple[str, object] | None:
+        if isinstance(link, h5py.ExternalLink):
+            return name, link.filename
+        item = file[name] if isinstance(link, h5py.HardLink) else None
+        if not isinstance(item, h5py.Dataset):
+            return None
+        files = [place[0] for place in item.external or ()]
+        if item.is_virtual:
+            files += [one.file_name for one in item.virtual_sources() if one.file_name != "."]
+        return (name, files[0]) if files else None
+
+    found = file.visititems_links(elsewhere)  # ends at the first that is returned
+    if found is not None:
+        raise DataError(
+            "data lie in another file",
+            file=path,
+            field=found[0][:200],
+            found=ascii(str(found[1])[:200]),
+            expected="data in the file itself",
+            remedy="copy them into one file, for example with h5repack",
+        )
 
 
 def of_type(file: h5py.File, kind: str) -> list[h5py.Group]:

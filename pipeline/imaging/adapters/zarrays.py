@@ -11,6 +11,29 @@ from pipeline.errors import DataError
 
 from .base import Adapter, SourceMovie, SourceScan, adapters, checked_rate, checked_scale
 
+CODECS = {  # that turn bytes into numbers; others exist that run what is in a chunk (pickle)
+    "blosc",
+    "bz2",
+    "crc32",
+    "crc32c",
+    "adler32",
+    "delta",
+    "fixedscaleoffset",
+    "gzip",
+    "jenkins",
+    "lz4",
+    "lzma",
+    "packbits",
+    "quantize",
+    "shuffle",
+    "zfpy",
+    "zlib",
+    "zstd",
+    "bytes",
+    "endian",
+    "sharding_indexed",
+    "transpose",
+}
 MARKS = (".zarray", ".zgroup", "zarr.json")
 
 
@@ -62,6 +85,15 @@ def open_zarr(
     if array.ndim != 3 or np.dtype(array.dtype).kind not in "uif":
         raise DataError("is no movie", file=path, found=f"{array.shape} {array.dtype}",
                         expected="numbers of shape (frames, H, W)")  # fmt: skip
+    strange = sorted(_codecs(array.metadata.to_dict()) - CODECS)
+    if strange:
+        raise DataError(
+            "is packed in a way that is not read",
+            file=path,
+            found=ascii(strange)[:200],
+            expected="zstd, blosc, gzip and the like",
+            remedy="write the array again with one of them, where you trust it",
+        )
     rate = checked_rate(fps or said.get("fps"), path, "give fps, or set the attribute fps (Hz)")
     movie = SourceMovie(
         lambda start, stop: array[start:stop],
@@ -72,6 +104,20 @@ def open_zarr(
         file=path,
     )
     return SourceScan([movie], path)
+
+
+def _codecs(said: object) -> set[str]:
+    """Return the names of all codecs in the metadata of an array, also of those within others."""
+    if isinstance(said, list | tuple):
+        return set().union(*map(_codecs, said))
+    if not isinstance(said, dict):
+        return set() if said is None or isinstance(said, str | int | float) else {str(type(said))}
+    parts = [
+        said.get(key)
+        for key in ("codecs", "index_codecs", "filters", "compressor", "configuration")
+    ]
+    names = {str(said[key]).removeprefix("numcodecs.") for key in ("id", "name") if key in said}
+    return names.union(*map(_codecs, parts))
 
 
 adapters.append(Adapter("zarr", is_zarr, open_zarr))

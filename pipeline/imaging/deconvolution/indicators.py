@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.parameters import Rule
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ INDICATORS = {
 }
 
 
+def _folded(name: str) -> str:
+    return name.lower().removeprefix("j")
+
+
 def kinetics_of(name: str) -> Kinetics:
     """Return the kinetics of a named indicator; case and the leading j do not matter.
 
@@ -40,8 +47,8 @@ def kinetics_of(name: str) -> Kinetics:
     ValueError
         If it is not in the table.
     """
-    known = {key.lower().removeprefix("j"): value for key, value in INDICATORS.items()}
-    key = str(name).lower().removeprefix("j")
+    known = {_folded(key): value for key, value in INDICATORS.items()}
+    key = _folded(str(name))
     if key not in known:
         raise ValueError(
             f"no indicator {name!r}; there are {sorted(INDICATORS)}, or give rise_s and decay_s"
@@ -124,3 +131,11 @@ def estimate_rise_decay(
         if np.exp(-2.0) < slow < np.exp(-1 / (3.0 * fps)) and 0 < fast < 0.98 * slow:
             decay[unit], rise[unit] = -1 / (fps * np.log(slow)), -1 / (fps * np.log(fast))
     return rise, decay
+
+
+def _is_known(name: str | None) -> bool:
+    return name is None or _folded(name) in {_folded(known) for known in INDICATORS}
+
+
+Indicator = Annotated[str | None, Rule(f"of {', '.join(INDICATORS)}", _is_known)]
+"""Name of an indicator of the table, or None where the kinetics are given or estimated."""

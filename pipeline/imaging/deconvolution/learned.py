@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .baseline import prepare
-from .indicators import resolve
+from .indicators import Indicator, resolve
 from .kinetics import judge_kinetics
 from .result import DeconvolutionResult, checked_traces, deconvolvers
 
@@ -33,12 +33,12 @@ def load_network(path: Path = WEIGHTS) -> SpikeNetwork:
     return network.eval().requires_grad_(False)
 
 
-@deconvolvers.register("network", default=True)
+@deconvolvers.register("network", default=True, revision=2)
 def network(
     fluorescence: NDArray,
     fps: float,
     *,
-    indicator: str | None = None,
+    indicator: Indicator = None,
     rise_s: float | None = None,
     decay_s: float | None = None,
     baseline_s: float = 60.0,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .ar import in_trace_units, pooled
 from .baseline import Prepared, prepare
-from .indicators import estimate_decay, estimate_rise_decay, resolve
+from .indicators import Indicator, estimate_decay, estimate_rise_decay, resolve
 from .result import DeconvolutionResult, checked_traces, deconvolvers, over_units
 
 CONSTRAINTS = ("soft", "hard", "noise")
@@ -78,9 +80,9 @@ def oasis_ar1(
     fluorescence: NDArray,
     fps: float,
     *,
-    indicator: str | None = None,
+    indicator: Indicator = None,
     decay_s: float | None = None,
-    constraint: str = "soft",
+    constraint: Literal["soft", "hard", "noise"] = "soft",
     sparsity: float = 0.0,
     min_jump: float = 3.0,
     baseline_s: float = 60.0,
@@ -135,10 +137,10 @@ def oasis_ar2(
     fluorescence: NDArray,
     fps: float,
     *,
-    indicator: str | None = None,
+    indicator: Indicator = None,
     rise_s: float | None = None,
     decay_s: float | None = None,
-    constraint: str = "soft",
+    constraint: Literal["soft", "hard", "noise"] = "soft",
     sparsity: float = 0.0,
     min_jump: float = 3.0,
     baseline_s: float = 60.0,

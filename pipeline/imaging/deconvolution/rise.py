@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from .baseline import prepare
-from .indicators import estimate_decay, resolve
+from .indicators import Indicator, estimate_decay, resolve
 from .result import DeconvolutionResult, checked_traces, deconvolvers
 
 FINE = 20  # steps of the kernel's integration per frame
@@ -58,7 +58,7 @@ def rise(
     fluorescence: NDArray,
     fps: float,
     *,
-    indicator: str | None = None,
+    indicator: Indicator = None,
     rise_s: float | None = None,
     decay_s: float | None = None,
     sparsity: float = 1.0,

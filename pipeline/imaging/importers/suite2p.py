@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.npy import read_npy
 
 from .base import ImportedScan, assemble, even_times, importers
-from .unpickle import load_pickled_npy
+from .pickle_values import as_numbers
+from .unpickle import load_pickled_dict, load_pickled_npy
+
+MAX_PIXELS = 1 << 28  # of all masks together, and as many more as the file has space to list:
+PIXELS_PER_BYTE = 1000  # of stat.npy; 10,000 units of 100 pixels in 512 x 512 have 110
 
 
 @importers.register("suite2p")
@@ -52,10 +57,10 @@ def suite2p(
     if raw.shape != neuropil.shape or raw.ndim != 2:
         raise DataError("F and Fneu differ in size", file=folder, found=(raw.shape, neuropil.shape))
     stat = load_pickled_npy(folder / "stat.npy")
-    ops = load_pickled_npy(folder / "ops.npy").item() if (folder / "ops.npy").exists() else {}
-    if not isinstance(ops, dict):
-        raise DataError("is no dictionary", file=folder / "ops.npy", found=type(ops).__name__)
-    size = (height_px or ops.get("Ly"), width_px or ops.get("Lx"))
+    ops = load_pickled_dict(folder / "ops.npy") if (folder / "ops.npy").exists() else {}
+    size = tuple(
+        given or _number(ops, name, folder) for given, name in ((height_px, "Ly"), (width_px, "Lx"))
+    )
     weights = _weights(folder / "stat.npy", stat, len(raw), size)
     iscell = _array(folder / "iscell.npy") if (folder / "iscell.npy").exists() else None
     if iscell is not None and iscell.shape != (len(raw), 2):
@@ -67,8 +72,8 @@ def suite2p(
         folder,
         corrected=raw - neuropil_coefficient * (neuropil - middle),
         weights=weights,
-        time_s=even_times(raw.shape[1], fps or ops.get("fs"), folder),
-        mean_image=ops.get("meanImg"),
+        time_s=even_times(raw.shape[1], fps or _number(ops, "fs", folder), folder),
+        mean_image=_image(ops, folder),
         keep=None if iscell is None else iscell[:, 0] > 0,
         soma_probability=None if iscell is None else iscell[:, 1],
         raw=raw,
@@ -89,12 +94,33 @@ def _plane(folder: Path) -> Path:
     return planes[0]
 
 
-def _array(path: Path) -> NDArray:
+def _number(ops: dict, name: str, folder: Path) -> float | None:
+    """Return a positive number of the options; None where it is missing."""
+    value = ops.get(name)
+    if value is None:
+        return None
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError("cannot be read", file=path, found=error,
-                        expected="an npy file of numbers") from error  # fmt: skip
+        number = as_numbers(value)
+    except ValueError as error:
+        raise DataError("is no number", file=folder / "ops.npy", field=name, found=error) from error
+    if number.size != 1 or not 0 < number.item() < 1e9:
+        raise DataError("is no number above 0", file=folder / "ops.npy", field=name)
+    return number.item()
+
+
+def _image(ops: dict, folder: Path) -> NDArray | None:
+    if ops.get("meanImg") is None:
+        return None
+    try:
+        return as_numbers(ops["meanImg"])
+    except ValueError as error:
+        raise DataError(
+            "is no image", file=folder / "ops.npy", field="meanImg", found=error
+        ) from error
+
+
+def _array(path: Path) -> NDArray:
+    array = read_npy(path)
     if array.dtype.kind not in "fiu" or array.ndim != 2:
         raise DataError("is no matrix of numbers", file=path,
                         found=f"{array.shape} {array.dtype}")  # fmt: skip
@@ -108,21 +134,31 @@ def _weights(
         raise DataError("does not fit the traces", file=path, found=stat.shape,
                         expected=f"({units},) dictionaries")  # fmt: skip
     try:
-        places = [
-            tuple(np.asarray(one[name]).astype(float) for name in ("ypix", "xpix", "lam"))
-            for one in stat
-        ]
-    except (KeyError, TypeError, ValueError) as error:
+        places = [tuple(as_numbers(one[name]) for name in ("ypix", "xpix", "lam")) for one in stat]
+    except (KeyError, ValueError) as error:
         raise DataError("lacks what masks are made of", file=path, found=error,
                         expected="ypix, xpix and lam of every unit") from error  # fmt: skip
+    for unit, (y, x, weight) in enumerate(places):
+        if not (y.shape == x.shape == weight.shape) or y.ndim != 1:
+            raise DataError("pixels and weights differ in number", file=path, field=f"unit {unit}")
+        if not (np.isfinite(y).all() and np.isfinite(x).all()):
+            raise DataError(
+                "pixel has no place", file=path, field=f"unit {unit}", found="not finite"
+            )
     size = [
         int(given) if given else int(max(place[axis].max(initial=0) for place in places)) + 1
         for axis, given in enumerate(size)
     ]
+    most = MAX_PIXELS + PIXELS_PER_BYTE * path.stat().st_size
+    if units * size[0] * size[1] > most:
+        raise DataError(
+            "field is too large",
+            file=path,
+            found=f"{units} masks of {size[0]} x {size[1]}",
+            expected=f"at most {most} pixels",
+        )
     out = np.zeros((units, *size), np.float32)
     for unit, (y, x, weight) in enumerate(places):
-        if not (y.shape == x.shape == weight.shape) or y.ndim != 1:
-            raise DataError("pixels and weights differ in number", file=path, field=f"unit {unit}")
         if y.size and not (y.min() >= 0 and y.max() < size[0] and 0 <= x.min() < size[1] > x.max()):
             raise DataError("pixel lies outside of the field", file=path, field=f"unit {unit}",
                             expected=f"within {size[0]} x {size[1]}")  # fmt: skip

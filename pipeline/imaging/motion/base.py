@@ -29,7 +29,7 @@ class MotionResult:
     correlation_before, correlation_after : float
         Mean correlation of a frame with the template, uncorrected and corrected.
     rms_px : float
-        Root mean square of the displacement (px).
+        Root mean square of the displacement (px); NaN where the motion was not measured.
     outliers : array of bool, shape (frames,)
         Frames whose shift was not believed and taken from their neighbours.
     accepted : bool

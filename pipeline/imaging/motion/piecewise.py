@@ -115,7 +115,7 @@ class FieldEstimator:
         return axes, self.field.at(places.reshape(-1, 2))
 
 
-@motion_methods.register("piecewise", default=True)
+@motion_methods.register("piecewise", default=True, revision=2)
 def piecewise(
     movie: Movie,
     *,

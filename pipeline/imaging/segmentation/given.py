@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from pipeline.errors import DataError
 from pipeline.imaging.movie import Movie
 from pipeline.imaging.segmentation.base import SegmentationResult, segmenters
 from pipeline.imaging.summary import summarize
+from pipeline.npy import read_npz
 
 
 @segmenters.register("given")
@@ -58,12 +58,12 @@ def given(
             masks[unit, numbers] = True
         masks = masks.reshape(-1, height, width)
     else:
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                masks = archive["masks"].astype(bool)
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise DataError("holds no masks", file=file, found=error,
-                            expected="an .npz with masks (units, H, W)") from error  # fmt: skip
+        arrays = read_npz(file, ("masks",))
+        if "masks" not in arrays or arrays["masks"].dtype.kind not in "biuf":
+            raise DataError(
+                "holds no masks", file=file, expected="an .npz with masks (units, H, W)"
+            )
+        masks = arrays["masks"].astype(bool)
         if masks.ndim != 3 or masks.shape[1:] != (height, width):
             raise DataError("masks do not fit the movie", file=file, found=masks.shape,
                             expected=f"(units, {height}, {width})")  # fmt: skip

@@ -15,7 +15,7 @@ from pipeline.imaging.segmentation.cnmf import acceptable, assemble, overlaps, s
 from pipeline.imaging.segmentation.grow import grow
 
 
-@segmenters.register("peaks")
+@segmenters.register("peaks", revision=2)
 def peaks(
     movie: Movie,
     *,

@@ -12,7 +12,7 @@ from pipeline.model.combination import mean_and_sd
 from .base import Analysis, AnalysisContext, analyses
 
 
-@analyses.register("held_out")
+@analyses.register("held_out", revision=2)
 def held_out(context: AnalysisContext, *, starts: int = 1) -> Analysis:
     """Make every MEI without one member of the ensemble (`Ensemble.leave_out`), and ask it.
 

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from .base import Analysis, AnalysisContext, analyses
 
 
-@analyses.register("linear_filter")
+@analyses.register("linear_filter", revision=2)
 def linear_filter(context: AnalysisContext) -> Analysis:
     """Rank-correlate filter times test image with the mean measured response (S9).
 

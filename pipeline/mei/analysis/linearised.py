@@ -10,7 +10,7 @@ from pipeline.mei.search import match_full
 from .base import Analysis, AnalysisContext, analyses, correlation, gradients
 
 
-@analyses.register("linearised")
+@analyses.register("linearised", revision=2)
 def linearised(context: AnalysisContext, *, n_images: int = 100) -> Analysis:
     """Compare the CNN's gradients with the RF of the LN model (S10).
 

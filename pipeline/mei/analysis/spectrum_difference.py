@@ -7,7 +7,7 @@ import numpy as np
 from .base import Analysis, AnalysisContext, analyses
 
 
-@analyses.register("spectrum_difference")
+@analyses.register("spectrum_difference", revision=2)
 def spectrum_difference(context: AnalysisContext, *, bins: int = 16) -> Analysis:
     """Compare amplitude spectra of MEIs and RFs of one contrast (S7).
 

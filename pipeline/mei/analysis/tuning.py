@@ -12,7 +12,7 @@ from pipeline.mei.search import own_responses
 from .base import Analysis, AnalysisContext, analyses
 
 
-@analyses.register("jitter_tuning")
+@analyses.register("jitter_tuning", revision=2)
 def jitter_tuning(context: AnalysisContext, *, most_px: int = 5) -> Analysis:
     """Move MEI and RF over a grid of shifts and ask the CNN, and the LN model for its RF.
 

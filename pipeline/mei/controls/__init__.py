@@ -15,5 +15,6 @@ from . import (  # noqa: F401  registers the kinds
     surround,
 )
 from .base import ControlContext, Controls, control_kinds, finished
+from .order import in_order
 
-__all__ = ["ControlContext", "Controls", "control_kinds", "finished"]
+__all__ = ["ControlContext", "Controls", "control_kinds", "finished", "in_order"]

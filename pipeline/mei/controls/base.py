@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,33 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.mei.ascent import PARTS, ascent_methods
+from pipeline.mei.objectives import objectives
 from pipeline.mei.search import own_responses
 from pipeline.mei.synthesize import default_norm
 from pipeline.registry import Registry
+from pipeline.stimulus.kinds import check_kind
 
-control_kinds = Registry("kind of control")
+
+class KindRegistry(Registry):
+    """Kinds of control, under names that tables and names of stimuli can hold."""
+
+    def register(self, name: str, **options: Any) -> Callable[[Callable], Callable]:
+        """Return a decorator that files a kind; see `Registry.register` and `check_kind`."""
+        return super().register(check_kind(name), **options)
+
+
+def _below(kind: str, params: Mapping[str, Any]) -> Iterator[tuple[Registry, str]]:
+    """Yield the objective, and the ascent with its parts, that parameters of a kind name."""
+    if isinstance(params.get("objective"), str):
+        yield objectives, params["objective"]
+    if "method" in params and "params" in params:
+        ascent = ascent_methods.spec({"method": params["method"], "params": params["params"]})
+        yield ascent_methods, ascent["name"]
+        yield from ((registry, ascent[p]["name"]) for p, registry in PARTS.items() if p in ascent)
+
+
+control_kinds = KindRegistry("kind of control", _below)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -11,11 +13,20 @@ from numpy.typing import NDArray
 from pipeline.mei.gabor import bank_parameters, describe, draw, drawn_bank
 from pipeline.mei.objectives import objectives
 from pipeline.mei.search import POOL_CHUNK, TopK, match_full, own_responses, responses, views
+from pipeline.mei.ties import first_best, reaches
+from pipeline.parameters import Rule
 
 from .base import ControlContext, Controls, control_kinds, finished
 
 
-@control_kinds.register("gabor")
+def _needs_nothing(name: str) -> bool:
+    return name in objectives and inspect.Parameter.empty not in objectives.defaults(name).values()
+
+
+_PLAIN_OBJECTIVE = Rule("that names an objective which works without parameters", _needs_nothing)
+
+
+@control_kinds.register("gabor", revision=2)
 def best_gabor(
     context: ControlContext,
     *,
@@ -31,7 +42,7 @@ def best_gabor(
     refine_steps: int = 40,
     wavelength_range_px: Sequence[float] = (3, 30),
     sigma_range_px: Sequence[float] = (1, 12),
-    objective: str = "activation",
+    objective: Annotated[str, _PLAIN_OBJECTIVE] = "activation",
 ) -> Controls:
     """Find the most exciting Gabor: the published bank of 72,800, then a continuous ascent.
 
@@ -143,8 +154,8 @@ def _refined(
             rates = objectives[objective](view, images)
             (gradient,) = torch.autograd.grad(rates.sum(), free)
             with torch.no_grad():
-                better = rates > best
-                best = torch.where(better, rates, best)
+                better = reaches(rates, best)  # the latest of equals, as in an ascent
+                best = torch.where(rates > best, rates, best)
                 out[index[better]] = now.detach()[better]
                 # Adam, so that responses of any unit and any coordinate are of one scale
                 gradient = gradient * size
@@ -171,6 +182,6 @@ def _best_of(
     images = draw(flat, context.shape, context.length)[:, None]
     units = context.pick().repeat_interleave(count)
     values = own_responses(context.cnn, images, units, objectives[objective])
-    best = values.reshape(n_units, count).argmax(1)
+    best = first_best(values.reshape(n_units, count))
     rows = np.arange(n_units)
     return parameters[rows, best], images[torch.as_tensor(rows * count + best)]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from pipeline.mei.ascent import ascent_methods
 from pipeline.mei.synthesize import synthesize
+from pipeline.parameters import Nested
 
 from .base import ControlContext, Controls, control_kinds, finished
 
 
-@control_kinds.register("rf")
+@control_kinds.register("rf", revision=2)
 def receptive_field(
-    context: ControlContext, *, method: str | None = None, params: dict[str, Any] | None = None
+    context: ControlContext,
+    *,
+    method: str | None = None,
+    params: Annotated[dict[str, Any] | None, Nested(ascent_methods)] = None,
 ) -> Controls:
     """Make the linear receptive field: the MEI of the LN ensemble, by the same ascent and norm.
 

@@ -115,6 +115,7 @@ def test_blinks_are_nan_and_what_follows_is_not(tmp_path):
     assert result.confidence[lid > 0].max() < 0.35
 
 
+@pytest.mark.numerical
 def test_frames_do_not_influence_each_other(tmp_path):
     shape = (96, 128)
     center, radius = movement(20, shape)

@@ -16,7 +16,7 @@ def test_a_steady_drift_is_found_under_breathing_and_jumps():
     assert found.y_um_h == pytest.approx(12.0, abs=0.5)
     assert found.x_um_h == pytest.approx(0.0, abs=0.5)
     assert found.range_um == pytest.approx(3.0, abs=0.3)
-    assert slow_drift([1.0], [2.0], fps).y_um_h == 0
+    assert np.isnan(slow_drift([1.0], [2.0], fps).y_um_h)
 
 
 def test_gain_of_a_day_is_found_and_leaves_the_order_of_neurons():
@@ -50,3 +50,11 @@ def test_an_outcome_comes_back_from_its_file_as_it_was(tmp_path):
             np.testing.assert_array_equal(ours[column].to_numpy(), theirs[column].to_numpy())
     np.testing.assert_array_equal(again.confusions["rf"].matrix, result.confusions["rf"].matrix)
     assert again.kinds == result.kinds
+
+
+def test_a_drift_of_less_than_three_chunks_is_not_measured():
+    still = np.zeros(200)
+    found = slow_drift(still, still, 10.0)  # 20 s: one chunk
+    assert np.isnan([found.y_um_h, found.x_um_h, found.range_um]).all()
+    long = slow_drift(np.zeros(2000), np.zeros(2000), 10.0)
+    assert (long.y_um_h, long.x_um_h, long.range_um) == (0.0, 0.0, 0.0)

@@ -119,6 +119,7 @@ def test_predicts_where_unmatched_cells_should_be():
     assert error.max() * case[2] < 4.0
 
 
+@pytest.mark.numerical
 def test_swapping_the_days_gives_the_same_pairs():
     case = CASES[1]
     one, two, _ = cached_days(*case)
@@ -139,6 +140,7 @@ def test_no_units_and_empty_masks_are_no_error():
     assert np.isnan(result.y_on_target[0])
 
 
+@pytest.mark.numerical
 def test_weights_do_as_well_as_masks():
     case = CASES[2]
     one, two, _ = cached_days(*case)

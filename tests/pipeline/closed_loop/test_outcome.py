@@ -4,6 +4,7 @@ from scipy import stats
 
 from pipeline.closed_loop.arousal import arousal_matched
 from pipeline.closed_loop.confirmation import confirm
+from pipeline.closed_loop.confusion import pool_matrices
 from pipeline.closed_loop.outcome import (
     analysis_plan,
     benjamini_hochberg,
@@ -43,6 +44,7 @@ def test_moments_are_those_of_numpy():
         assert (moments.n[row] == len(mine)).all()
 
 
+@pytest.mark.numerical
 def test_days_pooled_by_sums_are_all_trials_together():
     responses, image, _ = day_2(6, seed=1)
     responses[3:9, 2] = np.nan
@@ -259,3 +261,33 @@ def test_arousal_matching_removes_an_effect_of_arousal_alone():
     assert naive.wilcoxon_p < 1e-4
     assert fair.wilcoxon_p > 0.01
     assert abs(fair.median_difference) < 0.4 * naive.median_difference
+
+
+def test_pooled_matrices_are_the_means_over_the_trials_of_all_days():
+    rng = np.random.default_rng(5)
+    days = {"one": (["a", "b", "c"], [4, 2, 3]), "two": (["c", "d", "a"], [5, 1, 2])}
+    trials = {}  # (image of, response of) -> values
+    matrices, neurons, repeats = [], [], []
+    for names, shown in days.values():
+        matrix = np.zeros((3, 3))
+        for row, image in enumerate(names):
+            for column, neuron in enumerate(names):
+                values = rng.gamma(2, 1, shown[row])
+                trials.setdefault((image, neuron), []).extend(values)
+                matrix[row, column] = values.mean()
+        matrices.append(matrix)
+        neurons.append(names)
+        repeats.append(shown)
+    every, pooled = pool_matrices(matrices, neurons, repeats)
+    assert every == ["a", "b", "c", "d"]
+    for row, image in enumerate(every):
+        for column, neuron in enumerate(every):
+            expected = np.mean(trials.get((image, neuron), [np.nan]))
+            np.testing.assert_allclose(pooled[row, column], expected)
+    assert np.isnan(pooled[1, 3])  # never in one recording
+    lost = matrices[1].copy()
+    lost[0] = np.nan  # of a day that did not show the image, the other day's stays
+    again = pool_matrices([matrices[0], lost], neurons, repeats)[1]
+    np.testing.assert_allclose(again[2, 2], matrices[0][2, 2])
+    with pytest.raises(ValueError, match="2 neurons"):
+        pool_matrices([np.zeros((3, 3))], [["a", "b"]], [[1, 1]])

@@ -48,8 +48,9 @@ def test_is_what_the_design_says_to_a_program_that_knows_only_the_design(package
         picture = cv2.imread(str(package / "images" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(picture, expected)
     images = rows_of(package / "images.csv")
-    columns = "image kind session scan_idx field unit_id mean_cd_m2 sd_cd_m2 clipped_fraction"
-    assert list(images[0]) == [*columns.split(), "predicted"]
+    columns = "image kind variant session scan_idx field unit_id mean_cd_m2 sd_cd_m2"
+    assert list(images[0]) == [*columns.split(), "clipped_fraction", "predicted"]
+    assert {row["variant"] for row in images} == {"0"}
     assert images[0]["unit_id"] == "5"  # not 5.0, beside the empty cells of natural images
     assert images[-1]["kind"] == "natural"
     assert images[-1]["unit_id"] == ""
@@ -76,6 +77,7 @@ def test_reads_what_it_wrote_from_folder_or_zip(tmp_path, contents, name):
     assert package.manifest["monitor"]["calibration_digest"] == contents["curve"].digest()
 
 
+@pytest.mark.numerical
 def test_is_the_same_bytes_each_time(tmp_path, contents):
     first, second = (write_package(tmp_path / f"{n}.zip", **contents) for n in "ab")
     assert first.read_bytes() == second.read_bytes()
@@ -281,3 +283,66 @@ def test_refuses_an_answer_to_something_else_and_warns_of_gaps(package, contents
         check_answer(read, good, shown.assign(image="f" * 64))
     cut = check_answer(read, good, shown[:10])
     assert any("22 of 32 planned trials" in line for line in cut)
+
+
+def test_a_zip_that_holds_far_more_than_its_size_is_not_unpacked(tmp_path, contents, monkeypatch):
+    import zipfile
+
+    path = write_package(tmp_path / "a.zip", **contents)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images/zeros.png", bytes(1 << 24))
+    monkeypatch.setattr("pipeline.closed_loop.manifest.FREE_BYTES", 1 << 20)
+    with pytest.raises(DataError, match="far more than a package"):
+        read_package(path)
+
+
+def test_a_damaged_zip_is_one_line(tmp_path, contents):
+    whole = write_package(tmp_path / "a.zip", **contents).read_bytes()
+    central, local = whole.find(b"PK\x01\x02"), whole.find(b"PK\x03\x04")
+    damages = {
+        "encrypted": {central + 8: whole[central + 8] | 1, local + 6: whole[local + 6] | 1},
+        "method": {central + 10: 99, local + 8: 99},
+        "deflate": {place: whole[place] ^ 0x55 for place in range(60, 80)},
+    }
+    for name, changes in damages.items():
+        data = bytearray(whole)
+        for place, value in changes.items():
+            data[place] = value
+        path = tmp_path / f"{name}.zip"
+        path.write_bytes(data)
+        with pytest.raises(DataError) as caught:
+            read_package(path)
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("images.csv", b"image,kind\n\xff,\xfe\n"),
+        ("units.csv", b""),
+        ("units.csv", b"a\n1,2\n1,2,3\n"),
+        ("trials.csv", b"trial_idx,picture\n0,x\n"),
+        ("trials.csv", b"trial_idx,image\n0,../../x\n"),
+        ("trials.csv", b"trial_idx,image\n0,\n"),
+        ("manifest.json", None),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_one_line(tmp_path, contents, file, content):
+    import hashlib
+    import json
+
+    from pipeline.closed_loop.manifest import manifest_digest
+
+    root = write_package(tmp_path / "a", **contents)
+    manifest = json.loads((root / "manifest.json").read_text())
+    if content is None:
+        manifest["monitor"] = [1]
+    else:
+        (root / file).write_bytes(content)
+        manifest["files"][file] = hashlib.sha256(content).hexdigest()
+    manifest["digest"] = manifest_digest(manifest)
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError) as caught:
+        read_package(root)
+    assert "\n" not in str(caught.value)

@@ -36,6 +36,7 @@ def test_oracle_is_one_without_noise_near_zero_without_signal_and_as_the_theory_
     assert abs(oracle[3]) < 4 / np.sqrt(1600)
 
 
+@pytest.mark.numerical
 def test_unequal_repeats_equal_the_definition_written_as_loops():
     rng = np.random.default_rng(1)
     ids = np.repeat(np.arange(12), rng.integers(1, 6, 12))

@@ -156,3 +156,94 @@ def test_the_chain_takes_any_source(tmp_path, simulator):
     one, two = (np.load(path) for path in made)
     for name in ("shifts_y", "raster_px", "traces"):
         np.testing.assert_array_equal(one[name], two[name])
+
+
+@pytest.mark.parametrize("kind", ["external storage", "external link", "virtual"])
+def test_an_hdf5_file_whose_data_lie_elsewhere_is_refused(tmp_path, kind):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "secret").write_bytes(b"password of the database" * 10)
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["data"] = np.zeros((10, 4, 6), np.uint8)
+    path = tmp_path / "a.nwb"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("acquisition/s")
+        group.attrs["neurodata_type"] = "TwoPhotonSeries"
+        group.create_dataset("starting_time", data=0.0).attrs["rate"] = 10.0
+        if kind == "external storage":
+            place = [(str(tmp_path / "secret"), 0, 240)]
+            group.create_dataset("data", shape=(10, 4, 6), dtype="u1", external=place)
+        elif kind == "external link":
+            group["data"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/data")
+        else:
+            layout = h5py.VirtualLayout((10, 4, 6), "u1")
+            layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "data", (10, 4, 6))
+            group.create_virtual_dataset("data", layout)
+    with pytest.raises(DataError, match="data lie in another file") as caught:
+        open_nwb(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_links_within_an_hdf5_file_are_followed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        group = file.create_group("acquisition/s")
+        group.attrs["neurodata_type"] = "TwoPhotonSeries"
+        group.create_dataset("starting_time", data=0.0).attrs["rate"] = 10.0
+        file["numbers"] = frames(10)
+        group["data"] = h5py.SoftLink("/numbers")
+        file["nowhere"] = h5py.SoftLink("/gone")
+    assert open_nwb(tmp_path / "a.nwb").n_frames == 10
+
+
+class Runs:
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __reduce__(self):
+        return self.parts
+
+
+def test_a_zarr_whose_chunks_are_pickles_is_refused_and_does_not_run(tmp_path):
+    import os
+    import pickle
+
+    zarr = pytest.importorskip("zarr")
+    path = tmp_path / "a.zarr"
+    array = zarr.create_array(
+        str(path), shape=(2, 4, 4), chunks=(2, 4, 4), dtype="i2", zarr_format=2, compressors=None
+    )
+    array.attrs["fps"] = 10.0
+    array[:] = 1
+    meta = json.loads((path / ".zarray").read_text())
+    ran = tmp_path / "ran"
+    (path / "0.0.0").write_bytes(pickle.dumps(Runs(os.system, (f"touch {ran}",))))
+    for changed in (
+        {"compressor": {"id": "pickle"}},
+        {"filters": [{"id": "pickle"}]},
+        {"compressor": {"id": "json2"}},
+    ):
+        (path / ".zarray").write_text(json.dumps({**meta, **changed}))
+        with pytest.raises(DataError) as caught:
+            open_source(path).movie()[0:2]
+        assert "\n" not in str(caught.value)
+        assert not ran.exists()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_arrays_as_they_are_commonly_packed_are_read(tmp_path, version):
+    zarr = pytest.importorskip("zarr")
+    pages = frames()
+    more = {"shards": (12, 6, 10)} if version == 3 else {}
+    for name, packed in (("auto", {}), ("plain", {"compressors": None}), ("sharded", more)):
+        path = tmp_path / f"{name}.zarr"
+        array = zarr.create_array(
+            str(path),
+            shape=pages.shape,
+            chunks=(4, 6, 10),
+            dtype="i2",
+            zarr_format=version,
+            **packed,
+        )
+        array[:] = pages
+        array.attrs["fps"] = 10.0
+        np.testing.assert_array_equal(open_source(path).movie()[:], pages)

@@ -52,6 +52,7 @@ def test_files_become_traces_that_follow_the_cells(recording, tiff, tmp_path):
     assert np.median(r) > 0.85
 
 
+@pytest.mark.numerical
 def test_same_files_give_the_same_numbers_twice(recording, tiff, tmp_path):
     results = []
     for name in "ab":
@@ -101,6 +102,7 @@ def test_photon_gain_of_a_known_detector():
     assert gain.zero_level == pytest.approx(100.0, abs=10.0)
 
 
+@pytest.mark.numerical
 def test_summary_of_a_movie_does_not_depend_on_batches():
     frames = np.random.default_rng(0).poisson(20, (700, 16, 20)).astype(np.int16)
     summary = summarize(ArrayMovie(frames, 10.0))

@@ -19,6 +19,7 @@ def movie(tmp_path_factory, simulator):
     return path
 
 
+@pytest.mark.numerical
 def test_stages_one_by_one_are_the_chain(movie, tmp_path, capsys):
     out = ["--out", str(tmp_path)]
     for stage in ("raster", "motion", "segmentation", "extraction"):

@@ -50,6 +50,7 @@ def test_any_number_of_frames_nan_and_constant_units_are_legal(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.numerical
 def test_scale_and_offset_of_the_trace_do_not_matter(method):
     _, _, trace = recording()
     base = deconvolvers[method](trace, 30.0)
@@ -61,6 +62,7 @@ def test_scale_and_offset_of_the_trace_do_not_matter(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.numerical
 def test_units_and_their_number_do_not_influence_each_other(method, monkeypatch):
     _, _, trace = recording(units=40, frames=700)
     # by default, "rise" takes one decay for all units: their median

@@ -125,6 +125,7 @@ def test_simulated_spikes_have_transients_of_height_one():
     assert 0.75 < np.median(heights) < 1.15
 
 
+@pytest.mark.numerical
 def test_simulation_and_training_repeat_exactly():
     one, two = (draw(generator(3, "x"), 5, 200, 12.0) for _ in range(2))
     np.testing.assert_array_equal(one.trace, two.trace)

@@ -99,6 +99,7 @@ def test_noise_alone_is_not_corrected():
         assert not result.x_shifts.any()
 
 
+@pytest.mark.numerical
 def test_shifts_do_not_depend_on_how_the_movie_is_streamed(recording):
     part = ArrayMovie(recording.movie[:120], recording.fps)
     whole = motion_methods["rigid"](part)
@@ -107,6 +108,7 @@ def test_shifts_do_not_depend_on_how_the_movie_is_streamed(recording):
     np.testing.assert_array_equal(pieces, steady[:])
 
 
+@pytest.mark.numerical
 def test_torch_gives_the_same_correlations(recording):
     movie = RasterCorrected(ArrayMovie(recording.movie[:60], recording.fps), recording.raster_px)
     template, power = first_template(movie, max_shift=20, smooth_px=0.5)

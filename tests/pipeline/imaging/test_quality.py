@@ -100,3 +100,12 @@ def test_l6_image_is_the_sixth_root_of_the_sixth_central_moment():
     exact = np.mean((frames.astype(float) - frames.mean(0, dtype=float)) ** 6, axis=0) ** (1 / 6)
     np.testing.assert_allclose(l6, exact, rtol=1e-4)
     assert np.unravel_index(l6.argmax(), l6.shape) == (2, 3)
+
+
+def test_what_was_not_measured_is_neither_fit_nor_unfit():
+    from pipeline.imaging.quality import not_measured, relative_drift
+
+    nothing = not_measured()
+    assert nothing.fit is None
+    assert nothing.findings == []
+    assert np.isnan(relative_drift(np.array([5.0])))

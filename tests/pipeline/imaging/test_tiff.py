@@ -3,6 +3,8 @@
 import json
 import os
 import struct
+import time
+import zlib
 
 import numpy as np
 import pytest
@@ -313,3 +315,114 @@ def test_non_finite_pixels_are_refused_when_read(tmp_path):
     tifffile.imwrite(tmp_path / "nan.tif", pages, photometric="minisblack")
     with pytest.raises(DataError, match="not finite"):
         open_scan(tmp_path / "nan.tif", fps=10.0).movie()[:]
+
+
+def packed_page(path, strip, *, compression=8, size=64, tiled=None):
+    """Write a TIFF of one page of `size` x `size` px of 16 bits, whose strip is given."""
+    first = 8 + len(strip) + len(strip) % 2
+    tags = [
+        (256, 4, 1, size),
+        (257, 4, 1, size),
+        (258, 3, 1, 16),
+        (259, 3, 1, compression),
+        (262, 3, 1, 1),
+        (277, 3, 1, 1),
+        (339, 3, 1, 2),
+    ]
+    if tiled:
+        tags += [(322, 4, 1, tiled), (323, 4, 1, tiled), (324, 4, 1, 8), (325, 4, 1, len(strip))]
+    else:
+        tags += [(273, 4, 1, 8), (278, 4, 1, size), (279, 4, 1, len(strip))]
+    path.write_bytes(
+        b"II*\0"
+        + struct.pack("<I", first)
+        + strip
+        + bytes(len(strip) % 2)
+        + struct.pack("<H", len(tags))
+        + b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+        + bytes(4)
+    )
+    return path
+
+
+@pytest.mark.parametrize("tiled", [None, 64])
+def test_a_strip_that_unpacks_to_far_more_than_its_page_is_not_unpacked(
+    tmp_path, monkeypatch, tiled
+):
+    from pipeline.imaging import tiff_pages
+
+    pixels = np.arange(64 * 64, dtype="<i2")
+    whole = packed_page(tmp_path / "a.tif", zlib.compress(pixels.tobytes()), tiled=tiled)
+    found = open_scan(whole, fps=10).movie()[:]
+    np.testing.assert_array_equal(found.reshape(-1), pixels)
+    bomb = zlib.compress(bytes(1 << 28))  # 260 kB: already the compressed strip is too large
+    with pytest.raises(DataError, match="larger than the page"):
+        open_scan(packed_page(tmp_path / "b.tif", bomb, tiled=tiled), fps=10).movie()[:]
+    monkeypatch.setattr(tiff_pages, "_UNCHECKED", 1 << 20)
+    bomb = zlib.compress(bytes(1 << 24))
+    with pytest.raises(DataError, match="unpacks to more than the page"):
+        open_scan(packed_page(tmp_path / "c.tif", bomb, tiled=tiled), fps=10).movie()[:]
+    open_scan(whole, fps=10).movie()[:]  # under the same check
+
+
+def test_tiles_much_larger_than_the_page_are_refused(tmp_path):
+    strip = zlib.compress(bytes(100))
+    with pytest.raises(DataError, match="larger than the page"):
+        open_scan(packed_page(tmp_path / "a.tif", strip, tiled=1 << 20), fps=10).movie()[:]
+
+
+@pytest.mark.parametrize("strip", [b"\0" * 40, b"x\x9c" + b"\xff" * 40, zlib.compress(b"a")])
+def test_pixels_that_cannot_be_unpacked_are_one_clear_line(tmp_path, strip):
+    with pytest.raises(DataError) as caught:
+        open_scan(packed_page(tmp_path / "a.tif", strip), fps=10).movie()[:]
+    assert "\n" not in str(caught.value)
+
+
+def test_pages_that_share_one_long_table_are_refused_at_once(tmp_path):
+    strips, pages = 1 << 16, 500
+    table = np.full(strips, 8, "<u4").tobytes()
+    data = bytearray(b"II*\0" + struct.pack("<I", 8 + 2 * len(table)) + table + table)
+    for number in range(pages):
+        tags = [
+            (256, 4, 1, 64),
+            (257, 4, 1, 64),
+            (258, 3, 1, 16),
+            (259, 3, 1, 1),
+            (273, 4, strips, 8),
+            (277, 3, 1, 1),
+            (278, 4, 1, 1),
+            (279, 4, strips, 8),
+        ]
+        data += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
+        data += struct.pack("<I", len(data) + 4 if number + 1 < pages else 0)
+    (tmp_path / "a.tif").write_bytes(data)
+    began = time.process_time()
+    with pytest.raises(DataError, match="pages share tables"):
+        open_scan(tmp_path / "a.tif", fps=10)
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SI.a = x" + " " * 200_000 + "y",
+        "SI.a" + " " * 200_000 + "b",
+        "SI.a = " + "[" * 20_000 + "]" * 20_000,
+        "SI.a = " + "{" * 20_000,
+        "SI.a" * 50_000,
+        "SI.a = [" + " ;" * 100_000 + "]",
+    ],
+)
+def test_no_line_of_a_header_takes_long(text):
+    from pipeline.imaging.scanimage import parse_header
+
+    began = time.process_time()
+    parse_header(text)
+    assert time.process_time() - began < 2
+
+
+def test_lines_of_a_header_are_names_and_values():
+    from pipeline.imaging.scanimage import parse_header
+
+    text = "SI.a.b = 'x = y'\nscanimage.SI5.c\t=  [1 2;3 4] \nother = 1\nSI.d\nSI.e=\nSI. = 3"
+    assert parse_header(text) == {"SI.a.b": "x = y", "SI5.c": [[1, 2], [3, 4]], "SI.e": ""}

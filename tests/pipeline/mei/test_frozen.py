@@ -51,6 +51,7 @@ def make(frozen, units, **keywords):
     )
 
 
+@pytest.mark.numerical
 def test_crop_gives_the_activation_of_the_whole_image(frozen):
     assert frozen.patches().exact.all()
     made = make(frozen, range(20))
@@ -70,12 +71,14 @@ def test_nothing_is_drawn_outside_of_what_the_unit_sees(frozen):
         assert np.ptp(image[outside]) < 1e-3
 
 
+@pytest.mark.numerical
 def test_crop_ascends_as_the_whole_image_does(frozen):
     crop = make(frozen, [2, 5], params={"priors": "none", "steps": 40})
     whole = make(frozen, [2, 5], params={"priors": "none", "steps": 40, "crop": False})
     assert (crop.activations > 0.9 * whole.activations).all()
 
 
+@pytest.mark.numerical
 def test_twenty_neurons_at_once_are_twenty_neurons_one_by_one(frozen):
     short = {"params": {"steps": 10, "scout_steps": 3}}
     together = make(frozen, range(20), **short)
@@ -86,6 +89,7 @@ def test_twenty_neurons_at_once_are_twenty_neurons_one_by_one(frozen):
         np.testing.assert_allclose(alone.images[0], together.images[unit], atol=1e-4 * size)
 
 
+@pytest.mark.numerical
 def test_neither_chunks_nor_order_change_anything(frozen):
     together = make(frozen, range(6), starts=2)
     size = np.abs(together.images - frozen.image_mean).max()
@@ -123,6 +127,7 @@ def test_an_interrupted_synthesis_goes_on_where_it_was(frozen, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4  # another seed is another file
 
 
+@pytest.mark.numerical
 def test_search_by_crop_and_by_frame_agree(frozen):
     images = torch.as_tensor(np.random.default_rng(1).normal(size=(7, 1, 36, 64))).float()
     units = np.array([1, 3])

@@ -168,6 +168,7 @@ def test_spectrum_noise_has_the_scale_of_the_mei_but_no_orientation(context):
 @pytest.mark.parametrize(
     "kind", ["surround_excite", "accentuated", "jittered", "spectrum_noise", "phase_scrambled"]
 )
+@pytest.mark.numerical
 def test_permuting_the_targets_permutes_the_stimuli(context, kind):
     turn = [2, 0, 1]
     pick = ("units", "mei_images", "mei_masks")

@@ -74,6 +74,7 @@ def test_a_displaced_response_is_that_at_the_gaze(trained):
             )
 
 
+@pytest.mark.numerical
 def test_crops_answer_as_the_frames_that_they_stand_for(trained):
     frozen = trained.frozen()
     assert frozen.patches().exact.all()

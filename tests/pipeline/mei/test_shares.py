@@ -61,6 +61,7 @@ def test_an_image_is_that_of_the_members_that_speak(members):
     np.testing.assert_allclose(whole.diagonal(), made.activations, rtol=1e-4)
 
 
+@pytest.mark.numerical
 def test_batch_equals_loop_and_crop_equals_frame(members):
     ensemble = models.Ensemble(members, SHARES)
     together = make(ensemble)

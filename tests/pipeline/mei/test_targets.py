@@ -70,7 +70,9 @@ def test_neighbours_in_different_fields_are_no_neighbours():
     same = data(2, x_px=np.array([50.0, 50.0]))
     result = target_rules["validation"](same)
     assert result.kept.tolist() == [True, False]
-    assert "better unit 0" in result.reason[1]
+    assert "better output 0" in result.reason[1]
+    same = data(2, x_px=np.array([50.0, 50.0]), names=["unit 7", "unit 9"])
+    assert "better unit 7" in target_rules["validation"](same).reason[1]
 
 
 def test_depth_counts_when_it_is_known():

@@ -31,6 +31,7 @@ def test_a_kind_speaks_for_what_it_predicts_as_well_as_the_best(noisy):
     assert (peers(*noisy, kinds=[4, 4, 9], at_least=0.0)[2] == 0.5).all()
 
 
+@pytest.mark.numerical
 def test_members_may_come_in_any_order_and_one_kind_shares_equally(noisy):
     responses, members = noisy
     shares = peers(responses, members, [0, 0, 1])
@@ -98,6 +99,7 @@ def test_prediction_and_frozen_model_are_the_weighted_sum(mixed, shares, small):
     np.testing.assert_allclose(equal.predict(images), plain.predict(images), rtol=1e-5)
 
 
+@pytest.mark.numerical
 def test_crops_of_several_kinds_are_as_exact_as_of_one(mixed, shares):
     frozen = model.Ensemble(mixed, shares).frozen()
     assert [group.index for group in frozen.alike] == [[0, 2], [1]]

@@ -43,6 +43,7 @@ def test_a_window_without_width_or_a_floor_of_zero_is_refused(sigma_px, floor):
         LocalContrast(13, 2, 4, sigma_px, floor)
 
 
+@pytest.mark.numerical
 def test_a_strength_of_one_divides_by_the_contrast_and_a_folded_block_is_the_same():
     torch.manual_seed(1)
     core = cores["divisive"](channels=4, widen=2.0).eval()

@@ -71,6 +71,7 @@ def test_cells_without_positions_are_refused(small):
         model.build_encoder(CORTICAL, small[2])
 
 
+@pytest.mark.numerical
 def test_some_units_are_predicted_in_one_call(small):
     dataset = small[2]
     encoder = model.build_encoder(TINY, dataset)

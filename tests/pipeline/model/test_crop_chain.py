@@ -46,6 +46,7 @@ CASES = [(chain, None) for chain in CHAINS.values()] + [(CHAINS["strided"], CONT
 
 @pytest.mark.parametrize("last", [1, 2, 3])
 @pytest.mark.parametrize(("chain", "contrast"), CASES, ids=[*CHAINS, "divisive"])
+@pytest.mark.numerical
 def test_matrix_products_are_the_blocks_of_each_member_and_so_is_the_gradient(
     chain, contrast, last
 ):

@@ -9,6 +9,7 @@ from pipeline.model.encoder import model_shape
 from pipeline.model.shifters import move_images
 
 
+@pytest.mark.numerical
 def test_prediction_is_the_same_at_every_size_of_an_image(small):
     encoder = model.build_encoder(None, small[2])
     images = small[2].images[:5]
@@ -56,6 +57,7 @@ def test_initial_mean_prediction_is_the_mean_response(small):
 @pytest.mark.parametrize(
     "make", [model.default_config, model.ln_config, model.paper_config, model.paper_ln_config]
 )
+@pytest.mark.numerical
 def test_saved_encoders_predict_the_same(small, make, tmp_path):
     dataset = small[2]
     encoder = model.build_encoder(make(), dataset, seed=3)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline import model
+from pipeline.errors import DataError
 from pipeline.model.evaluate import metrics, slope_through_origin
 
 
@@ -91,3 +92,62 @@ def test_evaluation_of_an_untrained_ensemble_has_every_figure(small):
         evaluation.per_unit["oracle"], evaluation.per_unit["single_trial_frozen"]
     )
     assert evaluation.per_scan["fraction_oracle_frozen_slope"] == pytest.approx(expected)
+
+
+def test_the_module_is_called_as_its_function_and_keeps_its_names():
+    import pipeline.model
+    from pipeline.model.evaluate import evaluate
+
+    assert pipeline.model.evaluate.metrics is metrics
+    assert pipeline.model.metrics is metrics
+    assert pipeline.model.evaluate.evaluate is evaluate
+    assert callable(pipeline.model.evaluate)
+    assert pipeline.model.evaluate.slope_through_origin is slope_through_origin
+
+
+def test_one_repeated_image_has_no_oracle():
+    rng = np.random.default_rng(3)
+    responses = rng.normal(size=(6, 2)) + np.array([5.0, -1.0])
+    found = metrics(responses, responses.copy(), np.zeros(6, int))
+    assert np.isnan(found["oracle"]).all()
+    two = metrics(responses, responses.copy(), np.repeat([0, 1], 3))
+    assert np.isfinite(two["oracle"]).all()
+    # a unit that one image alone repeats, for want of the other's trials
+    responses[3:, 0] = np.nan
+    missing = metrics(responses, np.ones_like(responses), np.repeat([0, 1], 3))
+    assert np.isnan(missing["oracle"][0])
+    assert np.isfinite(missing["oracle"][1])
+
+
+def test_mean_responses_are_of_the_images_of_one_tier_alone():
+    from pipeline.dataset import Dataset
+    from pipeline.model.evaluate import mean_responses
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 4, 6)).astype(np.uint8)
+    index = np.array([*range(8), *np.repeat([8, 9, 10, 11], 3)])
+    order = rng.permutation(len(index))
+    index = index[order]
+    tiers = np.where(index < 6, "train", np.where(index < 8, "validation", "test"))
+    responses = rng.gamma(2, 1, (len(index), 5)).astype(np.float32)
+    responses[tiers != "test"] = 1e6  # nothing of them may be seen
+    data = Dataset(images, index, [f"i{k}" for k in index], responses, tiers)
+
+    class Model:
+        def predict(self, shown, units):
+            self.shown = shown
+            return shown.reshape(len(shown), -1)[:, units].astype(np.float32)
+
+    ensemble = Model()
+    found = mean_responses(ensemble, data, [4, 1])
+    assert sorted(found.image_index) == [8, 9, 10, 11]
+    np.testing.assert_array_equal(ensemble.shown, images[found.image_index])
+    for row, image in enumerate(found.image_index):
+        own = responses[index == image][:, [4, 1]].astype(float)
+        np.testing.assert_allclose(found.measured[row], own.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(found.sem[row], own.std(0, ddof=1) / np.sqrt(3), rtol=1e-6)
+        np.testing.assert_array_equal(found.predicted[row], images[image].ravel()[[4, 1]])
+    once = mean_responses(ensemble, data, [0], tier="validation")
+    assert np.isnan(once.sem).all()
+    with pytest.raises(DataError, match="no trials"):
+        mean_responses(ensemble, data.select(trials=data.trials("train")), [0])

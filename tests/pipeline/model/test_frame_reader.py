@@ -33,6 +33,7 @@ CORES = {
 
 
 @pytest.mark.parametrize("core", CORES.values(), ids=CORES)
+@pytest.mark.numerical
 def test_spectra_and_stencils_are_the_whole_model_and_so_is_the_gradient(small, core):
     config = model.paper_config()
     config["core"].update(core)

@@ -54,6 +54,7 @@ def test_frozen_model_is_the_prediction_at_that_state(ensemble, small, state):
 
 
 @pytest.mark.parametrize("behavior", [None, STATES["running"]["behavior"]], ids=STATES)
+@pytest.mark.numerical
 def test_units_members_and_crops_agree_with_the_whole_image(ensemble, behavior):
     frozen = ensemble.frozen(behavior)
     units = torch.arange(12).repeat(3)
@@ -88,6 +89,7 @@ def test_at_another_gaze_the_image_is_moved_and_no_crop_stands_for_it(ensemble):
     assert not frozen.patches().exact.any()
 
 
+@pytest.mark.numerical
 def test_gradient_lies_within_the_patch_and_equals_that_of_the_crop(ensemble):
     frozen = ensemble.frozen()
     units = torch.arange(12)
@@ -107,6 +109,7 @@ def test_gradient_lies_within_the_patch_and_equals_that_of_the_crop(ensemble):
         torch.testing.assert_close(of_crop[0, 0], gradient[unit, 0][window], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.numerical
 def test_some_units_in_another_order_and_members_that_disagree(ensemble, small):
     z = torch.randn(4, 1, *ensemble.input_shape)
     chosen = np.array([7, 2, 2])

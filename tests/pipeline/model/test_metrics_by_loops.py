@@ -96,6 +96,7 @@ def recording(case, seed=0, units=5):
 
 
 @pytest.mark.parametrize("case", ["equal", "unequal", "lost trials"])
+@pytest.mark.numerical
 def test_every_measure_is_its_definition_to_nine_decimals(case):
     responses, predictions, ids = recording(case)
     found = metrics(responses, predictions, ids)
@@ -108,6 +109,7 @@ def test_every_measure_is_its_definition_to_nine_decimals(case):
             assert found[name][unit] == pytest.approx(value, abs=1e-9), name
 
 
+@pytest.mark.numerical
 def test_a_lost_trial_of_one_unit_changes_no_other():
     responses, predictions, ids = recording("equal")
     before = metrics(responses, predictions, ids)
@@ -129,6 +131,7 @@ def test_a_constant_unit_has_no_measure_and_no_interval():
 
 
 @pytest.mark.parametrize("case", ["equal", "unequal", "lost trials"])
+@pytest.mark.numerical
 def test_every_reliability_is_its_definition(case):
     responses, _, ids = recording(case)
     measured = {

@@ -62,6 +62,7 @@ def test_a_saved_member_is_a_whole_encoder(pair, joint, tmp_path):
     assert model.evaluate(model.Ensemble([again, member]), pair[1]).per_scan["n_units"] == 7
 
 
+@pytest.mark.numerical
 def test_a_joint_training_resumes_from_its_checkpoint_to_the_same_weights(pair, joint, tmp_path):
     path = tmp_path / "joint.safetensors"
 

@@ -20,6 +20,7 @@ def _one_by_one(features, place, weights, taps):
 @pytest.mark.parametrize("taps", [1, 2, 3])
 @pytest.mark.parametrize("size", [(5, 7), (1, 6), (4, 1), (2, 3)])
 @pytest.mark.parametrize("crowd", [False, True])
+@pytest.mark.numerical
 def test_reading_together_is_reading_one_by_one_and_so_are_its_gradients(size, crowd, taps):
     torch.manual_seed(0)
     features = torch.randn(3, 4, *size, dtype=torch.double, requires_grad=True)

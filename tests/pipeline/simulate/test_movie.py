@@ -83,6 +83,7 @@ def test_shift_moves_the_content_down_and_right(field):
         assert error.std() < 0.05 * rest[inner].std()
 
 
+@pytest.mark.numerical
 def test_frames_do_not_depend_on_how_the_movie_is_cut(field):
     whole = _still(field, 7)
     parts = [_still(field, 3), _still(field, 4, first=3)]

@@ -45,6 +45,7 @@ def test_area_average_keeps_the_mean_also_between_sizes_that_do_not_divide():
         to_model_pixels(image[:, :, :90], (36, 64))
 
 
+@pytest.mark.numerical
 def test_response_is_the_same_at_every_size_of_an_image(population):
     small = natural_images(5, (36, 64), seed=4)
     large = small.repeat(4, axis=1).repeat(4, axis=2)
@@ -124,6 +125,7 @@ def test_noise_has_the_stated_mean_and_fano_factor(order, gain_var, fano):
     assert counts.var() / counts.mean() == pytest.approx(fano + rounding, rel=0.04)
 
 
+@pytest.mark.numerical
 def test_dataset_is_reproducible_and_as_reliable_as_cortex(population):
     data = simulate_dataset(population, 200, test_images=60, repeats=10, seed=1)
     again = simulate_dataset(population, 200, test_images=60, repeats=10, seed=1)

@@ -132,6 +132,7 @@ def test_spikes_follow_the_true_rates(bundle):
     assert r > 0.6
 
 
+@pytest.mark.numerical
 def test_the_same_seed_gives_the_same_bytes(tmp_path, images):
     for name in ("a", "b"):
         small_mouse().record(images[:6], tmp_path / name, repeated=2, repeats=2)

@@ -93,6 +93,7 @@ def test_an_image_without_contrast_is_flagged():
     np.testing.assert_allclose(luminance_of(done.images)[0], 10, rtol=0.01)
 
 
+@pytest.mark.numerical
 def test_result_does_not_depend_on_the_batch():
     images = np.random.default_rng(4).normal(111, 30, (70, 36, 64))
     together = to_monitor(images, curve())

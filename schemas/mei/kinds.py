@@ -1,0 +1,24 @@
+"""Rows of kinds and variants as stimuli with one name."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pipeline.stimulus.kinds import stimulus_name
+
+
+def as_stimuli(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose `kind` is the stimulus's one name, variant included: `gabor`, `gabor:1`.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With columns `kind` and `variant`; rows without the latter are of variant 0.
+    """
+    if "variant" not in rows:
+        return rows
+    names = [
+        stimulus_name(kind, variant)
+        for kind, variant in zip(rows["kind"], rows["variant"], strict=True)
+    ]
+    return rows.assign(kind=names).drop(columns="variant")
