@@ -16,7 +16,7 @@ demo: $(STAMP)
 
 # README's picture and table, of the run that lies in demo/
 readme: $(STAMP)
-	$(BIN)/python -m workers.readme demo
+	$(BIN)/python -m workers.demo.readme demo
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(TESTS) -m "not containers and not reliability"

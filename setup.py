@@ -72,6 +72,8 @@ setup(
     },
     entry_points={
         "console_scripts": ["inception=workers.cli:main"],
-        "inception.connector": ["default=workers.embedded:connect"],  # schemas.activate calls it
+        "inception.connector": [
+            "default=workers.database.embedded:connect"
+        ],  # schemas.activate calls it
     },
 )

@@ -23,8 +23,8 @@ import pandas as pd
 sys.path.pop(0)  # benchmarks/workers.py is not the package of that name
 
 from pipeline.rng import generator
+from pipeline.simulate.brain.population import Population
 from pipeline.simulate.photographs import natural_images
-from pipeline.simulate.population import Population
 from pipeline.stimulus.images import write_png
 
 FPS, DECAY_S, FIELD_PX = 8.0, 0.5, 256
@@ -142,11 +142,13 @@ def measure(folder: Path, neurons: int, singles: int) -> dict[str, float]:
     """Close the loop in a fresh home and return the seconds of every step."""
     os.environ["INCEPTION_HOME"] = str(folder / "home")
     from schemas import closed_loop, stimulus
-    from schemas.ingest import ingest_bundle
-    from workers import embedded, package, plan, report
+    from schemas.decisions.ingest import ingest_bundle
+    from workers import package, report
+    from workers.database import embedded
+    from workers.queue import order as plan
 
     embedded.connect()
-    from workers import tables
+    from workers.queue import tables
 
     order = plan.load("schemas", "inception")
     tables.activate("inception")

@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from pipeline.closed_loop.matching import FieldView, MatchResult, match_methods
-from pipeline.simulate.cortex import Day, two_days
+from pipeline.simulate.microscope.cortex import Day, two_days
 from pipeline.simulate.score import calibration_error
 
 

@@ -23,7 +23,7 @@ from pipeline.closed_loop.matching import FieldView, MatchResult, match_methods
 from pipeline.closed_loop.matching.combine import combine
 from pipeline.closed_loop.matching.stack import StackView, match_through_stack, register_to_stack
 from pipeline.rng import generator
-from pipeline.simulate.cortex import Cortex, Day
+from pipeline.simulate.microscope.cortex import Cortex, Day
 from pipeline.simulate.score import calibration_error
 
 LENGTH_UM = 60.0  # sd of the Gaussian that smooths the displacement of the tissue

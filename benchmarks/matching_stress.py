@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.closed_loop.matching import FieldView, match_methods
 from pipeline.rng import generator
-from pipeline.simulate.cortex import Cortex, Day, two_days
+from pipeline.simulate.microscope.cortex import Cortex, Day, two_days
 from pipeline.simulate.score import calibration_error
 
 Change = Callable[[Day, np.random.Generator], Day]

@@ -37,8 +37,8 @@ from pipeline.mei.parts import Scene
 from pipeline.mei.search import match_full, responses
 from pipeline.rng import generator
 from pipeline.simulate import Population, natural_images, simulate_dataset
-from pipeline.simulate.behaviour import simulate_animal
-from pipeline.simulate.filters import shift_receptive_fields
+from pipeline.simulate.brain.behavior import simulate_animal
+from pipeline.simulate.brain.filters import shift_receptive_fields
 
 NORM = 12.0
 PHASES, AS_GOOD = 16, 0.985  # of the optima that a cell has, and how good one must be

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, spline_filter
 from scipy.stats import binomtest
 
-from pipeline.closed_loop.noise import NoiseModel, fit_noise
-from pipeline.closed_loop.outcome import outcome_methods
-from pipeline.closed_loop.power import relative_effect, simulate_power
+from pipeline.closed_loop.planning.noise import NoiseModel, fit_noise
+from pipeline.closed_loop.planning.power import relative_effect, simulate_power
+from pipeline.closed_loop.verdict.outcome import outcome_methods
 from pipeline.rng import generator
-from pipeline.simulate.behaviour import simulate_animal
-from pipeline.simulate.filters import shift_receptive_fields
-from pipeline.simulate.population import Population
-from pipeline.simulate.responses import gamma_poisson, simulate_dataset
+from pipeline.simulate.brain.behavior import simulate_animal
+from pipeline.simulate.brain.filters import shift_receptive_fields
+from pipeline.simulate.brain.population import Population
+from pipeline.simulate.brain.responses import gamma_poisson, simulate_dataset
 
 ALPHA = 0.05
 MEASUREMENT_SD = 0.5

@@ -83,8 +83,8 @@ class Forked:
 
 def forked_slot() -> type:
     """Return the workers' slot, with a forked process in place of a fresh interpreter."""
-    from workers import child
-    from workers.slot import Slot
+    from workers.compute import child
+    from workers.compute.slot import Slot
 
     class ForkedSlot(Slot):
         def _start(self) -> None:
@@ -114,13 +114,13 @@ def forked_slot() -> type:
 
 def work(home: Path, prefix: str) -> None:
     """Be one worker until SIGTERM."""
-    from workers import loop
-    from workers.options import Options
+    from workers.compute import worker
+    from workers.compute.options import Options
 
-    loop.Slot = forked_slot()
+    worker.Slot = forked_slot()
     os.nice(5)  # whoever measures, and the server, come first
     with contextlib.suppress(SystemExit):
-        loop.Worker(Options("scale_tables", prefix, home, grace_s=3.0)).run()
+        worker.Worker(Options("scale_tables", prefix, home, grace_s=3.0)).run()
 
 
 class Bench:
@@ -129,11 +129,12 @@ class Bench:
     def __init__(self, plan: Any) -> None:
         import scale_tables
 
-        from workers import database, tables
-        from workers.lease import Ledger
+        from workers.database import connection
+        from workers.queue import tables
+        from workers.queue.lease import Ledger
 
         self.plan = plan
-        self.ledger = Ledger(database.new_connection())
+        self.ledger = Ledger(connection.new_connection())
         self.tables, self.toy = tables, scale_tables
         self.server = _server()
 
@@ -148,7 +149,7 @@ class Bench:
 
     def fill(self, keys: int, pause_s: float, start: int) -> dict[str, float]:
         """Insert keys and make their jobs; return what both take (s)."""
-        from workers import refresh
+        from workers.queue import refresh
 
         task = self.plan.tasks["scale_tables.Result"]
         began = time.perf_counter()
@@ -289,7 +290,7 @@ class Nursery:
     def _serve(self, link: Connection) -> None:
         import scale_tables  # noqa: F401 - for the forks
 
-        from workers import loop  # noqa: F401
+        from workers.compute import worker  # noqa: F401
 
         while True:
             try:

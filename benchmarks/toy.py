@@ -23,7 +23,7 @@ def home(module: str, source: str) -> Iterator[Path]:
         # the benchmarks' own folder would hide the package `workers`
         sys.path[0] = str(Path(__file__).resolve().parents[1])
         sys.path.insert(0, str(modules))
-        from workers import embedded
+        from workers.database import embedded
 
         place = Path(folder) / "home"
         try:
@@ -38,7 +38,7 @@ def deployment(place: Path, module: str) -> Iterator[Any]:
     """Make the tables of `x_tables`, whose schema is `x`, under a new prefix; give their plan."""
     import datajoint as dj
 
-    from workers import embedded, opening
+    from workers.database import embedded, opening
 
     prefix = "b" + uuid.uuid4().hex[:8]
     connection = embedded.connect(place)

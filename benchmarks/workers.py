@@ -55,10 +55,10 @@ def measure(
     import bench_tables
     import datajoint as dj
 
-    from workers import refresh
-    from workers.lease import Ledger
-    from workers.loop import Worker
-    from workers.options import Options
+    from workers.compute.options import Options
+    from workers.compute.worker import Worker
+    from workers.queue import refresh
+    from workers.queue.lease import Ledger
 
     ledger = Ledger(dj.conn())
     noop = plan.tasks["bench_tables.Noop"]

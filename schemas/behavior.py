@@ -10,21 +10,20 @@ import numpy as np
 from pipeline.behavior.clocks import ClockMap
 from pipeline.behavior.pupil import pupil_trackers
 from pipeline.behavior.treadmill import treadmill_methods
-from pipeline.csvfile import read_columns, read_text_columns
+from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
+from pipeline.recording.streams import (
+    FRAME_SLACK,
+    STREAMS,
+    clock_of,
+    read_clocks,
+    read_pupil,
+)
 from schemas import experiment, imaging, stimulus
 from schemas.method import MethodTable
 from schemas.store import number
 
 schema = dj.Schema()
-
-STREAMS = {
-    "frames": ("frames", "frame", "frame_times", "imaging", "scan"),
-    "trials": ("trials", "trial", "stimulus", "monitor"),
-    "eye": ("eye", "eye_times", "pupil"),
-    "treadmill": ("treadmill", "running", "wheel"),
-}
-"""Names under which clocks.csv may list each stream."""
 
 
 @schema
@@ -134,34 +133,6 @@ class Sync(dj.Imported):
         return ClockMap(*row.fetch1("stream_zero_s", "rig_zero_s", "rate"))
 
 
-def clock_of(pairs: dict[str, list[list[float]]], stream: str) -> ClockMap:
-    """Return the clock of a stream of `read_clocks`: the rig's own if there are no pairs of it."""
-    found = np.array(pairs.get(stream, []), np.float64).reshape(-1, 2)
-    return ClockMap.fit(*found.T) if len(found) else ClockMap(0.0, 0.0, 1.0)
-
-
-def read_clocks(path: str) -> dict[str, list[list[float]]]:
-    """Return stream -> list of (stream time, rig time), both in s, sorted by stream time.
-
-    Raises
-    ------
-    DataError
-        If the file names a stream that is not known.
-    """
-    names = {alias: stream for stream, aliases in STREAMS.items() for alias in aliases}
-    streams = read_text_columns(path, ["stream"])["stream"]
-    numbers = read_columns(path, ["stream_time_s", "rig_time_s"], at_least=1)
-    pairs: dict[str, list[list[float]]] = {}
-    for stream, a, b in zip(streams, numbers["stream_time_s"], numbers["rig_time_s"], strict=True):
-        if stream.lower() == "rig":  # the rig's own clock, said for completeness
-            continue
-        if stream.lower() not in names:
-            raise DataError("unknown stream", file=path, field="stream", found=stream,
-                            expected=f"one of {sorted(STREAMS)}")  # fmt: skip
-        pairs.setdefault(names[stream.lower()], []).append([float(a), float(b)])
-    return {stream: sorted(values) for stream, values in pairs.items()}
-
-
 @schema
 class Pupil(dj.Imported):
     definition = """
@@ -202,7 +173,7 @@ class Pupil(dj.Imported):
             (times,) = experiment.existing(files["eye_times"])
             time = read_columns(times, ["frame", "time_s"], rising="time_s")["time_s"]
             found = pupil_trackers[method](video, **params)
-            if abs(len(time) - len(found.radius_px)) > imaging.FRAME_SLACK:
+            if abs(len(time) - len(found.radius_px)) > FRAME_SLACK:
                 raise DataError(
                     "eye frame times do not fit the video", file=times, found=f"{len(time)} times",
                     expected=f"{len(found.radius_px)} frames of {video}",
@@ -228,12 +199,6 @@ class Pupil(dj.Imported):
                 "radius_median_px": number(np.median(table[valid, 3])) if valid.any() else None,
             }
         )
-
-
-def read_pupil(path: str) -> dict[str, np.ndarray]:
-    """Return the columns of pupil.csv: time_s, center_x_px, center_y_px, radius_px."""
-    values = ["center_x_px", "center_y_px", "radius_px"]
-    return read_columns(path, ["time_s", *values], rising="time_s", nan=values)
 
 
 @schema

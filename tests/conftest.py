@@ -20,7 +20,7 @@ if not os.access(Path.home(), os.W_OK):  # pynwb and matplotlib want a cache of 
 def _bound(tmp_path_factory):
     """The eight modules, bound to schemas of their own prefix in this test process."""
     import schemas
-    from workers import embedded
+    from workers.database import embedded
 
     home = tmp_path_factory.mktemp("tables_home")
     prefix = "s" + uuid.uuid4().hex[:8]
@@ -39,7 +39,7 @@ def _bound(tmp_path_factory):
 @pytest.fixture
 def database(_bound):
     """The package `schemas`, bound; configuration and store are this home's again."""
-    from workers import embedded
+    from workers.database import embedded
 
     schemas, home, _ = _bound
     embedded.connect(home)  # tests of the workers point DataJoint to homes of their own
@@ -51,7 +51,7 @@ def ledger(_bound, database):
     """The workers' tables beside those of `database`, dropped at the end."""
     import datajoint as dj
 
-    from workers import tables
+    from workers.queue import tables
 
     prefix = _bound[2]
     tables.schema.database = tables.schema.connection = None  # they may be bound to another test's

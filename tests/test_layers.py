@@ -27,11 +27,12 @@ BASE = (
     "stages",
 )
 LEAVES = ("simulate", "plotting")
+OUTER = ("recording", *LEAVES)  # of pipeline: they read stages, and no stage reads them
 TOOLS = ("clock", "method", "recipe", "store")  # of schemas: stages import them, they no stage
-DECISIONS = ("bundle", "registration", "other_day", "ingest")  # each may import those before it
+DECISIONS = ("tasks", "other_day", "ingest")  # of schemas/decisions: each imports those before
 DETOURS = {  # functions of closed_loop that hand over to the decisions
-    ("schemas/closed_loop/__init__.py", "schemas.registration"),
-    ("schemas/closed_loop/__init__.py", "schemas.other_day"),
+    ("schemas/closed_loop/__init__.py", "schemas.decisions.tasks"),
+    ("schemas/closed_loop/__init__.py", "schemas.decisions.other_day"),
 }
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"
@@ -70,17 +71,17 @@ def pipeline_fault(name, stage, own):
         return "pipeline knows no database, and nothing above it"
     if top != "pipeline" or (rest and rest[0] == stage):
         return None
-    if not rest or rest[0] not in (*BASE, *STAGES, *LEAVES):
+    if not rest or rest[0] not in (*BASE, *STAGES, *OUTER):
         return "name the module of the stage or the base"
     if rest[0] in BASE:
         return None
     if stage is None:
         return "the base imports no stage"
-    if stage in LEAVES:
+    if stage in OUTER:
         return None if rest[0] in STAGES else "leaves do not import each other"
     if stage not in STAGES:
         return f"{stage} is no stage: give it a place in pipeline/stages.py"
-    if rest[0] in LEAVES or STAGES.index(rest[0]) > STAGES.index(stage):
+    if rest[0] in OUTER or STAGES.index(rest[0]) > STAGES.index(stage):
         return f"{stage} is before {rest[0]}"
     return None
 
@@ -94,6 +95,7 @@ def schemas_fault(name, stage, own):
         return "tables neither simulate nor plot"
     if top != "schemas" or own == "__init__":
         return None
+    rest = rest[1:] if rest[:1] == ["decisions"] else rest
     if not rest or rest[0] not in (*STAGES, *TOOLS, *DECISIONS):
         return "name the module of the stage, the tool or the decision"
     place = [*TOOLS, *STAGES, *DECISIONS]
@@ -124,6 +126,7 @@ RULES = {"pipeline": pipeline_fault, "schemas": schemas_fault, "workers": worker
 def faults(path, root=ROOT):
     """Return a line for every import of a file that leads back."""
     layer, *rest = path.relative_to(root).with_suffix("").parts
+    rest = rest[1:] if rest[0] == "decisions" and rest[1:] != ["__init__"] else rest
     stage = rest[0] if layer != "pipeline" or len(rest) > 1 else None
     found = []
     for name, late in imported(path, root):
@@ -151,8 +154,9 @@ def test_no_import_leads_back(layer):
 
 
 def test_every_file_of_schemas_has_a_place():
-    own = {path.relative_to(ROOT / "schemas").with_suffix("").parts[0] for path in files("schemas")}
-    assert own == {"__init__", *STAGES, *TOOLS, *DECISIONS}
+    own = {path.relative_to(ROOT / "schemas").with_suffix("").parts for path in files("schemas")}
+    places = {parts[1] if parts[0] == "decisions" else parts[0] for parts in own}
+    assert places == {"__init__", *STAGES, *TOOLS, *DECISIONS}
 
 
 BACK = {
@@ -171,13 +175,22 @@ BACK = {
         "import importlib\nimportlib.import_module('schemas.mei')",
     ),
     "whole package": ("schemas/model/tasks.py", "import schemas"),
-    "a decision": ("schemas/closed_loop/verdict.py", "from schemas.registration import register"),
-    "a detour at import": ("schemas/closed_loop/__init__.py", "from schemas import registration"),
-    "decisions backwards": ("schemas/registration.py", "from schemas.ingest import ingest_bundle"),
+    "a decision": (
+        "schemas/closed_loop/verdict.py",
+        "from schemas.decisions.tasks import register",
+    ),
+    "a detour at import": (
+        "schemas/closed_loop/__init__.py",
+        "from schemas.decisions import tasks",
+    ),
+    "decisions backwards": (
+        "schemas/decisions/tasks.py",
+        "from schemas.decisions.ingest import ingest_bundle",
+    ),
     "a tool": ("schemas/store.py", "from schemas import imaging"),
     "a file without place": ("schemas/extra.py", "from schemas import imaging"),
     "figures in tables": ("schemas/mei/gallery.py", "from pipeline.plotting import save"),
-    "the workers": ("schemas/model/tasks.py", "def late():\n    import workers.plan"),
+    "the workers": ("schemas/model/tasks.py", "def late():\n    import workers.queue.order"),
     "database in pipeline": ("pipeline/mei/ascent.py", "def late():\n    import datajoint"),
     "tables in pipeline": ("pipeline/mei/ascent.py", "from schemas.store import number"),
     "later stage": ("pipeline/dataset/data.py", "from pipeline.model import train"),
@@ -186,9 +199,9 @@ BACK = {
     "leaf": ("pipeline/mei/ascent.py", "def late():\n    from pipeline import plotting"),
     "leaf in leaf": ("pipeline/plotting/mei.py", "from pipeline.simulate import score"),
     "folder without place": ("pipeline/extra/new.py", "from pipeline.mei import ascent"),
-    "command line": ("workers/loop.py", "def late():\n    from workers.cli import app"),
-    "commands": ("workers/loop.py", "from .commands import jobs"),
-    "tests": ("workers/loop.py", "import tests.workers.toy_tables"),
+    "command line": ("workers/compute/worker.py", "def late():\n    from workers.cli import app"),
+    "commands": ("workers/compute/worker.py", "from workers.commands import jobs"),
+    "tests": ("workers/compute/worker.py", "import tests.workers.toy_tables"),
 }
 
 
@@ -202,8 +215,8 @@ def test_a_planted_import_is_found(tmp_path, file, code):
 
 FORTH = {
     "schemas/mei/masks.py": "from schemas import model\nfrom . import x\nfrom ..store import y",
-    "schemas/closed_loop/__init__.py": "def late():\n    from schemas import other_day",
-    "schemas/ingest.py": "from schemas.registration import named\nfrom schemas import closed_loop",
+    "schemas/closed_loop/__init__.py": "def late():\n    from schemas.decisions import tasks",
+    "schemas/decisions/ingest.py": "from schemas.decisions.tasks import named",
     "pipeline/mei/parts/x.py": "from ...registry import Registry\nfrom ..view import View",
     "pipeline/plotting/mei.py": "from pipeline.mei import ascent",
     "workers/commands/x.py": "from pipeline import simulate\nfrom .common import Home",
@@ -244,7 +257,7 @@ def refuse(*args, **kwargs):
     raise AssertionError("importing opened a connection")
 socket.socket.connect = socket.create_connection = refuse
 import importlib, schemas
-for name in schemas.MODULES + ("ingest", "registration"):
+for name in schemas.MODULES + ("decisions.ingest", "decisions.tasks"):
     importlib.import_module(f"schemas.{name}")
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

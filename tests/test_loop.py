@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SMALL = """
 import json, sys
-from workers.demo import Scale, run_demo
+from workers.demo.run import Scale, run_demo
 sizes = {"cells": 24, "singles": 360, "repeated": 20, "repeats": 6, "targets": 4, "minutes": 5.0}
 scale = Scale(**sizes, other_day=False, recipe={
     "model": {
@@ -53,7 +53,7 @@ def kill_workers(home: Path) -> int:
     killed = 0
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or [])
-        if "workers.cli worker" in command or "workers.child" in command:
+        if "workers.cli worker" in command or "workers.compute.child" in command:
             try:
                 if process.environ().get("INCEPTION_HOME") == str(home):
                     process.kill()
@@ -83,7 +83,7 @@ def finished(tmp_path_factory):
     log = (folder.parent / "demo.log").read_text()
     assert code == 0, log[-4000:] + (folder / "worker.log").read_text()[-4000:]
     yield folder
-    from workers import embedded
+    from workers.database import embedded
 
     embedded.stop(folder / "home")
 
@@ -141,13 +141,13 @@ def test_the_report_has_its_figures(finished):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_readme_gets_table_and_picture_of_one_demo_and_refuses_those_of_two(finished, tmp_path):
-    from workers import readme
+    from workers.demo import readme
 
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("DJ_", "INCEPTION_"))}
     (tmp_path / "docs").mkdir()
     written = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
     (tmp_path / "README.md").write_text(written)
-    command = [sys.executable, "-m", "workers.readme", str(finished), "--root", str(tmp_path)]
+    command = [sys.executable, "-m", "workers.demo.readme", str(finished), "--root", str(tmp_path)]
     file = finished / "report" / "result.json"
     kept = file.read_text()
     result = json.loads(kept)

@@ -1,4 +1,4 @@
-"""Workers: when and where the tables are computed; see `workers.loop`."""
+"""Workers: when and where the tables are computed; see `workers.compute.worker`."""
 
 import warnings
 

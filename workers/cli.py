@@ -10,9 +10,9 @@ import sys
 
 import typer
 
-from workers import limits
-from workers.commands import computing, database, jobs, keeping, looking, putting_in, taking_out
+from workers.commands import computing, database, ingest, inspect, jobs, maintenance, results
 from workers.commands.common import Home
+from workers.compute import limits
 
 app = typer.Typer(
     help="Inception loops: from two-photon scans to most exciting inputs and back.",
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets would be taken for markup and left out
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _group in (putting_in, computing, looking, jobs, taking_out, keeping):
+for _group in (ingest, computing, inspect, jobs, results, maintenance):
     app.add_typer(_group.app)
 app.add_typer(database.app, name="db")
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.closed_loop.manifest import opened, read_manifest
-from pipeline.closed_loop.package import (
+from pipeline.closed_loop.package.files import (
     IMAGE_COLUMNS,
     UNIT_COLUMNS,
     verify_package,
     write_package,
 )
+from pipeline.closed_loop.package.manifest import opened, read_manifest
 from pipeline.errors import DataError
 from workers.version import code_version
 
@@ -244,7 +244,7 @@ def line(plan: Mapping[str, Any]) -> str:
 
 
 def _set_aside() -> int:
-    from workers import tables
+    from workers.queue import tables
 
     return len(tables.Job & "status='error'") if tables.schema.database else 0
 

@@ -25,7 +25,7 @@ from .parts import (
     stoppers,
     transforms,
 )
-from .ties import first_best, reaches
+from .parts.ties import first_best, reaches
 from .view import View
 
 PARTS: dict[str, Registry] = {

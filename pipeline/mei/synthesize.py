@@ -20,9 +20,9 @@ from . import diverse as _diverse  # noqa: F401  registers the method
 from . import methods as _methods  # noqa: F401  registers the methods
 from .ascent import Ascended, Problem, ascent_methods
 from .parts import Scene
+from .parts.ties import first_best
 from .resume import Checkpoint
 from .search import own_responses
-from .ties import first_best
 from .view import View
 
 DEFAULT_RMS = 0.25  # contrast of an image without a given norm: 12 in z-scored pixels at 36 x 64

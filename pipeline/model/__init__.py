@@ -2,7 +2,6 @@
 
 from . import evaluate
 from .combination import combinations, fit_shares
-from .comparison import Comparison, compare
 from .config import (
     check_config,
     complete_config,
@@ -14,11 +13,12 @@ from .config import (
 from .encoder import Encoder, build_encoder
 from .ensemble import Ensemble
 from .evaluate import Evaluation, metrics
+from .evaluation.comparison import Comparison, compare
 from .files import load_encoder, save_encoder
-from .frozen import FrozenModel, Patches
+from .frozen.model import FrozenModel, Patches
 from .multiscan import JointEncoder, build_joint_encoder, train_jointly
-from .training import TrainingResult, train, trainers
-from .transfer import joint_config, train_readout, transfer_config, transfer_core
+from .training.methods import TrainingResult, train, trainers
+from .training.transfer import joint_config, train_readout, transfer_config, transfer_core
 
 __all__ = [
     "Comparison",

@@ -11,11 +11,11 @@ from pipeline.parameters import ParameterError, under
 from pipeline.registry import Registry, canonical_json
 
 from .cores import cores
-from .losses import losses
 from .modulators import modulators
 from .readouts import readouts
 from .shifters import shifters
-from .training import trainers
+from .training.losses import losses
+from .training.methods import trainers
 
 SECTIONS: dict[str, Registry] = {
     "core": cores,

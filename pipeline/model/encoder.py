@@ -247,7 +247,7 @@ class Encoder(nn.Module):
 
     def places_px(self) -> NDArray[np.float64]:
         """Return the centre of each unit's receptive field at mean gaze, as `readout_px`."""
-        from .receptive_fields import field_centres_px
+        from .frozen.receptive_fields import field_centres_px
 
         return field_centres_px(self, self.readout_px())
 

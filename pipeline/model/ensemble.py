@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from pipeline.stimulus.images import to_model
 
 from .encoder import Encoder
-from .frozen import FrozenModel
+from .frozen.model import FrozenModel
 
 
 class Ensemble:

@@ -24,7 +24,7 @@ from pipeline.dataset.moments import (
 from pipeline.errors import DataError
 from pipeline.rng import generator
 
-from .intervals import intervals
+from .evaluation.intervals import intervals
 
 if TYPE_CHECKING:
     from .ensemble import Ensemble

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import DataError
 
-from .checkpoint import save_atomically
 from .config import Config, complete_config
 from .encoder import Encoder
+from .training.checkpoint import save_atomically
 
 FORMAT = "inception-encoder/1"
 _BUILT = ("core", "readout", "shifter", "modulator")  # sections that say what an encoder computes

@@ -16,8 +16,8 @@ from pipeline.device import pick_device
 from pipeline.rng import derive_seed, generator
 
 from .encoder import Encoder, build_encoder
-from .loop import Progress, Run, Tiers, shuffled
-from .training import TrainingResult, check_finite, conduct
+from .training.loop import Progress, Run, Tiers, shuffled
+from .training.methods import TrainingResult, check_finite, conduct
 
 
 class JointEncoder(nn.Module):

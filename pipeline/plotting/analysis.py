@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.closed_loop.direction import above
+from pipeline.closed_loop.verdict.direction import above
 from pipeline.plotting.analysis_images import (
     gabor_similarity_figure,
     linearised_figure,

@@ -1,10 +1,10 @@
 """A mouse whose brain is known: recordings to test the whole way on, and the truth behind them."""
 
+from .brain.population import Population, TrueResponse
+from .brain.responses import SimulatedDataset, gamma_poisson, simulate_dataset
+from .microscope.movie import Detector
 from .mouse import Mouse
-from .movie import Detector
 from .photographs import natural_images
-from .population import Population, TrueResponse
-from .responses import SimulatedDataset, gamma_poisson, simulate_dataset
 
 __all__ = [
     "Detector",

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.rng import generator
 
-from .calcium import indicator as named_indicator
-from .movie import Detector
-from .population import Population, TrueResponse
-from .tissue import Tissue, View
+from .brain.calcium import indicator as named_indicator
+from .brain.population import Population, TrueResponse
+from .microscope.movie import Detector
+from .microscope.tissue import Tissue, View
 
 
 class Mouse:
@@ -37,7 +37,7 @@ class Mouse:
     monitor_px : (int, int)
         Height and width of the monitor.
     indicator : str
-        Name in `pipeline.simulate.calcium.INDICATORS`.
+        Name in `pipeline.simulate.brain.calcium.INDICATORS`.
     animal_id : int
     raster_px : float
         Displacement of odd lines relative to even ones, right positive.
@@ -162,7 +162,7 @@ class Mouse:
     def record(
         self, images_or_package: NDArray | str | Path, folder: str | Path, day: int = 1, **how: Any
     ) -> Path:
-        """Record a session into a bundle; see `pipeline.simulate.record.record`."""
-        from .record import record
+        """Record a session into a bundle; see `pipeline.simulate.rig.record.record`."""
+        from .rig.record import record
 
         return record(self, images_or_package, folder, day, **how)

@@ -39,7 +39,7 @@ from schemas.closed_loop.verdict import (
     OutcomeMethod,
     Population,
 )
-from schemas.recipe import RECIPES, default_recipe
+from schemas.decisions.recipe import RECIPES, default_recipe
 
 __all__ = [
     "RECIPES",
@@ -126,7 +126,7 @@ def register_loop(
     ValueError
         If the recipe, or a method or parameter in it, does not exist.
     """
-    from schemas.registration import register  # it imports this module
+    from schemas.decisions.tasks import register  # it imports this module
 
     return register(
         scan_key, recipe, targets=targets, minutes=minutes, deadline=deadline, again=again
@@ -141,8 +141,8 @@ def register_other_day(
 ) -> dict[str, Any]:
     """Decide to train a model on another day's natural images, for the MEIs of the same cells.
 
-    See `schemas.other_day.register_other_day`.
+    See `schemas.decisions.other_day.register_other_day`.
     """
-    from schemas import other_day  # it imports this module
+    from schemas.decisions import other_day  # it imports this module
 
     return other_day.register_other_day(scan_key, source_key, seeds=seeds)

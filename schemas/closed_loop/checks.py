@@ -10,11 +10,11 @@ import datajoint as dj
 import numpy as np
 import pandas as pd
 
-from pipeline.closed_loop.arousal import arousal_matched
-from pipeline.closed_loop.confirmation import confirm, day_gain, predicted_measured
-from pipeline.closed_loop.drift import slow_drift
-from pipeline.closed_loop.outcome import outcome_methods, sensitivity
-from pipeline.closed_loop.outcome_file import load_outcome
+from pipeline.closed_loop.checks.arousal import arousal_matched
+from pipeline.closed_loop.checks.confirmation import confirm, day_gain, predicted_measured
+from pipeline.closed_loop.checks.drift import slow_drift
+from pipeline.closed_loop.verdict.outcome import outcome_methods, sensitivity
+from pipeline.closed_loop.verdict.outcome_file import load_outcome
 from pipeline.stimulus.kinds import stimulus_columns
 from schemas import dataset, imaging, stimulus
 from schemas.closed_loop.binding import schema

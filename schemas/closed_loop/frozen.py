@@ -7,9 +7,9 @@ import datetime
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.noise import fit_noise
-from pipeline.closed_loop.outcome import analysis_plan
-from pipeline.closed_loop.power import relative_effect, simulate_power
+from pipeline.closed_loop.planning.noise import fit_noise
+from pipeline.closed_loop.planning.power import relative_effect, simulate_power
+from pipeline.closed_loop.verdict.outcome import analysis_plan
 from pipeline.stimulus.kinds import kind_and_variant, name_of
 from schemas import dataset, mei, model, stimulus
 from schemas.closed_loop.binding import schema

@@ -11,7 +11,7 @@ import datajoint as dj
 from pipeline.registry import config_hash
 from schemas import experiment  # noqa: F401  in a foreign key
 from schemas.closed_loop.binding import schema
-from schemas.recipe import RECIPES, complete_recipe
+from schemas.decisions.recipe import RECIPES, complete_recipe
 
 
 @schema
@@ -21,7 +21,7 @@ class Recipe(dj.Lookup):
     recipe_hash     : char(16)       # hash of the complete recipe
     ---
     recipe_name=''  : varchar(64)    # short name
-    recipe          : json           # see schemas.recipe
+    recipe          : json           # see schemas.decisions.recipe
     """
 
     @classmethod

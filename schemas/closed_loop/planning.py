@@ -8,7 +8,7 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.plan import plan_methods
+from pipeline.closed_loop.planning.plan import plan_methods
 from pipeline.errors import DataError
 from pipeline.stimulus.kinds import NATURAL, kind_and_variant, name_of, stimulus_columns
 from schemas import dataset, experiment, mei, stimulus
@@ -25,7 +25,7 @@ class PlanMethod(MethodTable, dj.Lookup):
     # Order of presentation with its complete parameters
     plan_hash       : char(16)       # hash of method and parameters
     ---
-    plan_method     : varchar(64)    # name in pipeline.closed_loop.plan
+    plan_method     : varchar(64)    # name in pipeline.closed_loop.planning.plan
     plan_params     : json           # every keyword parameter, defaults filled in
     """
     registry = plan_methods

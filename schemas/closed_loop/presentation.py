@@ -6,7 +6,7 @@ import datajoint as dj
 import numpy as np
 import pandas as pd
 
-from pipeline.closed_loop.audit import audit_presentation
+from pipeline.closed_loop.presentation.audit import audit_presentation
 from schemas import behavior, experiment, mei, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.planning import Plan

@@ -7,8 +7,8 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 
+from pipeline.closed_loop.checks.stability import DayStability, day_stability
 from pipeline.closed_loop.matching import match_methods
-from pipeline.closed_loop.stability import DayStability, day_stability
 from pipeline.mei import synthesize
 from schemas import dataset, mei, model
 from schemas.closed_loop.binding import schema

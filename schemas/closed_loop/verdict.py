@@ -10,8 +10,8 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.outcome import outcome_methods
-from pipeline.closed_loop.outcome_file import load_outcome, save_outcome
+from pipeline.closed_loop.verdict.outcome import outcome_methods
+from pipeline.closed_loop.verdict.outcome_file import load_outcome, save_outcome
 from pipeline.errors import DataError
 from pipeline.stimulus.kinds import name_of, stimulus_columns
 from schemas import dataset, stimulus
@@ -35,7 +35,7 @@ class OutcomeMethod(MethodTable, dj.Lookup):
     # Scoring of a presentation with its complete parameters
     outcome_hash    : char(16)       # hash of method and parameters
     ---
-    outcome_method  : varchar(64)    # name in pipeline.closed_loop.outcome
+    outcome_method  : varchar(64)    # name in pipeline.closed_loop.verdict.outcome
     outcome_params  : json           # every keyword parameter, defaults filled in
     """
     registry = outcome_methods
@@ -116,7 +116,7 @@ class Outcome(dj.Computed):
     ---
     n_scored        : int32          # targets that were found again
     n_trials        : int32          # trials that count
-    verdict         : <object@main>  # all of it, as pipeline.closed_loop.outcome_file writes
+    verdict         : <object@main>  # all of it, as `outcome_file.save_outcome` writes
     """
 
     class Neuron(dj.Part):

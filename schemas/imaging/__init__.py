@@ -6,7 +6,6 @@ One database schema in modules by question; this package has every table's name.
 from schemas.imaging.activity import Activity
 from schemas.imaging.binding import schema
 from schemas.imaging.chain import (
-    FRAME_SLACK,
     UNITS_PER_FIELD,
     DeconvolutionMethod,
     Fluorescence,
@@ -39,7 +38,6 @@ from schemas.imaging.classification import (
 from schemas.imaging.summary import Quality, QualityMethod, SummaryImages
 
 __all__ = [
-    "FRAME_SLACK",
     "UNITS_PER_FIELD",
     "Activity",
     "ClassifierMethod",

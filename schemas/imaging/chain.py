@@ -16,13 +16,14 @@ from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
 from pipeline.imaging.adapters import open_source
 from pipeline.imaging.deconvolution import deconvolvers
-from pipeline.imaging.extracted import open_extracted
 from pipeline.imaging.extraction import fluorescence_methods
-from pipeline.imaging.masks import centroids, pack_masks, unpack_masks
+from pipeline.imaging.importers.extracted import open_extracted
 from pipeline.imaging.motion import motion_methods
 from pipeline.imaging.movie import MotionCorrected, RasterCorrected
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
+from pipeline.imaging.segmentation.masks import centroids, pack_masks, unpack_masks
+from pipeline.recording.streams import FRAME_SLACK
 from pipeline.registry import config_hash
 from schemas import experiment
 from schemas.imaging.binding import schema
@@ -30,7 +31,6 @@ from schemas.method import MethodTable
 from schemas.store import number
 
 UNITS_PER_FIELD = 100_000  # unit_id = field * UNITS_PER_FIELD + row + 1: unique in a scan
-FRAME_SLACK = 2  # frames by which a rig's list of times may differ from the TIFF
 
 
 @schema

@@ -9,8 +9,8 @@ import datajoint as dj
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.imaging.classifier import MaskClassifier as Trained
-from pipeline.imaging.classifier import mask_classifiers, mask_features
+from pipeline.imaging.segmentation.classifier import MaskClassifier as Trained
+from pipeline.imaging.segmentation.classifier import mask_classifiers, mask_features
 from pipeline.registry import config_hash
 from schemas import experiment  # noqa: F401  named in a definition
 from schemas.imaging.binding import schema
@@ -90,7 +90,7 @@ class ClassifierMethod(MethodTable, dj.Lookup):
     # Training of a mask classifier with its complete parameters
     classifier_hash : char(16)       # hash of method and parameters
     ---
-    classifier_method : varchar(64)  # name in pipeline.imaging.classifier
+    classifier_method : varchar(64)  # name in pipeline.imaging.segmentation.classifier
     classifier_params : json         # every keyword parameter, defaults filled in
     """
     registry = mask_classifiers

@@ -90,7 +90,7 @@ def test_gpu_workers_ask_for_one_gpu_on_nodes_that_have_them(manifests):
 
 
 def test_the_grace_of_a_pod_outlasts_the_workers(manifests):
-    from workers.loop import Options
+    from workers.compute.worker import Options
 
     for queue in ("cpu", "gpu"):
         grace = pods(manifests)["Deployment", f"worker-{queue}"]["terminationGracePeriodSeconds"]

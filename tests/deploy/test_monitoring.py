@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from workers import metrics
+from workers.insight import metrics
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 

@@ -52,7 +52,7 @@ def test_a_gallery_leaves_the_place_of_a_missing_image_empty():
 
 
 def test_a_two_sided_p_says_whose_effect_it_is():
-    from pipeline.closed_loop.direction import above, tested
+    from pipeline.closed_loop.verdict.direction import above, tested
 
     assert above(-0.3, "MEI", "Gabor") == "Gabor above MEI"
     assert above(0.0, "MEI", "Gabor") == "no difference"

@@ -176,7 +176,7 @@ def test_an_ascent_follows_the_revisions_of_its_parts(monkeypatch, part):
 def test_a_configuration_names_the_revisions_of_its_parts(monkeypatch):
     from pipeline.model import check_config, complete_config, transfer_config
     from pipeline.model.cores import cores
-    from pipeline.model.training import trainers
+    from pipeline.model.training.methods import trainers
 
     old, borrowed = complete_config(), transfer_config(complete_config(), "core")
     monkeypatch.setitem(cores._revisions, cores.default, 2)

@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def storm_home(tmp_path_factory):
-    from workers import embedded
+    from workers.database import embedded
 
     home = tmp_path_factory.mktemp("storm_home")
     with bucket.bucket() if in_bucket() else contextlib.nullcontext():

@@ -12,8 +12,9 @@ import psutil
 import storm_tables
 
 from schemas.clock import now_sql
-from workers import database, embedded, jobs, plan, tables
-from workers.lease import Ledger
+from workers.database import connection, embedded
+from workers.queue import jobs, order, tables
+from workers.queue.lease import Ledger
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -76,7 +77,7 @@ class Fleet:
 
     def reconnect(self):
         """Connect this process again after a server went away."""
-        database.persist(self.connection, lambda: database.revive(self.connection))
+        connection.persist(self.connection, lambda: connection.revive(self.connection))
 
     def seeds(self, count, *, start=0, pause_s=0.0, mood="good"):
         """Insert keys to compute; `pause_s` is a number or a function of the key."""
@@ -133,7 +134,7 @@ class Fleet:
 
     def errors(self):
         """Return the jobs that were set aside, by number."""
-        found = jobs.errors(Ledger(self.connection), plan.load("storm_tables", self.prefix))
+        found = jobs.errors(Ledger(self.connection), order.load("storm_tables", self.prefix))
         return {row["key"]["number"]: row for row in found}
 
     def attempts(self):
@@ -149,7 +150,7 @@ class Fleet:
 
     def asked(self, question):
         """Answer a question to the database, again if it goes away meanwhile."""
-        return database.persist(self.connection, question, patience_s=90.0)
+        return connection.persist(self.connection, question, patience_s=90.0)
 
     def now(self):
         """Return the server's time, as it is written to the attempts (UTC)."""

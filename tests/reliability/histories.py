@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import datajoint as dj
 from storm_tables import PIECES, Value, digest
 
-from workers import database, lease, plan, refresh
-from workers.lease import Ledger
+from workers.database import connection as database
+from workers.queue import lease, order, refresh
+from workers.queue.lease import Ledger
 
 LEASE_S = 0.25
 
@@ -34,7 +35,7 @@ class Event:
 def write(fleet, *, seed, jobs=12, threads=4, seconds=3.0):
     """Let threads fight over some jobs until all are done; return the log of events."""
     fleet.seeds(jobs)
-    loaded = plan.load("storm_tables", fleet.prefix)
+    loaded = order.load("storm_tables", fleet.prefix)
     refresh.refresh(Ledger(fleet.connection), loaded)
     log, errors = [], []
     end = time.monotonic() + seconds

@@ -12,7 +12,7 @@ import numpy as np
 from histories import judge_attempts
 from storm_tables import NUMBERS, PIECES, Seed, Value, digest, schema
 
-from workers import tables
+from workers.queue import tables
 
 OPEN = ("pending", "running")
 ENDS = {"done", "present", "returned", "fenced", "data", "error", "transient", "lost"} | {

@@ -12,7 +12,7 @@ import time
 import datajoint as dj
 import psutil
 
-from workers import embedded
+from workers.database import embedded
 
 
 class Server:

@@ -10,8 +10,10 @@ import storm_tables
 from fleet import ROOT, Fleet
 from invariants import check_all, check_rows
 
-from workers import backup, embedded, plan, recompute
-from workers.lease import Ledger
+from workers.database import backup, embedded
+from workers.insight import recompute
+from workers.queue import order
+from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
 full = pytest.mark.reliability
@@ -85,7 +87,7 @@ def test_r17_ten_rows_of_each_table_are_the_same_elsewhere(fleet, record):
     code, said = inception(fleet, "recompute", "--check", 10, "--each")
     assert (code, said) == (0, "10 rows again: 10 equal, 0 close, 0 differs")
     (storm_tables.Value.Piece & "piece=2").delete_quick()
-    loaded = plan.load("storm_tables", fleet.prefix)
+    loaded = order.load("storm_tables", fleet.prefix)
     again = recompute.check(Ledger(fleet.connection), loaded, 10, each=True)
     assert {row["verdict"] for row in again} == {"differs"}  # else the first would prove nothing
     record({"rows": len(again)})

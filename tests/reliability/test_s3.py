@@ -9,8 +9,10 @@ from bucket import bucket, stored
 from fleet import Fleet
 from invariants import check_all
 
-from workers import backup, collect, doctor, embedded, plan, recompute
-from workers.lease import Ledger
+from workers.database import backup, collect, embedded
+from workers.insight import doctor, recompute
+from workers.queue import order
+from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
 
@@ -41,7 +43,7 @@ def test_a_bucket_keeps_what_a_folder_keeps(cloud, record, tmp_path):
     found = collect.collect(ledger, age_s=0.0, delete=True)
     assert left.removeprefix("lab/") in found["orphans"]
     assert left not in stored(client, name)
-    loaded = plan.load("storm_tables", fleet.prefix)
+    loaded = order.load("storm_tables", fleet.prefix)
     again = recompute.check(ledger, loaded, 3)
     assert [row["verdict"] for row in again] == ["equal"] * 3
     checks = {row["check"]: row for row in doctor.doctor(fleet.home, fleet.prefix, "storm_tables")}

@@ -7,7 +7,7 @@ import time
 import pytest
 from invariants import check_all, check_rows, check_store
 
-from workers import lease
+from workers.queue import lease
 
 pytestmark = pytest.mark.tables
 full = pytest.mark.reliability

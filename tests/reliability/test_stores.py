@@ -8,8 +8,8 @@ import pytest
 from invariants import check_all
 from storm_tables import Seed, Value, schema
 
-from workers import plan, refresh, tables
-from workers.lease import Ledger
+from workers.queue import order, refresh, tables
+from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
 
@@ -84,7 +84,7 @@ def test_r18_urgent_keys_start_before_a_deep_queue(fleet, record, bulk):
     fleet.worker("--sleep-duration", poll_s)
     fleet.wait(lambda: fleet.count() >= 3)
     urgent = fleet.seeds(5, start=10_000, pause_s=0.1)
-    loaded = plan.load("storm_tables", fleet.prefix)
+    loaded = order.load("storm_tables", fleet.prefix)
     ledger = Ledger(fleet.connection)
     task = loaded.tasks["storm_tables.Value"]
     arrived = fleet.now()

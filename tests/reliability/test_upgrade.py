@@ -5,10 +5,11 @@ from invariants import check_all
 from storm_tables import Seed, Value
 from typer.testing import CliRunner
 
-from workers import migration, schema_version, table_content, tables
 from workers.cli import app
-from workers.migration import STEPS, Step
-from workers.schema_version import SCHEMA_VERSION
+from workers.database import migration, schema_version, table_content
+from workers.database.migration import STEPS, Step
+from workers.database.schema_version import SCHEMA_VERSION
+from workers.queue import tables
 
 pytestmark = pytest.mark.tables
 

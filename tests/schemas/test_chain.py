@@ -128,7 +128,7 @@ def populate(database, animal, after=None):
 
     `after` is called with the name of each table when it is filled.
     """
-    from workers.plan import load
+    from workers.queue.order import load
 
     prefix = database.activate.__globals__["_active"]
     for task in load("schemas", prefix):
@@ -151,7 +151,7 @@ def shown_trials(count=400, repeated=20):
 def walk(database, folder, animal, recipe, targets=10, minutes=8):
     """Ingest day 1, compute its plan, and ingest the answer of a rig that drops one trial."""
     from schemas import closed_loop
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     names, trials = shown_trials()
     images = smooth_images(len(names), seed=1)
@@ -183,8 +183,8 @@ def write_answer(folder, animal, made, scan_idx=1):
 def loop(_bound, tmp_path_factory):
     """Both days of one animal, all tables filled."""
     from schemas import closed_loop
-    from schemas.ingest import ingest_bundle
-    from workers import embedded
+    from schemas.decisions.ingest import ingest_bundle
+    from workers.database import embedded
 
     database, home, _ = _bound
     embedded.connect(home)
@@ -288,8 +288,9 @@ def test_meis_are_made_from_both_kinds_of_models_combined(database, loop):
 
 def test_what_combined_them_is_explained_and_foreseen(database, ledger, loop):
     from schemas import closed_loop, mei, model
-    from workers import ancestry, plan, remaining
-    from workers.lease import Ledger
+    from workers.insight import ancestry, remaining
+    from workers.queue import order as plan
+    from workers.queue.lease import Ledger
 
     connection, prefix = mei.schema.connection, mei.schema.database.removesuffix("_mei")
     known, loaded = Ledger(connection), plan.load("schemas", prefix)
@@ -408,7 +409,7 @@ def test_the_known_neurons_prefer_their_meis(database, loop):
 
 def test_an_answer_by_another_animal_is_refused(database, loop, write_bundle, next_animal):
     from pipeline.errors import DataError
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     with pytest.raises(DataError, match="another animal"):
         ingest_bundle(write_bundle(plan=loop["plan"]["plan_id"]))
@@ -416,7 +417,7 @@ def test_an_answer_by_another_animal_is_refused(database, loop, write_bundle, ne
 
 def test_deleting_a_scan_takes_everything_with_it(database, write_bundle):
     from schemas import closed_loop, experiment, imaging
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     key = ingest_bundle(write_bundle(running=False, treadmill=None, eye=False))
     closed_loop.register_loop(key, RECIPE, targets=10, minutes=8)
@@ -500,7 +501,7 @@ def answer(loop, tmp_path):
     """A second answer to the plan, and the package it was shown from."""
     import shutil
 
-    from pipeline.closed_loop.package import read_package
+    from pipeline.closed_loop.package.files import read_package
     from workers.package import write
 
     write(loop["day1"], tmp_path / "package")
@@ -530,7 +531,7 @@ BAD_ANSWERS = {
 def test_an_answer_to_something_else_is_refused_in_one_line(database, answer, name):
     from pipeline.errors import DataError
     from schemas import experiment
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     change, message = BAD_ANSWERS[name]
     before = len(experiment.Scan())
@@ -544,7 +545,7 @@ def test_another_calibration_and_swapped_images_are_refused(database, answer):
     import shutil
 
     from pipeline.errors import DataError
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     folder = answer()
     monitor = pd.read_csv(folder / "monitor.csv")
@@ -565,7 +566,7 @@ def test_another_calibration_and_swapped_images_are_refused(database, answer):
 def test_a_truncated_log_without_flips_is_flagged_and_counted(database, answer, caplog):
     from schemas import closed_loop
     from schemas.behavior import Sync
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     folder = answer()
     trials = pd.read_csv(folder / "trials.csv")
@@ -662,7 +663,7 @@ def test_targets_found_only_through_the_stack_reach_the_verdict(
     database, loop, tmp_path, scan_idx, match
 ):
     from schemas import closed_loop
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     recipe = through_stack(match)
     made = closed_loop.register_loop(loop["day1"], recipe, targets=10, minutes=8)
@@ -698,7 +699,7 @@ def test_targets_found_only_through_the_stack_reach_the_verdict(
 def test_a_verdict_through_a_stack_waits_for_the_stack(database, loop, tmp_path, caplog):
     from pipeline.errors import DataError
     from schemas import closed_loop
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     recipe = through_stack({"through": "stack", "min_probability": 0.45})
     made = closed_loop.register_loop(loop["day1"], recipe, targets=10, minutes=8)
@@ -724,7 +725,7 @@ def test_a_verdict_through_a_stack_waits_for_the_stack(database, loop, tmp_path,
 
 def test_a_match_field_to_field_has_the_hashes_of_recipes_without_the_choice(database):
     from schemas import closed_loop
-    from schemas.recipe import complete_recipe
+    from schemas.decisions.recipe import complete_recipe
 
     plain = closed_loop.MatchMethod.add()
     assert plain == {"match_hash": closed_loop.MatchMethod.registry.hash("field_to_field")}
@@ -947,7 +948,7 @@ def test_a_second_recording_of_a_plan_is_pooled_by_its_repeats_in_figure_s6(
     import shutil
 
     from schemas import closed_loop
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
     from workers.report.day2 import _pooled
 
     folder = tmp_path / "again"

@@ -100,9 +100,9 @@ def register(scan, deadline=None, **parts):
 def scan(_bound, tmp_path_factory):
     """A scan whose controls are computed as one loop asks for them."""
     from schemas import closed_loop
-    from schemas.ingest import ingest_bundle
-    from workers import embedded
-    from workers.plan import load
+    from schemas.decisions.ingest import ingest_bundle
+    from workers.database import embedded
+    from workers.queue.order import load
 
     _, home, prefix = _bound
     embedded.connect(home)
@@ -300,7 +300,7 @@ def test_a_deadline_moves_until_the_plan_is_made(database, scan):
 def jobs(ledger, plan):
     """Return status and class of the jobs of a plan's displays by kind and batch."""
     from schemas import mei
-    from workers.lease import canonical
+    from workers.queue.lease import canonical
 
     found = {
         row["job_key"]: (row["status"], row["error_class"])
@@ -317,19 +317,19 @@ def refreshed(prefix):
     """Refresh all job tables as a worker does."""
     import datajoint as dj
 
-    from workers import plan, refresh, urgency
-    from workers.lease import Ledger
+    from workers.queue import order, refresh, urgency
+    from workers.queue.lease import Ledger
 
-    loaded, ledger = plan.load("schemas", prefix), Ledger(dj.conn())
+    loaded, ledger = order.load("schemas", prefix), Ledger(dj.conn())
     refresh.refresh(ledger, loaded, urgency.Urgency(loaded))
     return loaded, ledger
 
 
 def test_late_jobs_are_ignored_until_another_plan_wants_them(place, database, ledger, scan):
     from schemas import closed_loop, mei
-    from workers import health
-    from workers import jobs as verbs
-    from workers.commands.panes import status_pane
+    from workers.commands.screens import status_pane
+    from workers.insight import status
+    from workers.queue import jobs as verbs
 
     due = in_seconds(4)
     plan = register(scan, due)["plan_id"]
@@ -338,12 +338,12 @@ def test_late_jobs_are_ignored_until_another_plan_wants_them(place, database, le
     show(plan, "mei", 1)
     loaded, book = refreshed(place[1])
     assert {k for k, job in jobs(ledger, plan).items() if job == ("pending", None)} == late
-    before = health.status(book, loaded)["jobs_late"]  # of other tests' plans
+    before = status.status(book, loaded)["jobs_late"]  # of other tests' plans
     wait_for(due)
     assert made(plan)
     loaded, book = refreshed(place[1])
     assert {k for k, job in jobs(ledger, plan).items() if job == ("ignore", "late")} == late
-    found = health.status(book, loaded)
+    found = status.status(book, loaded)
     assert found["jobs_late"] == before + len(late)
     assert found["ahead"]["queue_s"] == 0
     import rich.console
@@ -402,11 +402,11 @@ def test_what_leads_only_to_late_images_is_ignored_all_the_way_up(place, databas
 
 def test_jobs_become_urgent_when_their_loop_gets_a_deadline(place, database, ledger, scan):
     from schemas import closed_loop
-    from workers import plan, urgency
+    from workers.queue import order, urgency
 
     chosen = recipe()
     closed_loop.register_loop(scan, chosen, targets=TARGETS, minutes=8)
-    loaded = plan.load("schemas", place[1])
+    loaded = order.load("schemas", place[1])
     others = [row for row in closed_loop.Loop.to_dicts() if row["deadline_utc"]]
     for row in others:  # those of other tests have passed less than a day ago
         key = {name: row[name] for name in closed_loop.Loop.primary_key}
@@ -452,11 +452,11 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
 
     from pipeline.closed_loop.package import read_package
     from schemas import closed_loop, mei
-    from schemas.ingest import ingest_bundle
-    from workers import jobs as verbs
-    from workers.lease import Ledger
+    from schemas.decisions.ingest import ingest_bundle
     from workers.package import write
-    from workers.plan import load
+    from workers.queue import jobs as verbs
+    from workers.queue.lease import Ledger
+    from workers.queue.order import load
 
     chosen = recipe()
     far = in_seconds(3600).replace(microsecond=0)
@@ -597,10 +597,10 @@ def two_plans(database, scan):
 
 def test_a_second_connection_forecasts_what_the_first_one_does(place, database, ledger, scan):
     """As `inception metrics` has one; displays of other loops' same controls do not count."""
-    from workers import database as server
-    from workers import forecast
-    from workers.commands.panes import ahead_lines
-    from workers.lease import Ledger
+    from workers.commands.screens import ahead_lines
+    from workers.database import connection as server
+    from workers.insight import forecast
+    from workers.queue.lease import Ledger
 
     plan = register(scan, in_seconds(3600))["plan_id"]
     loaded, first = refreshed(place[1])
@@ -721,7 +721,7 @@ def test_a_migration_brings_local_deadlines_to_utc(place, database, ledger, scan
     import datajoint as dj
 
     from schemas import closed_loop
-    from workers import migration, schema_version
+    from workers.database import migration, schema_version
 
     key = closed_loop.register_loop(scan, recipe(), targets=TARGETS, minutes=8)
     connection, loops = dj.conn(), closed_loop.Loop.full_table_name

@@ -20,14 +20,15 @@ def darkening(frames=600, size=24):
 def test_an_unfit_scan_is_a_row_that_says_why(database, write_bundle):
     import tifffile
 
-    from schemas import imaging, registration
+    from schemas import imaging
     from schemas.closed_loop import default_recipe
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions import tasks
+    from schemas.decisions.ingest import ingest_bundle
 
     folder = write_bundle(tiff=True, eye=False, running=False, treadmill=None)
     tifffile.imwrite(folder / "scan.tif", darkening(), photometric="minisblack")
     key = ingest_bundle(folder)
-    registration.scan_tasks(key, default_recipe())
+    tasks.scan_tasks(key, default_recipe())
     lenient = imaging.QualityMethod.add("limits", {"max_intensity_drift": 2.0})
     for table in (imaging.ScanInfo, imaging.RasterPhase, imaging.Motion, imaging.SummaryImages):
         table.populate(key, suppress_errors=False)
@@ -49,9 +50,10 @@ def test_an_unfit_scan_is_a_row_that_says_why(database, write_bundle):
 @pytest.fixture
 def labelled(database, write_bundle):
     """A scan with six units, three of them labelled as somata."""
-    from schemas import imaging, registration
+    from schemas import imaging
     from schemas.closed_loop import default_recipe
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions import tasks
+    from schemas.decisions.ingest import ingest_bundle
 
     folder = write_bundle(eye=False, running=False, treadmill=None)
     masks = np.zeros((6, 24, 24), bool)
@@ -64,7 +66,7 @@ def labelled(database, write_bundle):
             masks[unit, y, x - 3 : x + 2 + unit] = True
     np.savez(folder / "masks.npz", masks=masks, mean_image=masks.sum(0, dtype=np.float32))
     key = ingest_bundle(folder)
-    registration.scan_tasks(key, default_recipe())
+    tasks.scan_tasks(key, default_recipe())
     for table in (imaging.ScanInfo, imaging.RasterPhase, imaging.Motion, imaging.SummaryImages,
                   imaging.Segmentation):  # fmt: skip
         table.populate(key, suppress_errors=False)
@@ -129,9 +131,10 @@ def malformed():
 def test_a_malformed_tiff_costs_one_key_one_clear_error(database, write_bundle):
     import json
 
-    from schemas import experiment, imaging, registration
+    from schemas import experiment, imaging
     from schemas.closed_loop import default_recipe
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions import tasks
+    from schemas.decisions.ingest import ingest_bundle
 
     plain = {"tiff": True, "eye": False, "running": False, "treadmill": None}
     keys = []
@@ -140,7 +143,7 @@ def test_a_malformed_tiff_costs_one_key_one_clear_error(database, write_bundle):
         said = json.loads((folder / "recording.json").read_text())
         (folder / "recording.json").write_text(json.dumps({**said, "session": session}))
         keys.append(ingest_bundle(folder))
-        registration.scan_tasks(keys[-1], default_recipe())
+        tasks.scan_tasks(keys[-1], default_recipe())
     healthy, sick = keys
     path = Path(experiment.Scan.files(sick, "tiff")[0][0])
     break_file, kinds = malformed()

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.tables
 
 @pytest.fixture
 def ingest(database):
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     return ingest_bundle
 
@@ -239,7 +239,7 @@ def test_frame_times_must_fit_the_movie(ingest, write_bundle):
 
 def test_a_prepared_dataset_is_registered_once(database, tmp_path):
     from schemas import dataset
-    from schemas.ingest import ingest_dataset
+    from schemas.decisions.ingest import ingest_dataset
 
     rng = np.random.default_rng(3)
     tiers = np.array(["train"] * 40 + ["validation"] * 10 + ["test"] * 10)
@@ -260,8 +260,8 @@ def test_a_prepared_dataset_is_registered_once(database, tmp_path):
 
 def test_a_prepared_dataset_reaches_its_meis(database, tmp_path):
     from schemas import dataset, mei, model
-    from schemas.ingest import ingest_dataset
-    from schemas.registration import register_dataset
+    from schemas.decisions.ingest import ingest_dataset
+    from schemas.decisions.tasks import register_dataset
 
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (200, 18, 32), dtype=np.uint8)
@@ -290,7 +290,7 @@ def test_a_prepared_dataset_reaches_its_meis(database, tmp_path):
 
 
 def test_a_prepared_dataset_must_be_one(database, tmp_path):
-    from schemas.ingest import ingest_dataset
+    from schemas.decisions.ingest import ingest_dataset
 
     path = tmp_path / "nothing.npz"
     np.savez(path, images=np.zeros((3, 4, 4)))

@@ -37,14 +37,15 @@ def bending(seed=0):
 def test_populating_twice_from_one_tiff_gives_the_same_numbers(database, write_bundle):
     import tifffile
 
-    from schemas import imaging, registration
+    from schemas import imaging
     from schemas.closed_loop import default_recipe
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions import tasks
+    from schemas.decisions.ingest import ingest_bundle
 
     folder = write_bundle(tiff=True, eye=False, running=False, treadmill=None)
     tifffile.imwrite(folder / "scan.tif", bending(), photometric="minisblack")
     key = ingest_bundle(folder)
-    registration.scan_tasks(key, default_recipe())
+    tasks.scan_tasks(key, default_recipe())
     tables = (
         imaging.ScanInfo, imaging.RasterPhase, imaging.Motion, imaging.SummaryImages,
         imaging.Segmentation, imaging.Fluorescence, imaging.Activity,

@@ -5,7 +5,7 @@ import pytest
 from pipeline.errors import DataError
 from pipeline.mei.controls import control_kinds
 from pipeline.parameters import ParameterError
-from schemas.recipe import RECIPES, check_recipe, complete_recipe
+from schemas.decisions.recipe import RECIPES, check_recipe, complete_recipe
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -11,7 +11,7 @@ def chapter(database, write_bundle, tmp_path, monkeypatch):
     """Return a function that computes a recording and its chapter, and what the figures got."""
     from pipeline import plotting
     from schemas import behavior, closed_loop, imaging
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
     from workers.report.context import Loop
     from workers.report.recording import recording
 
@@ -132,7 +132,7 @@ def test_a_video_that_is_gone_is_said_so_and_one_that_is_there_is_shown(
 def register_video(folder, video):
     """Ingest a recording, and add a video to its files."""
     from schemas import experiment
-    from schemas.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle
 
     key = ingest_bundle(folder)
     row = {"path": str(video), "size_bytes": video.stat().st_size, "fingerprint": "0" * 64}

@@ -52,7 +52,8 @@ def report(_bound, tmp_path_factory):
     from pipeline import plotting
     from pipeline.mei.controls import control_kinds
     from schemas import closed_loop
-    from workers import embedded, tables
+    from workers.database import embedded
+    from workers.queue import tables
     from workers.report import write_report
 
     database, home, prefix = _bound
@@ -216,15 +217,15 @@ def test_every_parameter_in_the_methods_is_that_of_the_row_that_was_used(databas
     from schemas import closed_loop, dataset, imaging, mei, model
     from workers.report.methods import settings_text
 
-    plan = report["plan"]
-    display = (closed_loop.Plan.Source & plan).to_dicts()
+    order = report["plan"]
+    display = (closed_loop.Plan.Source & order).to_dicts()
     member = (dataset.DatasetSpec.Scan & report["day1"]).fetch1()
     outcomes = (closed_loop.Outcome & report["day2"]).to_dicts()
     match = (closed_loop.MatchTask & report["day2"]).fetch1()
     rows = (*display, member, *outcomes, match)
     used = {value for row in rows for value in row.values() if isinstance(value, str)}
     used |= set((imaging.ImagingRecipe & member).fetch1().values())
-    used |= set((closed_loop.PlanTask & plan).fetch1().values())
+    used |= set((closed_loop.PlanTask & order).fetch1().values())
     ensembles = model.EnsembleSpec.Member & [
         {"ensemble_hash": row[name]} for row in display
         for name in ("ensemble_hash", "ln_ensemble_hash")
@@ -242,7 +243,7 @@ def test_every_parameter_in_the_methods_is_that_of_the_row_that_was_used(databas
         "mei.MEITask": ascent,
         "mei.ControlTask": task,
         "mei.DisplayTask": (mei.DisplayTask & display).to_dicts()[0],
-        "closed_loop.PlanTask": (closed_loop.PlanTask & plan).fetch1(),
+        "closed_loop.PlanTask": (closed_loop.PlanTask & order).fetch1(),
         "closed_loop.MatchTask": match,
         "model.TrainingTask": {"seeds": [1], "max_seconds": None},
     }
@@ -321,12 +322,13 @@ def test_what_a_plan_leaves_out_is_named(database, report, tmp_path):
 
 def test_an_explanation_names_its_neuron(database, report):
     from schemas import closed_loop, mei
-    from workers import ancestry, plan
-    from workers.commands.panes import ancestry_lines
-    from workers.lease import Ledger
+    from workers.commands.screens import ancestry_lines
+    from workers.insight import ancestry
+    from workers.queue import order
+    from workers.queue.lease import Ledger
 
     connection, prefix = mei.schema.connection, mei.schema.database.removesuffix("_mei")
-    loaded = plan.load("schemas", prefix)
+    loaded = order.load("schemas", prefix)
     (target,) = (closed_loop.Plan.Target & report["plan"] & "kind = 'rf'").to_dicts(limit=1)
     key = {name: target[name] for name in closed_loop.Plan.Target.primary_key}
     steps = ancestry.ancestry(Ledger(connection), loaded, "closed_loop.Plan.Target", key)

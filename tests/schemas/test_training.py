@@ -32,8 +32,8 @@ def prepared(path, seed, units):
 def sets(_bound, tmp_path_factory):
     """Two prepared data sets in the database."""
     from schemas import dataset
-    from schemas.ingest import ingest_dataset
-    from workers import embedded
+    from schemas.decisions.ingest import ingest_dataset
+    from workers.database import embedded
 
     embedded.connect(_bound[1])
     folder = tmp_path_factory.mktemp("sets")
@@ -118,7 +118,7 @@ def test_readouts_are_fitted_on_the_core_of_another_data_set(database, sets):
 
 
 def test_what_an_evaluation_waits_for_comes_before_it(database):
-    from workers.plan import load
+    from workers.queue.order import load
 
     tasks = load("schemas", database.activate.__globals__["_active"]).tasks
     order = list(tasks)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.closed_loop.plan import plan_methods
+from pipeline.closed_loop.planning.plan import plan_methods
 from pipeline.stimulus.kinds import name_of
 
 pytestmark = pytest.mark.tables
@@ -38,7 +38,7 @@ NAMES = {"mei", "rf", "gabor", "mni", "fni", "accentuated", "accentuated:1", "ji
 @pytest.fixture(scope="module")
 def loop(_bound, tmp_path_factory):
     """Both days of an animal whose neurons get eleven images each, all tables filled."""
-    from workers import embedded
+    from workers.database import embedded
 
     database, home, _ = _bound
     embedded.connect(home)
@@ -184,7 +184,7 @@ def test_every_image_of_every_kind_is_planned(database, loop):
 
 
 def test_every_image_of_every_kind_is_packaged(database, loop, tmp_path):
-    from pipeline.closed_loop.package import read_package
+    from pipeline.closed_loop.package.files import read_package
     from schemas import closed_loop
     from workers.package import write
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers import embedded
+from workers.database import embedded
 
 HERE = Path(__file__).parent
 
@@ -59,7 +59,7 @@ def bench(server_home, monkeypatch):
     """Toy tables in schemas of their own, dropped at the end."""
     import datajoint as dj
 
-    from workers import tables
+    from workers.queue import tables
 
     monkeypatch.syspath_prepend(str(HERE))
     import toy_tables as toy

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from workers import embedded
+from workers.database import embedded
 
 VERBS = ("demo", "doctor", "ingest", "ingest-dataset", "loop", "worker", "status", "errors")
 VERBS += ("retry", "ignore", "cancel", "package", "report", "export", "db", "declare", "forecast")

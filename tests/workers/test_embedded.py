@@ -11,7 +11,7 @@ import psutil
 import psycopg2
 import pytest
 
-from workers import embedded, postgres
+from workers.database import embedded, postgres
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import datetime
 
 import pytest
 
-from workers.commands.panes import ahead_lines
+from workers.commands.screens import ahead_lines
 
 
 def lines(seconds: float, unmeasured: list[str]) -> str:

@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.errors import DataError
-from workers import backup, collect, plan, recompute
 from workers.cli import app
-from workers.lease import Ledger
-from workers.loop import run_worker
-from workers.options import Options
+from workers.compute.options import Options
+from workers.compute.worker import run_worker
+from workers.database import backup, collect
+from workers.insight import recompute
+from workers.queue import order
+from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
 
@@ -30,7 +32,7 @@ def work(bench, **changed):
 
 
 def opened(bench):
-    return Ledger(bench.connection), plan.load("toy_tables", bench.prefix)
+    return Ledger(bench.connection), order.load("toy_tables", bench.prefix)
 
 
 def inception(bench, *arguments):
@@ -84,7 +86,7 @@ def test_gc_keeps_what_a_running_job_may_have_written(bench):
     ledger, loaded = opened(bench)
     orphan = leave_behind(bench, "array_orphan.npy", 5.0)
     seeds(bench, 1, start=1)
-    from workers import refresh
+    from workers.queue import refresh
 
     refresh.refresh(ledger, loaded)
     holder = Ledger(bench.connection, "holder")

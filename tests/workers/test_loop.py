@@ -9,10 +9,13 @@ import time
 import numpy as np
 import pytest
 
-from workers import database, embedded, health, jobs, lease, make, plan, refresh
-from workers.lease import Ledger
-from workers.loop import Worker, run_worker
-from workers.options import Options
+from workers.compute import make
+from workers.compute.options import Options
+from workers.compute.worker import Worker, run_worker
+from workers.database import connection, embedded
+from workers.insight import status
+from workers.queue import jobs, lease, order, refresh
+from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
 
@@ -61,7 +64,7 @@ def test_every_key_once_in_the_order_of_the_foreign_keys(bench):
 
 
 def test_plan_follows_parts_and_tables_filled_by_hand(bench):
-    tasks = plan.load("toy_tables", bench.prefix).tasks
+    tasks = order.load("toy_tables", bench.prefix).tasks
     assert tasks["toy_tables.Value"].follows == ("toy_tables.Twice",)
     assert tasks["toy_tables.Value"].rank < tasks["toy_tables.Twice"].rank
 
@@ -75,7 +78,7 @@ def test_bad_data_is_set_aside_at_once_and_the_rest_goes_on(bench):
     assert summary.quarantined == 2
     ledger = Ledger(bench.connection)
     bad, silent = sorted(
-        jobs.errors(ledger, plan.load("toy_tables", bench.prefix)),
+        jobs.errors(ledger, order.load("toy_tables", bench.prefix)),
         key=lambda row: row["key"]["number"],
     )
     assert (bad["class"], bad["attempts"]) == ("data", 1)
@@ -103,7 +106,7 @@ def test_poison_costs_three_attempts_each_and_no_worker(bench):
     check_values(bench, range(10))
     found = {
         row["key"]["number"]: row
-        for row in jobs.errors(Ledger(bench.connection), plan.load("toy_tables", bench.prefix))
+        for row in jobs.errors(Ledger(bench.connection), order.load("toy_tables", bench.prefix))
     }
     causes = {number: row["class"] for number, row in found.items()}
     assert causes == {100: "crash", 200: "timeout", 300: "memory"}
@@ -121,7 +124,7 @@ def test_a_killed_database_is_started_again_by_the_worker(bench):
         killed = embedded.status(bench.home)["pid"]
         os.kill(killed, signal.SIGKILL)
         bench.wait(lambda killed=killed: embedded.status(bench.home)["pid"] not in (None, killed))
-        database.revive(bench.connection)
+        connection.revive(bench.connection)
     assert process.wait(60) == 0, bench.log()[-4000:]
     check_values(bench, range(30))
     check_drained(bench)
@@ -172,7 +175,7 @@ def test_a_zombie_commits_nothing(bench):
 def test_a_claim_takes_any_of_the_most_urgent_jobs_and_no_other(bench):
     """Workers that took the same first row would race for it, and all but one lose."""
     seeds(bench, 40)
-    loaded = plan.load("toy_tables", bench.prefix)
+    loaded = order.load("toy_tables", bench.prefix)
     ledger = Ledger(bench.connection, "me")
     refresh.refresh_table(ledger, loaded.tasks["toy_tables.Noop"])
     urgent = [f'{{"number":{n}}}' for n in range(6)]
@@ -197,7 +200,7 @@ def test_a_claim_takes_any_of_the_most_urgent_jobs_and_no_other(bench):
 
 def test_refresh_adds_ten_thousand_keys_within_three_seconds(bench):
     seeds(bench, 10_000)
-    loaded = plan.load("toy_tables", bench.prefix)
+    loaded = order.load("toy_tables", bench.prefix)
     ledger = Ledger(bench.connection)
     noop = loaded.tasks["toy_tables.Noop"]
     began = time.perf_counter()
@@ -217,9 +220,9 @@ def refreshed_twice(bench, lease_s):
     The other is at work between what the first one has read and what it inserts.
     """
     seeds(bench, 3)
-    noop = plan.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
+    noop = order.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     slow = Ledger(bench.connection, lease_s=lease_s)
-    quick = Ledger(database.new_connection(), "quick")
+    quick = Ledger(connection.new_connection(), "quick")
 
     def compute():
         while claim := quick.claim([noop.name]):
@@ -249,9 +252,9 @@ def test_a_second_job_for_a_key_that_is_done_computes_nothing(bench):
 
 def test_a_refresh_that_takes_long_keeps_its_duty_as_jobs_keep_their_leases(bench):
     seeds(bench, 3)
-    noop = plan.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
+    noop = order.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     slow, other = Ledger(bench.connection, lease_s=4.0), Ledger(bench.connection)
-    pulse = Ledger(database.new_connection(), lease_s=4.0)
+    pulse = Ledger(connection.new_connection(), lease_s=4.0)
     holds, answers = [], []
 
     def meanwhile(task, keys):
@@ -271,9 +274,9 @@ def test_a_refresh_that_takes_long_keeps_its_duty_as_jobs_keep_their_leases(benc
 def test_a_worker_whose_refresh_outlasted_its_lease_leaves_it_to_the_next(bench):
     """It ends while another refreshes, and frees nothing: a third one has to wait."""
     seeds(bench, 3)
-    noop = plan.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
+    noop = order.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     stalled, third = Ledger(bench.connection, lease_s=0.0), Ledger(bench.connection)
-    pulse, other = (Ledger(database.new_connection()) for _ in range(2))
+    pulse, other = (Ledger(connection.new_connection()) for _ in range(2))
     begun, enough = threading.Event(), threading.Event()
 
     def under_way(task, keys):
@@ -327,14 +330,14 @@ def test_status_counts_rows_and_jobs(bench):
     seeds(bench, 4)
     seeds(bench, 1, mood="bad", start=50)
     run_worker(options(bench))
-    found = health.status(Ledger(bench.connection), plan.load("toy_tables", bench.prefix))
+    found = status.status(Ledger(bench.connection), order.load("toy_tables", bench.prefix))
     rows = {row["table"]: row for row in found["tables"]}
     assert rows["toy_tables.Value"]["done"] == 4
     assert rows["toy_tables.Value"]["error"] == rows["toy_tables.Value"]["due"] == 1
     assert rows["toy_tables.Noop"]["due"] == 0
     assert found["jobs_error"] == 1
     assert found["running"] == []
-    done, waiting, running = health.tally(bench.prefix)
+    done, waiting, running = status.tally(bench.prefix)
     assert done["toy_tables.Value"][0] == 4
     assert (waiting, running) == (0, [])
 

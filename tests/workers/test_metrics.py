@@ -8,9 +8,12 @@ import urllib.request
 
 import pytest
 
-from workers import database, logs, metrics, plan
-from workers.loop import Worker
-from workers.options import Options
+from workers.compute import logs
+from workers.compute.options import Options
+from workers.compute.worker import Worker
+from workers.database import connection
+from workers.insight import metrics
+from workers.queue import order
 
 SAMPLE = re.compile(r'^[a-z_]+(\{([a-z]+="[^"]*",?)+\})? -?[0-9.e+-]+$')
 
@@ -32,8 +35,8 @@ def test_figures_follow_the_jobs_and_health_the_database(bench):
     assert worker.life()["alive"]
     worker.run()
     assert worker.life()["outcomes"] == {"done": 3 + 4 + 3, "data": 1}
-    loaded = plan.load("toy_tables", bench.prefix)
-    own = database.new_connection()
+    loaded = order.load("toy_tables", bench.prefix)
+    own = connection.new_connection()
     server = metrics.serve(metrics.pages(own, loaded, patience_s=1.0), "127.0.0.1", 0)
     try:
         code, text = get(server, "/metrics")

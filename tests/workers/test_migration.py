@@ -7,7 +7,7 @@ pytestmark = pytest.mark.tables
 
 def test_a_column_that_may_be_empty_from_now_on_is_loosened(database, ledger):
     from schemas import closed_loop
-    from workers import migration
+    from workers.database import migration
 
     prefix = closed_loop.schema.database.removesuffix("_closed_loop")
     table = closed_loop.Drift()

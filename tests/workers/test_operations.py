@@ -7,12 +7,14 @@ import signal
 import pytest
 from typer.testing import CliRunner
 
-from workers import ancestry, doctor, environment, forecast, health, jobs, lease, plan
 from workers.cli import app
-from workers.forecast import Places, Work
-from workers.lease import Ledger
-from workers.loop import run_worker
-from workers.options import Options
+from workers.compute import environment
+from workers.compute.options import Options
+from workers.compute.worker import run_worker
+from workers.insight import ancestry, doctor, forecast, status
+from workers.insight.forecast import Places, Work
+from workers.queue import jobs, lease, order
+from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
 
@@ -27,7 +29,7 @@ def work(bench, **changed):
 
 
 def opened(bench):
-    return Ledger(bench.connection), plan.load("toy_tables", bench.prefix)
+    return Ledger(bench.connection), order.load("toy_tables", bench.prefix)
 
 
 def inception(bench, *arguments):
@@ -134,7 +136,7 @@ def test_running_jobs_are_shown_with_what_is_left(bench):
     seeds(bench, 1, pause_s=60.0, start=10)
     worker = bench.worker("--grace", 0)
     bench.wait(lambda: len(bench.tables.Job & "status='running' AND table_name LIKE '%%Value'") > 0)
-    found = health.status(*opened(bench))
+    found = status.status(*opened(bench))
     (job,) = [job for job in found["running"] if job["table"] == "toy_tables.Value"]
     assert job["left_s"] <= 2.0  # three jobs took 0.3 s
     (alive,) = found["workers"]
@@ -179,7 +181,7 @@ def test_a_lost_race_to_cancel_leaves_the_newer_claim_alone(bench):
     """Between looking and stopping the job may have been handed back and claimed again."""
     seeds(bench, 1)
     ledger = Ledger(bench.connection, "w1")
-    from workers import refresh
+    from workers.queue import refresh
 
     refresh.refresh(ledger, opened(bench)[1])
     first = ledger.claim(["toy_tables.Value"])
@@ -210,7 +212,7 @@ def test_a_worker_without_the_queue_leaves_the_gpu_jobs(bench):
     work(bench, queues=("cpu",))
     assert len(bench.toy.Heavy()) == 0
     assert len(bench.toy.Value()) == 2
-    found = health.status(*opened(bench))["ahead"]
+    found = status.status(*opened(bench))["ahead"]
     assert found["queue_s"] == 0.0  # never measured, and nobody works: one worker is assumed
     work(bench, queues=("gpu",))
     assert len(bench.toy.Heavy()) == 2

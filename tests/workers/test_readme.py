@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
-from workers import readme
+from workers.demo import readme
 
 ROOT = Path(__file__).parents[2]
 RESULT = {

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.errors import DataError
-from workers import backup
 from workers.cli import app
-from workers.dumps import mysql, postgresql
+from workers.database import backup
+from workers.database.dumps import mysql, postgresql
 
 POSTGRES = """--
 -- PostgreSQL database dump
@@ -362,8 +362,8 @@ def signed_again(folder, change, *, tables=True):
 
 @pytest.mark.tables
 def test_a_strangers_backup_runs_nothing_and_leaves_nothing(bench, tmp_path):
-    from workers import database, embedded
-    from workers.lease import Ledger
+    from workers.database import connection, embedded
+    from workers.queue.lease import Ledger
 
     bench.toy.Seed.insert([(1, 0.0, "good"), (2, 0.0, "it's")])
     bench.toy.Value.populate()
@@ -379,7 +379,7 @@ def test_a_strangers_backup_runs_nothing_and_leaves_nothing(bench, tmp_path):
         bench.connection.dependencies.clear()
 
     def kept():
-        return [name for name in lost if database.schema_exists(bench.connection, name)]
+        return [name for name in lost if connection.schema_exists(bench.connection, name)]
 
     drop()
     ran = tmp_path / "ran"

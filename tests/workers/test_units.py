@@ -13,9 +13,11 @@ import pymysql
 import pytest
 
 from pipeline.errors import DataError
-from workers import database, gpu, lease, limits
 from workers.commands import computing
-from workers.make import NoRowError, classify
+from workers.compute import gpu, limits
+from workers.compute.make import NoRowError, classify
+from workers.database import connection
+from workers.queue import lease
 
 
 @pytest.mark.parametrize(
@@ -41,8 +43,8 @@ def test_what_is_tried_again_and_what_is_not(error, kind):
 
 def test_a_deadlock_is_no_lost_connection():
     deadlock = pymysql.err.OperationalError(1213, "deadlock")
-    assert database.is_contention(deadlock)
-    assert not database.is_connection_error(deadlock)
+    assert connection.is_contention(deadlock)
+    assert not connection.is_connection_error(deadlock)
 
 
 def test_canonical_keys_do_not_depend_on_order_or_integer_type():
@@ -102,7 +104,7 @@ def test_a_gpu_has_one_holder_and_is_free_when_the_holder_dies(tmp_path):
     assert also_ours.acquire()
     also_ours.release()
     code = (
-        "import os, sys; from pathlib import Path; from workers.gpu import Gpu;"
+        "import os, sys; from pathlib import Path; from workers.compute.gpu import Gpu;"
         "assert Gpu('0', Path(sys.argv[1])).acquire(); os.kill(os.getpid(), 9)"
     )
     other = tmp_path / "other"

@@ -9,9 +9,9 @@ import uuid
 import datajoint as dj
 import pytest
 
-from workers import schema_version, table_content, variant_keys
-from workers.lease import canonical, job_id
-from workers.schema_version import SCHEMA_VERSION
+from workers.database import schema_version, table_content, variant_keys
+from workers.database.schema_version import SCHEMA_VERSION
+from workers.queue.lease import canonical, job_id
 
 pytestmark = pytest.mark.tables
 
@@ -31,7 +31,7 @@ def inception(home, prefix, *arguments):
 @pytest.fixture(scope="module")
 def deployment(_bound):
     """A freshly declared deployment of its own prefix: connection, prefix, home."""
-    from workers import embedded
+    from workers.database import embedded
 
     _, home, _ = _bound
     embedded.connect(home)

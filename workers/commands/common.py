@@ -39,22 +39,22 @@ SOURCE = "schemas"
 
 def open_pipeline(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
     """Connect, declare what is missing, and return plan and ledger."""
-    from workers import embedded
+    from workers.database import embedded
 
     connection = embedded.connect()
-    from workers.lease import Ledger
-    from workers.opening import open_tables
+    from workers.database.opening import open_tables
+    from workers.queue.lease import Ledger
 
     return open_tables(connection, source, prefix), Ledger(connection)
 
 
 def open_existing(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
     """Open a pipeline that is there, as `open_pipeline`; where there is none, none is made."""
-    from workers import embedded
+    from workers.database import embedded
 
     embedded.expect_home()
     connection = embedded.connect()
-    from workers import schema_version
+    from workers.database import schema_version
 
     if schema_version.installed(connection, prefix) is None:
         raise LookupError(f"no tables have the prefix {prefix}; `inception declare` makes them")
@@ -63,12 +63,12 @@ def open_existing(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
 
 def open_as_it_is(prefix: str, source: str = SOURCE) -> Any:
     """Connect to tables of whatever version, making none, and return the ledger."""
-    from workers import embedded
+    from workers.database import embedded
 
     embedded.expect_home()
     connection = embedded.connect()
-    from workers import migration
-    from workers.lease import Ledger
+    from workers.database import migration
+    from workers.queue.lease import Ledger
 
     migration.bind(connection, prefix, source)
     return Ledger(connection)
@@ -78,7 +78,7 @@ def wake() -> None:
     """Have a running worker look for new keys at once."""
     import datajoint as dj
 
-    from workers.lease import Ledger
+    from workers.queue.lease import Ledger
 
     Ledger(dj.conn()).wake()
 

@@ -68,9 +68,9 @@ def worker(
     """Compute what is due, in the order of the foreign keys, until told to stop."""
     with _leaving_at_once():
         from schemas.clock import written
-        from workers import logs
-        from workers.loop import NotStartedError, Worker
-        from workers.options import Options
+        from workers.compute import logs
+        from workers.compute.options import Options
+        from workers.compute.worker import NotStartedError, Worker
 
         logs.configure(log_format.value)
         known = {"cpu", "gpu", "io"}
@@ -147,7 +147,7 @@ def _log_event(outcome: str, table: str, key: dict, seconds: float, message: str
 
 
 def _answer_health(worker: Any, port: int) -> None:
-    from workers.metrics import serve
+    from workers.insight.metrics import serve
 
     def page() -> tuple[int, str, str]:
         life = worker.life()
@@ -184,7 +184,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Simulate a mouse and close one loop on it, from TIFF files to scored presentations."""
-    from workers.demo import run_demo
+    from workers.demo.run import run_demo
 
     result = run_demo(folder, seed=seed, home=home)
     if as_json:
@@ -200,11 +200,11 @@ def metrics(
     source: Source = SOURCE,
 ) -> None:
     """Answer /metrics (Prometheus), /loops (forecasts) and /healthz until stopped."""
-    from workers import database
-    from workers.metrics import pages, serve
+    from workers.database import connection
+    from workers.insight.metrics import pages, serve
 
     plan, _ = open_existing(prefix, source)
-    server = serve(pages(database.new_connection(), plan), host, port)
+    server = serve(pages(connection.new_connection(), plan), host, port)
     print(f"http://{host}:{server.server_port}/metrics", flush=True)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,7 +12,7 @@ app = typer.Typer(help="The embedded database of a home folder.", no_args_is_hel
 @app.command("start")
 def db_start(home: Home = None, as_json: Json = False) -> None:
     """Start the embedded database."""
-    from workers import embedded
+    from workers.database import embedded
 
     embedded.start(home)
     found = embedded.status(home)
@@ -22,7 +22,7 @@ def db_start(home: Home = None, as_json: Json = False) -> None:
 @app.command("stop")
 def db_stop(home: Home = None, as_json: Json = False) -> None:
     """Stop the embedded database."""
-    from workers import embedded
+    from workers.database import embedded
 
     ran = embedded.stop(home)
     say({"stopped": ran}, as_json, "stopped" if ran else "was not running")
@@ -31,7 +31,7 @@ def db_stop(home: Home = None, as_json: Json = False) -> None:
 @app.command("status")
 def db_status(home: Home = None, as_json: Json = False) -> None:
     """Say whether the embedded database runs, and where its data are."""
-    from workers import embedded
+    from workers.database import embedded
 
     embedded.expect_home(home)
     found = embedded.status(home)
@@ -42,6 +42,6 @@ def db_status(home: Home = None, as_json: Json = False) -> None:
 @app.command("url")
 def db_url(home: Home = None) -> None:
     """Print the URL of the embedded database, password included."""
-    from workers import embedded
+    from workers.database import embedded
 
     print(embedded.url(home))

@@ -38,7 +38,7 @@ def errors(
     """List the jobs that were set aside: key, input, message and what to do."""
     part = json_key(key)
     plan, ledger = open_existing(prefix, source)
-    from workers import jobs
+    from workers.queue import jobs
 
     found = jobs.errors(ledger, plan, table, part)
     if as_json:
@@ -67,7 +67,7 @@ def retry(
     """Put jobs that were set aside, ignored or cancelled back into the queue."""
     part = json_key(key)
     _, ledger = open_existing(prefix, source)
-    from workers import jobs
+    from workers.queue import jobs
 
     changed = jobs.retry(ledger, table, part)
     say({"retried": changed}, as_json, f"{changed} jobs will be tried again")
@@ -86,7 +86,7 @@ def ignore(
     _chosen(table, key, "ignored")
     part = json_key(key)
     _, ledger = open_existing(prefix, source)
-    from workers import jobs
+    from workers.queue import jobs
 
     changed = jobs.ignore(ledger, table, part)
     say({"ignored": changed}, as_json, f"{changed} jobs are ignored")
@@ -108,7 +108,7 @@ def cancel(
     _chosen(table, key, "cancelled")
     part = json_key(key)
     _, ledger = open_existing(prefix, source)
-    from workers import jobs
+    from workers.queue import jobs
 
     changed = jobs.cancel(ledger, table, part)
     say({"cancelled": changed}, as_json, f"{changed} running jobs are cancelled")

@@ -174,9 +174,9 @@ def _missing(sections: Sequence[Section]) -> list[str]:
 def _timing(out: Path) -> Section:
     """Draw how long every table took, from the workers' log of attempts."""
     from schemas import MODULES
-    from workers import health
+    from workers.insight import status
 
-    done, _, _ = health.tally()
+    done, _, _ = status.tally()
     order = {name: rank for rank, name in enumerate(MODULES)}
     stages = sorted(
         ((name, count, seconds) for name, (count, seconds) in done.items()),

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline import plotting
-from pipeline.closed_loop.confusion import confusion, pool_matrices
-from pipeline.closed_loop.direction import tested
+from pipeline.closed_loop.verdict.confusion import confusion, pool_matrices
+from pipeline.closed_loop.verdict.direction import tested
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
 from pipeline.stimulus.kinds import stimulus_name

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.closed_loop.direction import above
+from pipeline.closed_loop.verdict.direction import above
 from pipeline.dataset.names import unit_name
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of

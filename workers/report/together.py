@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.closed_loop.statistics import Comparison, population
+from pipeline.closed_loop.verdict.statistics import Comparison, population
 from workers.report.context import Loop
 from workers.report.naming import readable, shown_order, with_direction
 from workers.report.page import Section

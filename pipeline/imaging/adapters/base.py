@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.imaging.movie import MovieBase
-from pipeline.imaging.tiff import FieldInfo, open_scan
+from pipeline.imaging.tiff.scan import FieldInfo, open_scan
 
 Opener = Callable[..., Any]
 
@@ -131,7 +131,7 @@ class SourceScan:
     Attributes
     ----------
     n_frames, n_fields, n_channels, fps, bidirectional, fields, channel_numbers, header, files
-        As of `pipeline.imaging.tiff.Scan`.
+        As of `pipeline.imaging.tiff.scan.Scan`.
     """
 
     def __init__(self, movies: Sequence[SourceMovie], file: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.imaging.tiff import Scan, open_scan
+from pipeline.imaging.tiff.scan import Scan, open_scan
 
 from .base import Adapter, adapters, checked_rate, checked_scale
 

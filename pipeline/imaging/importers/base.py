@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.imaging.extracted import ExtractedScan, open_extracted
+from pipeline.imaging.importers.extracted import ExtractedScan, open_extracted
 from pipeline.registry import Registry
 
 importers = Registry("importer")

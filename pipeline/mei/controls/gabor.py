@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.mei.gabor import bank_parameters, describe, draw, drawn_bank
 from pipeline.mei.objectives import objectives
+from pipeline.mei.parts.ties import first_best, reaches
 from pipeline.mei.search import POOL_CHUNK, TopK, match_full, own_responses, responses, views
-from pipeline.mei.ties import first_best, reaches
 from pipeline.parameters import Rule
 
 from .base import ControlContext, Controls, control_kinds, finished

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.closed_loop.plan import plan_methods
+from pipeline.closed_loop.planning.plan import plan_methods
 from pipeline.stimulus.monitor import MonitorCurve
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.closed_loop.audit import audit_presentation
+from pipeline.closed_loop.presentation.audit import audit_presentation
 from pipeline.errors import DataError
 
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from pipeline.closed_loop.confirmation import day_gain, predicted_measured
-from pipeline.closed_loop.drift import slow_drift
-from pipeline.closed_loop.outcome import outcome_methods
-from pipeline.closed_loop.outcome_file import load_outcome, save_outcome
+from pipeline.closed_loop.checks.confirmation import day_gain, predicted_measured
+from pipeline.closed_loop.checks.drift import slow_drift
+from pipeline.closed_loop.verdict.outcome import outcome_methods
+from pipeline.closed_loop.verdict.outcome_file import load_outcome, save_outcome
 
 
 def test_a_steady_drift_is_found_under_breathing_and_jumps():

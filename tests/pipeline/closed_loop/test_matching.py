@@ -6,7 +6,7 @@ import pytest
 from pipeline.closed_loop.matching import FieldView, match_methods
 from pipeline.closed_loop.matching.assignment import Candidates, assign, posterior
 from pipeline.closed_loop.matching.registration import apply, register
-from pipeline.simulate.cortex import Cortex, two_days
+from pipeline.simulate.microscope.cortex import Cortex, two_days
 from pipeline.simulate.score import calibration_error
 
 match = match_methods[match_methods.default]

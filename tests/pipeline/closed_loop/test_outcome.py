@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.closed_loop.arousal import arousal_matched
-from pipeline.closed_loop.confirmation import confirm
-from pipeline.closed_loop.confusion import pool_matrices
-from pipeline.closed_loop.outcome import (
+from pipeline.closed_loop.checks.arousal import arousal_matched
+from pipeline.closed_loop.checks.confirmation import confirm
+from pipeline.closed_loop.verdict.confusion import pool_matrices
+from pipeline.closed_loop.verdict.outcome import (
     analysis_plan,
     benjamini_hochberg,
     compare,
@@ -16,7 +16,7 @@ from pipeline.closed_loop.outcome import (
     response_moments,
     sensitivity,
 )
-from pipeline.closed_loop.statistics import wilson
+from pipeline.closed_loop.verdict.statistics import wilson
 
 score = outcome_methods[outcome_methods.default]
 

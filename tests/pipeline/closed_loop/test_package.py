@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.closed_loop.answer import check_answer
-from pipeline.closed_loop.audit import audit_presentation
-from pipeline.closed_loop.package import read_package, verify_package, write_package
+from pipeline.closed_loop.package.files import read_package, verify_package, write_package
+from pipeline.closed_loop.presentation.answer import check_answer
+from pipeline.closed_loop.presentation.audit import audit_presentation
 from pipeline.errors import DataError
 from pipeline.stimulus.monitor import MonitorCurve
 
@@ -291,7 +291,7 @@ def test_a_zip_that_holds_far_more_than_its_size_is_not_unpacked(tmp_path, conte
     path = write_package(tmp_path / "a.zip", **contents)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("images/zeros.png", bytes(1 << 24))
-    monkeypatch.setattr("pipeline.closed_loop.manifest.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("pipeline.closed_loop.package.manifest.FREE_BYTES", 1 << 20)
     with pytest.raises(DataError, match="far more than a package"):
         read_package(path)
 
@@ -332,7 +332,7 @@ def test_a_table_that_cannot_be_used_is_one_line(tmp_path, contents, file, conte
     import hashlib
     import json
 
-    from pipeline.closed_loop.manifest import manifest_digest
+    from pipeline.closed_loop.package.manifest import manifest_digest
 
     root = write_package(tmp_path / "a", **contents)
     manifest = json.loads((root / "manifest.json").read_text())

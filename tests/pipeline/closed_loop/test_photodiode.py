@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.closed_loop.audit import audit_presentation
-from pipeline.closed_loop.photodiode import check_flips, expected_pattern
+from pipeline.closed_loop.package.photodiode import check_flips, expected_pattern
+from pipeline.closed_loop.presentation.audit import audit_presentation
 from pipeline.errors import DataError
 
 

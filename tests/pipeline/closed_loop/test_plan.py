@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.closed_loop.plan import plan_methods
+from pipeline.closed_loop.planning.plan import plan_methods
 
 
 def kinds(n_targets, n_natural=4, names=("mei", "rf", "gabor")):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from pipeline.closed_loop.noise import fit_noise
-from pipeline.closed_loop.outcome import outcome_methods
-from pipeline.closed_loop.power import power_table, relative_effect, simulate_power
+from pipeline.closed_loop.planning.noise import fit_noise
+from pipeline.closed_loop.planning.power import power_table, relative_effect, simulate_power
+from pipeline.closed_loop.verdict.outcome import outcome_methods
 
 
 def natural_day(n=60, images=40, repeats=10, fano=0.8, seed=0):

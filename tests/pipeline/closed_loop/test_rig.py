@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from pipeline.closed_loop.audit import audit_presentation
-from pipeline.closed_loop.package import read_package, write_package
-from pipeline.closed_loop.plan import plan_methods
-from pipeline.simulate.schedule import present
-from pipeline.simulate.schedule import read_package as rig_reads
+from pipeline.closed_loop.package.files import read_package, write_package
+from pipeline.closed_loop.planning.plan import plan_methods
+from pipeline.closed_loop.presentation.audit import audit_presentation
+from pipeline.simulate.rig.schedule import present
+from pipeline.simulate.rig.schedule import read_package as rig_reads
 
 
 def test_every_fault_of_the_simulated_rig_is_found(tmp_path, contents):

@@ -6,10 +6,10 @@ import time
 import numpy as np
 import pandas as pd
 
-from pipeline.closed_loop.audit import audit_presentation
-from pipeline.closed_loop.outcome import outcome_methods, sensitivity
-from pipeline.closed_loop.package import read_package, write_package
-from pipeline.closed_loop.plan import plan_methods
+from pipeline.closed_loop.package.files import read_package, write_package
+from pipeline.closed_loop.planning.plan import plan_methods
+from pipeline.closed_loop.presentation.audit import audit_presentation
+from pipeline.closed_loop.verdict.outcome import outcome_methods, sensitivity
 from pipeline.stimulus.monitor import MonitorCurve
 
 NEURONS, REPEATS, GAIN = 150, 20, 1.4

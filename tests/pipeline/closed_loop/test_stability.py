@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.closed_loop.stability import day_stability
+from pipeline.closed_loop.checks.stability import day_stability
 from pipeline.plotting import day_stability_figure
 
 

@@ -12,7 +12,7 @@ from pipeline.closed_loop.matching.stack import (
     match_through_stack,
     register_to_stack,
 )
-from pipeline.simulate.cortex import Cortex
+from pipeline.simulate.microscope.cortex import Cortex
 
 SHIFT, TURN, TOP = (8.0, -5.0), 1.5, 40.0
 

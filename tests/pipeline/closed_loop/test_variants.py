@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.closed_loop.manifest import manifest_digest
-from pipeline.closed_loop.outcome import analysis_plan, outcome_methods, sensitivity
-from pipeline.closed_loop.outcome_file import load_outcome, save_outcome
-from pipeline.closed_loop.package import read_package, write_package
-from pipeline.closed_loop.plan import plan_methods
+from pipeline.closed_loop.package.files import read_package, write_package
+from pipeline.closed_loop.package.manifest import manifest_digest
+from pipeline.closed_loop.planning.plan import plan_methods
+from pipeline.closed_loop.verdict.outcome import analysis_plan, outcome_methods, sensitivity
+from pipeline.closed_loop.verdict.outcome_file import load_outcome, save_outcome
 from pipeline.errors import DataError
 from pipeline.registry import canonical_json
 

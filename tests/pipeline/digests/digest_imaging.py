@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 
-from pipeline.imaging.extracted import ExtractedMovie
+from pipeline.imaging.importers.extracted import ExtractedMovie
 from pipeline.imaging.movie import ArrayMovie
 from pipeline.imaging.quality import Evidence
 
@@ -111,7 +111,7 @@ def quality(method):
 
 def classifier(method):
     rng = np.random.default_rng(33)
-    from pipeline.imaging.classifier import FEATURES
+    from pipeline.imaging.segmentation.classifier import FEATURES
 
     soma = np.arange(40) % 2 == 0
     features = rng.normal(size=(40, len(FEATURES))) + 0.7 * soma[:, None]

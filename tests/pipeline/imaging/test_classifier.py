@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pipeline.imaging.classifier import FEATURES, MaskClassifier, logistic, mask_features
+from pipeline.imaging.segmentation.classifier import (
+    FEATURES,
+    MaskClassifier,
+    logistic,
+    mask_features,
+)
 
 SIDE, DIAMETER = 64, 10.0
 

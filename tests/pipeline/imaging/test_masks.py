@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.imaging.masks import centroids, pack_masks, unpack_masks
+from pipeline.imaging.segmentation.masks import centroids, pack_masks, unpack_masks
 
 
 @pytest.mark.parametrize("units", [0, 1, 5])

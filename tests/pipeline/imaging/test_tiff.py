@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from pipeline.errors import DataError
-from pipeline.imaging.tiff import open_scan
+from pipeline.imaging.tiff.scan import open_scan
 
 HEADER = {
     "hChannels.channelSave": "1",
@@ -349,7 +349,7 @@ def packed_page(path, strip, *, compression=8, size=64, tiled=None):
 def test_a_strip_that_unpacks_to_far_more_than_its_page_is_not_unpacked(
     tmp_path, monkeypatch, tiled
 ):
-    from pipeline.imaging import tiff_pages
+    from pipeline.imaging.tiff import pages as tiff_pages
 
     pixels = np.arange(64 * 64, dtype="<i2")
     whole = packed_page(tmp_path / "a.tif", zlib.compress(pixels.tobytes()), tiled=tiled)
@@ -414,7 +414,7 @@ def test_pages_that_share_one_long_table_are_refused_at_once(tmp_path):
     ],
 )
 def test_no_line_of_a_header_takes_long(text):
-    from pipeline.imaging.scanimage import parse_header
+    from pipeline.imaging.tiff.scanimage import parse_header
 
     began = time.process_time()
     parse_header(text)
@@ -422,7 +422,7 @@ def test_no_line_of_a_header_takes_long(text):
 
 
 def test_lines_of_a_header_are_names_and_values():
-    from pipeline.imaging.scanimage import parse_header
+    from pipeline.imaging.tiff.scanimage import parse_header
 
     text = "SI.a.b = 'x = y'\nscanimage.SI5.c\t=  [1 2;3 4] \nother = 1\nSI.d\nSI.e=\nSI. = 3"
     assert parse_header(text) == {"SI.a.b": "x = y", "SI5.c": [[1, 2], [3, 4]], "SI.e": ""}

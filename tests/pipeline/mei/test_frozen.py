@@ -8,7 +8,7 @@ from pipeline import model as models
 from pipeline.dataset import Dataset
 from pipeline.mei import synthesize
 from pipeline.mei.search import responses
-from pipeline.model.frozen import FrozenModel
+from pipeline.model.frozen.model import FrozenModel
 
 
 @pytest.fixture(scope="module")

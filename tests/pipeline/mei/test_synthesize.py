@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.mei import ascent_methods, default_norm, synthesize
-from pipeline.mei.ties import first_best
+from pipeline.mei.parts.ties import first_best
 from pipeline.registry import canonical_json
 from pipeline.simulate import Population
 

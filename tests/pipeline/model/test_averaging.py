@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.model.averaging import WeightAverage
+from pipeline.model.training.averaging import WeightAverage
 
 
 def test_the_average_is_the_recursion_written_out():

@@ -3,7 +3,7 @@ import torch
 
 from pipeline.model.cores import ConvBlock
 from pipeline.model.cores.contrast import LocalContrast
-from pipeline.model.crop_chain import CropChain
+from pipeline.model.frozen.crop_chain import CropChain
 
 CHAINS = {  # kernels, strides, pools, linear
     "strided": ([13, 3, 3], [2, 1, 1], [1, 1, 1], [False] * 3),

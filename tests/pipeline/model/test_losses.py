@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.model import paper_config
-from pipeline.model.losses import losses
+from pipeline.model.training.losses import losses
 
 
 def gradient(loss, rate: float, response: float) -> float:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.dataset import reliability_methods
-from pipeline.model.comparison import compare
 from pipeline.model.evaluate import metrics
-from pipeline.model.intervals import intervals, weighted_metrics
+from pipeline.model.evaluation.comparison import compare
+from pipeline.model.evaluation.intervals import intervals, weighted_metrics
 
 
 def mean(values):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.simulate import Mouse, natural_images
-from pipeline.simulate.schedule import content_hash
+from pipeline.simulate.rig.schedule import content_hash
 
 
 def small_mouse(**changes):

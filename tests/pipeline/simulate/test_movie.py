@@ -6,10 +6,10 @@ import tifffile
 from scipy.ndimage import shift as move
 
 from pipeline.simulate import Detector
-from pipeline.simulate.calcium import INDICATORS, draw_spikes, fluorescence, indicator
-from pipeline.simulate.motion import draw_motion
-from pipeline.simulate.movie import MAX_PHOTONS, noise_table, render_frames
-from pipeline.simulate.record import draw_day
+from pipeline.simulate.brain.calcium import INDICATORS, draw_spikes, fluorescence, indicator
+from pipeline.simulate.microscope.motion import draw_motion
+from pipeline.simulate.microscope.movie import MAX_PHOTONS, noise_table, render_frames
+from pipeline.simulate.rig.record import draw_day
 
 
 def _frames(bundle):

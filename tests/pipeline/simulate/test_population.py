@@ -4,7 +4,7 @@ import torch
 
 from pipeline.errors import DataError
 from pipeline.simulate import Population, gamma_poisson, natural_images, simulate_dataset
-from pipeline.simulate.filters import to_model_pixels
+from pipeline.simulate.brain.filters import to_model_pixels
 
 
 @pytest.fixture(scope="module")

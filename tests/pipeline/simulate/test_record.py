@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.simulate.streams import TREADMILL
+from pipeline.simulate.rig.streams import TREADMILL
 
 from .conftest import read_csv, small_mouse, write_package
 

@@ -68,6 +68,6 @@ def test_a_malformed_bundle_ends_the_command_with_one_line_and_code_1(tmp_path, 
     assert len(lines) == 1
     assert "Traceback" not in done.stderr
     assert "recording.json: scan_ts" in lines[0]
-    from workers import embedded
+    from workers.database import embedded
 
     embedded.remove(tmp_path / "home")

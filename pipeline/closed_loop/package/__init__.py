@@ -1,0 +1,1 @@
+"""The package for the rig: files, manifest, photodiode pattern, and the player."""

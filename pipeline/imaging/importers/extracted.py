@@ -1,0 +1,205 @@
+"""Scans that were extracted elsewhere: traces and masks instead of a movie.
+
+Such a scan walks through the same steps as a movie, each by its method ``extracted``: the movie
+that it shows is its mean image over and over, nothing is found to correct, masks and traces are
+those given. Neuropil, weights and probabilities of somata that came with them (from
+`pipeline.imaging.importers`, for example) are kept.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+from pipeline.imaging.extraction import FluorescenceResult, fluorescence_methods, trace_snr
+from pipeline.imaging.motion import MotionResult, motion_methods
+from pipeline.imaging.movie import Movie, MovieBase
+from pipeline.imaging.raster import RasterResult, raster_methods
+from pipeline.imaging.segmentation import SegmentationResult, segmenters
+from pipeline.imaging.tiff.scan import FieldInfo
+from pipeline.npy import npz_names, read_npz
+
+
+class ExtractedMovie(MovieBase):
+    """The mean image, over and over, with the given masks and traces attached."""
+
+    bidirectional = False
+
+    def __init__(
+        self,
+        masks: NDArray[np.bool_],
+        mean_image: NDArray[np.float32],
+        fluorescence: NDArray[np.float32],
+        fps: float,
+        um_per_px: tuple[float, float] | None,
+        given: dict[str, NDArray] | None = None,
+    ) -> None:
+        self.given = given or {}
+        self.masks, self.mean_image, self.fluorescence = masks, mean_image, fluorescence
+        self.shape = (fluorescence.shape[1], *mean_image.shape)
+        self.fps, self.um_per_px = fps, um_per_px
+
+    def _read(self, start: int, stop: int) -> NDArray:
+        return np.broadcast_to(self.mean_image, (stop - start, *self.mean_image.shape))
+
+
+class ExtractedScan:
+    """A scan of one field and one channel that has traces but no movie.
+
+    Attributes
+    ----------
+    time_s : array, shape (frames,)
+        Start of every frame (s).
+    n_frames, n_fields, n_channels, fps, bidirectional, fields, channel_numbers, header
+        As of `pipeline.imaging.tiff.scan.Scan`.
+    """
+
+    def __init__(self, movie: ExtractedMovie, time_s: NDArray[np.float64]) -> None:
+        self._movie, self.time_s = movie, time_s
+        self.n_frames, height, width = movie.shape
+        self.n_fields = self.n_channels = 1
+        self.channel_numbers = [1]
+        self.fps, self.bidirectional, self.header = movie.fps, False, {}
+        self.fields = [FieldInfo(0, height, width, movie.um_per_px, None, None, None, 0.0, 0.0)]
+
+    def movie(self, field: int = 0, channel: int = 0) -> ExtractedMovie:
+        """Return the one movie."""
+        if (field, channel) != (0, 0):
+            raise ValueError(f"an extracted scan has field 0 and channel 0, not {field}, {channel}")
+        return self._movie
+
+
+def open_extracted(
+    traces: str | os.PathLike,
+    masks: str | os.PathLike,
+    *,
+    um_per_px: tuple[float, float] | None = None,
+) -> ExtractedScan:
+    """Open traces and masks of a scan.
+
+    Parameters
+    ----------
+    traces : path
+        npz with `time_s` (frames) and `fluorescence` (units, frames); optionally `raw` and
+        `neuropil` (units, frames).
+    masks : path
+        npz with `masks` bool (units, H, W) and `mean_image` (H, W); optionally `weights`
+        (units, H, W) and `soma_probability` (units).
+    um_per_px : tuple (y, x), optional
+        Size of a pixel (um).
+
+    Raises
+    ------
+    DataError
+        If an array is missing, does not fit the others, or times do not increase.
+    """
+    traces, masks = Path(traces), Path(masks)
+    first = _arrays(traces, ("time_s", "fluorescence"), ("raw", "neuropil"))
+    second = _arrays(masks, ("masks", "mean_image"), ("weights", "soma_probability"))
+    time = np.asarray(first["time_s"], np.float64)
+    fluorescence = np.asarray(first["fluorescence"], np.float32)
+    shapes = np.asarray(second["masks"]) != 0
+    mean = np.asarray(second["mean_image"], np.float32)
+    if time.ndim != 1 or len(time) < 2 or not np.isfinite(time).all() or (np.diff(time) <= 0).any():
+        raise DataError("frame times do not increase", file=traces, field="time_s",
+                        found=time.shape, expected="finite, rising (frames,)")  # fmt: skip
+    if fluorescence.ndim != 2 or fluorescence.shape[1] != len(time) or not len(fluorescence):
+        raise DataError("traces do not fit the times", file=traces, field="fluorescence",
+                        found=fluorescence.shape, expected=f"(units, {len(time)})")  # fmt: skip
+    if shapes.ndim != 3 or len(shapes) != len(fluorescence):
+        raise DataError("masks do not fit the traces", file=masks, field="masks",
+                        found=shapes.shape, expected=f"({len(fluorescence)}, H, W)")  # fmt: skip
+    if mean.shape != shapes.shape[1:] or not np.isfinite(mean).all():
+        raise DataError("mean image does not fit the masks", file=masks, field="mean_image",
+                        found=mean.shape, expected=f"finite {shapes.shape[1:]}")  # fmt: skip
+    empty = np.flatnonzero(~shapes.any(axis=(1, 2)))
+    if len(empty):
+        raise DataError("a mask has no pixel", file=masks, field=f"masks[{empty[0]}]")
+    fits = {
+        "raw": (traces, first, fluorescence.shape),
+        "neuropil": (traces, first, fluorescence.shape),
+        "weights": (masks, second, shapes.shape),
+        "soma_probability": (masks, second, shapes.shape[:1]),
+    }
+    given = {}
+    for name, (file, arrays, expected) in fits.items():
+        if name not in arrays:
+            continue
+        given[name] = np.asarray(arrays[name], np.float32)
+        if given[name].shape != expected:
+            raise DataError("array does not fit the others", file=file, field=name,
+                            found=given[name].shape, expected=expected)  # fmt: skip
+    fps = 1 / float(np.median(np.diff(time)))
+    movie = ExtractedMovie(shapes, mean, fluorescence, fps, um_per_px, given)
+    return ExtractedScan(movie, time)
+
+
+def _arrays(
+    path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, NDArray]:
+    arrays = read_npz(path, (*names, *optional))
+    if any(name not in arrays for name in names):
+        raise DataError("array is missing", file=path, found=npz_names(path), expected=names)
+    return arrays
+
+
+def _source(movie: Movie) -> ExtractedMovie:
+    """Return the extracted movie under its (empty) corrections."""
+    inner = movie
+    while not isinstance(inner, ExtractedMovie):
+        if not hasattr(inner, "movie"):
+            raise ValueError("method 'extracted' is for scans that came with traces and masks")
+        inner = inner.movie
+    return inner
+
+
+@raster_methods.register("extracted", revision=2)
+def extracted_raster(movie: Movie) -> RasterResult:
+    """Correct nothing; the change over the scan was not measured."""
+    _source(movie)
+    return RasterResult(0.0, float("nan"))
+
+
+@motion_methods.register("extracted", revision=2)
+def extracted_motion(movie: Movie) -> MotionResult:
+    """Correct nothing; what no frame was seen for is NaN."""
+    frames = movie.shape[0]
+    zero = np.zeros(frames, np.float32)
+    return MotionResult(
+        zero, zero.copy(), _source(movie).mean_image, float("nan"), float("nan"), float("nan"),
+        np.zeros(frames, bool), True, worse_fraction=float("nan"),
+    )  # fmt: skip
+
+
+@segmenters.register("extracted", revision=2)
+def extracted_masks(movie: Movie) -> SegmentationResult:
+    """Return the given masks in the order of the traces, uniformly weighted if not given."""
+    source = _source(movie)
+    area = source.masks.sum(axis=(1, 2), keepdims=True)
+    unknown = np.full(len(source.masks), np.nan, np.float32)
+    uniform = (source.masks / area).astype(np.float32)
+    return SegmentationResult(
+        source.masks, source.given.get("weights", uniform), unknown,
+        source.given.get("soma_probability", unknown.copy()), source.mean_image,
+        np.zeros_like(source.mean_image),
+    )  # fmt: skip
+
+
+@fluorescence_methods.register("extracted", revision=2)
+def extracted_traces(
+    movie: Movie, masks: NDArray[np.bool_], weights: NDArray[np.floating]
+) -> FluorescenceResult:
+    """Return the given traces, taken as corrected already."""
+    source = _source(movie)
+    traces = source.fluorescence
+    if len(masks) != len(traces):
+        raise ValueError(f"{len(masks)} masks do not fit {len(traces)} traces")
+    return FluorescenceResult(
+        source.given.get("raw", traces), source.given.get("neuropil", np.zeros_like(traces)),
+        traces, np.full(len(traces), np.nan, np.float32),
+        trace_snr(traces, source.fps),
+    )  # fmt: skip

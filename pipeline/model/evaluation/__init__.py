@@ -1,0 +1,1 @@
+"""How sure a measure is, and whether one model is better than another."""

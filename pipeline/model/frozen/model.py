@@ -1,0 +1,309 @@
+"""An ensemble at one state of the animal: a differentiable function of the image alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from pipeline.model.cores import ConvBlock
+from pipeline.model.encoder import Encoder
+from pipeline.model.shifters import move_images
+
+from .alike import group_alike
+from .crop_reader import PatchReader
+from .crops import CropPlan
+from .frame_reader import FrameReader, stack_spectra
+
+MAX_SPREAD_PX = 8  # by which a crop may exceed a receptive field, for members that disagree
+
+
+# Standardised gazes (x, y) of mean 0 and variance 1, and their weights: a rule of the third order.
+GAZES = tuple((3**0.5 * x, 3**0.5 * y) for x, y in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)))
+GAZE_WEIGHTS = (1 / 3, 1 / 6, 1 / 6, 1 / 6, 1 / 6)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Where in the image each unit looks; arrays of shape (units,), one size for all.
+
+    `exact` units answer to `forward_patches` as to `forward_units`; the others need the image.
+    """
+
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
+    height: int
+    width: int
+    exact: NDArray[np.bool_]
+
+
+def _moves(encoder: Encoder, pupil_center: NDArray | None) -> NDArray[np.float32] | None:
+    """Return by how much (x, y; pixels) each of `GAZES` displaces fields from where they are."""
+    if encoder.shifter is None:
+        return None
+    rest = encoder.zscore_state("pupil", pupil_center, 1)
+    gazes = encoder.response_scale.new_tensor([(0.0, 0.0), *GAZES])
+    with torch.no_grad():
+        still, *moved = encoder.shifter(gazes if rest is None else gazes + rest)
+    height, width = encoder.input_shape
+    shifts = torch.stack([shift - still for shift in moved]).cpu().numpy()
+    return shifts * np.float32([width / 2, height / 2])
+
+
+class Member(nn.Module):
+    """One encoder with its gain and shift fixed and its batch norms folded."""
+
+    shift: torch.Tensor
+    move: torch.Tensor
+    gain: torch.Tensor
+    units: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        behavior: NDArray | None,
+        pupil_center: NDArray | None,
+        units: torch.Tensor,
+    ) -> None:
+        super().__init__()
+        encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
+        zero = encoder.response_scale.new_zeros
+        shift, move, gain = None, None, None
+        with torch.no_grad():
+            if encoder.shifter is not None:
+                z = encoder.zscore_state("pupil", pupil_center, 1)
+                if not encoder.shifter.moves_images:
+                    shift = encoder.shifter(zero(1, 2) if z is None else z)
+                elif z is not None:
+                    move = encoder.shifter(z)
+            if encoder.modulator is not None:
+                z = encoder.zscore_state("behavior", behavior, 1)
+                columns = len(encoder.behavior_mean)
+                gain = encoder.modulator(zero(1, columns) if z is None else z)[0, units]
+        for block in encoder.core.modules():
+            if isinstance(block, ConvBlock):
+                block.fold()
+        self.encoder = encoder
+        self.gaze_moves = _moves(encoder, pupil_center)
+        self.register_buffer("shift", shift)
+        self.register_buffer("move", move)
+        self.register_buffer("gain", gain)
+        self.register_buffer("units", units)
+        self.register_buffer("scale", encoder.response_scale[units])
+        # a moved image is another image: no part of it can be computed alone
+        self.crops = CropPlan.of(encoder, shift, units) if move is None else None
+        self.spectra = stack_spectra(encoder) if move is None else None
+
+    def _features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if self.move is not None:
+            images = move_images(images, self.move.expand(len(images), 2))
+        shift = None if self.shift is None else self.shift.expand(len(images), 2)
+        return self.encoder.core(images), shift
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the responses of all chosen units, shape (n, units)."""
+        features, shift = self._features(images)
+        out = self.encoder.readout(features, shift)[:, self.units]
+        return self.encoder.rate(out, self.gain) * self.scale
+
+    def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the response of unit ``units[i]`` to image i, shape (n,)."""
+        features, shift = self._features(images)
+        return self.rate(
+            self.encoder.readout.forward_units(features, self.units[units], shift), units
+        )
+
+    def rate(self, out: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the responses of units to the readout's outputs, one of each."""
+        gain = None if self.gain is None else self.gain[units]
+        return self.encoder.rate(out, gain) * self.scale[units]
+
+
+class FrozenModel(nn.Module):
+    """Mean of encoders at fixed behaviour and gaze: z-scored (n, 1, h, w) to (n, units).
+
+    Responses are in the units of the data set. No parameter asks for a gradient; the image may.
+
+    Parameters
+    ----------
+    members : sequence of Encoder
+    behavior, pupil_center : array, optional
+        State of the animal in raw units; None is the training mean.
+    units : int array, optional
+        Units of the encoders to keep, in this order.
+    shares : array, shape (members, units of the encoders), optional
+        Weight of every member in the mean; default equal ones.
+
+    Attributes
+    ----------
+    n_units : int
+    input_shape : (int, int)
+    image_mean, image_sd : float
+    """
+
+    shares: torch.Tensor
+    _corner: torch.Tensor
+
+    def __init__(
+        self,
+        members: Sequence[Encoder],
+        behavior: NDArray | None = None,
+        pupil_center: NDArray | None = None,
+        units: ArrayLike | None = None,
+        shares: ArrayLike | None = None,
+    ) -> None:
+        super().__init__()
+        first = members[0]
+        chosen = np.arange(first.n_units) if units is None else np.asarray(units)
+        if chosen.dtype == bool:
+            chosen = np.flatnonzero(chosen)
+        device = first.response_scale.device
+        columns = torch.as_tensor(chosen.astype(np.int64)).to(device)
+        self.models = nn.ModuleList(Member(m, behavior, pupil_center, columns) for m in members)
+        self.n_units, self.input_shape = len(chosen), first.input_shape
+        self.image_mean, self.image_sd = first.image_mean, first.image_sd
+        if shares is not None:
+            shares = first.response_scale.new_tensor(np.asarray(shares)[:, chosen])
+        self.register_buffer("shares", shares)
+        self._plan_patches()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the responses of all units, shape (n, units)."""
+        if self.shares is None:
+            return sum(model(images) for model in self.models) / len(self.models)
+        pairs = zip(self.models, self.shares, strict=True)
+        return sum(model(images) * share for model, share in pairs)
+
+    def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the response of unit ``units[i]`` to image i, shape (n,)."""
+        return self.combine(self.members(images, units), units)
+
+    def combine(self, members: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the ensemble's response of unit ``units[i]``, shape (n,), of (members, n)."""
+        if self.shares is None:
+            return members.mean(0)
+        return (members * self.shares[:, units]).sum(0)
+
+    def members(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return what every member says of unit ``units[i]`` and image i, shape (members, n)."""
+        return torch.stack([model.forward_units(images, units) for model in self.models])
+
+    def gaze_spread(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return displacements of all receptive fields as gaze brings them about, with weights.
+
+        The gazes have the mean of the state that was asked for and the variance of the training
+        data, x and y independently; members are asked for their mean.
+
+        Returns
+        -------
+        shifts : tensor, shape (gazes, 2)
+            Along x and y (pixels of the model's image), from where the fields are.
+        weights : tensor, shape (gazes,)
+            They add up to 1. None instead of both if no member has a shifter.
+        """
+        moves = [model.gaze_moves for model in self.models if model.gaze_moves is not None]
+        if not moves:
+            return None
+        scale = self.models[0].scale
+        mean = np.mean(moves, axis=0)
+        return torch.as_tensor(mean).to(scale), scale.new_tensor(GAZE_WEIGHTS)
+
+    def frame_reader(self, units: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what reads image i by unit ``units[i]``, for many images of the same units.
+
+        Its answer is that of `members`, by the fastest way there is.
+        """
+        if all(model.spectra is not None for model in self.models):
+            return FrameReader(self.models, units)
+        return lambda images: self.members(images, units)
+
+    def _plan_patches(self) -> None:
+        height, width = self.input_shape
+        plans = [model.crops for model in self.models]
+        n = self.n_units
+        exact = np.zeros(n, bool)
+        self.alike = nn.ModuleList()
+        size, corner = [height, width], np.zeros((2, n), np.int64)
+        if n and all(plan is not None for plan in plans):
+            self.alike = group_alike(self.models)
+            starts = np.stack([plan.start.cpu().numpy() for plan in plans])  # (members, 2, units)
+            ends = starts + np.array([plan.length for plan in plans])[:, :, None]
+            low, high = starts.min(0), ends.max(0)
+            least = np.max([plan.length for plan in plans], axis=0)
+            exact = (high - low <= least[:, None] + MAX_SPREAD_PX).all(0)
+            for axis, limit in enumerate((height, width)):
+                need = (high - low)[axis][exact].max() if exact.any() else limit
+                size[axis] = int(min(need, limit))
+                corner[axis] = np.clip(low[axis], 0, limit - size[axis])
+        self._patches = Patches(corner[0], corner[1], size[0], size[1], exact)
+        device = self.models[0].scale.device
+        self.register_buffer("_corner", torch.as_tensor(corner).to(device), persistent=False)
+
+    def patches(self, units: ArrayLike | None = None) -> Patches:
+        """Return the part of the image that units see; all patches are of one size.
+
+        The receptive field at the image's edge is that of the padded core: what lies outside of
+        the image is treated as the core treats it, so that units at the edge are exact too.
+        Readouts that see the whole image, such as a pyramid, have no exact units.
+
+        Parameters
+        ----------
+        units : int array, optional
+            Default all.
+        """
+        p = self._patches
+        pick = slice(None) if units is None else np.asarray(units)
+        return Patches(p.top[pick], p.left[pick], p.height, p.width, p.exact[pick])
+
+    def forward_patches(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the response of unit ``units[i]`` to an image with crop i at its patch.
+
+        See `member_patches`.
+        """
+        return self.combine(self.member_patches(crops, units), units)
+
+    def member_patches(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return what every member says of unit ``units[i]`` and crop i, shape (members, n).
+
+        Parameters
+        ----------
+        crops : tensor, shape (n, 1, height, width)
+            Z-scored, as `patches` says.
+        units : long tensor, shape (n,)
+            Exact ones only.
+
+        Raises
+        ------
+        ValueError
+            If the crops have another size, or a unit is not exact.
+        """
+        return self.patch_reader(units)(crops)
+
+    def patch_reader(self, units: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what reads crop i by unit ``units[i]``, for many crops of the same units.
+
+        Its answer is that of `member_patches`.
+
+        Raises
+        ------
+        ValueError
+            If a unit is not exact.
+        """
+        p = self._patches
+        if not p.exact[units.cpu().numpy()].all():
+            raise ValueError("units that are not exact cannot be read from crops; see patches()")
+        size, corner = (p.height, p.width), self._corner[:, units]
+        readers = [
+            PatchReader([self.models[i] for i in group.index], group.chain, units, corner, size)
+            for group in self.alike
+        ]
+        if len(readers) == 1:
+            return readers[0]
+        back = np.argsort([i for group in self.alike for i in group.index]).tolist()
+        return lambda crops: torch.cat([reader(crops) for reader in readers])[back]

@@ -1,0 +1,1 @@
+"""Training of encoders: the methods, the loop over epochs, checkpoints, borrowed cores."""

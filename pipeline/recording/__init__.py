@@ -1,0 +1,1 @@
+"""The recording format: what a rig hands over, read and checked."""

@@ -1,0 +1,52 @@
+"""The streams of a recording: which there are, their clocks, and a pupil tracked elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.behavior.clocks import ClockMap
+from pipeline.csvfile import read_columns, read_text_columns
+from pipeline.errors import DataError
+
+FRAME_SLACK = 2  # frames by which a rig's list of times may differ from the movie
+STREAMS = {
+    "frames": ("frames", "frame", "frame_times", "imaging", "scan"),
+    "trials": ("trials", "trial", "stimulus", "monitor"),
+    "eye": ("eye", "eye_times", "pupil"),
+    "treadmill": ("treadmill", "running", "wheel"),
+}
+"""Names under which clocks.csv may list each stream."""
+
+
+def clock_of(pairs: dict[str, list[list[float]]], stream: str) -> ClockMap:
+    """Return the clock of a stream of `read_clocks`: the rig's own if there are no pairs of it."""
+    found = np.array(pairs.get(stream, []), np.float64).reshape(-1, 2)
+    return ClockMap.fit(*found.T) if len(found) else ClockMap(0.0, 0.0, 1.0)
+
+
+def read_clocks(path: str) -> dict[str, list[list[float]]]:
+    """Return stream -> list of (stream time, rig time), both in s, sorted by stream time.
+
+    Raises
+    ------
+    DataError
+        If the file names a stream that is not known.
+    """
+    names = {alias: stream for stream, aliases in STREAMS.items() for alias in aliases}
+    streams = read_text_columns(path, ["stream"])["stream"]
+    numbers = read_columns(path, ["stream_time_s", "rig_time_s"], at_least=1)
+    pairs: dict[str, list[list[float]]] = {}
+    for stream, a, b in zip(streams, numbers["stream_time_s"], numbers["rig_time_s"], strict=True):
+        if stream.lower() == "rig":  # the rig's own clock, said for completeness
+            continue
+        if stream.lower() not in names:
+            raise DataError("unknown stream", file=path, field="stream", found=stream,
+                            expected=f"one of {sorted(STREAMS)}")  # fmt: skip
+        pairs.setdefault(names[stream.lower()], []).append([float(a), float(b)])
+    return {stream: sorted(values) for stream, values in pairs.items()}
+
+
+def read_pupil(path: str) -> dict[str, np.ndarray]:
+    """Return the columns of pupil.csv: time_s, center_x_px, center_y_px, radius_px."""
+    values = ["center_x_px", "center_y_px", "radius_px"]
+    return read_columns(path, ["time_s", *values], rising="time_s", nan=values)

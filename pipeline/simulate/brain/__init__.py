@@ -1,0 +1,1 @@
+"""Neurons of known receptive fields: filters, rates, spikes, fluorescence, and behavior."""

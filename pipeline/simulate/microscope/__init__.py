@@ -1,0 +1,1 @@
+"""The tissue and how two-photon microscopes see it: movies, motion, stacks, TIFF files."""

@@ -1,0 +1,1 @@
+"""What a person or a recipe decides: recipes, tasks of a loop, another day, ingest."""

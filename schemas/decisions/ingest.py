@@ -1,0 +1,285 @@
+"""Recordings and prepared data sets into the database: checked, then all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.closed_loop.presentation.answer import Asked, check_answer
+from pipeline.closed_loop.presentation.audit import STATUSES, audit_presentation
+from pipeline.dataset import load
+from pipeline.errors import DataError
+from pipeline.recording.bundle import Bundle, read_bundle
+from pipeline.recording.streams import clock_of, read_clocks
+from pipeline.registry import config_hash
+from schemas import closed_loop, dataset, experiment, stimulus
+from schemas.decisions.tasks import register_presentation
+from schemas.store import number
+
+log = logging.getLogger("inception.ingest")
+
+
+def ingest_bundle(folder: str | Path) -> dict[str, int]:
+    """Check a recording bundle and insert it, with the tasks of day 2 if it shows a plan.
+
+    Parameters
+    ----------
+    folder : path
+        Bundle as in docs/formats.md. Its movies stay where they are.
+
+    Returns
+    -------
+    dict
+        `animal_id, session, scan_idx`. The same bundle again changes nothing.
+
+    Raises
+    ------
+    DataError
+        If anything in it is wrong, or another recording has its key. Nothing is inserted then.
+    """
+    bundle = read_bundle(folder)
+    recording = bundle.recording
+    key = {name: getattr(recording, name) for name in experiment.Scan.primary_key}
+    files = _file_rows(key, bundle)
+    content = {row["path"].removeprefix(str(bundle.folder)): row["fingerprint"] for row in files}
+    digest = _digest(content)
+    known = experiment.Scan & key
+    if known:
+        if known.fetch1("bundle_hash") == digest:
+            return key
+        raise DataError(
+            "another recording has this key", file=bundle.folder / "recording.json",
+            field="animal_id, session, scan_idx", found="/".join(str(v) for v in key.values()),
+            expected=f"a free key; {known.fetch1('folder')} has this one",
+            remedy="correct recording.json, or delete the earlier scan",
+        )  # fmt: skip
+    _check_known_images(bundle)
+    if recording.plan is not None:
+        _check_presentation(bundle)
+    with experiment.schema.connection.transaction:
+        _insert_scan(key, bundle, digest)
+        experiment.Scan.File.insert(files)
+        _insert_monitor(key, bundle)
+        if bundle.images:
+            names = sorted(bundle.images)
+            images = np.stack([bundle.images[name] for name in names])
+            stimulus.ImageSet.add(names, images, name=f"scan {'/'.join(map(str, key.values()))}")
+        columns = bundle.trials
+        stimulus.Trial.insert(
+            {
+                **key,
+                "trial_idx": int(columns["trial_idx"][row]),
+                "image_hash": columns["image_hash"][row],
+                "onset_s": float(columns["onset_s"][row]),
+                "offset_s": float(columns["offset_s"][row]),
+                "blank_before_s": number(columns["blank_before_s"][row]),
+            }
+            for row in range(len(columns["trial_idx"]))
+        )
+        if recording.plan is not None:
+            register_presentation(key, recording.plan)
+    return key
+
+
+def _digest(content: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _file_rows(key: Mapping[str, int], bundle: Bundle) -> list[dict[str, Any]]:
+    rows = []
+    for kind, paths in sorted(bundle.files.items()):
+        if kind == "images":  # thousands of files whose pixels go into the store
+            continue
+        rows += [
+            {
+                **key,
+                "file_kind": kind,
+                "file_idx": index,
+                "path": str(path),
+                "size_bytes": path.stat().st_size,
+                "fingerprint": experiment.fingerprint(path),
+            }
+            for index, path in enumerate(paths)
+        ]
+    return rows
+
+
+def _check_known_images(bundle: Bundle) -> None:
+    """Raise if a trial names, by its hash, an image that neither folder nor database has."""
+    missing = set(bundle.missing)
+    if missing:
+        asked = stimulus.ImageSet.Member & [{"image_hash": name} for name in sorted(missing)]
+        missing -= set(asked.to_arrays("image_hash").tolist())
+    if missing:
+        raise DataError(
+            "image is missing", file=bundle.folder / "trials.csv", field="image",
+            found=f"{len(missing)} content hashes such as {min(missing)}",
+            expected="an image in images/ or one that the database knows",
+        )  # fmt: skip
+
+
+def _check_presentation(bundle: Bundle) -> None:
+    """Raise if the recording does not answer the plan that it names; log what it lacks."""
+    where = {"file": bundle.folder / "recording.json"}
+    recording = bundle.recording
+    plan = {"plan_id": recording.plan}
+    if not closed_loop.Plan & plan:
+        raise DataError("no such plan in this database", **where, field="plan",
+                        found=recording.plan,
+                        remedy="ingest into the database that made the package")  # fmt: skip
+    task = (closed_loop.PlanTask & plan).fetch1()
+    source = {name: task[name] for name in experiment.Scan.primary_key}
+    rows = (closed_loop.Plan.Trial & plan).to_dicts(order_by="trial_idx")
+    planned = pd.DataFrame(rows).rename(columns={"image_hash": "image"})
+    asked = Asked(
+        plan_id=recording.plan,
+        animal_id=task["animal_id"],
+        trials=planned,
+        curve=experiment.MonitorCalibration.curve(source),
+        digests=(closed_loop.Package & plan).to_arrays("package_digest").tolist(),
+    )
+    shown = pd.DataFrame({"image": bundle.trials["image_hash"]})
+    player = _player(bundle)
+    for line in check_answer(
+        asked, recording.model_dump(), shown, curve=bundle.curve, player=player
+    ):
+        log.warning("%s: %s", bundle.folder, line)
+    if lost := _unusable(bundle, planned):
+        log.warning("%s: %s", bundle.folder, lost)
+
+
+def _unusable(bundle: Bundle, planned: pd.DataFrame) -> str | None:
+    """Say what the audit will leave out, so that whoever ingests can still look for the cause."""
+    pairs = read_clocks(bundle.files["clocks"][0]) if "clocks" in bundle.files else {}
+    clock = clock_of(pairs, "trials")
+    shown = pd.DataFrame(
+        {
+            "trial_idx": bundle.trials["trial_idx"],
+            "image": bundle.trials["image_hash"],
+            "onset_s": clock.to_rig(np.asarray(bundle.trials["onset_s"], float)),
+            "offset_s": clock.to_rig(np.asarray(bundle.trials["offset_s"], float)),
+        }
+    ).sort_values("onset_s", ignore_index=True)
+    paths = bundle.files.get("photodiode")
+    flips = pd.read_csv(paths[0]) if paths else None
+    found = audit_presentation(planned, shown, flips=flips).summary
+    lost = ", ".join(f"{found[name]} {name}" for name in STATUSES if name != "ok" and found[name])
+    if not lost:
+        return None
+    return f"{found['n_usable']} of {found['n_planned']} planned trials will be scored; {lost}"
+
+
+def _player(bundle: Bundle) -> dict[str, Any] | None:
+    """Return what the player noted of the package that it showed, if it is in the bundle."""
+    if "player" not in bundle.files:
+        return None
+    path = bundle.files["player"][0]
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError("cannot be read", file=path, found=error, expected="JSON") from error
+    if not isinstance(found, dict):
+        raise DataError("is not a JSON object", file=path, found=type(found).__name__)
+    return found
+
+
+def _insert_scan(key: Mapping[str, int], bundle: Bundle, digest: str) -> None:
+    recording = bundle.recording
+    animal = {"animal_id": key["animal_id"]}
+    session = {**animal, "session": key["session"]}
+    experiment.Mouse.insert1(animal, skip_duplicates=True)
+    experiment.Rig.insert1({"rig": recording.rig}, skip_duplicates=True)
+    if not experiment.Session & session:
+        experiment.Session.insert1(
+            {**session, "rig": recording.rig, "session_date": recording.scan_ts.date()}
+        )
+    size = recording.imaging.um_per_px or (None, None)
+    wheel = recording.treadmill
+    experiment.Scan.insert1(
+        {
+            **key,
+            "scan_ts": recording.scan_ts,
+            "brain_area": recording.brain_area,
+            "depth_um": recording.depth_um,
+            "indicator": recording.indicator,
+            "channel": recording.imaging.channel,
+            "um_per_px_y": size[0],
+            "um_per_px_x": size[1],
+            "treadmill_diameter_cm": wheel.diameter_cm if wheel else None,
+            "treadmill_counts_per_rev": wheel.counts_per_rev if wheel else None,
+            "folder": str(bundle.folder),
+            "bundle_hash": digest,
+        }
+    )
+
+
+def _insert_monitor(key: Mapping[str, int], bundle: Bundle) -> None:
+    curve, monitor = bundle.curve, bundle.recording.monitor
+    fit = curve.gamma_fit()
+    experiment.MonitorCalibration.insert1(
+        {
+            **key,
+            "width_px": monitor.width_px,
+            "height_px": monitor.height_px,
+            "pixel_value": np.asarray(curve.pixel_value, float).tolist(),
+            "luminance_cd_m2": np.asarray(curve.luminance_cd_m2, float).tolist(),
+            "amplitude": number(fit.amplitude),
+            "gamma": number(fit.gamma),
+            "offset": number(fit.offset),
+            "rmse": number(fit.rmse),
+        }
+    )
+
+
+def ingest_dataset(file: str | Path) -> dict[str, str]:
+    """Check a prepared data set and register it.
+
+    Parameters
+    ----------
+    file : path
+        npz file, or the folder of a published static data set; it stays where it is.
+
+    Returns
+    -------
+    dict
+        `dataset_hash`. The same content again changes nothing.
+
+    Raises
+    ------
+    DataError
+        If it cannot be used.
+    """
+    path = Path(file).expanduser().resolve()
+    data, _ = load(path).complete()
+    if (trained := len(data.trials("train"))) < 2:
+        raise DataError("too few training trials", file=path, field="tiers", found=trained,
+                        expected="2 or more")  # fmt: skip
+    print_ = experiment.fingerprint(path)
+    height, width = data.shape
+    key = {"dataset_hash": config_hash({"prepared": print_})}
+    if dataset.DatasetSpec & key:
+        return key
+    size = path.stat().st_size
+    if path.is_dir():
+        size = sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+    with dataset.schema.connection.transaction:
+        dataset.DatasetSpec.insert1(
+            {
+                **key,
+                "height_px": height,
+                "width_px": width,
+                "tier_params": {},
+                "dataset_notes": f"prepared: {path.name}"[:512],
+            }
+        )
+        dataset.PreparedFile.insert1(
+            {**key, "path": str(path), "size_bytes": size, "fingerprint": print_}
+        )
+    return key

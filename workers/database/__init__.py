@@ -1,0 +1,1 @@
+"""The database: connection, the embedded server, versions, migration, backup."""

@@ -1,0 +1,143 @@
+"""Find and remove what killed jobs leave behind: files in the store that no row points to.
+
+Safe while workers compute: files are listed before the rows are read, so that a row committed
+meanwhile keeps its file; and a file is touched only if it is older than an age, and older than
+every job under way. Empty folders stay: a job may be about to write there. A table that cannot
+be read ends the collection before anything is removed.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+import datajoint as dj
+from datajoint.hash_registry import get_store_backend
+
+from workers.queue import tables
+from workers.queue.lease import Ledger
+
+STORE = "main"
+
+
+def collect(ledger: Ledger, *, age_s: float = 24 * 3600.0, delete: bool = False) -> dict[str, Any]:
+    """List, and remove if told to, the store's files that no row refers to.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Job tables; the schemas of their deployment are looked at, no others.
+    age_s : float
+        Younger files are kept (s): they may belong to a row that is about to be committed.
+    delete : bool
+        False changes nothing.
+
+    Returns
+    -------
+    dict
+        `referenced` and `stored`, numbers of files; `orphans` (paths) and `orphan_bytes`; `young`,
+        orphans that are kept because of their age; `deleted`.
+    """
+    databases = pipeline_databases(ledger.connection)
+    stored = {name: entry for db in databases for name, entry in list_files(db)}
+    limit = _oldest_claim(ledger, age_s)
+    used = set(references(ledger, databases))
+    free = [path for path in stored if not _covered(path, used)]
+    old = sorted(path for path in free if stored[path][1] < limit)
+    backend = get_store_backend(STORE)
+    deleted = 0
+    if delete:
+        for path in old:
+            backend.remove(path)
+            deleted += 1
+    return {
+        "stored": len(stored),
+        "referenced": len(stored) - len(free),
+        "orphans": old,
+        "orphan_bytes": sum(stored[path][0] for path in old),
+        "young": len(free) - len(old),
+        "deleted": deleted,
+    }
+
+
+def _covered(path: str, used: set[str]) -> bool:
+    """Tell whether a file, or a folder above it, is what a row refers to."""
+    path = path.removesuffix(".manifest.json")  # beside every object that is a folder
+    while path:
+        if path in used:
+            return True
+        path = path.rpartition("/")[0]
+    return False
+
+
+def pipeline_databases(connection: dj.Connection) -> list[str]:
+    """Return the names of the database schemas of the active deployment.
+
+    They share the prefix of the job tables; whatever else the connection knows is somebody else's.
+    """
+    connection.dependencies.load(force=False)
+    nodes = [node for node in connection.dependencies.nodes if not node.isdigit()]
+    names = {node.split(".")[0].strip('`"') for node in nodes}
+    prefix = tables.schema.database.removesuffix("workers")
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def folders(database: str) -> list[str]:
+    """Return the folders of one schema in the store, each with a slash at its end."""
+    spec = dj.config.get_store_spec(STORE)
+    sections = ("hash_prefix", "schema_prefix")
+    return [f"{spec[section].strip('/')}/{database}/".lstrip("/") for section in sections]
+
+
+def list_files(database: str) -> Iterator[tuple[str, tuple[int, datetime.datetime]]]:
+    """List the files of one schema in the store: path, size (bytes) and time of writing (UTC)."""
+    backend = get_store_backend(STORE)
+    root = backend._full_path("")
+    for name in folders(database):
+        folder = backend._full_path(name.rstrip("/"))
+        if not backend.fs.exists(folder):
+            continue
+        for path, info in backend.fs.find(folder, detail=True).items():
+            yield path[len(root) :].lstrip("/"), (int(info["size"]), _written(info))
+
+
+def _written(info: dict[str, Any]) -> datetime.datetime:
+    """Return when a file was written (UTC, naive), from what its file system says."""
+    moment = info.get("mtime") or info.get("LastModified") or info.get("created")
+    if isinstance(moment, (int, float)):
+        return datetime.datetime.fromtimestamp(moment, datetime.UTC).replace(tzinfo=None)
+    if isinstance(moment, datetime.datetime):
+        return moment.astimezone(datetime.UTC).replace(tzinfo=None)
+    raise ValueError(f"the store does not say when {info['name']} was written")
+
+
+def references(ledger: Ledger, databases: list[str]) -> Iterator[str]:
+    """Yield the store path of every file that a row refers to.
+
+    Raises
+    ------
+    Exception
+        If any table cannot be read: what it refers to must not be taken for an orphan.
+    """
+    for database in databases:
+        schema = dj.Schema(database, connection=ledger.connection)
+        for name in schema.list_tables():
+            table = schema.get_table(name)
+            for column in [*table.heading.hash_objects, *table.heading.schema_objects]:
+                codec, query = table.heading.attributes[column].codec, table.proj(column)
+                rows = ledger.persist(lambda query=query: list(query.cursor(as_dict=True)))
+                for row in rows:
+                    for path, store in codec.referenced_paths(row[column]):
+                        if store in (None, STORE):
+                            yield path
+
+
+def _oldest_claim(ledger: Ledger, age_s: float) -> datetime.datetime:
+    """Return the time (UTC) before which a file without a row belongs to no job under way."""
+    ((now, claimed),) = ledger.rows(
+        f"SELECT {ledger.now()}, (SELECT MIN(claimed_at) FROM {tables.Job.full_table_name} "
+        "WHERE status='running')"
+    )
+    limit = now - datetime.timedelta(seconds=age_s)
+    return min(limit, claimed) if claimed is not None else limit

@@ -1,0 +1,1 @@
+"""The demo: a simulated mouse, one whole loop, and its score."""

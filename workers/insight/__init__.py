@@ -1,0 +1,1 @@
+"""What a person sees of a deployment: status, forecast, ancestry, metrics, doctor."""

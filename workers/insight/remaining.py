@@ -1,0 +1,116 @@
+"""How much of a loop is left: its task rows say what is to be computed before the package."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import datajoint as dj
+
+from workers.insight import ancestry
+from workers.queue import tables
+from workers.queue.lease import Ledger
+from workers.queue.order import Plan, Task
+from workers.queue.refresh import LEFT_BEHIND
+
+
+def remaining(
+    ledger: Ledger, plan: Plan, plan_key: dict[str, Any]
+) -> tuple[list[tuple[Task, int]], list[str]]:
+    """Count the jobs that a plan still needs, table by table, and name those set aside.
+
+    Tables with a task row need one job for each; tables that follow from others alone (the
+    fields of a scan) as many as these, times the parts where the foreign key leads to a part.
+    """
+    from schemas import closed_loop
+
+    graph = next(iter(plan)).table.connection.dependencies  # the ledger's connection may know none
+    graph.load(force=False)
+    walk = ancestry.Walk(ledger, closed_loop.PlanTask.full_table_name, plan_key, graph=graph)
+    counter = _Counter(ledger, plan, walk, graph)
+    tasked = {task.name for task in plan if counter.decided(task)}
+    above = plan.upstream()
+    needed = tasked.union(*(above[name] for name in tasked))
+    left, stuck = [], []
+    for task in plan:
+        if task.name not in needed:
+            continue
+        jobs, keys = counter.expected(task)
+        done = ledger.persist(lambda task=task, keys=keys: len(task.table & keys)) if keys else 0
+        left.append((task, max(jobs - done, 0)))
+        stuck += counter.set_aside(task, keys)
+    return left, stuck
+
+
+class _Counter:
+    """Knows how many jobs of a table follow from the rows of a walk."""
+
+    def __init__(self, ledger: Ledger, plan: Plan, walk: ancestry.Walk, graph: Any) -> None:
+        self._ledger, self._walk = ledger, walk
+        self._tasks = {task.table.full_table_name: task for task in plan}
+        self._graph = graph
+        aside = ledger.rows(
+            f"SELECT table_name, job_key FROM {tables.Job.full_table_name} "
+            "WHERE status IN ('error', 'ignore') AND (error_class IS NULL OR error_class <> %s)",
+            (LEFT_BEHIND,),
+        )
+        self._aside: dict[str, list[str]] = {}
+        for name, text in aside:
+            self._aside.setdefault(name, []).append(text)
+        self._known: dict[str, tuple[int, list[dict]]] = {}
+
+    def decided(self, task: Task) -> bool:
+        """Tell whether a row filled by hand in the walk asks for this table."""
+        return any(self._by_hand(parent) for parent, _ in self._parents(task))
+
+    def _parents(self, task: Task) -> list[tuple[str, dict]]:
+        return self._graph.parents(task.table.full_table_name)
+
+    def _by_hand(self, node: str) -> bool:
+        asks = ancestry.is_task(node) or ancestry.is_part_of_task(node)
+        return node in self._walk.found and asks
+
+    def expected(self, task: Task) -> tuple[int, list[dict]]:
+        """Return the number of jobs, and the restriction that selects their rows."""
+        if task.name not in self._known:
+            self._known[task.name] = self._count(task)
+        return self._known[task.name]
+
+    def _count(self, task: Task) -> tuple[int, list[dict]]:
+        best: tuple[int, list[dict]] = (0, [])  # of as many jobs, what says more of their rows
+        for parent, edge in self._parents(task):
+            master = dj.dependencies.extract_master(parent)
+            if parent in self._walk.found and parent not in self._tasks:
+                rows = self._walk.found[parent].values()
+                keys = [
+                    {ours: row["key"][theirs] for ours, theirs in edge["attr_map"].items()}
+                    for row in rows
+                ]
+                if not ancestry.is_decision(parent) and master is None:
+                    continue  # a method among others
+                found = (len(keys), keys)
+            elif (master or parent) in self._tasks:
+                jobs, keys = self.expected(self._tasks[master or parent])
+                found = (jobs * self._parts(master, parent, keys) if master else jobs, keys)
+            else:
+                continue
+            best = max(best, found, key=lambda pair: (pair[0], len(pair[1][0]) if pair[1] else 0))
+        return best
+
+    def _parts(self, master: str, part: str, keys: list[dict]) -> int:
+        """Return how many parts a row of the master has, or usually has."""
+        parts = dj.FreeTable(self._ledger.connection, part)
+        masters = dj.FreeTable(self._ledger.connection, master)
+        for restriction in (keys, {}):
+            rows = len(masters & restriction)
+            if rows:
+                return max(1, round(len(parts & restriction) / rows))
+        return 1
+
+    def set_aside(self, task: Task, keys: list[dict]) -> list[str]:
+        """Name the jobs of a table that belong to the walk and were set aside."""
+        return [
+            f"{task.name} {text}"
+            for text in self._aside.get(task.name, [])
+            if any(key.items() <= json.loads(text).items() for key in keys)
+        ]

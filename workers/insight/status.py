@@ -1,0 +1,138 @@
+"""How the pipeline is doing: what is done, due, running and wrong, and when it will be ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers.database import schema_version
+from workers.database.connection import exclusive
+from workers.insight import forecast
+from workers.queue import refresh, tables
+from workers.queue.lease import Ledger
+from workers.queue.order import Plan
+
+_COLUMNS = ("pending", "running", "error", "ignore")
+_ALIVE_S = 120.0  # a worker not seen for so long is gone (s)
+
+
+def status(ledger: Ledger, plan: Plan) -> dict[str, Any]:
+    """Count every table's rows and jobs, and look ahead.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Job tables.
+    plan : Plan
+        Tables to count.
+
+    Returns
+    -------
+    dict
+        `tables`: one dict each with `table, done, due, pending, running, error, ignore,
+        seconds` (median duration of a job); `stages`: the same summed, by `stage`; `running`:
+        jobs under way, see `forecast.running`; `workers`: those seen in the last two minutes;
+        `jobs_error`: those set aside; `jobs_late`: those that nobody waits for any more, since
+        their plan was made without them at its deadline; `ahead`: see `forecast.forecast`.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for name, state, n in ledger.rows(
+        f"SELECT table_name, status, COUNT(*) FROM {tables.Job.full_table_name} "
+        "GROUP BY table_name, status"
+    ):
+        counts.setdefault(name, {})[state] = int(n)
+    seconds = forecast.durations(ledger)
+    listed = []
+    for task in plan:
+        own = counts.get(task.name, {})
+        listed.append(
+            {
+                "table": task.name,
+                "done": ledger.persist(lambda task=task: len(task.table())),
+                "due": ledger.persist(lambda task=task: len(refresh.due(task))),
+                **{state: own.get(state, 0) for state in _COLUMNS},
+                "seconds": seconds.get(task.name),
+            }
+        )
+    alive = workers(ledger)
+    late = ledger.rows(
+        f"SELECT COUNT(*) FROM {tables.Job.full_table_name} "
+        "WHERE status='ignore' AND error_class=%s",
+        (refresh.LEFT_BEHIND,),
+    )
+    return {
+        "tables": listed,
+        "stages": _stages(listed),
+        "running": forecast.running(ledger, seconds),
+        "workers": alive,
+        "jobs_error": sum(row["error"] for row in listed),
+        "jobs_late": int(late[0][0]),
+        "ahead": forecast.forecast(ledger, plan, alive),
+    }
+
+
+def _stages(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum the rows of each stage's tables, in the order in which data flow."""
+    stages: dict[str, dict[str, Any]] = {}
+    for row in listed:
+        name = row["table"].split(".")[0]
+        stage = stages.setdefault(name, {"stage": name})
+        for column in ("done", "due", *_COLUMNS):
+            stage[column] = stage.get(column, 0) + row[column]
+    return list(stages.values())
+
+
+def tally(prefix: str = "inception") -> tuple[dict[str, tuple[int, float]], int, list[str]]:
+    """Count jobs over this process's DataJoint connection, cheaply enough to do it twice a second.
+
+    Parameters
+    ----------
+    prefix : str
+        Prefix of the database schemas.
+
+    Returns
+    -------
+    done : dict
+        Table name to number of jobs done and time spent in them (s).
+    waiting : int
+        Jobs pending.
+    running : list of str
+        Table name of every job under way.
+    """
+    import datajoint as dj
+
+    ledger = Ledger(dj.conn()) if tables.schema.database else _first_ledger(dj.conn(), prefix)
+    done = ledger.rows(
+        "SELECT table_name, COUNT(*), SUM(duration_s) FROM "
+        f"{tables.Attempt.full_table_name} WHERE outcome='done' GROUP BY table_name"
+    )
+    jobs = ledger.rows(
+        f"SELECT table_name, status FROM {tables.Job.full_table_name} "
+        "WHERE status IN ('pending', 'running')"
+    )
+    return (
+        {name: (int(count), float(seconds)) for name, count, seconds in done},
+        sum(state == "pending" for _, state in jobs),
+        [name for name, state in jobs if state == "running"],
+    )
+
+
+def _first_ledger(connection: Any, prefix: str) -> Ledger:
+    with exclusive(connection, f"{prefix}_declare"):  # a worker may be declaring them just now
+        schema_version.check(connection, prefix)
+        tables.activate(prefix)
+        tables.declare()
+    return Ledger(connection)
+
+
+def workers(ledger: Ledger) -> list[dict[str, Any]]:
+    """List the workers alive: worker, host, pid, slots, queues, version, state, `seen_s` ago."""
+    rows = ledger.rows(
+        f"SELECT worker, host, pid, slots, queues, version, state, seen_at, {ledger.now()} FROM "
+        f"{tables.Worker.full_table_name} WHERE state <> 'stopped' AND "
+        f"seen_at > {ledger.now(-_ALIVE_S)} ORDER BY started_at"
+    )
+    names = ("worker", "host", "pid", "slots", "queues", "version", "state")
+    return [
+        {**dict(zip(names, row[:-2], strict=True)), "seen_s": (row[-1] - row[-2]).total_seconds()}
+        for row in rows
+    ]

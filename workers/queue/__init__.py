@@ -1,0 +1,1 @@
+"""The queue of jobs: its tables, leases, order, refresh and urgency."""

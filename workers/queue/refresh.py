@@ -1,0 +1,201 @@
+"""Keep the job table in step with the tables: add what is due, drop what is not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from workers.database import connection
+from workers.queue.lease import Ledger, canonical, job_id
+from workers.queue.order import Plan, Task
+
+log = logging.getLogger("inception.refresh")
+
+ORDINARY = 5  # priority; lower runs first
+LEFT_BEHIND = "late"  # error_class of jobs set aside since nobody waits for them any more
+_CHUNK = 1000  # rows in one INSERT
+_WHY = "the plan that asked for this was made without it, at its deadline"
+Priority = Callable[[Task, list[dict[str, Any]]], Sequence[int | None]]
+
+
+def bulk(_task: Task, keys: list[dict[str, Any]]) -> Sequence[int | None]:
+    """Give every key the same, ordinary priority."""
+    return [ORDINARY] * len(keys)
+
+
+def due(task: Task) -> Any:
+    """Return the query of keys that are to be computed and have no row yet."""
+    table = task.table()
+    return table._jobs_to_do(()) - table.proj()
+
+
+def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tuple[int, int] | None:
+    """Add jobs for keys that are due and drop those that no longer are, unless another does it.
+
+    If two refreshed one table at once, a key that both read as due could be inserted by one, be
+    computed, and be inserted again by the other. So the duty is leased, as jobs are. Should the
+    lease run out under a stalled worker, such a job costs an attempt `present`, no computation.
+    The jobs are read before the keys: a key that becomes a row in between is in neither.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Job table.
+    task : Task
+        Table to look at.
+    priority : callable
+        Priorities of keys; None for one that nobody waits for: its job is set aside, and comes
+        back when somebody does. One that a person has put back (`retry`) stays.
+
+    Returns
+    -------
+    added, dropped : int
+        Number of jobs; None if another worker is refreshing this table.
+    """
+    duty = f"refresh {job_id('', task.name)[:8]}"
+    hold = ledger.hold(duty)
+    if hold is None:
+        return None
+    ledger.held = hold
+    try:
+        return _refresh(ledger, task, priority)
+    finally:
+        ledger.held = None
+        ledger.free(hold)
+
+
+def _refresh(ledger: Ledger, task: Task, priority: Priority) -> tuple[int, int]:
+    table = ledger._job
+    known = {
+        job: (status, int(rank), kind)
+        for job, status, rank, kind in ledger.rows(
+            f"SELECT job_id, status, priority, error_class FROM {table} WHERE table_name=%s",
+            (task.name,),
+        )
+    }
+    keys = ledger.persist(lambda: due(task).keys())
+    texts = {job_id(task.name, text): (key, text) for key in keys for text in [canonical(key)]}
+    ranks = dict(zip(texts, priority(task, [key for key, _ in texts.values()]), strict=True))
+    fresh = {job: (text, ranks[job]) for job, (_, text) in texts.items() if job not in known}
+    gone = [job for job, found in known.items() if job not in texts and found[0] != "running"]
+    added = _insert(ledger, task, fresh)
+    for job in sorted(known.keys() & ranks.keys()):
+        _rank(ledger, job, ranks[job], *known[job])
+    return added, _drop(ledger, gone)
+
+
+def _rank(
+    ledger: Ledger, job: str, rank: int | None, status: str, before: int, kind: str | None
+) -> None:
+    """Bring a job that waits, or was left behind, to its present priority."""
+    if status == "pending" and rank is None and kind != LEFT_BEHIND:
+        change, args = "status='ignore', error_class=%s, error_message=%s", (LEFT_BEHIND, _WHY)
+    elif status == "ignore" and rank is not None and kind == LEFT_BEHIND:
+        change = "status='pending', priority=%s, error_class=NULL, error_message=NULL"
+        args = (rank,)
+    elif status == "pending" and rank not in (None, before):
+        change, args = "priority=%s", (rank,)
+    else:
+        return
+    ledger.execute(
+        f"UPDATE {ledger._job} SET {change} WHERE job_id=%s AND status=%s", (*args, job, status)
+    )
+
+
+def _insert(ledger: Ledger, task: Task, fresh: dict[str, tuple[str, int | None]]) -> int:
+    columns = (
+        "job_id, table_name, job_key, status, queue, priority, stage_order, error_class, "
+        "error_message, created_at, not_before, attempts, crashes, retries, token"
+    )
+    row = f"(%s,%s,%s,%s,%s,%s,%s,%s,%s,{ledger.now()},{ledger.now()},0,0,0,0)"
+    values = []
+    for job, (text, rank) in sorted(fresh.items()):  # one order of locks for all workers
+        state = ("ignore", LEFT_BEHIND, _WHY) if rank is None else ("pending", None, None)
+        priority = ORDINARY if rank is None else int(rank)
+        place = (task.queue, priority, -task.rank)
+        values.append((job, task.name, text, state[0], *place, *state[1:]))
+    added = 0
+    for start in range(0, len(values), _CHUNK):
+        chunk = values[start : start + _CHUNK]
+        rows = ",".join([row] * len(chunk))  # some may be there: another worker was quicker
+        sql = connection.insert_new_sql(ledger.connection, ledger._job, columns, rows)
+        added += ledger.execute(sql, [field for value in chunk for field in value])
+    return added
+
+
+def _drop(ledger: Ledger, gone: list[str]) -> int:
+    dropped = 0
+    for start in range(0, len(gone), _CHUNK):
+        chunk = sorted(gone[start : start + _CHUNK])
+        marks = ",".join(["%s"] * len(chunk))
+        dropped += ledger.execute(
+            f"DELETE FROM {ledger._job} WHERE status <> 'running' AND job_id IN ({marks})", chunk
+        )
+    return dropped
+
+
+class DueCounter:
+    """Finds the tables whose number of due keys differs from their number of jobs.
+
+    Two queries for all tables together, whatever their number: cheap enough for an idle worker.
+    An equal number may hide one key gone and one new; `refresh_table` alone is exact.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Job table.
+    plan : Plan
+        Tables to look at.
+    """
+
+    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+        self._ledger, self._tasks = ledger, list(plan)
+        self._sql: str | None = None  # to write it asks for every heading: once is enough
+
+    def changed(self) -> list[Task]:
+        """Return the tables that have keys without a job, or jobs without a key."""
+        if not self._tasks:
+            return []
+        jobs = self._ledger.rows(
+            f"SELECT table_name, COUNT(*) FROM {self._ledger._job} GROUP BY table_name"
+        )
+        counted = {name: int(n) for name, n in jobs}
+        waiting = self._ledger.persist(self._count)
+        return [task for task in self._tasks if waiting[task.name] != counted.get(task.name, 0)]
+
+    def _count(self) -> dict[str, int]:
+        if self._sql is None:
+            self._sql = " UNION ALL ".join(
+                f"SELECT '{task.name}' AS table_name, COUNT(*) AS n "
+                f"FROM ({due(task).make_sql()}) AS due_{task.rank}"
+                for task in self._tasks
+            )
+        rows = self._ledger.connection.query(self._sql).fetchall()
+        return {name: int(n) for name, n in rows}
+
+
+def refresh(
+    ledger: Ledger, tasks: Iterable[Task], priority: Priority = bulk
+) -> tuple[int, list[str]]:
+    """Refresh some tables.
+
+    Returns
+    -------
+    added : int
+        Number of new jobs.
+    missed : list of str
+        Names of the tables that another worker was refreshing, perhaps since before the latest
+        change: look again.
+    """
+    total, missed = 0, []
+    for task in tasks:
+        found = refresh_table(ledger, task, priority)
+        if found is None:
+            missed.append(task.name)
+            continue
+        added, dropped = found
+        total += added
+        if added or dropped:
+            log.debug("%s: %d jobs added, %d dropped", task.name, added, dropped)
+    return total, missed
