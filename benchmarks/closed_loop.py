@@ -142,6 +142,7 @@ def measure(folder: Path, neurons: int, singles: int) -> dict[str, float]:
     """Close the loop in a fresh home and return the seconds of every step."""
     os.environ["INCEPTION_HOME"] = str(folder / "home")
     from schemas import closed_loop, stimulus
+    from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
     from workers import package, report
     from workers.database import embedded
@@ -162,7 +163,7 @@ def measure(folder: Path, neurons: int, singles: int) -> dict[str, float]:
     spaced = timed_table(trials, rng.uniform(0.3, 0.5, len(trials)).round(4))
     day1 = record(folder / "day1", animal, 1, pictures, spaced, None)
     key = clock.run("prepare", ingest_bundle, day1)
-    made = closed_loop.register_loop(key, RECIPE, targets=neurons, minutes=120)
+    made = tasks.register_loop(key, RECIPE, targets=neurons, minutes=120)
     steps = {name: step for step, names in STEPS.items() for name in names}
     steps |= {"Plan": "plan", "AnalysisPlan": "plan", "PlanPower": "plan"}
     populate(clock, order, steps, "prepare")

@@ -113,7 +113,7 @@ def state_figures(encoder: model.Encoder, data: Dataset, population, simulated) 
     """Compare one member's places, shifts and gains with the true ones."""
     test = data.trials("test")
     true_px = np.stack([population.cells.y_px, population.cells.x_px], 1)
-    distance = np.hypot(*(encoder.places_px() - true_px).T)
+    distance = np.hypot(*(model.field_centers_px(encoder) - true_px).T)
     reading = np.hypot(*(encoder.readout_px() - true_px).T)
     gaze = encoder.zscore_state("pupil", data.pupil_center[test], len(test))
     height, width = encoder.input_shape

@@ -30,10 +30,6 @@ LEAVES = ("simulate", "plotting")
 OUTER = ("recording", *LEAVES)  # of pipeline: they read stages, and no stage reads them
 TOOLS = ("clock", "method", "recipe", "store")  # of schemas: stages import them, they no stage
 DECISIONS = ("tasks", "other_day", "ingest")  # of schemas/decisions: each imports those before
-DETOURS = {  # functions of closed_loop that hand over to the decisions
-    ("schemas/closed_loop/__init__.py", "schemas.decisions.tasks"),
-    ("schemas/closed_loop/__init__.py", "schemas.decisions.other_day"),
-}
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"
     r"|varchar\(\d+\)|<npy@main>|<object@main>)$"
@@ -42,13 +38,9 @@ KEY_TYPES = re.compile(r"(int16|int32|int64|char\(\d+\)|varchar\(\d+\))$")
 
 
 def imported(path, root=ROOT):
-    """Yield (dotted name, whether a function does it) of all that a file imports, however."""
+    """Yield the dotted name of all that a file imports, also in functions and for types."""
     package = path.relative_to(root).parts[:-1]
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = [
-        n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))
-    ]
-    late = {id(node) for function in functions for node in ast.walk(function)}
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -61,7 +53,7 @@ def imported(path, root=ROOT):
             function = getattr(node.func, "attr", getattr(node.func, "id", None))
             if function in ("import_module", "__import__", "find_spec"):
                 names = [str(node.args[0].value)]
-        yield from ((name, id(node) in late) for name in names)
+        yield from names
 
 
 def pipeline_fault(name, stage, own):
@@ -129,15 +121,11 @@ def faults(path, root=ROOT):
     rest = rest[1:] if rest[0] == "decisions" and rest[1:] != ["__init__"] else rest
     stage = rest[0] if layer != "pipeline" or len(rest) > 1 else None
     found = []
-    for name, late in imported(path, root):
+    for name in imported(path, root):
         why = RULES[layer](name, stage, rest[-1] if len(rest) == 1 else None)
-        if why and not (late and is_detour(name_of(path, root), name)):
+        if why:
             found.append(f"{name_of(path, root)} imports {name}: {why}")
     return found
-
-
-def is_detour(file, name):
-    return any(file == one and f"{name}.".startswith(f"{module}.") for one, module in DETOURS)
 
 
 def files(folder, root=ROOT):
@@ -151,6 +139,45 @@ def name_of(path, root=ROOT):
 @pytest.mark.parametrize("layer", RULES)
 def test_no_import_leads_back(layer):
     assert [fault for path in files(layer) for fault in faults(path)] == []
+
+
+def import_graph(layers=tuple(RULES), root=ROOT):
+    """Return every module with the modules that it imports, also in functions and for types."""
+    modules = {}
+    for layer in layers:
+        for path in files(layer, root):
+            parts = path.relative_to(root).with_suffix("").parts
+            modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph = {}
+    for module, path in modules.items():
+        graph[module] = set()
+        for name in imported(path, root):
+            parts = name.split(".")
+            heads = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+            found = next((head for head in heads if head in modules), module)
+            graph[module] |= {found} - {module}
+    return graph
+
+
+def circles(graph):
+    """Return the groups of modules that import each other, directly or not."""
+    import networkx
+
+    links = networkx.DiGraph([(a, b) for a, several in graph.items() for b in several])
+    return [
+        sorted(group) for group in networkx.strongly_connected_components(links) if len(group) > 1
+    ]
+
+
+def test_no_modules_import_each_other():
+    assert circles(import_graph()) == []
+
+
+def test_a_planted_circle_is_found(tmp_path):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "a.py").write_text("from pipeline import b\n")
+    (tmp_path / "pipeline" / "b.py").write_text("def late():\n    from pipeline.a import x\n")
+    assert circles(import_graph(("pipeline",), tmp_path)) == [["pipeline.a", "pipeline.b"]]
 
 
 def test_every_file_of_schemas_has_a_place():
@@ -179,7 +206,7 @@ BACK = {
         "schemas/closed_loop/verdict.py",
         "from schemas.decisions.tasks import register",
     ),
-    "a detour at import": (
+    "a decision, late": (
         "schemas/closed_loop/__init__.py",
         "from schemas.decisions import tasks",
     ),
@@ -215,7 +242,6 @@ def test_a_planted_import_is_found(tmp_path, file, code):
 
 FORTH = {
     "schemas/mei/masks.py": "from schemas import model\nfrom . import x\nfrom ..store import y",
-    "schemas/closed_loop/__init__.py": "def late():\n    from schemas.decisions import tasks",
     "schemas/decisions/ingest.py": "from schemas.decisions.tasks import named",
     "pipeline/mei/parts/x.py": "from ...registry import Registry\nfrom ..view import View",
     "pipeline/plotting/mei.py": "from pipeline.mei import ascent",

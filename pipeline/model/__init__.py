@@ -1,6 +1,7 @@
 """Neural predictive models: encoders, their training, ensembles and evaluation."""
 
 from . import evaluate
+from .build import build_encoder
 from .combination import combinations, fit_shares
 from .config import (
     check_config,
@@ -10,12 +11,13 @@ from .config import (
     paper_config,
     paper_ln_config,
 )
-from .encoder import Encoder, build_encoder
+from .encoder import Encoder
 from .ensemble import Ensemble
 from .evaluate import Evaluation, metrics
 from .evaluation.comparison import Comparison, compare
 from .files import load_encoder, save_encoder
 from .frozen.model import FrozenModel, Patches
+from .frozen.receptive_fields import field_centers_px
 from .multiscan import JointEncoder, build_joint_encoder, train_jointly
 from .training.methods import TrainingResult, train, trainers
 from .training.transfer import joint_config, train_readout, transfer_config, transfer_core
@@ -37,6 +39,7 @@ __all__ = [
     "complete_config",
     "default_config",
     "evaluate",
+    "field_centers_px",
     "fit_shares",
     "joint_config",
     "ln_config",

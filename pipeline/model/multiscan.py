@@ -15,7 +15,8 @@ from pipeline.dataset.groups import reconcile
 from pipeline.device import pick_device
 from pipeline.rng import derive_seed, generator
 
-from .encoder import Encoder, build_encoder
+from .build import build_encoder
+from .encoder import Encoder
 from .training.loop import Progress, Run, Tiers, shuffled
 from .training.methods import TrainingResult, check_finite, conduct
 

@@ -5,10 +5,6 @@ One database schema in modules by question; this package has every table's name.
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.checks import (
     ArousalControl,
@@ -75,74 +71,6 @@ __all__ = [
     "default_recipe",
     "left_behind",
     "matched_pairs",
-    "register_loop",
-    "register_other_day",
     "schema",
     "without_pairs",
 ]
-
-
-def register_loop(
-    scan_key: Mapping[str, Any],
-    recipe: str | Mapping[str, Any] | None = None,
-    *,
-    targets: int | None = None,
-    minutes: float | None = None,
-    deadline: datetime.datetime | str | None = None,
-    again: bool = False,
-) -> dict[str, Any]:
-    """Decide to close the loop on a scan: insert every task up to the plan, in one transaction.
-
-    Parameters
-    ----------
-    scan_key : mapping
-        `animal_id, session, scan_idx`.
-    recipe : str or mapping, optional
-        Name in `RECIPES`, hash or name of a recipe in the table, or what differs from the default.
-        Not given, it is that of the scan's newest loop, or the default.
-    targets : int, optional
-        Most neurons to make stimuli for; those of the registered loop, or 150.
-    minutes : float, optional
-        Time for the presentation on day 2 (min); those of the registered loop, or 60.
-    deadline : datetime or ISO text, optional
-        When the package is needed: the plan is then made of the stimuli that are ready. Without an
-        offset from UTC it is local time of this machine.
-    again : bool
-        Make another loop and plan, of a recipe that states these numbers; what both share is not
-        computed twice. The deadline is that of the loop before, if it is to come.
-
-    Returns
-    -------
-    dict
-        Key of the loop and its `plan_id`. Registering the same loop again changes nothing but the
-        deadline, if another one is given; every task is a row that can be edited before its result
-        is computed.
-
-    Raises
-    ------
-    DataError
-        If there is no such scan, the loop has other numbers, the deadline is past, or it is to be
-        moved though the plan is made.
-    ValueError
-        If the recipe, or a method or parameter in it, does not exist.
-    """
-    from schemas.decisions.tasks import register  # it imports this module
-
-    return register(
-        scan_key, recipe, targets=targets, minutes=minutes, deadline=deadline, again=again
-    )
-
-
-def register_other_day(
-    scan_key: Mapping[str, Any],
-    source_key: Mapping[str, Any],
-    *,
-    seeds: Sequence[int] | None = None,
-) -> dict[str, Any]:
-    """Decide to train a model on another day's natural images, for the MEIs of the same cells.
-
-    See `schemas.decisions.other_day.register_other_day`.
-    """
-    from schemas.decisions import other_day  # it imports this module
-
-    return other_day.register_other_day(scan_key, source_key, seeds=seeds)

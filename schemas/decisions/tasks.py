@@ -36,16 +36,50 @@ NUMBERS = {"targets": 150, "minutes": 60.0}  # of a loop, unless they are given
 CONTRAST = 0.2  # sd over mean of the luminance where the recipe's own is beyond the monitor
 
 
-def register(
+def register_loop(
     scan_key: Mapping[str, Any],
-    recipe: str | Mapping[str, Any] | None,
+    recipe: str | Mapping[str, Any] | None = None,
     *,
-    targets: int | None,
-    minutes: float | None,
-    deadline: datetime.datetime | str | None,
+    targets: int | None = None,
+    minutes: float | None = None,
+    deadline: datetime.datetime | str | None = None,
     again: bool = False,
 ) -> dict[str, Any]:
-    """Insert a loop and all its tasks; see `schemas.closed_loop.register_loop`."""
+    """Decide to close the loop on a scan: insert every task up to the plan, in one transaction.
+
+    Parameters
+    ----------
+    scan_key : mapping
+        `animal_id, session, scan_idx`.
+    recipe : str or mapping, optional
+        Name in `RECIPES`, hash or name of a recipe in the table, or what differs from the default.
+        Not given, it is that of the scan's newest loop, or the default.
+    targets : int, optional
+        Most neurons to make stimuli for; those of the registered loop, or 150.
+    minutes : float, optional
+        Time for the presentation on day 2 (min); those of the registered loop, or 60.
+    deadline : datetime or ISO text, optional
+        When the package is needed: the plan is then made of the stimuli that are ready. Without an
+        offset from UTC it is local time of this machine.
+    again : bool
+        Make another loop and plan, of a recipe that states these numbers; what both share is not
+        computed twice. The deadline is that of the loop before, if it is to come.
+
+    Returns
+    -------
+    dict
+        Key of the loop and its `plan_id`. Registering the same loop again changes nothing but the
+        deadline, if another one is given; every task is a row that can be edited before its result
+        is computed.
+
+    Raises
+    ------
+    DataError
+        If there is no such scan, the loop has other numbers, the deadline is past, or it is to be
+        moved though the plan is made.
+    ValueError
+        If the recipe, or a method or parameter in it, does not exist.
+    """
     scan = {name: int(scan_key[name]) for name in experiment.Scan.primary_key}
     if not experiment.Scan & scan:
         raise DataError("no such scan", field="scan", found="/".join(map(str, scan.values())),

@@ -150,13 +150,13 @@ def shown_trials(count=400, repeated=20):
 
 def walk(database, folder, animal, recipe, targets=10, minutes=8):
     """Ingest day 1, compute its plan, and ingest the answer of a rig that drops one trial."""
-    from schemas import closed_loop
+    from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
 
     names, trials = shown_trials()
     images = smooth_images(len(names), seed=1)
     day1 = ingest_bundle(record(folder / "day1", animal, 1, images, names, trials))
-    made = closed_loop.register_loop(day1, recipe, targets=targets, minutes=minutes)
+    made = tasks.register_loop(day1, recipe, targets=targets, minutes=minutes)
     populate(database, animal)
     bundle = write_answer(folder / "day2", animal, made)
     return day1, made, ingest_bundle(bundle), bundle
@@ -183,6 +183,7 @@ def write_answer(folder, animal, made, scan_idx=1):
 def loop(_bound, tmp_path_factory):
     """Both days of one animal, all tables filled."""
     from schemas import closed_loop
+    from schemas.decisions import other_day
     from schemas.decisions.ingest import ingest_bundle
     from workers.database import embedded
 
@@ -197,7 +198,7 @@ def loop(_bound, tmp_path_factory):
     again = trials.iloc[::-1].reset_index(drop=True).assign(trial_idx=range(len(trials)))
     again[["onset_s", "offset_s"]] = trials[["onset_s", "offset_s"]]
     day3 = ingest_bundle(record(folder / "day3", animal, 3, images, names, again))
-    other = closed_loop.register_other_day(day3, day1)
+    other = other_day.register_other_day(day3, day1)
     populate(database, animal)
     return {
         "day3": day3,
@@ -212,18 +213,19 @@ def loop(_bound, tmp_path_factory):
 
 def test_registering_again_changes_nothing(database, loop):
     from schemas import closed_loop, mei
+    from schemas.decisions import tasks
 
     before = len(mei.DisplayTask()), len(closed_loop.PlanTask())
-    assert closed_loop.register_loop(loop["day1"], RECIPE, targets=10, minutes=8) == loop["made"]
+    assert tasks.register_loop(loop["day1"], RECIPE, targets=10, minutes=8) == loop["made"]
     assert (len(mei.DisplayTask()), len(closed_loop.PlanTask())) == before
 
 
 def test_a_loop_on_no_scan_is_refused(database):
     from pipeline.errors import DataError
-    from schemas import closed_loop
+    from schemas.decisions import tasks
 
     with pytest.raises(DataError, match="no such scan"):
-        closed_loop.register_loop({"animal_id": 99999, "session": 1, "scan_idx": 1})
+        tasks.register_loop({"animal_id": 99999, "session": 1, "scan_idx": 1})
 
 
 def test_responses_follow_the_known_drive(database, loop):
@@ -417,10 +419,11 @@ def test_an_answer_by_another_animal_is_refused(database, loop, write_bundle, ne
 
 def test_deleting_a_scan_takes_everything_with_it(database, write_bundle):
     from schemas import closed_loop, experiment, imaging
+    from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
 
     key = ingest_bundle(write_bundle(running=False, treadmill=None, eye=False))
-    closed_loop.register_loop(key, RECIPE, targets=10, minutes=8)
+    tasks.register_loop(key, RECIPE, targets=10, minutes=8)
     imaging.ScanInfo.populate(key)
     mouse = experiment.Mouse & {"animal_id": key["animal_id"]}
     mouse.delete(prompt=False, part_integrity="cascade")  # sets of a scan go with it
@@ -620,9 +623,10 @@ def test_another_days_model_wants_the_same_of_the_same_cells(database, loop):
 def test_another_day_is_registered_once_and_only_of_the_same_animal(database, loop):
     from pipeline.errors import DataError
     from schemas import closed_loop
+    from schemas.decisions import other_day
 
     before = len(closed_loop.OtherDayTask())
-    again = closed_loop.register_other_day(loop["day3"], loop["day1"])
+    again = other_day.register_other_day(loop["day3"], loop["day1"])
     assert (again, len(closed_loop.OtherDayTask())) == (loop["other"], before)
     for scan, source, message in (
         ({**loop["day3"], "session": 9}, loop["day1"], "no such scan"),
@@ -631,7 +635,7 @@ def test_another_day_is_registered_once_and_only_of_the_same_animal(database, lo
         (loop["day1"], loop["day3"], "no loop is registered"),
     ):
         with pytest.raises(DataError, match=message):
-            closed_loop.register_other_day(scan, source)
+            other_day.register_other_day(scan, source)
 
 
 # ---- checks of the verdict
@@ -663,10 +667,11 @@ def test_targets_found_only_through_the_stack_reach_the_verdict(
     database, loop, tmp_path, scan_idx, match
 ):
     from schemas import closed_loop
+    from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
 
     recipe = through_stack(match)
-    made = closed_loop.register_loop(loop["day1"], recipe, targets=10, minutes=8)
+    made = tasks.register_loop(loop["day1"], recipe, targets=10, minutes=8)
     populate(database, 77)
     shown = ingest_bundle(write_answer(tmp_path / "shown", 77, made, scan_idx))
 
@@ -699,10 +704,11 @@ def test_targets_found_only_through_the_stack_reach_the_verdict(
 def test_a_verdict_through_a_stack_waits_for_the_stack(database, loop, tmp_path, caplog):
     from pipeline.errors import DataError
     from schemas import closed_loop
+    from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
 
     recipe = through_stack({"through": "stack", "min_probability": 0.45})
-    made = closed_loop.register_loop(loop["day1"], recipe, targets=10, minutes=8)
+    made = tasks.register_loop(loop["day1"], recipe, targets=10, minutes=8)
     populate(database, 77)
     (closed_loop.Stack & loop["day1"]).delete(prompt=False, part_integrity="cascade")
     shown = ingest_bundle(write_answer(tmp_path / "shown", 77, made, 4))

@@ -89,17 +89,15 @@ def made(plan):
 
 
 def register(scan, deadline=None, **parts):
-    from schemas import closed_loop
+    from schemas.decisions import tasks
 
-    return closed_loop.register_loop(
-        scan, recipe(**parts), targets=TARGETS, minutes=8, deadline=deadline
-    )
+    return tasks.register_loop(scan, recipe(**parts), targets=TARGETS, minutes=8, deadline=deadline)
 
 
 @pytest.fixture(scope="module")
 def scan(_bound, tmp_path_factory):
     """A scan whose controls are computed as one loop asks for them."""
-    from schemas import closed_loop
+    from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
     from workers.database import embedded
     from workers.queue.order import load
@@ -110,7 +108,7 @@ def scan(_bound, tmp_path_factory):
     images = chain.smooth_images(len(names), seed=1)
     folder = tmp_path_factory.mktemp("deadline")
     key = ingest_bundle(chain.record(folder / "day1", 55, 1, images, names, trials))
-    closed_loop.register_loop(key, CHEAP, targets=TARGETS, minutes=8)
+    tasks.register_loop(key, CHEAP, targets=TARGETS, minutes=8)
     for task in load("schemas", prefix):
         task.table.populate(suppress_errors=False)
     return key
@@ -209,9 +207,10 @@ def test_an_image_that_arrives_while_the_plan_is_made_is_left_out(database, scan
 
 def test_what_is_not_selected_yet_is_left_out_by_rank(database, scan):
     from schemas import closed_loop
+    from schemas.decisions import tasks
 
     due = in_seconds(4)
-    waiting = closed_loop.register_loop(scan, recipe(), targets=5, minutes=8)["plan_id"]
+    waiting = tasks.register_loop(scan, recipe(), targets=5, minutes=8)["plan_id"]
     loop = register(scan, due)
     show(loop["plan_id"], "mei", 0)
     mine = {"plan_id": loop["plan_id"]}
@@ -237,17 +236,16 @@ def test_a_deadline_is_the_same_moment_in_every_zone(database, scan, monkeypatch
     chosen = recipe()
     later = in_seconds(7200).replace(microsecond=0)
     tokyo = later.astimezone(datetime.timezone(datetime.timedelta(hours=9)))
-    from schemas import clock, closed_loop
+    from schemas import clock
+    from schemas.decisions import tasks
 
-    loop = closed_loop.register_loop(
-        scan, chosen, targets=TARGETS, minutes=8, deadline=tokyo.isoformat()
-    )
+    loop = tasks.register_loop(scan, chosen, targets=TARGETS, minutes=8, deadline=tokyo.isoformat())
     assert stored(loop) == later.replace(tzinfo=None)
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
         local = tokyo.replace(tzinfo=None).isoformat()  # as a person there would type it
-        again = closed_loop.register_loop(scan, chosen, deadline=local)
+        again = tasks.register_loop(scan, chosen, deadline=local)
         assert clock.written(stored(loop)) == tokyo.isoformat()
     finally:
         monkeypatch.undo()
@@ -267,14 +265,12 @@ def test_a_deadline_in_the_past_is_refused_in_one_line(database, scan):
 
 
 def test_a_deadline_moves_until_the_plan_is_made(database, scan):
-    from schemas import closed_loop
+    from schemas.decisions import tasks
 
     chosen = recipe()
 
     def loop(deadline=None):
-        return closed_loop.register_loop(
-            scan, chosen, targets=TARGETS, minutes=8, deadline=deadline
-        )
+        return tasks.register_loop(scan, chosen, targets=TARGETS, minutes=8, deadline=deadline)
 
     first = in_seconds(3600).replace(microsecond=0)
     key = loop(first)
@@ -402,10 +398,11 @@ def test_what_leads_only_to_late_images_is_ignored_all_the_way_up(place, databas
 
 def test_jobs_become_urgent_when_their_loop_gets_a_deadline(place, database, ledger, scan):
     from schemas import closed_loop
+    from schemas.decisions import tasks
     from workers.queue import order, urgency
 
     chosen = recipe()
-    closed_loop.register_loop(scan, chosen, targets=TARGETS, minutes=8)
+    tasks.register_loop(scan, chosen, targets=TARGETS, minutes=8)
     loaded = order.load("schemas", place[1])
     others = [row for row in closed_loop.Loop.to_dicts() if row["deadline_utc"]]
     for row in others:  # those of other tests have passed less than a day ago
@@ -417,7 +414,7 @@ def test_jobs_become_urgent_when_their_loop_gets_a_deadline(place, database, led
     urgent = urgency.Urgency(loaded)
     urgent.changed()
     assert not urgent.changed()
-    closed_loop.register_loop(scan, chosen, deadline=in_seconds(3600))
+    tasks.register_loop(scan, chosen, deadline=in_seconds(3600))
     assert urgent.changed()  # the worker that looks then refreshes every table
     refreshed(place[1])
     assert set(mine.to_arrays("priority")) == {1}
@@ -452,6 +449,7 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
 
     from pipeline.closed_loop.package import read_package
     from schemas import closed_loop, mei
+    from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
     from workers.package import write
     from workers.queue import jobs as verbs
@@ -461,7 +459,7 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
     chosen = recipe()
     far = in_seconds(3600).replace(microsecond=0)
     numbers = {"targets": TARGETS, "minutes": 8}
-    made_of = closed_loop.register_loop(scan, chosen, **numbers, deadline=far)
+    made_of = tasks.register_loop(scan, chosen, **numbers, deadline=far)
     plan = {"plan_id": made_of["plan_id"]}
     refreshed(place[1])
     book = Ledger(dj.conn())
@@ -486,7 +484,7 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
             time.sleep(0.2)
         time.sleep(5)
         due = in_seconds(AHEAD_S).replace(microsecond=0)
-        closed_loop.register_loop(scan, chosen, deadline=due)  # nobody is woken
+        tasks.register_loop(scan, chosen, deadline=due)  # nobody is woken
         while not closed_loop.Plan & plan:
             assert time.monotonic() < until + AHEAD_S, (tmp_path / "log").read_text()
             time.sleep(0.2)
@@ -533,23 +531,24 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
 
 def test_a_registered_scan_is_planned_again_as_the_message_says(database, scan):
     from schemas import closed_loop, mei
+    from schemas.decisions import tasks
 
     chosen = recipe()
-    first = closed_loop.register_loop(scan, chosen, targets=TARGETS, minutes=8)
+    first = tasks.register_loop(scan, chosen, targets=TARGETS, minutes=8)
     with pytest.raises(DataError, match=r"other numbers.*found 6, 8; expected 6, 4; add --again"):
-        closed_loop.register_loop(scan, chosen, minutes=4)
+        tasks.register_loop(scan, chosen, minutes=4)
     with pytest.raises(DataError, match="add --again"):
-        closed_loop.register_loop(scan, chosen, targets=4)
+        tasks.register_loop(scan, chosen, targets=4)
     tasks = len(mei.MEITask()), len(mei.DisplayTask())
-    second = closed_loop.register_loop(scan, chosen, minutes=4, again=True)
+    second = tasks.register_loop(scan, chosen, minutes=4, again=True)
     assert second["plan_id"] != first["plan_id"]
-    assert closed_loop.register_loop(scan, chosen, minutes=4, again=True) == second
+    assert tasks.register_loop(scan, chosen, minutes=4, again=True) == second
     assert (len(mei.MEITask()), len(mei.DisplayTask())) == tasks  # the same images
     for kind, batch in itertools.product(KINDS, range(3)):
         show(first["plan_id"], kind, batch)
     length = [made(loop["plan_id"]).fetch1("total_s") / 60 for loop in (first, second)]
     assert length[1] < 4 < length[0] < 8
-    third = closed_loop.register_loop(scan, chosen, minutes=4, again=True)
+    third = tasks.register_loop(scan, chosen, minutes=4, again=True)
     assert third["plan_id"] not in (first["plan_id"], second["plan_id"])  # that one was made
     orders = [
         (closed_loop.Plan.Trial & f"plan_id='{key['plan_id']}'").to_arrays("image_hash").tolist()
@@ -562,15 +561,16 @@ def test_a_registered_scan_is_planned_again_as_the_message_says(database, scan):
 
 def test_what_a_plan_left_out_is_shown_when_the_scan_is_planned_again(database, scan):
     from schemas import closed_loop
+    from schemas.decisions import tasks
 
     chosen, due = recipe(), in_seconds(4)
-    first = closed_loop.register_loop(
+    first = tasks.register_loop(
         scan, chosen, targets=TARGETS, minutes=8, deadline=due
     )  # fmt: skip
     show(first["plan_id"], "mei", 0)
     wait_for(due)
     assert made(first["plan_id"]).fetch1("n_targets") == 2
-    again = closed_loop.register_loop(scan, chosen, again=True)
+    again = tasks.register_loop(scan, chosen, again=True)
     assert stored(again) is None  # the deadline is past
     assert not [key for key in closed_loop.left_behind().get("mei.Display", ())
                 if key in asked(again["plan_id"])]  # fmt: skip
@@ -582,14 +582,14 @@ def test_what_a_plan_left_out_is_shown_when_the_scan_is_planned_again(database, 
 @pytest.fixture
 def two_plans(database, scan):
     """Ids of two plans of 8 and 6 min, the newer one first."""
-    from schemas import closed_loop
+    from schemas.decisions import tasks
 
     chosen = recipe()
-    first = closed_loop.register_loop(scan, chosen, targets=TARGETS, minutes=8)["plan_id"]
+    first = tasks.register_loop(scan, chosen, targets=TARGETS, minutes=8)["plan_id"]
     for kind, batch in itertools.product(KINDS, range(3)):
         show(first, kind, batch)
     time.sleep(1.1)  # loops are in the order of the seconds of their registration
-    second = closed_loop.register_loop(scan, chosen, minutes=6, again=True)["plan_id"]
+    second = tasks.register_loop(scan, chosen, minutes=6, again=True)["plan_id"]
     assert made(first)
     assert made(second)
     return second, first
@@ -699,9 +699,10 @@ def test_a_package_is_not_written_over_what_is_not_its_own(scan, two_plans, tmp_
 
 @pytest.mark.slow
 def test_the_command_line_says_what_becomes_of_a_deadline(place, ledger, scan):
-    from schemas import clock, closed_loop
+    from schemas import clock
+    from schemas.decisions import tasks
 
-    key = closed_loop.register_loop(scan, recipe(), targets=TARGETS, minutes=8)
+    key = tasks.register_loop(scan, recipe(), targets=TARGETS, minutes=8)
     due = in_seconds(3600).replace(microsecond=0)
     told = clock.written(due.replace(tzinfo=None))
     said = run(place, "loop", "55/1/1", "--deadline", due.isoformat())
@@ -721,9 +722,10 @@ def test_a_migration_brings_local_deadlines_to_utc(place, database, ledger, scan
     import datajoint as dj
 
     from schemas import closed_loop
+    from schemas.decisions import tasks
     from workers.database import migration, schema_version
 
-    key = closed_loop.register_loop(scan, recipe(), targets=TARGETS, minutes=8)
+    key = tasks.register_loop(scan, recipe(), targets=TARGETS, minutes=8)
     connection, loops = dj.conn(), closed_loop.Loop.full_table_name
     kind = "timestamp" if connection.adapter.backend == "postgresql" else "datetime"
     schema_version.record(connection, place[1], 2)

@@ -11,13 +11,14 @@ def chapter(database, write_bundle, tmp_path, monkeypatch):
     """Return a function that computes a recording and its chapter, and what the figures got."""
     from pipeline import plotting
     from schemas import behavior, closed_loop, imaging
+    from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
     from workers.report.context import Loop
     from workers.report.recording import recording
 
     def make(**bundle):
         key = ingest_bundle(write_bundle(**bundle))
-        closed_loop.register_loop(key, targets=3, minutes=3)
+        tasks.register_loop(key, targets=3, minutes=3)
         for table in (
             imaging.ScanInfo,
             imaging.RasterPhase,

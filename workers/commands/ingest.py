@@ -102,16 +102,16 @@ def loop(
         raise typer.BadParameter("--other-day-of takes everything from that scan's loop")
     source = None if other_day_of is None else scan_key(other_day_of)
     open_existing(prefix)
-    from schemas import closed_loop
+    from schemas.decisions import other_day, tasks
 
     if source is not None:
-        made = closed_loop.register_other_day(key, source)
+        made = other_day.register_other_day(key, source)
         wake()
         text = f"{scan} will be compared with {other_day_of}; run `inception worker` next"
         say(plain(made), as_json, text)
         return
     before = _deadlines(key)
-    made = closed_loop.register_loop(key, **given, again=again)
+    made = tasks.register_loop(key, **given, again=again)
     wake()
     say(plain(made) or key, as_json, _registered(scan, made, before))
 

@@ -174,7 +174,7 @@ class Worker:
             "log_level": log.getEffectiveLevel(),
         }
         threads = max(1, limits.usable_cores() // options.processes)
-        paths = [str(Path(__file__).resolve().parents[1]), *filter(None, sys.path)]
+        paths = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
         variables = {
             **os.environ,
             **limits.thread_environment(threads),

@@ -30,13 +30,11 @@ def main() -> None:
     bundle = folder / "day1"
     print("simulating a recording, unless it is there", flush=True)
     once(bundle, lambda part: simulate_day1(part, 0, SCALE))
-    from schemas import closed_loop
+    from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
 
     key = ingest_bundle(bundle)
-    closed_loop.register_loop(
-        key, recipe=SCALE.recipe, targets=SCALE.targets, minutes=SCALE.minutes
-    )
+    tasks.register_loop(key, recipe=SCALE.recipe, targets=SCALE.targets, minutes=SCALE.minutes)
     print(f"loop registered on {key}; waiting for the workers", flush=True)
     _wait(key)
     from workers.package import write

@@ -292,19 +292,17 @@ def _ingest(bundle: Path) -> dict[str, Any]:
 
 
 def _ingest_day1(bundle: Path, scale: Scale) -> None:
-    from schemas import closed_loop
+    from schemas.decisions import tasks
 
     key = _ingest(bundle)
-    closed_loop.register_loop(
-        key, recipe=scale.recipe, targets=scale.targets, minutes=scale.minutes
-    )
+    tasks.register_loop(key, recipe=scale.recipe, targets=scale.targets, minutes=scale.minutes)
 
 
 def _ingest_day3(bundle: Path) -> None:
-    from schemas import closed_loop
+    from schemas.decisions import other_day
 
     source = {"animal_id": 1, "session": 1, "scan_idx": 1}
-    closed_loop.register_other_day(_ingest(bundle), source, seeds=OTHER_SEEDS)
+    other_day.register_other_day(_ingest(bundle), source, seeds=OTHER_SEEDS)
 
 
 def _write_package(key: dict[str, int], part: Path) -> None:

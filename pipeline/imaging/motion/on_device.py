@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
-
-    from pipeline.imaging.motion.rigid import Correlator
 
 
 def cuda_device() -> torch.device | None:
@@ -29,6 +27,15 @@ def cuda_device() -> torch.device | None:
     return device if device.type == "cuda" else None
 
 
+class Correlates(Protocol):
+    """What a surface needs to know of a `Correlator`."""
+
+    shape: tuple[int, int]
+    window: NDArray
+    filter: NDArray
+    reach: NDArray
+
+
 class DeviceSurface:
     """The arithmetic of `Correlator.surface` in torch: the same to 1e-4 of the peak.
 
@@ -38,7 +45,7 @@ class DeviceSurface:
     device : torch.device
     """
 
-    def __init__(self, correlator: Correlator, device: torch.device) -> None:
+    def __init__(self, correlator: Correlates, device: torch.device) -> None:
         import torch
 
         self.device, self.shape = device, correlator.shape

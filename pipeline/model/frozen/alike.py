@@ -10,7 +10,7 @@ from torch import nn
 from .crop_chain import CropChain
 
 if TYPE_CHECKING:
-    from .model import Member
+    from .member import Member
 
 
 class Alike(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from .crop_chain import CropChain
 
 if TYPE_CHECKING:
-    from .model import Member
+    from .member import Member
 
 WINDOWS_AT_ONCE = 128  # on a CPU: what they need in all layers stays near the cache
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.model.encoder import Encoder
 from pipeline.rng import torch_generator
 
 from .model import FrozenModel
-
-if TYPE_CHECKING:
-    from pipeline.model.encoder import Encoder
 
 PAIRS_AT_ONCE = 1024
 
@@ -28,9 +24,7 @@ def pink_noise(n: int, shape: tuple[int, int], seed: int = 0) -> torch.Tensor:
     return pink / pink.std((2, 3), keepdim=True)
 
 
-def field_centres_px(
-    encoder: Encoder, readout_px: NDArray[np.float64], *, n_images: int = 16, seed: int = 0
-) -> NDArray[np.float64]:
+def field_centers_px(encoder: Encoder, *, n_images: int = 16, seed: int = 0) -> NDArray[np.float64]:
     """Find the centre of what each unit answers to: the centroid of its gradient's amplitude.
 
     The point that a unit reads is not it: features need not be centred on their pixel, and by how
@@ -39,8 +33,7 @@ def field_centres_px(
     Parameters
     ----------
     encoder : Encoder
-    readout_px : array, shape (units, 2)
-        Where it reads, (y, x); kept for units whose receptive field is no crop of the image.
+        A unit whose receptive field is no crop of the image is where it reads (`readout_px`).
     n_images : int
         Images of pink noise over which the squared gradient is averaged.
     seed : int
@@ -57,7 +50,7 @@ def field_centres_px(
     device = encoder.response_scale.device
     noise = pink_noise(n_images, encoder.input_shape, seed).to(device)
     axes = [np.arange(height), np.arange(width)]
-    centres = readout_px.copy()
+    centers = encoder.readout_px()
     chunk = max(1, PAIRS_AT_ONCE // n_images)
     exact = np.flatnonzero(patches.exact)
     for units in (exact[i : i + chunk] for i in range(0, len(exact), chunk)):
@@ -74,5 +67,5 @@ def field_centres_px(
         seen = total > 0
         for axis, other in ((0, 2), (1, 1)):
             along = weight.sum(other) @ axes[axis] / np.where(seen, total, 1)
-            centres[units[seen], axis] = (corners[:, axis] + along)[seen]
-    return centres
+            centers[units[seen], axis] = (corners[:, axis] + along)[seen]
+    return centers

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.model.encoder import Encoder
 
     from .averaging import WeightAverage
-    from .loop import State
+    from .state import State
 
 
 def dataset_fingerprint(dataset: Dataset | Sequence[Dataset]) -> str:
@@ -90,7 +90,7 @@ def read_checkpoint(
     DataError
         If the file is damaged, or of another model, data set or seed.
     """
-    from .loop import State
+    from .state import State
 
     try:
         with safe_open(path, "pt") as file:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipeline.rng import torch_generator
 from .averaging import WeightAverage
 from .checkpoint import dataset_fingerprint, read_checkpoint, write_checkpoint
 from .losses import losses
+from .state import State
 
 Progress = Callable[[int, dict[str, Any]], None]
 EVALUATION_BATCH = 256
@@ -73,20 +74,6 @@ def shuffled(
     order = torch.randperm(n, generator=torch_generator(seed, *labels))
     batches = [b for b in order.split(batch_size) if len(b) > min(8, n - 1)]
     return [(encoder, tiers, tiers.train[batch]) for batch in batches]
-
-
-@dataclass
-class State:
-    """All that changes from epoch to epoch besides weights and optimiser."""
-
-    epoch: int = 0
-    stage: int = 0
-    stale: int = 0  # epochs since the best of this stage
-    best: float = -math.inf
-    best_epoch: int = 0
-    seconds: float = 0.0
-    done: bool = False
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

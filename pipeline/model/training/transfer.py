@@ -16,8 +16,9 @@ from torch import nn
 
 from pipeline.dataset import Dataset
 from pipeline.device import pick_device
+from pipeline.model.build import build_encoder
 from pipeline.model.config import Config, complete_config
-from pipeline.model.encoder import Encoder, build_encoder
+from pipeline.model.encoder import Encoder
 
 from .loop import EVALUATION_BATCH, Progress, Run, Tiers
 from .methods import TrainingResult, check_finite, conduct, trainers

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.rng import derive_seed, generator
+from pipeline.simulate.animal import Animal
 from pipeline.simulate.brain.activity import Activity
 from pipeline.simulate.brain.behavior import AnimalState
 from pipeline.simulate.microscope.motion import Motion
@@ -31,9 +31,6 @@ from .streams import (
     treadmill_counts,
     write_csv,
 )
-
-if TYPE_CHECKING:
-    from pipeline.simulate.mouse import Mouse
 
 FRAMES_AT_ONCE = 256
 MIN_MASK_PX = 20  # of a cell that counts as inside the field
@@ -57,7 +54,7 @@ class Session:
 
 
 def write_movie(
-    mouse: Mouse,
+    mouse: Animal,
     folder: Path,
     session: Session,
     frames_per_file: int,
@@ -110,7 +107,7 @@ def write_movie(
     return names
 
 
-def write_traces(mouse: Mouse, folder: Path, session: Session) -> dict[str, str]:
+def write_traces(mouse: Animal, folder: Path, session: Session) -> dict[str, str]:
     """Write traces and masks as another program would have extracted them from the movie."""
     field = session.field
     units = np.flatnonzero(field.masks.sum((1, 2)) >= MIN_MASK_PX)
@@ -139,7 +136,7 @@ def write_traces(mouse: Mouse, folder: Path, session: Session) -> dict[str, str]
     return {"traces": "traces.npz", "masks": "masks.npz"}
 
 
-def write_stimulus(mouse: Mouse, folder: Path, session: Session) -> None:
+def write_stimulus(mouse: Animal, folder: Path, session: Session) -> None:
     """Write the images shown, the trials and the monitor calibration."""
     schedule, shown = session.schedule, session.shown
     for i in np.unique(np.r_[schedule.image_index, shown.image_index]):
@@ -171,7 +168,7 @@ def write_stimulus(mouse: Mouse, folder: Path, session: Session) -> None:
 
 
 def write_behaviour(
-    mouse: Mouse, folder: Path, session: Session, eye: str, eye_hz: float, own_clocks: bool
+    mouse: Animal, folder: Path, session: Session, eye: str, eye_hz: float, own_clocks: bool
 ) -> dict[str, Clock]:
     """Write eye, treadmill and clocks; return the true clocks."""
     state, frame_times = session.state, session.frame_times
@@ -232,7 +229,7 @@ def write_behaviour(
     return clocks
 
 
-def write_truth(mouse: Mouse, folder: Path, session: Session, clocks: dict[str, Clock]) -> None:
+def write_truth(mouse: Animal, folder: Path, session: Session, clocks: dict[str, Clock]) -> None:
     """Write everything that is known; nothing but tests, notebooks and reports may read it."""
     field, schedule, shown, state = session.field, session.schedule, session.shown, session.state
     (folder / "truth").mkdir(exist_ok=True)

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.rng import generator
+from pipeline.simulate.animal import Animal
 from pipeline.simulate.brain.activity import neuropil_activity, simulate_activity
 from pipeline.simulate.brain.behavior import AnimalState, simulate_animal
 from pipeline.simulate.microscope.motion import draw_motion
@@ -29,15 +29,12 @@ from .bundle import (
 from .schedule import Schedule, Shown, make_schedule, present, read_package
 from .streams import TREADMILL, write_csv
 
-if TYPE_CHECKING:
-    from pipeline.simulate.mouse import Mouse
-
 LEAD_S, TAIL_S = 6.0, 4.0  # imaging before the first and after the last trial
 MARGIN_PX = 14
 
 
 def record(
-    mouse: Mouse,
+    mouse: Animal,
     images_or_package: NDArray | str | Path,
     folder: str | Path,
     day: int = 1,
@@ -64,7 +61,7 @@ def record(
 
     Parameters
     ----------
-    mouse : Mouse
+    mouse : Animal
     images_or_package : array uint8 (n, H, W), or path
         Images to schedule here, or the folder of an `inception package` to be shown as it says.
     folder : path
@@ -189,7 +186,7 @@ def record(
     return folder
 
 
-def draw_day(mouse: Mouse, day: int) -> FieldImage:
+def draw_day(mouse: Animal, day: int) -> FieldImage:
     """Render the field of a day: expression and depth have changed a little since the first."""
     rng = generator(mouse.seed, "day", day)
     n = len(mouse.tissue.somata.yx_um)
@@ -208,7 +205,7 @@ def draw_day(mouse: Mouse, day: int) -> FieldImage:
 
 
 def _simulate(
-    mouse: Mouse,
+    mouse: Animal,
     schedule: Schedule,
     shown: Shown,
     state: AnimalState,

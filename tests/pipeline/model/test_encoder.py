@@ -171,6 +171,6 @@ def test_places_are_the_centres_of_what_units_answer_to_wherever_their_features_
         encoder.core.blocks[0].conv.weight.copy_(torch.stack(spots)[:, None])
         encoder.readout.place.copy_(torch.linspace(-0.3, 0.3, 12)[:, None].expand(12, 2))
         encoder.readout.features.copy_(torch.eye(2).repeat(6, 1))
-    offset = encoder.places_px() - encoder.readout_px()
+    offset = model.field_centers_px(encoder) - encoder.readout_px()
     np.testing.assert_allclose(offset[::2], 0, atol=0.35)
     np.testing.assert_allclose(offset[1::2], [[-3, 2]] * 6, atol=0.35)
