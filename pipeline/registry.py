@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.parameters import check_parameters
+from pipeline.plugins import load_plugins
 
 RESERVED = {"name", "revision", "revisions"}  # spell a choice, and name no parameter
 
@@ -119,11 +120,13 @@ class Registry:
         return self._default
 
     def __getitem__(self, name: str) -> Callable:
-        if not isinstance(name, str) or name not in self._functions:
+        if not isinstance(name, str) or name not in self:
             raise ValueError(f"no {self.kind} {name!r}; there are {sorted(self._functions)}")
         return self._functions[name]
 
     def __contains__(self, name: object) -> bool:
+        if name not in self._functions:
+            load_plugins()  # one of them may have it
         return name in self._functions
 
     def __iter__(self) -> Iterator[str]:

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.plugins import load_plugins
 from pipeline.stages import STAGES
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def activate(
             f"this process is bound to prefix {_active!r} already; start another one for {prefix!r}"
         )
     _let_help_read_tables()
+    load_plugins()
     if connection is None:
         connection = (_connector or _installed_connector())(home)
     _ensure_store(home)

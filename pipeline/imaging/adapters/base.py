@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.imaging.movie import MovieBase
 from pipeline.imaging.tiff.scan import FieldInfo, open_scan
+from pipeline.plugins import load_plugins
 
 Opener = Callable[..., Any]
 
@@ -68,6 +69,7 @@ def open_source(
     DataError
         If the source is malformed or its frame rate unknown.
     """
+    load_plugins()
     several = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     if several:
         first = Path(several[0])
