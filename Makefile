@@ -8,7 +8,7 @@ MYSQL_TOOL := $(wildcard ../shared/tools/mysql.sh)
 CONTAINERS_TOOL := $(wildcard ../shared/tools/containers.sh)
 TESTS ?= tests
 
-.PHONY: demo readme test test-numerical test-mysql test-containers lint
+.PHONY: demo readme test test-numerical test-mysql test-containers digests lint
 .PHONY: reliability reliability-embedded reliability-mysql reliability-s3 soak
 
 demo: $(STAMP)
@@ -36,6 +36,10 @@ test-numerical: $(STAMP)
 	status=0; \
 	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(NUMERICAL) || status=$$?; \
 	$(AVX2) OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/pytest $(NUMERICAL) || status=$$?; exit $$status
+
+# numbers of the results of new methods and revisions, beside their hashes
+digests: $(STAMP)
+	$(BIN)/python tests/pipeline/digests/digest_store.py
 
 # the same table tests on a real MySQL: DJ_HOST's, or one unpacked into .cache without root
 test-mysql: $(STAMP)
