@@ -132,7 +132,7 @@ def populate(database, animal, after=None):
 
     prefix = database.activate.__globals__["_active"]
     for task in load("schemas", prefix):
-        task.table.populate(suppress_errors=False)
+        task.table.populate({"animal_id": animal}, suppress_errors=False)
         if after is not None:
             after(task.name)
 
