@@ -19,7 +19,7 @@ readme: $(STAMP)
 	$(BIN)/python -m workers.demo.readme demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(TESTS) -m "not containers and not reliability"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(TESTS) -m "not containers and not reliability"
 
 # Libraries choose their kernels by the processor: on x86-64 the plainest of each, with one thread,
 # then torch's for AVX2 where there is AVX2, with two. arm64 has other names and keeps its own.
@@ -44,12 +44,12 @@ digests: $(STAMP)
 # the same table tests on a real MySQL: DJ_HOST's, or one unpacked into .cache without root
 test-mysql: $(STAMP)
 ifdef DJ_HOST
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(TESTS) -m "tables and not reliability"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(TESTS) -m "tables and not reliability"
 else ifneq ($(MYSQL_TOOL),)
 	mkdir -p .cache
 	bash $(MYSQL_TOOL) up $(CURDIR)/.cache/mysql $(MYSQL_PORT)
 	status=0; DJ_HOST=127.0.0.1 DJ_PORT=$(MYSQL_PORT) DJ_USER=root DJ_PASS= DJ_BACKEND=mysql \
-	DJ_USE_TLS=false OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(TESTS) \
+	DJ_USE_TLS=false OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(TESTS) \
 	-m "tables and not reliability" || status=$$?; \
 	bash $(MYSQL_TOOL) down $(CURDIR)/.cache/mysql; exit $$status
 else

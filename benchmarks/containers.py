@@ -24,7 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 OPEN = """
-from workers import embedded, opening
+from workers.database import embedded, opening
 
 opening.open_tables(embedded.connect(), "storm_tables", "inception")
 """

@@ -242,7 +242,9 @@ class Registry:
         full = self.complete(name, params)
         return config_hash({"method": name, "params": full, **self.revised(name, full)})
 
-    def check_stored(self, key: str, name: str, params: Mapping[str, Any]) -> None:
+    def check_stored(
+        self, key: str, name: str, params: Mapping[str, Any], key_of: Callable[[str], str] = str
+    ) -> None:
         """Raise DataError unless a stored row may be computed: see `check`.
 
         The row's revisions are those by which its key is the hash of its own parameters. What the
@@ -254,7 +256,7 @@ class Registry:
         ahead = itertools.product(*(range(1, revision + 5) for revision in today))  # newer, too
         for found in (tuple(today), *ahead):
             below = dict(zip(named[1:], found[1:], strict=True))
-            if config_hash({**content, **self._above_one(found[0], below)}) == key:
+            if key_of(config_hash({**content, **self._above_one(found[0], below)})) == key:
                 self.check(name, params, found[0])
                 for (registry, one), revision in below.items():
                     registry.check(one, None, revision)

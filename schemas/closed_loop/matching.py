@@ -58,12 +58,20 @@ class MatchMethod(MethodTable, dj.Lookup):
             return super().add(name, params)
         name = name or cls.registry.default
         direct = cls.registry.hash(name, params)
-        key = {"match_hash": config_hash({"match_hash": direct, "through": through})}
+        key = {"match_hash": cls.key_of(direct, {"match_through": through})}
         if not cls & key:
             full = cls.registry.complete(name, params)
             row = {"match_method": name, "match_params": full, "match_through": through}
             cls.insert1({**key, **row}, skip_duplicates=True)
         return key
+
+    @classmethod
+    def key_of(cls, found: str, row: Mapping[str, Any]) -> str:
+        """Return the key of a matching whose pairs the verdict reads as `match_through` says."""
+        through = row["match_through"]
+        return (
+            found if through == "field" else config_hash({"match_hash": found, "through": through})
+        )
 
 
 @schema

@@ -88,7 +88,11 @@ def test_r18_urgent_keys_start_before_a_deep_queue(fleet, record, bulk):
     ledger = Ledger(fleet.connection)
     task = loaded.tasks["storm_tables.Value"]
     arrived = fleet.now()
-    refresh.refresh_table(ledger, task, lambda _task, keys: [1] * len(keys))
+
+    def first(_task, keys):
+        return [1 if key["number"] in urgent else refresh.ORDINARY for key in keys]
+
+    refresh.refresh_table(ledger, task, first)
     texts = [f'{{"number":{number}}}' for number in urgent]
     chosen = tables.Attempt & [{"job_key": text} for text in texts]
     fleet.wait(lambda: len(chosen & "outcome='done'") == len(urgent))

@@ -132,7 +132,9 @@ def populate(database, animal, after=None):
 
     prefix = database.activate.__globals__["_active"]
     for task in load("schemas", prefix):
-        task.table.populate(suppress_errors=False)
+        if task.name.startswith("imaging.") and "animal_id" not in task.table.primary_key:
+            continue  # classifiers are of many animals
+        task.table.populate({"animal_id": animal}, suppress_errors=False)
         if after is not None:
             after(task.name)
 
@@ -659,76 +661,6 @@ def through_stack(match):
     return {**RECIPE, "match": match}
 
 
-@pytest.mark.parametrize(
-    ("scan_idx", "match"),
-    [(2, {"through": "stack"}), (3, {"through": "combined", "min_probability": 0.4})],
-)
-def test_targets_found_only_through_the_stack_reach_the_verdict(
-    database, loop, tmp_path, scan_idx, match
-):
-    from schemas import closed_loop
-    from schemas.decisions import tasks
-    from schemas.decisions.ingest import ingest_bundle
-
-    recipe = through_stack(match)
-    made = tasks.register_loop(loop["day1"], recipe, targets=10, minutes=8)
-    populate(database, 77)
-    shown = ingest_bundle(write_answer(tmp_path / "shown", 77, made, scan_idx))
-
-    def miss(name):  # as if the fields themselves had led to no cell
-        if name == "closed_loop.UnitMatch":
-            (closed_loop.UnitMatch.Pair & shown).delete_quick()
-
-    populate(database, 77, after=miss)
-    assert len(closed_loop.UnitMatch.Pair & shown) == 0
-    pairs = closed_loop.matched_pairs(shown)
-    assert len(pairs) >= 6
-    assert all(pair["unit_id"] == pair["source_unit_id"] for pair in pairs)
-    outcome = (closed_loop.Outcome & shown).fetch1()
-    assert outcome["n_scored"] == len(closed_loop.Outcome.Neuron & shown) >= 5
-    assert len(closed_loop.Outcome.Joined & shown) == 1
-    assert outcome["match_hash"] != (closed_loop.Outcome & loop["day2"]).fetch1("match_hash")
-    scored = {row["matched_unit_id"] for row in (closed_loop.Outcome.Unit & shown).to_dicts()}
-    assert scored <= {pair["unit_id"] for pair in pairs}
-    # every check of the verdict is made of the same pairs
-    assert len(closed_loop.CellMatchOracleCorrelation.Unit & shown) == len(pairs)
-    whole = {r["kind"]: r["n_neurons"] for r in (closed_loop.Population.Kind & shown).to_dicts()}
-    table = closed_loop.Sensitivity.at((closed_loop.Outcome & shown).fetch1("KEY"), [0.4, 1.01])
-    for kind, n in whole.items():
-        assert table[table.kind == kind].set_index("threshold").n.to_dict() == {0.4: n, 1.01: 0}
-    pooled = (closed_loop.PooledOutcome.Kind & shown).to_dicts()
-    assert {row["kind"]: row["n_neurons"] for row in pooled} == whole
-    assert (closed_loop.Prediction.Kind & shown & {"kind": "mei"}).fetch1("n_neurons") >= 5
-
-
-def test_a_verdict_through_a_stack_waits_for_the_stack(database, loop, tmp_path, caplog):
-    from pipeline.errors import DataError
-    from schemas import closed_loop
-    from schemas.decisions import tasks
-    from schemas.decisions.ingest import ingest_bundle
-
-    recipe = through_stack({"through": "stack", "min_probability": 0.45})
-    made = tasks.register_loop(loop["day1"], recipe, targets=10, minutes=8)
-    populate(database, 77)
-    (closed_loop.Stack & loop["day1"]).delete(prompt=False, part_integrity="cascade")
-    shown = ingest_bundle(write_answer(tmp_path / "shown", 77, made, 4))
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "inception.registration"]
-    assert "through 'stack'" in line
-    assert "no structural stack" in line
-    assert "\n" not in line
-    populate(database, 77)
-    assert closed_loop.UnitMatch & shown
-    assert not (closed_loop.Outcome.key_source & shown) + (closed_loop.Outcome & shown).proj()
-    assert not closed_loop.CellMatchOracleCorrelation & shown
-    assert closed_loop.without_pairs() & shown
-    with pytest.raises(DataError, match="no match through a structural stack"):
-        closed_loop.matched_pairs(shown)
-    assert closed_loop.Outcome & loop["day2"]  # field to field, which needs no stack
-    closed_loop.Stack.ingest(loop["folder"] / "stack")
-    populate(database, 77)
-    assert (closed_loop.Outcome & shown).fetch1("n_scored") >= 5
-
-
 def test_a_match_field_to_field_has_the_hashes_of_recipes_without_the_choice(database):
     from schemas import closed_loop
     from schemas.decisions.recipe import complete_recipe
@@ -903,10 +835,10 @@ def test_the_report_of_two_animals_says_which_is_which_and_pools_them(
 
     kinds = ("mei", "rf")
     recipe = {**RECIPE, "controls": [{"method": kind, "params": {}} for kind in kinds]}
-    walk(database, tmp_path, 78, recipe, targets=6, minutes=4)
+    other, *_ = walk(database, tmp_path, 78, recipe, targets=6, minutes=4)
     populate(database, 78)
     out = tmp_path / "report"
-    found = write_report(out)
+    found = write_report(out, scans=[loop["day1"], other])
     assert [row["scan"] for row in found["loops"]] == ["77/1/1", "78/1/1"]
     page = (out / "index.html").read_text()
     for title in ("Loop 1 on 77/1/1", "Loop 2 on 78/1/1", "Loop 1: Targets",
@@ -968,7 +900,10 @@ def test_a_second_recording_of_a_plan_is_pooled_by_its_repeats_in_figure_s6(
     (first,) = (closed_loop.Outcome & loop["day2"]).keys()
     (second,) = (closed_loop.Outcome & again).keys()
     units, pooled, days = _pooled(second)
-    assert days == [first, second]
+    answers = closed_loop.Outcome & (closed_loop.Presentation & loop["plan"]).proj()
+    assert days == answers.keys(order_by=["session", "scan_idx"])
+    assert first in days
+    assert days[-1] == second
     total, count = {}, {}
     for day in days:
         names = (closed_loop.Confusion & day).fetch1("unit_index_list")
@@ -984,3 +919,76 @@ def test_a_second_recording_of_a_plan_is_pooled_by_its_repeats_in_figure_s6(
         place = units.index(image), units.index(neuron)
         assert pooled[place] == pytest.approx(value / count[image, neuron])
     assert _pooled(first)[2] == [first]  # of what came later nothing is told
+
+
+# more loops on the first animal: what comes before counts its loops
+
+
+@pytest.mark.parametrize(
+    ("scan_idx", "match"),
+    [(2, {"through": "stack"}), (3, {"through": "combined", "min_probability": 0.4})],
+)
+def test_targets_found_only_through_the_stack_reach_the_verdict(
+    database, loop, tmp_path, scan_idx, match
+):
+    from schemas import closed_loop
+    from schemas.decisions import tasks
+    from schemas.decisions.ingest import ingest_bundle
+
+    recipe = through_stack(match)
+    made = tasks.register_loop(loop["day1"], recipe, targets=10, minutes=8)
+    populate(database, 77)
+    shown = ingest_bundle(write_answer(tmp_path / "shown", 77, made, scan_idx))
+
+    def miss(name):  # as if the fields themselves had led to no cell
+        if name == "closed_loop.UnitMatch":
+            (closed_loop.UnitMatch.Pair & shown).delete_quick()
+
+    populate(database, 77, after=miss)
+    assert len(closed_loop.UnitMatch.Pair & shown) == 0
+    pairs = closed_loop.matched_pairs(shown)
+    assert len(pairs) >= 6
+    assert all(pair["unit_id"] == pair["source_unit_id"] for pair in pairs)
+    outcome = (closed_loop.Outcome & shown).fetch1()
+    assert outcome["n_scored"] == len(closed_loop.Outcome.Neuron & shown) >= 5
+    assert len(closed_loop.Outcome.Joined & shown) == 1
+    assert outcome["match_hash"] != (closed_loop.Outcome & loop["day2"]).fetch1("match_hash")
+    scored = {row["matched_unit_id"] for row in (closed_loop.Outcome.Unit & shown).to_dicts()}
+    assert scored <= {pair["unit_id"] for pair in pairs}
+    # every check of the verdict is made of the same pairs
+    assert len(closed_loop.CellMatchOracleCorrelation.Unit & shown) == len(pairs)
+    whole = {r["kind"]: r["n_neurons"] for r in (closed_loop.Population.Kind & shown).to_dicts()}
+    table = closed_loop.Sensitivity.at((closed_loop.Outcome & shown).fetch1("KEY"), [0.4, 1.01])
+    for kind, n in whole.items():
+        assert table[table.kind == kind].set_index("threshold").n.to_dict() == {0.4: n, 1.01: 0}
+    pooled = (closed_loop.PooledOutcome.Kind & shown).to_dicts()
+    assert {row["kind"]: row["n_neurons"] for row in pooled} == whole
+    assert (closed_loop.Prediction.Kind & shown & {"kind": "mei"}).fetch1("n_neurons") >= 5
+
+
+def test_a_verdict_through_a_stack_waits_for_the_stack(database, loop, tmp_path, caplog):
+    from pipeline.errors import DataError
+    from schemas import closed_loop
+    from schemas.decisions import tasks
+    from schemas.decisions.ingest import ingest_bundle
+
+    recipe = through_stack({"through": "stack", "min_probability": 0.45})
+    made = tasks.register_loop(loop["day1"], recipe, targets=10, minutes=8)
+    populate(database, 77)
+    (closed_loop.Stack & loop["day1"]).delete(prompt=False, part_integrity="cascade")
+    shown = ingest_bundle(write_answer(tmp_path / "shown", 77, made, 4))
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "inception.registration"]
+    assert "through 'stack'" in line
+    assert "no structural stack" in line
+    assert "\n" not in line
+    populate(database, 77)
+    assert closed_loop.UnitMatch & shown
+    assert not (closed_loop.Outcome.key_source & shown) + (closed_loop.Outcome & shown).proj()
+    assert not closed_loop.CellMatchOracleCorrelation & shown
+    assert closed_loop.without_pairs() & shown
+    with pytest.raises(DataError, match="no match through a structural stack"):
+        closed_loop.matched_pairs(shown)
+    assert closed_loop.Outcome & loop["day2"]  # field to field, which needs no stack
+    closed_loop.Stack.ingest(loop["folder"] / "stack")
+    populate(database, 77)
+    assert (closed_loop.Outcome & shown).fetch1("n_scored") >= 5

@@ -276,6 +276,7 @@ def test_what_a_plan_method_leaves_out_in_silence_is_dropped(loop, replan, monke
         return plan_methods["shuffled"](kept, minutes=minutes)
 
     monkeypatch.setitem(plan_methods._functions, "picky", picky)
+    monkeypatch.setitem(plan_methods._revisions, "picky", 1)
     dropped = check_dropped(replan("picky"))
     silent = [entry for entry in dropped if entry["reason"].startswith("left out by")]
     assert [name_of(entry) for entry in silent] == ["jittered:1"] * 4 + ["natural"]

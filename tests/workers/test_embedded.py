@@ -41,7 +41,7 @@ def test_committed_rows_survive_kill_nine_and_the_port_stays(home):
 
 def test_start_from_many_processes_at_once_gives_one_server(home):
     embedded.stop(home)
-    code = "import sys; from workers import embedded; print(embedded.start(sys.argv[1])['port'])"
+    code = "import sys; from workers.database import embedded; print(embedded.start(sys.argv[1])['port'])"
 
     def run(_):
         command = [sys.executable, "-c", code, str(home)]
@@ -105,7 +105,7 @@ def test_programs_named_explicitly_must_be_there(monkeypatch, tmp_path):
 
 def test_a_configured_server_is_left_alone(monkeypatch, tmp_path):
     code = (
-        "from workers import embedded; import datajoint as dj;"
+        "from workers.database import embedded; import datajoint as dj;"
         "assert not embedded.is_embedded(); assert dj.config.database.host == 'db.example'"
     )
     env = {**os.environ, "DJ_HOST": "db.example", "DJ_USER": "u", "DJ_PASS": "p"}

@@ -46,7 +46,8 @@ def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tupl
         Table to look at.
     priority : callable
         Priorities of keys; None for one that nobody waits for: its job is set aside, and comes
-        back when somebody does. One that a person has put back (`retry`) stays.
+        back when somebody does. One that a person has put back (`retry`) stays. With an attribute
+        `moves_jobs` of False it ranks new jobs only.
 
     Returns
     -------
@@ -80,8 +81,9 @@ def _refresh(ledger: Ledger, task: Task, priority: Priority) -> tuple[int, int]:
     fresh = {job: (text, ranks[job]) for job, (_, text) in texts.items() if job not in known}
     gone = [job for job, found in known.items() if job not in texts and found[0] != "running"]
     added = _insert(ledger, task, fresh)
-    for job in sorted(known.keys() & ranks.keys()):
-        _rank(ledger, job, ranks[job], *known[job])
+    if getattr(priority, "moves_jobs", True):
+        for job in sorted(known.keys() & ranks.keys()):
+            _rank(ledger, job, ranks[job], *known[job])
     return added, _drop(ledger, gone)
 
 

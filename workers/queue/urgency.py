@@ -28,7 +28,7 @@ class Urgency:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._has_loops = plan.source == "schemas"
+        self._has_loops = self.moves_jobs = plan.source == "schemas"
         self._looked = float("-inf")
         self._urgent: dict[str, set] = {}
         self._left: dict[str, set[str]] = {}

@@ -463,7 +463,7 @@ def test_random_damage_gives_a_value_or_one_line(tmp_path):
     assert all("\n" not in line and len(line) < 2000 for line in said)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # in kB
     assert grown < 100_000
-    assert outcomes["ndarray"] > 100  # damage of numbers is no damage of form
+    assert outcomes["ndarray"] > 50  # damage of numbers is no damage of form
     assert outcomes["refused"] > 1000
     assert sum(outcomes.values()) == 2500
 

@@ -372,7 +372,7 @@ def _cases():
         ("model: unknown section", "settings", settings(seeds=[1]), ("seeds",)),
         ("model: device absent", "call", step(step="pick", device="cuda:7"), ("cuda",)),
         ("mei: contrast 0", "call", step(step="display", mean=10.0, sd=0.0), ("cd/m2",)),
-        ("mei: diverges", "call", step(step="ascend", scale="nan"), ("unit 0",)),
+        ("mei: diverges", "call", step(step="ascend", scale="nan"), ("output 0",)),
     ]
     for name, reader, write, words in others:
         yield name, reader, write, words, {}
