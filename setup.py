@@ -39,6 +39,7 @@ DEV = [
     "pytest-timeout",  # a hanging test is a failure
     "pytest-xdist",  # tests on both cores
     "ruff",  # format and lint
+    "mypy",  # types: the number of its errors only falls (.ci/type_errors.py)
     "s3fs",  # the store in a bucket, tested as the store in a folder is
     "moto[s3]",  # a local S3 server for these tests
     "flask",  # which that server is made of
@@ -61,7 +62,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["pipeline*", "schemas*", "workers*"]),
-    package_data={"pipeline": ["**/*.safetensors", "**/*.json"], "workers": ["templates/*.j2"]},
+    package_data={"pipeline": ["**/*.safetensors", "**/*.json", "py.typed"], "workers": ["templates/*.j2"]},
     install_requires=INSTALL,
     extras_require={
         "notebook": NOTEBOOK,

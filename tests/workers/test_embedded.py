@@ -41,7 +41,10 @@ def test_committed_rows_survive_kill_nine_and_the_port_stays(home):
 
 def test_start_from_many_processes_at_once_gives_one_server(home):
     embedded.stop(home)
-    code = "import sys; from workers.database import embedded; print(embedded.start(sys.argv[1])['port'])"
+    code = (
+        "import sys; from workers.database import embedded; "
+        "print(embedded.start(sys.argv[1])['port'])"
+    )
 
     def run(_):
         command = [sys.executable, "-c", code, str(home)]
