@@ -62,7 +62,10 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["pipeline*", "schemas*", "workers*"]),
-    package_data={"pipeline": ["**/*.safetensors", "**/*.json", "py.typed"], "workers": ["templates/*.j2"]},
+    package_data={
+        "pipeline": ["**/*.safetensors", "**/*.json", "py.typed"],
+        "workers": ["templates/*.j2"],
+    },
     install_requires=INSTALL,
     extras_require={
         "notebook": NOTEBOOK,
