@@ -60,3 +60,8 @@ def ledger(_bound, database):
     yield tables
     dj.Schema(f"{prefix}_workers").drop(prompt=False)
     tables.schema.database = tables.schema.connection = None
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the demo, which takes longest, so that no process waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_loop.py")

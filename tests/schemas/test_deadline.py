@@ -540,11 +540,11 @@ def test_a_registered_scan_is_planned_again_as_the_message_says(database, scan):
         tasks.register_loop(scan, chosen, minutes=4)
     with pytest.raises(DataError, match="add --again"):
         tasks.register_loop(scan, chosen, targets=4)
-    tasks = len(mei.MEITask()), len(mei.DisplayTask())
+    counts = len(mei.MEITask()), len(mei.DisplayTask())
     second = tasks.register_loop(scan, chosen, minutes=4, again=True)
     assert second["plan_id"] != first["plan_id"]
     assert tasks.register_loop(scan, chosen, minutes=4, again=True) == second
-    assert (len(mei.MEITask()), len(mei.DisplayTask())) == tasks  # the same images
+    assert (len(mei.MEITask()), len(mei.DisplayTask())) == counts  # the same images
     for kind, batch in itertools.product(KINDS, range(3)):
         show(first["plan_id"], kind, batch)
     length = [made(loop["plan_id"]).fetch1("total_s") / 60 for loop in (first, second)]

@@ -152,7 +152,7 @@ def replan(database, loop):
     def plan(name, params=None, more=(), without=()):
         first = (closed_loop.PlanTask & loop["plan"]).fetch1()
         method = closed_loop.PlanMethod.add(name, {"minutes": 9, **(params or {})})
-        key = {"plan_id": f"{len(made):016d}"}
+        key = {"plan_id": f"variant{len(made):09d}"}
         made.append(key)
         closed_loop.PlanTask.insert1({**first, **method, **key})
         displays = (closed_loop.PlanTask.Display & loop["plan"]).to_dicts()
