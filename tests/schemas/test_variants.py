@@ -129,7 +129,9 @@ def check_dropped(plan):
     mine = [entry for entry in dropped if entry["kind"] != "natural"]
     left = [(entry["unit_index"], entry["kind"], entry["variant"]) for entry in mine]
     assert sorted(map(repr, left + planned(plan))) == sorted(map(repr, asked(plan)))
-    labels = {unit["unit_index"]: unit["unit_id"] for unit in dataset.Dataset.Unit.to_dicts()}
+    data = {"dataset_hash": (closed_loop.Plan.Target & plan).to_arrays("dataset_hash")[0]}
+    units = (dataset.Dataset.Unit & data).to_dicts()
+    labels = {unit["unit_index"]: unit["unit_id"] for unit in units}
     assert all(labels.get(entry["unit_index"]) == entry["unit_id"] for entry in mine)
     scan = {name: (closed_loop.PlanTask & plan).fetch1(name) for name in
             ("animal_id", "session", "scan_idx", "n_natural")}  # fmt: skip
