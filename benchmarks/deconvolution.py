@@ -1,6 +1,6 @@
 """Score deconvolution on simultaneous spikes and fluorescence, and time it.
 
-    python benchmarks/deconvolution.py [--json] [--data ../shared/data/spikes] [--methods a b]
+    python benchmarks/deconvolution.py [--json] [--data FOLDER] [--methods a b]
         [--cache FOLDER] [--weights network.safetensors]
 
 Traces are averaged to 30 and 7.5 Hz and freed of a 60-s 8th percentile; score: Pearson r of

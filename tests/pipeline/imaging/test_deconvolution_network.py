@@ -155,7 +155,7 @@ def test_training_learns():
     assert learned > after(1) + 0.05
 
 
-@pytest.mark.skipif(not SPIKES.is_dir(), reason="needs ../shared/data/spikes")
+@pytest.mark.skipif(not SPIKES.is_dir(), reason="needs recordings with true spikes")
 @pytest.mark.parametrize("fps", [30.0, 7.5])
 def test_beats_derivative_and_oasis_on_real_spikes(fps):
     import importlib.util
