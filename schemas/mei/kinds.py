@@ -13,7 +13,7 @@ def as_stimuli(rows: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     rows : DataFrame
-        With columns `kind` and `variant`; rows without the latter are of variant 0.
+        With columns `kind` and `variant`; a table without any row has neither.
     """
     if "variant" not in rows:
         return rows
