@@ -7,9 +7,13 @@ from typing import Any
 
 
 def now_sql(connection: Any, plus_s: float = 0.0) -> str:
-    """Return SQL for the server's UTC time, milliseconds, some seconds from now."""
+    """Return SQL for the server's UTC time, milliseconds, some seconds from now.
+
+    Cut, never rounded, to milliseconds: what is stored as now is not later than now.
+    """
     if connection.adapter.backend == "postgresql":
-        return f"(clock_timestamp() AT TIME ZONE 'UTC' + INTERVAL '{plus_s:.3f} seconds')"
+        clock = "date_trunc('milliseconds', clock_timestamp() AT TIME ZONE 'UTC')"
+        return f"({clock} + INTERVAL '{plus_s:.3f} seconds')"
     return f"(UTC_TIMESTAMP(3) + INTERVAL {round(plus_s * 1e6):d} MICROSECOND)"
 
 

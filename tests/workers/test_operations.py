@@ -7,6 +7,7 @@ import signal
 import pytest
 from typer.testing import CliRunner
 
+from schemas import clock
 from workers.cli import app
 from workers.compute import environment
 from workers.compute.options import Options
@@ -175,6 +176,15 @@ def test_doctor_finds_what_is_there_and_changes_nothing(bench):
     bench.toy.schema.database = bench.toy.schema.connection = None
     databases = bench.connection.query("SELECT schema_name FROM information_schema.schemata")
     assert not [row for row in databases.fetchall() if row[0].startswith(bench.prefix + "x")]
+
+
+def test_what_is_stored_as_now_is_never_later_than_now(bench):
+    """A column of milliseconds that rounded would hide a new job for half of one."""
+    column = "datetime(3)" if bench.connection.adapter.backend == "mysql" else "timestamp(3)"
+    now = clock.now_sql(bench.connection)
+    for _ in range(50):
+        sql = f"SELECT CAST({now} AS {column}) <= {now}"
+        assert bench.connection.query(sql).fetchone()[0] == 1
 
 
 def test_a_lost_race_to_cancel_leaves_the_newer_claim_alone(bench):
