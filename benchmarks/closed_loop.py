@@ -38,20 +38,33 @@ RECIPE: dict[str, Any] = {
         "ln_seeds": [1],
     },
     "targets": {
-        "params": {"edge_um": 0.0, "distance_um": 0.0, "min_score": -1.0, "share_of_best": -1.0,
-                   "min_oracle": -1.0},
+        "params": {
+            "edge_um": 0.0,
+            "distance_um": 0.0,
+            "min_score": -1.0,
+            "share_of_best": -1.0,
+            "min_oracle": -1.0,
+        },
     },
     "mei": {"starts": 1, "batch_size": 150, "params": {"steps": 20}},
     "controls": [{"method": kind, "params": {}} for kind in ("mei", "rf")],
     "analyses": [{"method": "spectrum_difference", "params": {}}],  # the others belong to the night
     "plan": {"n_natural": 20, "params": {"repeats": 20}},
-}  # fmt: skip
+}
 LISTED = ("plan", "package", "audit", "outcome", "report")
 STEPS = {
     "audit": ("Audit",),
-    "outcome": ("Outcome", "Confusion", "Comparison", "Population", "Sensitivity",
-                "PooledOutcome", "CellMatchOracleCorrelation", "Prediction"),
-}  # fmt: skip
+    "outcome": (
+        "Outcome",
+        "Confusion",
+        "Comparison",
+        "Population",
+        "Sensitivity",
+        "PooledOutcome",
+        "CellMatchOracleCorrelation",
+        "Prediction",
+    ),
+}
 
 
 def masks_of(neurons: int, day: int) -> np.ndarray:
@@ -68,9 +81,13 @@ def masks_of(neurons: int, day: int) -> np.ndarray:
 
 
 def record(
-    folder: Path, animal: Population, day: int, images: dict[str, np.ndarray],
-    trials: pd.DataFrame, plan: str | None,
-) -> Path:  # fmt: skip
+    folder: Path,
+    animal: Population,
+    day: int,
+    images: dict[str, np.ndarray],
+    trials: pd.DataFrame,
+    plan: str | None,
+) -> Path:
     """Write a bundle of extracted traces: responses in every window, then calcium and noise."""
     (folder / "images").mkdir(parents=True)
     for name, image in images.items():
@@ -99,11 +116,17 @@ def record(
     curve = {"pixel_value": pixel, "luminance_cd_m2": 0.3 + 40 * (pixel / 255) ** 2.0}
     pd.DataFrame(curve).to_csv(folder / "monitor.csv", index=False)
     content = {
-        "format": "inception-recording/1", "animal_id": 1, "session": day, "scan_idx": 1,
-        "scan_ts": f"2026-11-2{day}T09:00:00", "rig": "benchmark", "indicator": "GCaMP6s",
+        "format": "inception-recording/1",
+        "animal_id": 1,
+        "session": day,
+        "scan_idx": 1,
+        "scan_ts": f"2026-11-2{day}T09:00:00",
+        "rig": "benchmark",
+        "indicator": "GCaMP6s",
         "imaging": {"traces": "traces.npz", "masks": "masks.npz", "um_per_px": [1.5, 1.5]},
-        "monitor": {"width_px": 64, "height_px": 36, "calibration": "monitor.csv"}, "plan": plan,
-    }  # fmt: skip
+        "monitor": {"width_px": 64, "height_px": 36, "calibration": "monitor.csv"},
+        "plan": plan,
+    }
     (folder / "recording.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
@@ -111,8 +134,9 @@ def record(
 def timed_table(trials: pd.DataFrame, blank_s: np.ndarray) -> pd.DataFrame:
     """Give trials their times on the rig clock."""
     onset = 2 + np.cumsum(blank_s + 0.02) + 0.5 * np.arange(len(trials))
-    return trials.assign(onset_s=onset.round(4), offset_s=(onset + 0.5).round(4),
-                         blank_before_s=blank_s)  # fmt: skip
+    return trials.assign(
+        onset_s=onset.round(4), offset_s=(onset + 0.5).round(4), blank_before_s=blank_s
+    )
 
 
 class Clock:

@@ -68,9 +68,16 @@ def training(units: int, epochs: int | None, members: int, device: torch.device)
         more = {}
         if device.type == "cuda":
             more["peak_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
-        tell("training", units=units, member=seed, epochs=result.epochs, wall_s=round(wall, 2),
-             epoch_s=round(float(statistics.median(each)), 3),
-             validation=round(result.validation_correlation, 5), **more)  # fmt: skip
+        tell(
+            "training",
+            units=units,
+            member=seed,
+            epochs=result.epochs,
+            wall_s=round(wall, 2),
+            epoch_s=round(float(statistics.median(each)), 3),
+            validation=round(result.validation_correlation, 5),
+            **more,
+        )
 
 
 def frozen_ensemble(members: int, device: torch.device) -> nn.Module:
@@ -90,8 +97,14 @@ def synthesis(device: torch.device, neurons: int, steps: int) -> None:
         found["made"] = synthesize(frozen, range(neurons), params={"steps": steps}, **scene)
 
     wall = seconds(ascend, device)
-    tell("meis", neurons=neurons, steps=steps, members=4, wall_s=round(wall, 2),
-         activation=round(float(np.median(found["made"].activations)), 4))  # fmt: skip
+    tell(
+        "meis",
+        neurons=neurons,
+        steps=steps,
+        members=4,
+        wall_s=round(wall, 2),
+        activation=round(float(np.median(found["made"].activations)), 4),
+    )
     context = search_context(frozen, SEARCHED)
 
     @torch.no_grad()
@@ -106,8 +119,13 @@ def synthesis(device: torch.device, neurons: int, steps: int) -> None:
     for name, kind, n in (("search", "fni", SEARCHED), ("gabor bank", "gabor", BANK_ROWS)):
         params = bank if kind == "gabor" else {}
         wall = seconds(lambda k=kind, p=params: control_kinds[k](context, **p), device)
-        tell(name, images=n, neurons=SESSION, wall_s=round(wall, 2),
-             of_bare_forward=round(each * n / wall, 3))  # fmt: skip
+        tell(
+            name,
+            images=n,
+            neurons=SESSION,
+            wall_s=round(wall, 2),
+            of_bare_forward=round(each * n / wall, 3),
+        )
 
 
 def main() -> None:

@@ -63,9 +63,13 @@ def record(level: str, seed: int, folder: Path, size: str) -> None:
     moves = {"drift_px": 1.0, "jitter_px": 0.12, "running_px": 1.5}
     moves = {name: value * how["motion"] for name, value in moves.items()}
     mouse.record(
-        images, folder, repeated=0, eye="none", own_clocks=False,
+        images,
+        folder,
+        repeated=0,
+        eye="none",
+        own_clocks=False,
         motion={**moves, "nonrigid_px": how["nonrigid_px"], "limit_px": 8.0},
-    )  # fmt: skip
+    )
 
 
 def process_case(folder: Path, motion: str | None) -> dict[str, float]:
@@ -164,10 +168,13 @@ def oracle_traces(folder: Path, truth: dict, cells: NDArray) -> dict[str, NDArra
     field = true_displacement(truth, rows, height).astype(np.float32)
     zero = np.zeros(n_frames)
     movie = MotionCorrected(
-        RasterCorrected(raw, float(truth["raster_px"])), zero, zero,
-        block_y_shifts=field[0][:, :, None], block_x_shifts=field[1][:, :, None],
+        RasterCorrected(raw, float(truth["raster_px"])),
+        zero,
+        zero,
+        block_y_shifts=field[0][:, :, None],
+        block_x_shifts=field[1][:, :, None],
         block_centers=(np.arange(height), np.array([width / 2])),
-    )  # fmt: skip
+    )
     masks = truth["masks"]
     rings = neuropil_rings(masks[truth["in_field"]], gap_px=2, pixels=400)
     rings = rings[np.searchsorted(np.flatnonzero(truth["in_field"]), cells)]
@@ -243,12 +250,26 @@ def score(folder: Path) -> dict[str, float]:
 
 
 COLUMNS = {
-    "true_rms": ".2f", "motion_rms": ".3f", "motion_p95": ".3f", "frame_rms": ".3f",
-    "raster_error": "+.3f", "precision": ".2f", "recall": ".2f", "f1": ".3f", "f1_iou": ".3f",
-    "n_wanted": "d", "r_raw": ".3f", "r_oracle": ".3f", "r_oracle_best": ".3f", "r_ratio": ".3f",
-    "r_denoised": ".3f", "cpu_motion": ".1f", "cpu_segmentation": ".1f", "cpu": ".1f",
+    "true_rms": ".2f",
+    "motion_rms": ".3f",
+    "motion_p95": ".3f",
+    "frame_rms": ".3f",
+    "raster_error": "+.3f",
+    "precision": ".2f",
+    "recall": ".2f",
+    "f1": ".3f",
+    "f1_iou": ".3f",
+    "n_wanted": "d",
+    "r_raw": ".3f",
+    "r_oracle": ".3f",
+    "r_oracle_best": ".3f",
+    "r_ratio": ".3f",
+    "r_denoised": ".3f",
+    "cpu_motion": ".1f",
+    "cpu_segmentation": ".1f",
+    "cpu": ".1f",
     "rss_mb": ".0f",
-}  # fmt: skip
+}
 
 
 def speed(frames: int = 600, side: int = 512) -> None:

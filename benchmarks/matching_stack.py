@@ -43,9 +43,11 @@ def bent(
     maps = (x + bend[1].astype(np.float32), y + bend[0].astype(np.float32))
     border = cv2.BORDER_REFLECT
     return np.array(
-        [cv2.remap(i.astype(np.float32), *maps, cv2.INTER_LINEAR, borderMode=border)
-         for i in images]
-    )  # fmt: skip
+        [
+            cv2.remap(i.astype(np.float32), *maps, cv2.INTER_LINEAR, borderMode=border)
+            for i in images
+        ]
+    )
 
 
 def animal(
@@ -56,18 +58,25 @@ def animal(
     half = size_px * um_per_px / 2
     cortex = Cortex(seed, (half, half), depth_um=TOP_UM + 10)
     stack = cortex.stack(
-        np.arange(-TOP_UM, TOP_UM + 1, STEP_UM), VOXEL_UM, (seed, 9),
-        shift=rng.uniform(-15, 15, 2), rotation=rng.uniform(-2, 2),
-    )  # fmt: skip
+        np.arange(-TOP_UM, TOP_UM + 1, STEP_UM),
+        VOXEL_UM,
+        (seed, 9),
+        shift=rng.uniform(-15, 15, 2),
+        rotation=rng.uniform(-2, 2),
+    )
     draw = rng.permutation(len(cortex.zyx))
     k = round(0.15 * len(draw))
     angle, length = rng.uniform(0, 2 * np.pi), 30 * np.sqrt(rng.uniform(0.2, 1))
     one = cortex.view((size_px, size_px), um_per_px, (seed, 1), missing=draw[:k])
     two = cortex.view(
-        (size_px, size_px), um_per_px, (seed, 2), missing=draw[k : 2 * k],
+        (size_px, size_px),
+        um_per_px,
+        (seed, 2),
+        missing=draw[k : 2 * k],
         shift=length * np.array([np.sin(angle), np.cos(angle)]),
-        rotation=rng.uniform(-3, 3), z=rng.uniform(-5, 5),
-    )  # fmt: skip
+        rotation=rng.uniform(-3, 3),
+        z=rng.uniform(-5, 5),
+    )
     volume = stack.volume
     if max(bend_um) > 0:
         volume = bent(volume, VOXEL_UM, bend_um, rng)
@@ -80,9 +89,12 @@ def animal(
         masks = shown[2:] > 0.5
         keep = masks.sum((1, 2)) > 4
         two = replace(
-            two, mean_image=shown[0], correlation_image=shown[1], masks=masks[keep],
+            two,
+            mean_image=shown[0],
+            correlation_image=shown[1],
+            masks=masks[keep],
             cell=two.cell[keep],
-        )  # fmt: skip
+        )
     return StackView(volume, stack.um_per_voxel), one, two
 
 

@@ -71,8 +71,10 @@ def irregular(day: Day, rng: np.random.Generator) -> Day:
 
 def noisy(day: Day, rng: np.random.Generator) -> Day:
     """Add noise of three times the detail of the images."""
-    noise = [3 * np.std(im - gaussian_filter(im, 2)) * rng.normal(size=im.shape)
-             for im in (day.mean_image, day.correlation_image)]  # fmt: skip
+    noise = [
+        3 * np.std(im - gaussian_filter(im, 2)) * rng.normal(size=im.shape)
+        for im in (day.mean_image, day.correlation_image)
+    ]
     return replace(
         day,
         mean_image=(day.mean_image + noise[0]).astype(np.float32),

@@ -205,9 +205,14 @@ def power(
 
 
 def _one_design(
-    days: int, design: tuple[int, int, float], made: tuple[NDArray, NDArray], animal: Population,
-    noise: NoiseModel, seed: int, ratio: float,
-) -> dict[str, float]:  # fmt: skip
+    days: int,
+    design: tuple[int, int, float],
+    made: tuple[NDArray, NDArray],
+    animal: Population,
+    noise: NoiseModel,
+    seed: int,
+    ratio: float,
+) -> dict[str, float]:
     score = outcome_methods[outcome_methods.default]
     neurons, repeats, precision = design
     own = images_of(neurons)

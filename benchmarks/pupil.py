@@ -54,9 +54,15 @@ def looks(rng: np.random.Generator) -> Look:
     height = int(rng.integers(90, 200))
     pupil = rng.uniform(12, 60)
     return Look(
-        height, int(height * 1.35), pupil, pupil + rng.uniform(35, 80), rng.uniform(110, 190),
-        rng.uniform(0.85, 1.0), rng.uniform(0, np.pi), rng.uniform(0.0, 0.2),
-    )  # fmt: skip
+        height,
+        int(height * 1.35),
+        pupil,
+        pupil + rng.uniform(35, 80),
+        rng.uniform(110, 190),
+        rng.uniform(0.85, 1.0),
+        rng.uniform(0, np.pi),
+        rng.uniform(0.0, 0.2),
+    )
 
 
 def lid_course(frames: int, rest: float, rng: np.random.Generator) -> NDArray:

@@ -105,18 +105,34 @@ def published(which: str, units: int) -> tuple[Callable, bool]:
         )
     else:
         core = cores.Stacked2dCore(
-            1, 32, 15, 7, layers=3, skip=3, pad_input=False, laplace_padding=1, gamma_input=50,
-            gamma_hidden=0.1, input_regularizer="GaussianLaplaceL2",
-        )  # fmt: skip
+            1,
+            32,
+            15,
+            7,
+            layers=3,
+            skip=3,
+            pad_input=False,
+            laplace_padding=1,
+            gamma_input=50,
+            gamma_hidden=0.1,
+            input_regularizer="GaussianLaplaceL2",
+        )
     with torch.no_grad():
         shape = core(torch.zeros(1, 1, 36, 64)).shape[1:]
     if which == "baseline":
         readout = readouts.FullGaussian2d(shape, units, bias=True, init_sigma=0.1)
     else:
         readout = readouts.PointPyramid2d(
-            shape, units, scale_n=5, positive=False, bias=True, init_range=0.1, downsample=True,
-            type="gauss5x5", mean_activity=torch.ones(units),
-        )  # fmt: skip
+            shape,
+            units,
+            scale_n=5,
+            positive=False,
+            bias=True,
+            init_range=0.1,
+            downsample=True,
+            type="gauss5x5",
+            mean_activity=torch.ones(units),
+        )
     shifter = shifters.MLP(2, 5, 3)
     gain = nn.Sequential(nn.Linear(3, 10), nn.ReLU(), nn.Linear(10, 10), nn.ReLU())
     gain.append(nn.Linear(10, units))

@@ -29,19 +29,26 @@ def read_text_columns(
             rows.fieldnames = header
             missing = [name for name in columns if name not in header]
             if missing:
-                raise DataError("column is missing", file=path, field=missing[0], found=header,
-                                expected=list(columns))  # fmt: skip
+                raise DataError(
+                    "column is missing",
+                    file=path,
+                    field=missing[0],
+                    found=header,
+                    expected=list(columns),
+                )
             names = [*columns, *(name for name in optional if name in header)]
             found: dict[str, list[str]] = {name: [] for name in names}
             for row in rows:
                 for name in names:
                     if row[name] is None:
-                        raise DataError("line is too short", file=path,
-                                        field=f"line {rows.line_num}")  # fmt: skip
+                        raise DataError(
+                            "line is too short", file=path, field=f"line {rows.line_num}"
+                        )
                     found[name].append(row[name].strip())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError("cannot be read", file=path, found=error,
-                        expected="comma-separated UTF-8 text") from error  # fmt: skip
+        raise DataError(
+            "cannot be read", file=path, found=error, expected="comma-separated UTF-8 text"
+        ) from error
     return found
 
 
@@ -82,9 +89,14 @@ def read_columns(
         steps = np.diff(arrays[rising])
         if (steps <= 0).any():
             line = int(np.argmax(steps <= 0)) + 3  # 1-based, after the header
-            raise DataError("times do not increase", file=path, field=f"{rising}, line {line}",
-                            found=f"{arrays[rising][line - 2]:g} s", expected="rising times",
-                            remedy="sort the lines and remove repeated times")  # fmt: skip
+            raise DataError(
+                "times do not increase",
+                file=path,
+                field=f"{rising}, line {line}",
+                found=f"{arrays[rising][line - 2]:g} s",
+                expected="rising times",
+                remedy="sort the lines and remove repeated times",
+            )
     return arrays
 
 
@@ -93,14 +105,23 @@ def _numbers(path: str | Path, name: str, text: list[str], nan: bool) -> NDArray
         values = np.array([float(item) if item else np.nan for item in text], np.float64)
     except ValueError:
         line, item = next((i, t) for i, t in enumerate(text) if not _is_number(t))
-        raise DataError("not a number", file=path, field=f"{name}, line {line + 2}",
-                        found=repr(item[:40]), expected="a number") from None  # fmt: skip
+        raise DataError(
+            "not a number",
+            file=path,
+            field=f"{name}, line {line + 2}",
+            found=repr(item[:40]),
+            expected="a number",
+        ) from None
     bad = np.isinf(values) | (np.isnan(values) if not nan else False)
     if bad.any():
         line = int(np.argmax(bad))
-        raise DataError("value is missing or not finite", file=path,
-                        field=f"{name}, line {line + 2}", found=repr(text[line]),
-                        expected="a finite number")  # fmt: skip
+        raise DataError(
+            "value is missing or not finite",
+            file=path,
+            field=f"{name}, line {line + 2}",
+            found=repr(text[line]),
+            expected="a finite number",
+        )
     return values
 
 

@@ -254,9 +254,14 @@ _PLAIN: dict[Any, Callable[[Any], bool]] = {
 }
 
 _WORDS: dict[Any, str] = {
-    Any: "any value", None: "null", types.NoneType: "null", bool: "true or false", int: "int",
-    float: "number", str: "text",
-}  # fmt: skip
+    Any: "any value",
+    None: "null",
+    types.NoneType: "null",
+    bool: "true or false",
+    int: "int",
+    float: "number",
+    str: "text",
+}
 
 
 def _words(kind: Any) -> str:

@@ -263,9 +263,11 @@ class Registry:
                 return
         raise DataError(
             f"parameters of {self.kind} {name!r} are not those that its key was made of",
-            field=key, found=canonical_json(params), expected="a row that nobody has edited",
+            field=key,
+            found=canonical_json(params),
+            expected="a row that nobody has edited",
             remedy="add the method with these parameters, which gives it a key of its own",
-        )  # fmt: skip
+        )
 
 
 def _same_notebook(new: Callable, old: Callable) -> bool:

@@ -175,9 +175,11 @@ class Pupil(dj.Imported):
             found = pupil_trackers[method](video, **params)
             if abs(len(time) - len(found.radius_px)) > FRAME_SLACK:
                 raise DataError(
-                    "eye frame times do not fit the video", file=times, found=f"{len(time)} times",
+                    "eye frame times do not fit the video",
+                    file=times,
+                    found=f"{len(time)} times",
                     expected=f"{len(found.radius_px)} frames of {video}",
-                )  # fmt: skip
+                )
             n = min(len(time), len(found.radius_px))
             parts = (found.center_x_px, found.center_y_px, found.radius_px, found.confidence)
             table = np.stack([time[:n], *(part[:n] for part in parts)], axis=1)

@@ -98,12 +98,17 @@ def existing(files: list[tuple[str, int]]) -> list[str]:
     """
     for path, size in files:
         if not Path(path).is_file():
-            raise DataError("raw file is gone", file=path,
-                            remedy="mount or restore the folder of the recording")  # fmt: skip
+            raise DataError(
+                "raw file is gone", file=path, remedy="mount or restore the folder of the recording"
+            )
         found = Path(path).stat().st_size
         if found != size:
-            raise DataError("raw file changed after ingest", file=path, found=f"{found} bytes",
-                            expected=f"{size} bytes")  # fmt: skip
+            raise DataError(
+                "raw file changed after ingest",
+                file=path,
+                found=f"{found} bytes",
+                expected=f"{size} bytes",
+            )
     return [path for path, _ in files]
 
 

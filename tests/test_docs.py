@@ -39,8 +39,11 @@ def test_every_dotted_name_exists(path):
     names = {name.removesuffix(".py") for name in NAME.findall(text)}
     assert sorted(name for name in names if not resolves(name)) == []
     short = {name for name in SHORT.findall(text) if not name.endswith(".py")}
-    missing = [name for name in short
-               if not resolves(f"pipeline.{name}") and not resolves(f"schemas.{name}")]  # fmt: skip
+    missing = [
+        name
+        for name in short
+        if not resolves(f"pipeline.{name}") and not resolves(f"schemas.{name}")
+    ]
     assert sorted(missing) == []
 
 

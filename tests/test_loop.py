@@ -36,8 +36,12 @@ def start(folder: Path) -> subprocess.Popen:
     with (folder.parent / "demo.log").open("a") as log:
         return subprocess.Popen(
             [sys.executable, "-c", SMALL, str(folder)],
-            cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
 
 
 def await_file(path: Path, process: subprocess.Popen, timeout_s: float) -> None:

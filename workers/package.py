@@ -191,10 +191,12 @@ def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None 
     known = (Package & {"plan_id": task["plan_id"]}).to_arrays("package_digest").tolist()
     if manifest["digest"] not in known:
         raise DataError(
-            "package of this plan that this database did not write", file=folder,
-            found=manifest["digest"], expected=" or ".join(known) or "none was written",
+            "package of this plan that this database did not write",
+            file=folder,
+            found=manifest["digest"],
+            expected=" or ".join(known) or "none was written",
             remedy=f"run `inception package {'/'.join(map(str, scan.values()))} OUT`",
-        )  # fmt: skip
+        )
     return task["plan_id"]
 
 
@@ -206,15 +208,24 @@ def _task(scan: Mapping[str, int], plan_id: str | None) -> dict[str, Any]:
     tasks = {task["plan_id"]: task for task in (PlanTask & scan).to_dicts(order_by="plan_id")}
     if plan_id is not None and tasks:
         if plan_id not in tasks:
-            raise DataError(f"no loop on {name} has that plan", field="plan", found=plan_id,
-                            expected=" or ".join(tasks))  # fmt: skip
+            raise DataError(
+                f"no loop on {name} has that plan",
+                field="plan",
+                found=plan_id,
+                expected=" or ".join(tasks),
+            )
         _refuse_uncomputed(PlanTask & {"plan_id": plan_id}, name)
         return tasks[plan_id]
     known = choices(scan)
     if len(known) > 1:
         listed = (f"{plan['plan']} ({line(plan)})" for plan in known)
-        raise DataError(f"several plans on {name}", field="plan", found="; ".join(listed),
-                        expected="one", remedy="name it with --plan")  # fmt: skip
+        raise DataError(
+            f"several plans on {name}",
+            field="plan",
+            found="; ".join(listed),
+            expected="one",
+            remedy="name it with --plan",
+        )
     return tasks[known[0]["plan"]]
 
 

@@ -26,9 +26,10 @@ from pipeline.imaging.options import add_method, chosen, run
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 on success, 1 if the data cannot be used, 2 on a usage error."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.behavior", description=__doc__,
+        prog="python -m pipeline.behavior",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     text = "Follow the pupil in a video, or read what another program found."
     pupil = commands.add_parser("pupil", help=text, description=text)
@@ -57,22 +58,31 @@ def _pupil(options: argparse.Namespace) -> dict[str, Any]:
     if options.times:
         time = read_columns(options.times, ("time_s",), nan=("time_s",), at_least=1)["time_s"]
         if len(time) != frames:
-            raise DataError("times do not fit the video", file=options.times, found=len(time),
-                            expected=f"{frames} frames")  # fmt: skip
+            raise DataError(
+                "times do not fit the video",
+                file=options.times,
+                found=len(time),
+                expected=f"{frames} frames",
+            )
     else:
         if not options.fps > 0:
             raise ValueError(f"--fps must be positive; got {options.fps}")
         time = np.arange(frames) / options.fps
     columns = {
-        "time_s": time, "center_x_px": found.center_x_px, "center_y_px": found.center_y_px,
-        "radius_px": found.radius_px, "confidence": found.confidence,
-    }  # fmt: skip
+        "time_s": time,
+        "center_x_px": found.center_x_px,
+        "center_y_px": found.center_y_px,
+        "radius_px": found.radius_px,
+        "confidence": found.confidence,
+    }
     write_csv(options.out, columns)
     seen = np.isfinite(found.radius_px)
     return {
-        "file": options.out, "frames": frames, "seen": float(seen.mean()) if frames else 0.0,
+        "file": options.out,
+        "frames": frames,
+        "seen": float(seen.mean()) if frames else 0.0,
         "radius_median_px": float(np.median(found.radius_px[seen])) if seen.any() else None,
-    }  # fmt: skip
+    }
 
 
 def _treadmill(options: argparse.Namespace) -> dict[str, Any]:
@@ -86,11 +96,13 @@ def _treadmill(options: argparse.Namespace) -> dict[str, Any]:
     periods = running_periods(found.time_s, found.speed_cm_s)
     known = found.speed_cm_s[np.isfinite(found.speed_cm_s)]
     return {
-        "file": options.out, "samples": len(found.time_s),
+        "file": options.out,
+        "samples": len(found.time_s),
         "gaps": int(np.isnan(found.speed_cm_s).sum()),
         "mean_abs_speed_cm_s": float(np.abs(known).mean()) if len(known) else None,
-        "running_periods": len(periods), "running_s": float(np.diff(periods, axis=1).sum()),
-    }  # fmt: skip
+        "running_periods": len(periods),
+        "running_s": float(np.diff(periods, axis=1).sum()),
+    }
 
 
 def write_csv(path: str | os.PathLike, columns: dict[str, NDArray]) -> None:

@@ -13,8 +13,13 @@ from pipeline.registry import Registry
 
 unit_filters = Registry("unit filter")
 
-LAYER_BORDERS_UM = {"L1": (0.0, 100.0), "L2/3": (100.0, 310.0), "L4": (310.0, 440.0),
-                    "L5": (440.0, 640.0), "L6": (640.0, 900.0)}  # fmt: skip
+LAYER_BORDERS_UM = {
+    "L1": (0.0, 100.0),
+    "L2/3": (100.0, 310.0),
+    "L4": (310.0, 440.0),
+    "L5": (440.0, 640.0),
+    "L6": (640.0, 900.0),
+}
 """Depth of the layers of mouse V1 below the surface (um); each begins where the last one ends."""
 
 

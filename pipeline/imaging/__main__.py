@@ -45,15 +45,19 @@ def _parser() -> argparse.ArgumentParser:
     from pipeline.imaging.deconvolution import deconvolvers  # compiled code: load when needed
 
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.imaging", description=__doc__,
+        prog="python -m pipeline.imaging",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     registries = {
-        "raster": raster_methods, "motion": motion_methods, "segmentation": segmenters,
-        "extraction": fluorescence_methods, "deconvolution": deconvolvers,
+        "raster": raster_methods,
+        "motion": motion_methods,
+        "segmentation": segmenters,
+        "extraction": fluorescence_methods,
+        "deconvolution": deconvolvers,
         "quality": quality_methods,
-    }  # fmt: skip
+    }
     for name, (function, text) in COMMANDS.items():
         one = commands.add_parser(name, help=text, description=text)
         one.set_defaults(command=function)
@@ -79,8 +83,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _movie_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", help="TIFF files of one scan, a folder of them, a TIFF "
-                        "with a JSON file beside it, an NWB file or a zarr array")  # fmt: skip
+    parser.add_argument(
+        "files",
+        nargs="+",
+        help="TIFF files of one scan, a folder of them, a TIFF "
+        "with a JSON file beside it, an NWB file or a zarr array",
+    )
     parser.add_argument("--fps", type=float, help="frames per second, for a movie without")
     parser.add_argument("--um-per-px", type=float, help="pixel size, where the header lacks it")
     parser.add_argument("--field", type=int, default=0, help="which field, from 0")
@@ -110,10 +118,13 @@ def _movie(options: argparse.Namespace):
 def _info(options: argparse.Namespace) -> dict[str, Any]:
     scan = _scan(options)
     return {
-        "files": [str(file) for file in scan.files], "frames": scan.n_frames, "fps": scan.fps,
-        "channels": scan.channel_numbers, "bidirectional": scan.bidirectional,
+        "files": [str(file) for file in scan.files],
+        "frames": scan.n_frames,
+        "fps": scan.fps,
+        "channels": scan.channel_numbers,
+        "bidirectional": scan.bidirectional,
         "fields": [asdict(field) for field in scan.fields],
-    }  # fmt: skip
+    }
 
 
 def _process(options: argparse.Namespace) -> dict[str, Any]:
@@ -124,18 +135,28 @@ def _process(options: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(2)
     files = options.files[0] if len(options.files) == 1 else options.files
     path = process(
-        files, options.out, fps=options.fps, um_per_px=options.um_per_px, field=options.field,
-        channel=options.channel, soma_diameter_um=options.soma_diameter_um, motion=options.motion,
-        segmenter=options.segmenter, deconvolver=options.deconvolver,
+        files,
+        options.out,
+        fps=options.fps,
+        um_per_px=options.um_per_px,
+        field=options.field,
+        channel=options.channel,
+        soma_diameter_um=options.soma_diameter_um,
+        motion=options.motion,
+        segmenter=options.segmenter,
+        deconvolver=options.deconvolver,
         progress=lambda line: print(line, file=sys.stderr),
-    )  # fmt: skip
+    )
     found = stages.load(path)
     power = found["shifts_y"] ** 2 + found["shifts_x"] ** 2
     return {
-        "file": str(path), "frames": int(found["traces"].shape[1]), "units": len(found["masks"]),
-        "kept": int(found["keep"].sum()), "raster_px": float(found["raster_px"]),
+        "file": str(path),
+        "frames": int(found["traces"].shape[1]),
+        "units": len(found["masks"]),
+        "kept": int(found["keep"].sum()),
+        "raster_px": float(found["raster_px"]),
         "motion_rms_px": float(np.sqrt(power.mean())),
-    }  # fmt: skip
+    }
 
 
 def _raster(options: argparse.Namespace) -> dict[str, Any]:
@@ -149,11 +170,13 @@ def _motion(options: argparse.Namespace) -> dict[str, Any]:
     method, params = chosen(motion_methods, options)
     moved = method(stages.steady(_movie(options), options.out), **params)
     return {
-        "file": str(stages.save_motion(options.out, moved)), "accepted": bool(moved.accepted),
-        "motion_rms_px": float(moved.rms_px), "outliers": int(moved.outliers.sum()),
+        "file": str(stages.save_motion(options.out, moved)),
+        "accepted": bool(moved.accepted),
+        "motion_rms_px": float(moved.rms_px),
+        "outliers": int(moved.outliers.sum()),
         "correlation_before": float(moved.correlation_before),
         "correlation_after": float(moved.correlation_after),
-    }  # fmt: skip
+    }
 
 
 def _segmentation(options: argparse.Namespace) -> dict[str, Any]:
@@ -171,8 +194,12 @@ def _extraction(options: argparse.Namespace) -> dict[str, Any]:
     cells = stages.load(given, "masks")
     masks = cells["masks"] != 0
     if masks.ndim != 3 or masks.shape[1:] != movie.shape[1:]:
-        raise DataError("masks do not fit the movie", file=given, found=masks.shape,
-                        expected=("units", *movie.shape[1:]))  # fmt: skip
+        raise DataError(
+            "masks do not fit the movie",
+            file=given,
+            found=masks.shape,
+            expected=("units", *movie.shape[1:]),
+        )
     area = np.maximum(masks.sum(axis=(1, 2), keepdims=True), 1)
     weights = cells.get("weights", (masks / area).astype(np.float32))
     traces = method(movie, masks, weights, **params)
@@ -213,8 +240,13 @@ def _quality(options: argparse.Namespace) -> dict[str, Any]:
     found = method(Evidence(raw, summary.intensity, summary.contrast), **params)
     reasons = [f"{f.name} {f.value:.3g}, allowed {f.limit:.3g}: {f.text}" for f in found.findings]
     numbers = {n: v for n, v in vars(found).items() if isinstance(v, float)}
-    return {"file": str(path), "fit": not reasons, **numbers, **vars(found.gain),
-            "findings": reasons}  # fmt: skip
+    return {
+        "file": str(path),
+        "fit": not reasons,
+        **numbers,
+        **vars(found.gain),
+        "findings": reasons,
+    }
 
 
 def _import(options: argparse.Namespace) -> dict[str, Any]:
@@ -222,8 +254,13 @@ def _import(options: argparse.Namespace) -> dict[str, Any]:
 
     found = import_results(options.path, **({"fps": options.fps} if options.fps else {}))
     written = [str(path) for path in found.write(options.out)]
-    return {"files": written, "units": len(found.masks), "kept": int(found.keep.sum()),
-            "frames": len(found.time_s), "fps": found.fps}  # fmt: skip
+    return {
+        "files": written,
+        "units": len(found.masks),
+        "kept": int(found.keep.sum()),
+        "frames": len(found.time_s),
+        "fps": found.fps,
+    }
 
 
 COMMANDS = {

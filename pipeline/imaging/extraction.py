@@ -263,9 +263,12 @@ def demixed(
     if demix:
         corrected = _demix(corrected, reader, footprints)
     return FluorescenceResult(
-        raw, neuropil, corrected.astype(np.float32), coefficient.astype(np.float32),
+        raw,
+        neuropil,
+        corrected.astype(np.float32),
+        coefficient.astype(np.float32),
         trace_snr(corrected, movie.fps),
-    )  # fmt: skip
+    )
 
 
 def _sparse_footprints(masks: NDArray, weights: NDArray) -> sparse.csr_matrix:

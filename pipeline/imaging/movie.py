@@ -158,8 +158,12 @@ def shift_frame(frame: NDArray[np.float32], y: float, x: float) -> NDArray[np.fl
         right = int(np.clip(whole_x, 1 - width, width - 1))
         frame = cv2.copyMakeBorder(
             frame[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)],
-            max(down, 0), max(-down, 0), max(right, 0), max(-right, 0), cv2.BORDER_REPLICATE,
-        )  # fmt: skip
+            max(down, 0),
+            max(-down, 0),
+            max(right, 0),
+            max(-right, 0),
+            cv2.BORDER_REPLICATE,
+        )
     return cv2.sepFilter2D(
         frame, cv2.CV_32F, taps_x, taps_y, anchor=(2, 2), borderType=cv2.BORDER_REPLICATE
     )

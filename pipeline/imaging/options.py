@@ -14,10 +14,17 @@ from pipeline.registry import Registry
 def add_method(parser: argparse.ArgumentParser, registry: Registry, *, leave: tuple = ()) -> None:
     """Add `--method` and `--set`, and list every method with its parameters in the help."""
     names = [name for name in registry if name not in leave]
-    parser.add_argument("--method", choices=names, default=registry.default,
-                        help=f"default: {registry.default}")  # fmt: skip
-    parser.add_argument("--set", dest="params", action="append", default=[], metavar="NAME=VALUE",
-                        help="a parameter of the method; may be given several times")  # fmt: skip
+    parser.add_argument(
+        "--method", choices=names, default=registry.default, help=f"default: {registry.default}"
+    )
+    parser.add_argument(
+        "--set",
+        dest="params",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the method; may be given several times",
+    )
     lines = ["methods and their parameters:"]
     for name in names:
         summary = (registry[name].__doc__ or "").strip().splitlines()[:1]

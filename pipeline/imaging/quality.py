@@ -107,9 +107,13 @@ def not_measured() -> Quality:
 
 
 def epileptiform_events(
-    intensity: NDArray, fps: float, *, zero_level: float = 0.0, prominence: float = 0.2,
+    intensity: NDArray,
+    fps: float,
+    *,
+    zero_level: float = 0.0,
+    prominence: float = 0.2,
     max_width_s: float = 0.4,
-) -> NDArray[np.intp]:  # fmt: skip
+) -> NDArray[np.intp]:
     """Return the frames of brief events of the whole field, as in interictal activity.
 
     Parameters
@@ -232,18 +236,34 @@ def limits(
     checks = [
         ("photons", -photons, -min_photons, "too dark: more power, or a lower frame rate"),
         ("contrast", -quality.contrast, -min_contrast, "nothing is seen: shutter, focus, channel"),
-        ("intensity_drift", abs(quality.intensity_drift), max_intensity_drift,
-         "brightness changes: bleaching, lost immersion, or drift in depth"),
+        (
+            "intensity_drift",
+            abs(quality.intensity_drift),
+            max_intensity_drift,
+            "brightness changes: bleaching, lost immersion, or drift in depth",
+        ),
         ("saturated", quality.saturated, max_saturated, "digitizer at its ceiling: lower the gain"),
-        ("epileptiform", quality.epileptiform_per_min, max_epileptiform_per_min,
-         "brief events of the whole field: interictal activity, or light from the monitor"),
+        (
+            "epileptiform",
+            quality.epileptiform_per_min,
+            max_epileptiform_per_min,
+            "brief events of the whole field: interictal activity, or light from the monitor",
+        ),
         ("raster_drift", drift_px, max_raster_drift_px, "scanner was not yet warm"),
         ("motion_rms", rms_um, max_motion_rms_um, "animal moves the field: check the head plate"),
-        ("motion_outliers", evidence.motion_outliers, max_motion_outliers,
-         "many frames without a believable shift"),
-        ("motion_refused", float(not evidence.motion_accepted), 0.5,
-         "motion correction made it worse and was not applied"),
-    ]  # fmt: skip
+        (
+            "motion_outliers",
+            evidence.motion_outliers,
+            max_motion_outliers,
+            "many frames without a believable shift",
+        ),
+        (
+            "motion_refused",
+            float(not evidence.motion_accepted),
+            0.5,
+            "motion correction made it worse and was not applied",
+        ),
+    ]
     quality.findings.extend(_exceeded(checks))
     return quality
 

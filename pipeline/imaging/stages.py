@@ -72,9 +72,13 @@ def still(movie: Movie, folder: str | os.PathLike) -> Movie:
         return movie
     found = load(path, "shifts_y", "shifts_x")
     if len(found["shifts_y"]) != movie.shape[0]:
-        raise DataError("shifts are of another movie", file=path, field="shifts_y",
-                        found=f"{len(found['shifts_y'])} frames",
-                        expected=movie.shape[0])  # fmt: skip
+        raise DataError(
+            "shifts are of another movie",
+            file=path,
+            field="shifts_y",
+            found=f"{len(found['shifts_y'])} frames",
+            expected=movie.shape[0],
+        )
     blocks = {}
     if "block_shifts" in found:
         blocks["block_y_shifts"], blocks["block_x_shifts"] = found["block_shifts"]
@@ -89,7 +93,13 @@ def save_motion(folder: str | os.PathLike, moved: MotionResult) -> Path:
         blocks["block_shifts"] = np.stack([moved.block_y_shifts, moved.block_x_shifts])
         blocks["block_y_px"], blocks["block_x_px"] = moved.block_centers
     return save(
-        folder, "motion", shifts_y=moved.y_shifts, shifts_x=moved.x_shifts,
-        template=moved.template, outliers=moved.outliers, accepted=moved.accepted,
-        correlation=np.array([moved.correlation_before, moved.correlation_after]), **blocks,
-    )  # fmt: skip
+        folder,
+        "motion",
+        shifts_y=moved.y_shifts,
+        shifts_x=moved.x_shifts,
+        template=moved.template,
+        outliers=moved.outliers,
+        accepted=moved.accepted,
+        correlation=np.array([moved.correlation_before, moved.correlation_after]),
+        **blocks,
+    )

@@ -49,8 +49,9 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise DataError("not a readable encoder", file=path, found=error,
-                        expected="a safetensors file") from error  # fmt: skip
+        raise DataError(
+            "not a readable encoder", file=path, found=error, expected="a safetensors file"
+        ) from error
     about = json.loads(metadata.get("encoder", "{}"))
     if about.get("format") != FORMAT:
         raise DataError("not an encoder", file=path, found=about.get("format"), expected=FORMAT)
@@ -76,9 +77,14 @@ def _complete(config: Config, path: str | os.PathLike) -> Config:
     except ValueError as error:  # a part or parameter that there is not
         found = error
     if found is not None:
-        raise DataError("encoder of another version", file=path, field="config", found=found,
-                        expected="every parameter of this version's parts",
-                        remedy="train again, or use the version that wrote it")  # fmt: skip
+        raise DataError(
+            "encoder of another version",
+            file=path,
+            field="config",
+            found=found,
+            expected="every parameter of this version's parts",
+            remedy="train again, or use the version that wrote it",
+        )
     return config
 
 
@@ -92,9 +98,20 @@ def _fill(encoder: Encoder, weights: dict[str, torch.Tensor], path: str | os.Pat
     found = {name: tuple(value.shape) for name, value in weights.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
-            raise DataError("weights of another architecture", file=path, field=name,
-                            found=found.get(name), expected=wanted.get(name))  # fmt: skip
+            raise DataError(
+                "weights of another architecture",
+                file=path,
+                field=name,
+                found=found.get(name),
+                expected=wanted.get(name),
+            )
         if not torch.isfinite(weights[name].float()).all():
-            raise DataError("weights are not finite", file=path, field=name, found="NaN or inf",
-                            expected="finite numbers", remedy="train again")  # fmt: skip
+            raise DataError(
+                "weights are not finite",
+                file=path,
+                field=name,
+                found="NaN or inf",
+                expected="finite numbers",
+                remedy="train again",
+            )
     encoder.load_state_dict(weights)

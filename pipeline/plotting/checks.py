@@ -153,8 +153,14 @@ def sensitivity_figure(table: pd.DataFrame, *, reference: str = "mei") -> Figure
     left, right = (tidy(figure.add_subplot(1, 2, k)) for k in (1, 2))
     for kind, rows in table.groupby("kind", sort=False):
         rows = rows.sort_values("percent")
-        left.plot(rows.percent / 100, rows.fraction.astype(float), "o-", markersize=3,
-                  color=color_of(kind), label=name_of(kind))  # fmt: skip
+        left.plot(
+            rows.percent / 100,
+            rows.fraction.astype(float),
+            "o-",
+            markersize=3,
+            color=color_of(kind),
+            label=name_of(kind),
+        )
         right.plot(rows.percent / 100, rows.n_neurons, "o-", markersize=3, color=color_of(kind))
     left.axhline(0.5, color="0.85", linewidth=1, zorder=0)
     left.set(ylim=(0, 1.05))
@@ -213,8 +219,15 @@ def prediction_figure(
     axes = tidy(figure.add_subplot())
     for kind, values in predicted.items():
         n = int((np.isfinite(values) & np.isfinite(measured[kind])).sum())
-        axes.plot(values, measured[kind], "o", markersize=3, alpha=0.7,
-                  color=color_of(kind), label=f"{name_of(kind)} (n = {n})")  # fmt: skip
+        axes.plot(
+            values,
+            measured[kind],
+            "o",
+            markersize=3,
+            alpha=0.7,
+            color=color_of(kind),
+            label=f"{name_of(kind)} (n = {n})",
+        )
     axes.set_xlabel("predicted response (a.u. of day 1)", fontsize=9)
     axes.set_ylabel("measured mean response (a.u.)", fontsize=9)
     figure.legend(fontsize=8, frameon=False, loc="outside right center")

@@ -131,9 +131,14 @@ def comparison_figure(
         color = color_of(kind)
         if mei_sem is not None and control_sem is not None:
             axes.errorbar(
-                control[known], mei[known], xerr=control_sem[kind][known], yerr=mei_sem[known],
-                fmt="none", ecolor="0.8", elinewidth=0.7,
-            )  # fmt: skip
+                control[known],
+                mei[known],
+                xerr=control_sem[kind][known],
+                yerr=mei_sem[known],
+                fmt="none",
+                ecolor="0.8",
+                elinewidth=0.7,
+            )
         filled = np.ones(len(mei), bool) if significant is None else significant[kind]
         axes.plot(control[known & filled], mei[known & filled], "o", color=color, markersize=4.5)
         rest = known & ~filled

@@ -147,13 +147,18 @@ def _read_recording(path: Path) -> Recording:
     if not path.is_file():
         raise DataError("file is missing", file=path, expected="recording.json of a bundle")
     if path.stat().st_size > 1 << 20:
-        raise DataError("file is too large", file=path, found=f"{path.stat().st_size} bytes",
-                        expected="a short JSON document")  # fmt: skip
+        raise DataError(
+            "file is too large",
+            file=path,
+            found=f"{path.stat().st_size} bytes",
+            expected="a short JSON document",
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError("cannot be read", file=path, found=error,
-                        expected="JSON in UTF-8") from error  # fmt: skip
+        raise DataError(
+            "cannot be read", file=path, found=error, expected="JSON in UTF-8"
+        ) from error
     if not isinstance(content, Mapping):
         raise DataError("is not a JSON object", file=path, found=type(content).__name__)
     try:
@@ -163,24 +168,40 @@ def _read_recording(path: Path) -> Recording:
         place = ".".join(str(part) for part in first["loc"])
         given = first.get("input")
         found = None if first["type"] == "missing" else repr(given)[:80]
-        raise DataError("entry is not valid", file=path, field=place, found=found,
-                        expected=first["msg"].removeprefix("Value error, ")) from None  # fmt: skip
+        raise DataError(
+            "entry is not valid",
+            file=path,
+            field=place,
+            found=found,
+            expected=first["msg"].removeprefix("Value error, "),
+        ) from None
 
 
 def _inside(bundle: Bundle, name: str, entry: str) -> Path:
     """Return the path of a file that must be in the folder."""
     path = (bundle.folder / name).resolve()
     if not path.is_relative_to(bundle.folder):
-        raise DataError("file lies outside of the bundle", file="recording.json", field=entry,
-                        found=name, expected="a name inside of the folder")  # fmt: skip
+        raise DataError(
+            "file lies outside of the bundle",
+            file="recording.json",
+            field=entry,
+            found=name,
+            expected="a name inside of the folder",
+        )
     if len(str(path)) > 1000:
-        raise DataError("path is too long", file="recording.json", field=entry,
-                        found=len(str(path)), expected="at most 1000 characters")  # fmt: skip
+        raise DataError(
+            "path is too long",
+            file="recording.json",
+            field=entry,
+            found=len(str(path)),
+            expected="at most 1000 characters",
+        )
     if not path.is_file():
         other = "is no regular file" if path.exists() else "file is missing"
         kind = "is a folder" if path.is_dir() else other
-        raise DataError(kind, file=path, field=entry, expected="a file",
-                        remedy="copy the whole bundle")  # fmt: skip
+        raise DataError(
+            kind, file=path, field=entry, expected="a file", remedy="copy the whole bundle"
+        )
     if path.stat().st_size == 0:
         raise DataError("file is empty", file=path, field=entry, found="0 bytes")
     return path
@@ -198,12 +219,17 @@ def _check_imaging(bundle: Bundle) -> tuple[float, float]:
     """Check the movie or the traces; return first and last frame time (s)."""
     imaging = bundle.recording.imaging
     if bool(imaging.files) == bool(imaging.traces):
-        raise DataError("imaging needs either files or traces", file="recording.json",
-                        field="imaging", found=sorted(imaging.model_fields_set))  # fmt: skip
+        raise DataError(
+            "imaging needs either files or traces",
+            file="recording.json",
+            field="imaging",
+            found=sorted(imaging.model_fields_set),
+        )
     if imaging.traces:
         if not imaging.masks:
-            raise DataError("traces come without masks", file="recording.json",
-                            field="imaging.masks")  # fmt: skip
+            raise DataError(
+                "traces come without masks", file="recording.json", field="imaging.masks"
+            )
         traces = _inside(bundle, imaging.traces, "imaging.traces")
         masks = _inside(bundle, imaging.masks, "imaging.masks")
         bundle.files |= {"traces": [traces], "masks": [masks]}
@@ -212,8 +238,12 @@ def _check_imaging(bundle: Bundle) -> tuple[float, float]:
         path, times = traces, scan.time_s
     else:
         if len(set(imaging.files)) != len(imaging.files):
-            raise DataError("file is named twice", file="recording.json", field="imaging.files",
-                            found=imaging.files)  # fmt: skip
+            raise DataError(
+                "file is named twice",
+                file="recording.json",
+                field="imaging.files",
+                found=imaging.files,
+            )
         bundle.files["tiff"] = [_inside(bundle, name, "imaging.files") for name in imaging.files]
         path = _inside(bundle, "frame_times.csv", "frame_times")
         bundle.files["frame_times"] = [path]
@@ -221,14 +251,21 @@ def _check_imaging(bundle: Bundle) -> tuple[float, float]:
         _check_tiff(bundle, len(times), float(np.median(np.diff(times))))
     fps = 1 / float(np.median(np.diff(times)))
     if not 0.1 <= fps <= 2000:
-        raise DataError("frame rate is absurd", file=path, field="time_s", found=f"{fps:.3g} Hz",
-                        expected="0.1 to 2000 Hz: times are in seconds")  # fmt: skip
+        raise DataError(
+            "frame rate is absurd",
+            file=path,
+            field="time_s",
+            found=f"{fps:.3g} Hz",
+            expected="0.1 to 2000 Hz: times are in seconds",
+        )
     if len(times) < MIN_FRAMES or times[-1] - times[0] < MIN_SECONDS:
         raise DataError(
-            "recording is too short", file=path, field="time_s",
+            "recording is too short",
+            file=path,
+            field="time_s",
             found=f"{len(times)} frames in {times[-1] - times[0]:.2g} s",
             expected=f"{MIN_FRAMES} frames and {MIN_SECONDS:g} s, or more",
-        )  # fmt: skip
+        )
     return float(times[0]), float(times[-1])
 
 
@@ -238,17 +275,26 @@ def _check_traces(path: Path, fluorescence: NDArray[np.float32]) -> None:
     known = np.isfinite(fluorescence)
     silent = np.flatnonzero(~known.any(axis=1))
     if len(silent):
-        raise DataError("a trace is all NaN", **where, found=f"unit {silent[0]}",
-                        expected="numbers")  # fmt: skip
+        raise DataError(
+            "a trace is all NaN", **where, found=f"unit {silent[0]}", expected="numbers"
+        )
     endless = np.flatnonzero(np.isinf(fluorescence).any(axis=1))
     if len(endless):
-        raise DataError("a trace is infinite", **where, found=f"unit {endless[0]}",
-                        expected="finite numbers, or NaN where a frame is missing")  # fmt: skip
+        raise DataError(
+            "a trace is infinite",
+            **where,
+            found=f"unit {endless[0]}",
+            expected="finite numbers, or NaN where a frame is missing",
+        )
     low = np.where(known, fluorescence, np.inf).min(axis=1)
     high = np.where(known, fluorescence, -np.inf).max(axis=1)
     if (low == high).all():
-        raise DataError("no trace ever varies", **where, found=f"{high[0]:g} in every frame",
-                        expected="fluorescence (a.u.)")  # fmt: skip
+        raise DataError(
+            "no trace ever varies",
+            **where,
+            found=f"{high[0]:g} in every frame",
+            expected="fluorescence (a.u.)",
+        )
 
 
 def _check_tiff(bundle: Bundle, n_times: int, period_s: float) -> None:
@@ -258,14 +304,21 @@ def _check_tiff(bundle: Bundle, n_times: int, period_s: float) -> None:
     scan = open_source(bundle.files["tiff"], fps=1 / period_s)
     if abs(scan.n_frames - n_times) > FRAME_SLACK:
         raise DataError(
-            "frame times do not fit the movie", file=bundle.files["frame_times"][0],
-            found=f"{n_times} times", expected=f"{scan.n_frames} frames (volumes) in the TIFF",
+            "frame times do not fit the movie",
+            file=bundle.files["frame_times"][0],
+            found=f"{n_times} times",
+            expected=f"{scan.n_frames} frames (volumes) in the TIFF",
             remedy="send one time per complete frame",
-        )  # fmt: skip
+        )
     channel = bundle.recording.imaging.channel
     if channel not in scan.channel_numbers:
-        raise DataError("channel was not saved", file="recording.json", field="imaging.channel",
-                        found=channel, expected=f"one of {scan.channel_numbers}")  # fmt: skip
+        raise DataError(
+            "channel was not saved",
+            file="recording.json",
+            field="imaging.channel",
+            found=channel,
+            expected=f"one of {scan.channel_numbers}",
+        )
 
 
 def _check_monitor(bundle: Bundle) -> None:
@@ -278,9 +331,12 @@ def _check_trials(bundle: Bundle, frames: tuple[float, float]) -> None:
     path = _inside(bundle, "trials.csv", "trials")
     bundle.files["trials"] = [path]
     numbers = read_columns(
-        path, ["trial_idx", "onset_s", "offset_s"], optional=["blank_before_s"],
-        nan=["blank_before_s"], at_least=1,
-    )  # fmt: skip
+        path,
+        ["trial_idx", "onset_s", "offset_s"],
+        optional=["blank_before_s"],
+        nan=["blank_before_s"],
+        at_least=1,
+    )
     names = read_text_columns(path, ["image"])["image"]
     index = numbers["trial_idx"]
     if (index != np.round(index)).any() or index.min() < 0 or index.max() > INT32:
@@ -290,23 +346,30 @@ def _check_trials(bundle: Bundle, frames: tuple[float, float]) -> None:
     onset, offset = numbers["onset_s"], numbers["offset_s"]
     bad = np.flatnonzero(offset <= onset)
     if len(bad):
-        raise DataError("image goes off before it comes on", file=path,
-                        field=f"offset_s, line {bad[0] + 2}", found=f"{onset[bad[0]]} to "
-                        f"{offset[bad[0]]} s", expected="onset_s < offset_s")  # fmt: skip
+        raise DataError(
+            "image goes off before it comes on",
+            file=path,
+            field=f"offset_s, line {bad[0] + 2}",
+            found=f"{onset[bad[0]]} to {offset[bad[0]]} s",
+            expected="onset_s < offset_s",
+        )
     order = np.argsort(onset, kind="stable")
     overlap = np.flatnonzero(onset[order][1:] < offset[order][:-1] - 1e-6)
     if len(overlap):
-        raise DataError("trials overlap in time", file=path,
-                        field=f"onset_s, line {order[overlap[0] + 1] + 2}")  # fmt: skip
+        raise DataError(
+            "trials overlap in time", file=path, field=f"onset_s, line {order[overlap[0] + 1] + 2}"
+        )
     own_clock = (bundle.folder / "clocks.csv").exists()
     outside = (onset > frames[1]) | (offset < frames[0])
     if not own_clock and outside.mean() > 0.5:
         raise DataError(
-            "most trials lie outside of the recording", file=path, field="onset_s",
+            "most trials lie outside of the recording",
+            file=path,
+            field="onset_s",
             found=f"{onset.min():.1f} to {onset.max():.1f} s",
             expected=f"within the frames, {frames[0]:.1f} to {frames[1]:.1f} s",
             remedy="give all times on one clock, or add clocks.csv",
-        )  # fmt: skip
+        )
     blank = numbers.get("blank_before_s", np.full(len(index), np.nan))
     bundle.trials = {
         "trial_idx": index.astype(int),
@@ -334,12 +397,21 @@ def _resolve_images(bundle: Bundle, names: list[str], path: Path) -> list[str]:
             if stem not in by_hash:
                 missing.add(stem)
         if found is None:
-            raise DataError("image is missing", file=path, field=f"image, line {line + 2}",
-                            found=repr(name[:80]), expected="a file in images/ or a content hash",
-                            remedy="copy the whole bundle")  # fmt: skip
+            raise DataError(
+                "image is missing",
+                file=path,
+                field=f"image, line {line + 2}",
+                found=repr(name[:80]),
+                expected="a file in images/ or a content hash",
+                remedy="copy the whole bundle",
+            )
         if HASH.fullmatch(stem) and found != stem and len(stem) == 64:
-            raise DataError("image is not what its name says", file=bundle.folder / "images",
-                            field=name, found=found)  # fmt: skip
+            raise DataError(
+                "image is not what its name says",
+                file=bundle.folder / "images",
+                field=name,
+                found=found,
+            )
         hashes[name] = found
     used = set(hashes.values())
     bundle.images = {name: image for name, image in by_hash.items() if name in used}
@@ -388,6 +460,8 @@ def _check_behavior(bundle: Bundle) -> None:
         read_columns(treadmill, ["time_s", "counts"], rising="time_s")
         if bundle.recording.treadmill is None:
             raise DataError(
-                "treadmill.csv comes without the wheel's size", file="recording.json",
-                field="treadmill", expected='{"diameter_cm": ..., "counts_per_rev": ...}',
-            )  # fmt: skip
+                "treadmill.csv comes without the wheel's size",
+                file="recording.json",
+                field="treadmill",
+                expected='{"diameter_cm": ..., "counts_per_rev": ...}',
+            )

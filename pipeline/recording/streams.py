@@ -40,8 +40,13 @@ def read_clocks(path: str) -> dict[str, list[list[float]]]:
         if stream.lower() == "rig":  # the rig's own clock, said for completeness
             continue
         if stream.lower() not in names:
-            raise DataError("unknown stream", file=path, field="stream", found=stream,
-                            expected=f"one of {sorted(STREAMS)}")  # fmt: skip
+            raise DataError(
+                "unknown stream",
+                file=path,
+                field="stream",
+                found=stream,
+                expected=f"one of {sorted(STREAMS)}",
+            )
         pairs.setdefault(names[stream.lower()], []).append([float(a), float(b)])
     return {stream: sorted(values) for stream, values in pairs.items()}
 

@@ -172,8 +172,13 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
         )
     if len(set(names)) != len(names):
         again = next(name for name in names if names.count(name) > 1)
-        raise DataError("a name comes twice", file=path, field="names", found=again,
-                        expected="one image for every name")  # fmt: skip
+        raise DataError(
+            "a name comes twice",
+            file=path,
+            field="names",
+            found=again,
+            expected="one image for every name",
+        )
     return names, images
 
 

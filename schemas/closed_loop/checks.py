@@ -116,9 +116,11 @@ class CellMatchOracleCorrelation(dj.Computed):
             row = {
                 "n_images": found.n_images,
                 "correlation": found.matrix,
-                **{name: number(getattr(found, name)) for name in
-                   ("median_correlation", "median_rank", "fraction_first")},
-            }  # fmt: skip
+                **{
+                    name: number(getattr(found, name))
+                    for name in ("median_correlation", "median_rank", "fraction_first")
+                },
+            }
         self.insert1(
             {**key, **row, "median_gain": number(np.median(known)) if len(known) else None}
         )
@@ -330,9 +332,11 @@ class PooledOutcome(dj.Computed):
             name: loop[name] for name in ("animal_id", "session", "scan_idx", "recipe_hash")
         }
         shown = Presentation & [{"plan_id": row["plan_id"]} for row in plans.to_dicts()]
-        same = Outcome.proj() & shown & {
-            name: key[name] for name in ("match_hash", "response_hash", "outcome_hash")
-        }  # fmt: skip
+        same = (
+            Outcome.proj()
+            & shown
+            & {name: key[name] for name in ("match_hash", "response_hash", "outcome_hash")}
+        )
         here = (key["session"], key["scan_idx"])
         earlier = [
             row

@@ -208,8 +208,11 @@ def views(key: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     if not views:
-        raise DataError("scan has no segmented field", field="MatchTask",
-                        remedy="register the scan's ImagingTask")  # fmt: skip
+        raise DataError(
+            "scan has no segmented field",
+            field="MatchTask",
+            remedy="register the scan's ImagingTask",
+        )
     return views
 
 

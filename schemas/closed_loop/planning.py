@@ -156,9 +156,23 @@ class Plan(dj.Computed):
         scan = {name: task[name] for name in experiment.Scan.primary_key}
         natural = self._natural(scan, task["n_natural"])
         minutes = (Loop & task).fetch1("minutes")
-        wanted = ("dataset_hash", "unit_index", "target_rank", "kind", "variant", "image_hash",
-                  "image_row", "array", "display", "mean_cd_m2", "sd_cd_m2", "clipped_fraction",
-                  "ok", "reason", "predicted")  # fmt: skip
+        wanted = (
+            "dataset_hash",
+            "unit_index",
+            "target_rank",
+            "kind",
+            "variant",
+            "image_hash",
+            "image_row",
+            "array",
+            "display",
+            "mean_cd_m2",
+            "sd_cd_m2",
+            "clipped_fraction",
+            "ok",
+            "reason",
+            "predicted",
+        )
         rows = [{name: row[name] for name in wanted} for row in rows]
         asked = self._asked(key)
         return rows, arrays, sources, asked, natural, minutes, *PlanMethod.fetch_method(task)
@@ -221,9 +235,12 @@ class Plan(dj.Computed):
         best = {_unit(row): row["target_rank"] for row in good if name_of(row) == "mei"}
         units = sorted(best, key=lambda unit: (best[unit], unit))
         if not units:
-            raise DataError("no MEI can be shown", field="DisplayMethod",
-                            found=f"{len(rows)} images, none within tolerance",
-                            remedy="choose a lower contrast or another luminance")  # fmt: skip
+            raise DataError(
+                "no MEI can be shown",
+                field="DisplayMethod",
+                found=f"{len(rows)} images, none within tolerance",
+                remedy="choose a lower contrast or another luminance",
+            )
         by_kind = {kind: [None] * len(units) for kind in kinds_of(good)}
         chosen = {}  # of several displays of one stimulus of a unit, the last
         for row in good:
@@ -245,12 +262,25 @@ class Plan(dj.Computed):
             if row["image_hash"] in used and stimulus_of not in late
         ]
         targets = [
-            {name: row[name] for name in ("dataset_hash", "unit_index", "kind", "variant",
-                                          "image_hash", "target_rank", "predicted")}
+            {
+                name: row[name]
+                for name in (
+                    "dataset_hash",
+                    "unit_index",
+                    "kind",
+                    "variant",
+                    "image_hash",
+                    "target_rank",
+                    "predicted",
+                )
+            }
             for row in planned
-        ]  # fmt: skip
-        pixels = {row["image_hash"]: arrays[row["array"]].load(mmap_mode="r")[row["image_row"]]
-                  for row in good if row["image_hash"] in used}  # fmt: skip
+        ]
+        pixels = {
+            row["image_hash"]: arrays[row["array"]].load(mmap_mode="r")[row["image_row"]]
+            for row in good
+            if row["image_hash"] in used
+        }
         statistics = {row["image_hash"]: row for row in good}
         shown_again = stimulus.load_images(natural["images"])
         luminance = _luminance(shown_again, natural["curve"])

@@ -122,9 +122,17 @@ class MEIDayStability(dj.Computed):
         starts, seed, norm = task["settings"]
         method, params = task["ascent"]
         made = synthesize(
-            second.frozen(), others, shape=(1, *second.input_shape), mean=second.image_mean,
-            sd=second.image_sd, norm=norm, method=method, starts=starts, seed=seed, params=params,
-        )  # fmt: skip
+            second.frozen(),
+            others,
+            shape=(1, *second.input_shape),
+            mean=second.image_mean,
+            sd=second.image_sd,
+            norm=norm,
+            method=method,
+            starts=starts,
+            seed=seed,
+            params=params,
+        )
         own, other = task["mei"].load()[rows], made.images[:, 0]
         place = np.arange(len(pairs))
 

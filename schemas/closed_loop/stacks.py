@@ -63,23 +63,35 @@ class Stack(dj.Manual):
             animal, session, stack = (int(content[name]) for name in names)
             file, size = path.parent / content["file"], [float(v) for v in content["um_per_voxel"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError("cannot be read", file=path, found=repr(error),
-                            expected=f"{FORMAT} with animal_id, session, stack_idx, file and "
-                            "um_per_voxel") from error  # fmt: skip
+            raise DataError(
+                "cannot be read",
+                file=path,
+                found=repr(error),
+                expected=f"{FORMAT} with animal_id, session, stack_idx, file and um_per_voxel",
+            ) from error
         if content.get("format") != FORMAT or len(size) != 3 or min(size) <= 0:
-            raise DataError("is not a stack", file=path, field="format, um_per_voxel",
-                            found=f"{content.get('format')}, {size}",
-                            expected=f"{FORMAT}, three positive sizes")  # fmt: skip
+            raise DataError(
+                "is not a stack",
+                file=path,
+                field="format, um_per_voxel",
+                found=f"{content.get('format')}, {size}",
+                expected=f"{FORMAT}, three positive sizes",
+            )
         known = {"animal_id": animal, "session": session}
         if not experiment.Session & known:
-            raise DataError("no such session", file=path, found=f"{animal}/{session}",
-                            remedy="ingest a recording of the session first")  # fmt: skip
+            raise DataError(
+                "no such session",
+                file=path,
+                found=f"{animal}/{session}",
+                remedy="ingest a recording of the session first",
+            )
         if not file.is_file():
             raise DataError("file is missing", file=file)
         volume = read_npy(file) if file.suffix == ".npy" else _read_tiff(file)
         if volume.ndim != 3:
-            raise DataError("is not a stack", file=file, found=volume.shape,
-                            expected="(slices, H, W)")  # fmt: skip
+            raise DataError(
+                "is not a stack", file=file, found=volume.shape, expected="(slices, H, W)"
+            )
         key = {"animal_id": animal, "stack_session": session, "stack_idx": stack}
         row = {"volume": np.asarray(volume, np.float32), "um_per_voxel": size}
         cls.insert1({**key, **row, "stack_path": str(file)}, skip_duplicates=True)
@@ -283,9 +295,11 @@ def matched_pairs(key: Mapping[str, Any], least: float = 0.0) -> list[dict[str, 
     through = (MatchMethod & match).fetch1("match_through")
     if through != "field" and not CombinedMatch & match:
         raise DataError(
-            "no match through a structural stack", field="match_through", found=through,
+            "no match through a structural stack",
+            field="match_through",
+            found=through,
             expected="a stack of the animal",
             remedy="`inception ingest FOLDER` of a folder with stack.json, then `inception worker`",
-        )  # fmt: skip
+        )
     pairs = (UnitMatch.Pair if through == "field" else CombinedMatch.Pair) & match
     return [row for row in pairs.to_dicts(order_by="unit_id") if row["probability"] >= least]

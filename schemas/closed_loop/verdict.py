@@ -69,8 +69,11 @@ def fetch_scored(key: Mapping[str, Any]) -> dict[str, Any]:
     trials = (stimulus.Trial & key).to_dicts(order_by="trial_idx")
     rows = {trial["trial_idx"]: row for row, trial in enumerate(trials)}
     if not neurons or not audit:
-        raise DataError("nothing can be scored", field="UnitMatch, Audit",
-                        found=f"{len(neurons)} targets, {len(audit)} trials")  # fmt: skip
+        raise DataError(
+            "nothing can be scored",
+            field="UnitMatch, Audit",
+            found=f"{len(neurons)} targets, {len(audit)} trials",
+        )
     return {
         "dataset_hash": data["dataset_hash"],
         "kinds": kinds_of(targets),

@@ -48,8 +48,11 @@ def unit_table(rows: list[dict[str, Any]]) -> UnitTable:
 def prepared(path: str, fingerprint: str) -> TrainingSet:
     """Read a prepared data set, which must be what was ingested."""
     if experiment.fingerprint(Path(path)) != fingerprint:
-        raise DataError("prepared data set changed after ingest", file=path,
-                        remedy="ingest it again under another name")  # fmt: skip
+        raise DataError(
+            "prepared data set changed after ingest",
+            file=path,
+            remedy="ingest it again under another name",
+        )
     return load(path)
 
 

@@ -98,8 +98,11 @@ class Responses(dj.Computed):
             [f["activity"].load(mmap_mode="r")[f["rows"]].astype(np.float32) for f in fields]
         )
         if not len(activity):
-            raise DataError("no unit passes", field="min_soma_probability, min_snr",
-                            remedy="lower the limits in dataset.ResponseTask")  # fmt: skip
+            raise DataError(
+                "no unit passes",
+                field="min_soma_probability, min_snr",
+                remedy="lower the limits in dataset.ResponseTask",
+            )
         units = [
             {**field["key"], "unit_id": unit_id, "delay_s": delay}
             for field in fields

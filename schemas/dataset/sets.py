@@ -210,8 +210,12 @@ class Dataset(dj.Computed):
         whole, dropped = data.complete()
         counts = {tier: len(whole.trials(tier)) for tier in ("train", "validation", "test")}
         if not counts["train"] or not counts["validation"]:
-            raise DataError("a tier is empty", field="tiers", found=counts,
-                            remedy="record more images that are shown once")  # fmt: skip
+            raise DataError(
+                "a tier is empty",
+                field="tiers",
+                found=counts,
+                remedy="record more images that are shown once",
+            )
         row = {
             "dataset_file": file_bytes(whole.save, ".npz"),
             "n_trials": whole.n_trials,

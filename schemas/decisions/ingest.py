@@ -55,11 +55,13 @@ def ingest_bundle(folder: str | Path) -> dict[str, int]:
         if known.fetch1("bundle_hash") == digest:
             return key
         raise DataError(
-            "another recording has this key", file=bundle.folder / "recording.json",
-            field="animal_id, session, scan_idx", found="/".join(str(v) for v in key.values()),
+            "another recording has this key",
+            file=bundle.folder / "recording.json",
+            field="animal_id, session, scan_idx",
+            found="/".join(str(v) for v in key.values()),
             expected=f"a free key; {known.fetch1('folder')} has this one",
             remedy="correct recording.json, or delete the earlier scan",
-        )  # fmt: skip
+        )
     _check_known_images(bundle)
     if recording.plan is not None:
         _check_presentation(bundle)
@@ -119,10 +121,12 @@ def _check_known_images(bundle: Bundle) -> None:
         missing -= set(asked.to_arrays("image_hash").tolist())
     if missing:
         raise DataError(
-            "image is missing", file=bundle.folder / "trials.csv", field="image",
+            "image is missing",
+            file=bundle.folder / "trials.csv",
+            field="image",
             found=f"{len(missing)} content hashes such as {min(missing)}",
             expected="an image in images/ or one that the database knows",
-        )  # fmt: skip
+        )
 
 
 def _check_presentation(bundle: Bundle) -> None:
@@ -131,9 +135,13 @@ def _check_presentation(bundle: Bundle) -> None:
     recording = bundle.recording
     plan = {"plan_id": recording.plan}
     if not closed_loop.Plan & plan:
-        raise DataError("no such plan in this database", **where, field="plan",
-                        found=recording.plan,
-                        remedy="ingest into the database that made the package")  # fmt: skip
+        raise DataError(
+            "no such plan in this database",
+            **where,
+            field="plan",
+            found=recording.plan,
+            remedy="ingest into the database that made the package",
+        )
     task = (closed_loop.PlanTask & plan).fetch1()
     source = {name: task[name] for name in experiment.Scan.primary_key}
     rows = (closed_loop.Plan.Trial & plan).to_dicts(order_by="trial_idx")
@@ -259,8 +267,9 @@ def ingest_dataset(file: str | Path) -> dict[str, str]:
     path = Path(file).expanduser().resolve()
     data, _ = load(path).complete()
     if (trained := len(data.trials("train"))) < 2:
-        raise DataError("too few training trials", file=path, field="tiers", found=trained,
-                        expected="2 or more")  # fmt: skip
+        raise DataError(
+            "too few training trials", file=path, field="tiers", found=trained, expected="2 or more"
+        )
     print_ = experiment.fingerprint(path)
     height, width = data.shape
     key = {"dataset_hash": config_hash({"prepared": print_})}

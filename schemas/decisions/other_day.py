@@ -45,15 +45,21 @@ def register_other_day(
     )
     texts = ["/".join(map(str, key.values())) for key in (scan, source)]
     if not experiment.Scan & scan:
-        raise DataError("no such scan", field="scan", found=texts[0],
-                        remedy="ingest its recording first")  # fmt: skip
+        raise DataError(
+            "no such scan", field="scan", found=texts[0], remedy="ingest its recording first"
+        )
     if scan["animal_id"] != source["animal_id"] or scan == source:
-        raise DataError("not another day of the same animal", field="scan", found=texts[0],
-                        expected=f"another scan of the animal of {texts[1]}")  # fmt: skip
+        raise DataError(
+            "not another day of the same animal",
+            field="scan",
+            found=texts[0],
+            expected=f"another scan of the animal of {texts[1]}",
+        )
     loops = (closed_loop.Loop & source).to_dicts(order_by="registered DESC", limit=1)
     if not loops:
-        raise DataError(f"no loop is registered on {texts[1]}",
-                        remedy=f"run `inception loop {texts[1]}`")  # fmt: skip
+        raise DataError(
+            f"no loop is registered on {texts[1]}", remedy=f"run `inception loop {texts[1]}`"
+        )
     recipe = (closed_loop.Recipe & loops[0]).fetch1("recipe")
     with transaction():
         member = scan_tasks(scan, recipe)

@@ -241,10 +241,12 @@ def _check_controls(controls: list[dict[str, Any]]) -> None:
         if text in seen:
             raise DataError(
                 f"kind {control['method']!r} stands twice with the same parameters",
-                file="recipe", field=f"controls[{row}]",
+                file="recipe",
+                field=f"controls[{row}]",
                 found=f"those of controls[{seen[text]}], and so the same images",
-                expected="other parameters", remedy="change them, or leave it out",
-            )  # fmt: skip
+                expected="other parameters",
+                remedy="change them, or leave it out",
+            )
         seen[text] = row
 
 
@@ -256,9 +258,10 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
         if today != method.get("revisions", {}):
             raise DataError(
                 f"{registry.kind} {method['method']!r} names methods of another revision",
-                found=method.get("revisions", 1), expected=today or 1,
+                found=method.get("revisions", 1),
+                expected=today or 1,
                 remedy="give what differs from the default recipe instead of a stored one",
-            )  # fmt: skip
+            )
     for kind in ("cnn", "ln"):
         if recipe["model"][kind] is not None:
             check_config(recipe["model"][kind])

@@ -82,8 +82,12 @@ def register_loop(
     """
     scan = {name: int(scan_key[name]) for name in experiment.Scan.primary_key}
     if not experiment.Scan & scan:
-        raise DataError("no such scan", field="scan", found="/".join(map(str, scan.values())),
-                        remedy="ingest its recording first")  # fmt: skip
+        raise DataError(
+            "no such scan",
+            field="scan",
+            found="/".join(map(str, scan.values())),
+            remedy="ingest its recording first",
+        )
     if (targets is not None and targets < 1) or (minutes is not None and minutes <= 0):
         raise ValueError(f"need targets >= 1 and minutes > 0; got {targets} and {minutes}")
     due = None if deadline is None else clock.to_utc(deadline)
@@ -141,10 +145,12 @@ def _another_loop(loop: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[s
             return found
         if "seed" not in full["plan"]["params"]:
             raise DataError(
-                "has its plan, and its order cannot change", field="recipe.plan",
-                found=full["plan"]["method"], expected="a method with a seed",
+                "has its plan, and its order cannot change",
+                field="recipe.plan",
+                found=full["plan"]["method"],
+                expected="a method with a seed",
                 remedy="give another recipe",
-            )  # fmt: skip
+            )
         full["plan"]["params"]["seed"] += 1
 
 
@@ -158,12 +164,13 @@ def _same_numbers(loop: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
     if all(found[name] == value for name, value in numbers.items()):
         return
     raise DataError(
-        "loop is registered with other numbers", field="targets, minutes",
+        "loop is registered with other numbers",
+        field="targets, minutes",
         found=f"{found['targets']}, {found['minutes']:g}",
         expected=f"{numbers['targets']}, {numbers['minutes']:g}",
         remedy="add --again (in Python again=True) for another plan with these: "
         "what both share is not computed twice",
-    )  # fmt: skip
+    )
 
 
 def _plan_of(loop: Mapping[str, Any]) -> dict[str, str]:
@@ -180,10 +187,12 @@ def _to_come(due: datetime.datetime) -> None:
     now = _now()
     if due <= now:
         raise DataError(
-            "the deadline is past", field="deadline", found=clock.written(due),
+            "the deadline is past",
+            field="deadline",
+            found=clock.written(due),
             expected=f"a time after {clock.written(now)}, the database server's now",
             remedy="give a time to come; without an offset such as +01:00 it is local time",
-        )  # fmt: skip
+        )
 
 
 def _move_deadline(loop: Mapping[str, Any], due: datetime.datetime) -> None:
@@ -195,12 +204,13 @@ def _move_deadline(loop: Mapping[str, Any], due: datetime.datetime) -> None:
     plans = closed_loop.PlanTask & loop
     if not plans - closed_loop.Plan.proj():
         raise DataError(
-            "the plan of this loop is made: its deadline cannot move", field="deadline",
+            "the plan of this loop is made: its deadline cannot move",
+            field="deadline",
             found=clock.written(due),
             expected="none" if before is None else clock.written(before),
             remedy="take the plan by `inception package`, or add --again (in Python again=True) "
             "for another plan",
-        )  # fmt: skip
+        )
     closed_loop.Loop.update1({**loop, "deadline_utc": due})
 
 
@@ -362,8 +372,12 @@ def _stimulus_tasks(
     display = mei.DisplayMethod.add(chosen["method"], _displayable(chosen["params"], curve))
     pools = stimulus.ImageSet & [{"imageset_name": name} for name in recipe["pool"]]
     if len(pools) < len(recipe["pool"]):
-        raise DataError("no such image set", field="recipe.pool", found=recipe["pool"],
-                        expected="names in stimulus.ImageSet")  # fmt: skip
+        raise DataError(
+            "no such image set",
+            field="recipe.pool",
+            found=recipe["pool"],
+            expected="names in stimulus.ImageSet",
+        )
     displays = []
     for kind, variant in numbered(recipe["controls"]):
         control = {**mei.ControlMethod.add(**named(kind)), "variant": variant}
@@ -431,12 +445,22 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
     scan = {name: int(scan_key[name]) for name in experiment.Scan.primary_key}
     plan = {"plan_id": plan_id}
     if not closed_loop.Plan & plan:
-        raise DataError("no such plan in this database", file="recording.json", field="plan",
-                        found=plan_id, remedy="ingest into the database that made it")  # fmt: skip
+        raise DataError(
+            "no such plan in this database",
+            file="recording.json",
+            field="plan",
+            found=plan_id,
+            remedy="ingest into the database that made it",
+        )
     task = (closed_loop.PlanTask & plan).fetch1()
     if task["animal_id"] != scan["animal_id"]:
-        raise DataError("plan of another animal", file="recording.json", field="animal_id",
-                        found=scan["animal_id"], expected=task["animal_id"])  # fmt: skip
+        raise DataError(
+            "plan of another animal",
+            file="recording.json",
+            field="animal_id",
+            found=scan["animal_id"],
+            expected=task["animal_id"],
+        )
     recipe = (closed_loop.Recipe & task).fetch1("recipe")
     closed_loop.Presentation.insert1({**scan, **plan}, skip_duplicates=True)
     member = scan_tasks(scan, recipe)
@@ -451,8 +475,10 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
         log.warning(
             "scan %s: the recipe scores matches through %r and the animal has no structural "
             "stack; the verdict waits for one: `inception ingest FOLDER` of a folder with "
-            "stack.json", "/".join(map(str, scan.values())), through,
-        )  # fmt: skip
+            "stack.json",
+            "/".join(map(str, scan.values())),
+            through,
+        )
     closed_loop.MatchTask.insert1(
         {
             **scan,
@@ -480,8 +506,12 @@ def register_dataset(
     """
     spec = {"dataset_hash": dataset_key["dataset_hash"]}
     if not dataset.DatasetSpec & spec:
-        raise DataError("no such data set", field="dataset_hash", found=spec["dataset_hash"],
-                        remedy="ingest it first")  # fmt: skip
+        raise DataError(
+            "no such data set",
+            field="dataset_hash",
+            found=spec["dataset_hash"],
+            remedy="ingest it first",
+        )
     with transaction():
         key = closed_loop.Recipe.add(recipe)
         chosen = (closed_loop.Recipe & key).fetch1("recipe")

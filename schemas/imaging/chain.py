@@ -189,10 +189,12 @@ class ScanInfo(dj.Imported):
         times = frame_times(files)
         if abs(len(times) - scan.n_frames) > FRAME_SLACK:
             raise DataError(
-                "frame times do not fit the frames", file=files["times"][0][0],
-                found=f"{len(times)} times", expected=f"{scan.n_frames} frames as in the files",
+                "frame times do not fit the frames",
+                file=files["times"][0][0],
+                found=f"{len(times)} times",
+                expected=f"{scan.n_frames} frames as in the files",
                 remedy="send one time per complete frame (volume)",
-            )  # fmt: skip
+            )
         channel_position(scan, files)
         fields = [
             {
@@ -262,9 +264,12 @@ def channel_position(scan, files: dict[str, Any]) -> int:
     saved = list(scan.channel_numbers)
     if files["channel"] not in saved:
         raise DataError(
-            "channel was not saved", file="recording.json", field="imaging.channel",
-            found=files["channel"], expected=f"one of {saved}",
-        )  # fmt: skip
+            "channel was not saved",
+            file="recording.json",
+            field="imaging.channel",
+            found=files["channel"],
+            expected=f"one of {saved}",
+        )
     return saved.index(files["channel"])
 
 

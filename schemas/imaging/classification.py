@@ -105,17 +105,22 @@ def _fetch_segmentation(key: dict[str, Any]) -> dict[str, Any]:
     where = f"{key['animal_id']}/{key['session']}/{key['scan_idx']} field {key['field']}"
     packed = Segmentation.fetch_masks(key)
     return {
-        "where": where, "packed": packed, "mean": mean, "correlation": correlation,
-        "um_per_px": size, "units": units,
-    }  # fmt: skip
+        "where": where,
+        "packed": packed,
+        "mean": mean,
+        "correlation": correlation,
+        "um_per_px": size,
+        "units": units,
+    }
 
 
 def _features(field: dict[str, Any], diameter_um: float) -> np.ndarray:
     if None in field["um_per_px"]:
         raise DataError(
-            "size of a pixel is unknown, so that a mask has no size", field=field["where"],
+            "size of a pixel is unknown, so that a mask has no size",
+            field=field["where"],
             remedy="give imaging.um_per_px in recording.json",
-        )  # fmt: skip
+        )
     masks, weights = load_masks(field["packed"])
     diameter_px = diameter_um / float(np.mean(field["um_per_px"]))
     images = field["mean"].load(), field["correlation"].load()

@@ -72,8 +72,9 @@ class Targets(dj.Computed):
         plain = (model.Evaluation.Unit & ln).to_dicts(**order)
         data_hash = (model.EnsembleSpec & cnn).fetch1("dataset_hash")
         if {row["dataset_hash"] for row in (*good, *plain)} != {data_hash}:
-            raise DataError("ensembles of different data sets", field="TargetTask",
-                            expected=data_hash)  # fmt: skip
+            raise DataError(
+                "ensembles of different data sets", field="TargetTask", expected=data_hash
+            )
         scores = tuple([row["validation"] for row in rows] for rows in (good, plain))
         return (
             data_hash,
@@ -102,9 +103,12 @@ class Targets(dj.Computed):
             for index in range(len(result.kept))
         ]
         if not any(row["kept"] for row in rows):
-            raise DataError("no unit qualifies as a target", field="TargetRule",
-                            found=f"{len(rows)} units: {rows[0]['reason']} ...",
-                            remedy="choose a more lenient rule or record longer")  # fmt: skip
+            raise DataError(
+                "no unit qualifies as a target",
+                field="TargetRule",
+                found=f"{len(rows)} units: {rows[0]['reason']} ...",
+                remedy="choose a more lenient rule or record longer",
+            )
         return rows, data_hash
 
     def make_insert(self, key, rows, data_hash):

@@ -111,8 +111,12 @@ class Evaluation(dj.Computed):
         row: dict[str, Any] = {"n_members": len(ensemble)}
         units: list[dict[str, Any]] = [{"unit_index": i} for i in range(data.n_units)]
         held = evaluate(ensemble, data, tier="validation")
-        _record(row, units, held, {"validation": "single_trial",
-                                   "validation_frozen": "single_trial_frozen"})  # fmt: skip
+        _record(
+            row,
+            units,
+            held,
+            {"validation": "single_trial", "validation_frozen": "single_trial_frozen"},
+        )
         measures = _measures("validation", held)
         if len(data.trials("test")):
             shown = evaluate(ensemble, data, tier="test")

@@ -9,9 +9,13 @@ from pipeline.rng import derive_seed, generator, torch_generator
 
 def test_an_error_is_one_line_with_all_its_parts():
     error = DataError(
-        "frame rate out of\nrange", file="a/recording.json", field="fps", found=-1,
-        expected="> 0", remedy="give the frame rate of the scan",
-    )  # fmt: skip
+        "frame rate out of\nrange",
+        file="a/recording.json",
+        field="fps",
+        found=-1,
+        expected="> 0",
+        remedy="give the frame rate of the scan",
+    )
     assert str(error) == (
         "a/recording.json: fps: frame rate out of range; found -1; expected > 0; "
         "give the frame rate of the scan"

@@ -21,8 +21,12 @@ def every_method():
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     found = [item for item in gc.get_objects() if type(item).__mro__[-2] is Registry]
-    return [(registry, name) for registry in found for name in registry
-            if registry[name].__module__.startswith("pipeline.")]  # fmt: skip
+    return [
+        (registry, name)
+        for registry in found
+        for name in registry
+        if registry[name].__module__.startswith("pipeline.")
+    ]
 
 
 METHODS = every_method()

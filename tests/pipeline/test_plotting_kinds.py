@@ -18,8 +18,16 @@ def stranger():
 def test_the_published_kinds_come_first_and_variants_stand_together(stranger):
     names = ["zebra", stranger, "gabor:1", "fni", "metamer", "mei", "gabor", "mni", "rf", "gabor"]
     assert in_order(names) == [
-        "mei", "rf", "gabor", "gabor:1", "mni", "fni", "metamer", stranger, "zebra"
-    ]  # fmt: skip
+        "mei",
+        "rf",
+        "gabor",
+        "gabor:1",
+        "mni",
+        "fni",
+        "metamer",
+        stranger,
+        "zebra",
+    ]
 
 
 def test_no_two_stimuli_have_one_color(stranger):

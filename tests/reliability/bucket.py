@@ -28,9 +28,12 @@ def bucket():
         "secure": False,
     }
     client = boto3.client(
-        "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1",
-        aws_access_key_id="key", aws_secret_access_key="secret",
-    )  # fmt: skip
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+    )
     client.create_bucket(Bucket=name)
     stores = {"default": "main", "main": main}
     before, dj.config.stores = dj.config.stores, dict(stores)

@@ -77,13 +77,24 @@ def write_bundle(tmp_path, next_animal):
             t = np.arange(0, 60, 0.05)
             table = np.stack([t, 80 + np.sin(t), 60 + np.cos(t), 15 + np.sin(t / 5)], axis=1)
             table[100:110, 1:] = np.nan
-            np.savetxt(folder / "pupil.csv", table, delimiter=",", comments="",
-                       header="time_s,center_x_px,center_y_px,radius_px")  # fmt: skip
+            np.savetxt(
+                folder / "pupil.csv",
+                table,
+                delimiter=",",
+                comments="",
+                header="time_s,center_x_px,center_y_px,radius_px",
+            )
         if running:
             t = np.arange(0, 60, 0.02)
             counts = (2**32 - 500 + np.arange(len(t)) * 2) % 2**32  # wraps after 250 samples
-            np.savetxt(folder / "treadmill.csv", np.stack([t, counts], axis=1), delimiter=",",
-                       fmt=["%.4f", "%d"], comments="", header="time_s,counts")  # fmt: skip
+            np.savetxt(
+                folder / "treadmill.csv",
+                np.stack([t, counts], axis=1),
+                delimiter=",",
+                fmt=["%.4f", "%d"],
+                comments="",
+                header="time_s,counts",
+            )
         recording = {
             "format": "inception-recording/1",
             "animal_id": next_animal,

@@ -713,8 +713,9 @@ def test_the_verdict_has_its_checks(database, loop):
     surest = max(
         row["probability"] for row in (closed_loop.UnitMatch.Pair & loop["day2"]).to_dicts()
     )
-    table = closed_loop.Sensitivity.at((closed_loop.Outcome & loop["day2"]).fetch1("KEY"),
-                                       [0.5, surest, 1.01])  # fmt: skip
+    table = closed_loop.Sensitivity.at(
+        (closed_loop.Outcome & loop["day2"]).fetch1("KEY"), [0.5, surest, 1.01]
+    )
     counts = table[table.kind == "rf"].set_index("threshold").n
     assert counts[0.5] >= counts[surest] >= 1
     assert counts[1.01] == 0
@@ -841,8 +842,13 @@ def test_the_report_of_two_animals_says_which_is_which_and_pools_them(
     found = write_report(out, scans=[loop["day1"], other])
     assert [row["scan"] for row in found["loops"]] == ["77/1/1", "78/1/1"]
     page = (out / "index.html").read_text()
-    for title in ("Loop 1 on 77/1/1", "Loop 2 on 78/1/1", "Loop 1: Targets",
-                  "Loop 2: Targets", "All animals together"):  # fmt: skip
+    for title in (
+        "Loop 1 on 77/1/1",
+        "Loop 2 on 78/1/1",
+        "Loop 1: Targets",
+        "Loop 2: Targets",
+        "All animals together",
+    ):
         assert f"{title}</h2>" in page
     for figure in (name for name in found["figures"] if name.startswith("loop")):
         whose = "Loop 1, 77/1/1." if figure.startswith("loop1_") else "Loop 2, 78/1/1."
@@ -862,13 +868,29 @@ def test_what_was_not_measured_of_traces_alone_is_null(database, loop):
 
     for scan in (loop["day1"], loop["day2"]):
         quality = (imaging.Quality & scan).fetch1()
-        names = ("fit", "mean_intensity", "contrast", "intensity_drift", "photon_gain",
-                 "zero_level", "photons", "saturated", "epileptiform_per_min")  # fmt: skip
+        names = (
+            "fit",
+            "mean_intensity",
+            "contrast",
+            "intensity_drift",
+            "photon_gain",
+            "zero_level",
+            "photons",
+            "saturated",
+            "epileptiform_per_min",
+        )
         assert {name: quality[name] for name in names} == dict.fromkeys(names)
         assert not imaging.Quality.Finding & scan
         motion = (imaging.Motion & scan).fetch1()
-        names = ("motion_rms_px", "outlier_fraction", "accepted", "worse_fraction", "z_drift",
-                 "correlation_before", "crispness_before")  # fmt: skip
+        names = (
+            "motion_rms_px",
+            "outlier_fraction",
+            "accepted",
+            "worse_fraction",
+            "z_drift",
+            "correlation_before",
+            "crispness_before",
+        )
         assert {name: motion[name] for name in names} == dict.fromkeys(names)
         drift = (closed_loop.Drift & scan).fetch1()
         names = ("drift_y_um_h", "drift_x_um_h", "drift_range_um")

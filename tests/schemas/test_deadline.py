@@ -172,8 +172,11 @@ def test_nothing_is_planned_before_the_deadline_but_in_full(database, scan):
     for kind, batch in itertools.product(KINDS, range(3)):
         show(plan, kind, batch)
     assert made(plan).fetch1("n_targets") == TARGETS
-    assert not [e for e in (closed_loop.Plan & {"plan_id": plan}).fetch1("dropped") if "ready" in
-                e["reason"]]  # fmt: skip
+    assert not [
+        e
+        for e in (closed_loop.Plan & {"plan_id": plan}).fetch1("dropped")
+        if "ready" in e["reason"]
+    ]
 
 
 def test_a_plan_of_which_nothing_is_ready_is_made_as_soon_as_an_mei_is(database, scan):
@@ -498,10 +501,12 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
     after = (attempt["started_at"] - due.replace(tzinfo=None)).total_seconds()
     assert 0 <= after < 60
     row = (closed_loop.Plan & plan).fetch1()
-    print(f"due {due:%H:%M:%S}, begun {after:.1f} s later, there "
-          f"{(seen - due.replace(tzinfo=None)).total_seconds():.1f} s later; {row['n_targets']} "
-          f"targets, {row['n_images']} images, {row['n_trials']} trials, {row['total_s']:.0f} s; "
-          f"{len(row['dropped'])} dropped: {row['dropped']}")  # fmt: skip
+    print(
+        f"due {due:%H:%M:%S}, begun {after:.1f} s later, there "
+        f"{(seen - due.replace(tzinfo=None)).total_seconds():.1f} s later; {row['n_targets']} "
+        f"targets, {row['n_images']} images, {row['n_trials']} trials, {row['total_s']:.0f} s; "
+        f"{len(row['dropped'])} dropped: {row['dropped']}"
+    )
     assert [(e["kind"], e["reason"]) for e in row["dropped"]] == [
         ("rf", "not ready at the deadline")
     ] * 2
@@ -565,16 +570,17 @@ def test_what_a_plan_left_out_is_shown_when_the_scan_is_planned_again(database, 
     from schemas.decisions import tasks
 
     chosen, due = recipe(), in_seconds(4)
-    first = tasks.register_loop(
-        scan, chosen, targets=TARGETS, minutes=8, deadline=due
-    )  # fmt: skip
+    first = tasks.register_loop(scan, chosen, targets=TARGETS, minutes=8, deadline=due)
     show(first["plan_id"], "mei", 0)
     wait_for(due)
     assert made(first["plan_id"]).fetch1("n_targets") == 2
     again = tasks.register_loop(scan, chosen, again=True)
     assert stored(again) is None  # the deadline is past
-    assert not [key for key in closed_loop.left_behind().get("mei.Display", ())
-                if key in asked(again["plan_id"])]  # fmt: skip
+    assert not [
+        key
+        for key in closed_loop.left_behind().get("mei.Display", ())
+        if key in asked(again["plan_id"])
+    ]
     for kind, batch in itertools.product(KINDS, range(3)):
         show(again["plan_id"], kind, batch)
     assert made(again["plan_id"]).fetch1("n_targets") == TARGETS
@@ -615,9 +621,10 @@ def test_a_second_connection_forecasts_what_the_first_one_does(place, database, 
     late = {**ours[0], "in_time": False, "unmeasured": []}
     assert "LATE: planned then of what is ready" in ahead_lines({**found[0], "loops": [late]})[0]
     stuck = {**ours[0], "stuck": ["mei.Display {}"]}
-    assert ", then of what is ready, while 1 jobs are set aside: mei.Display {}" in ahead_lines(
-        {**found[0], "loops": [stuck]}
-    )[0]  # fmt: skip
+    assert (
+        ", then of what is ready, while 1 jobs are set aside: mei.Display {}"
+        in ahead_lines({**found[0], "loops": [stuck]})[0]
+    )
     moment = datetime.datetime.fromisoformat(ours[0]["deadline"])
     assert moment.utcoffset() is not None
 

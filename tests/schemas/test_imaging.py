@@ -67,8 +67,13 @@ def labelled(database, write_bundle):
     np.savez(folder / "masks.npz", masks=masks, mean_image=masks.sum(0, dtype=np.float32))
     key = ingest_bundle(folder)
     tasks.scan_tasks(key, default_recipe())
-    for table in (imaging.ScanInfo, imaging.RasterPhase, imaging.Motion, imaging.SummaryImages,
-                  imaging.Segmentation):  # fmt: skip
+    for table in (
+        imaging.ScanInfo,
+        imaging.RasterPhase,
+        imaging.Motion,
+        imaging.SummaryImages,
+        imaging.Segmentation,
+    ):
         table.populate(key, suppress_errors=False)
     units = (imaging.Segmentation.Unit & key).keys(order_by="unit_id")
     imaging.MaskLabel.insert(

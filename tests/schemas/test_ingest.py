@@ -138,20 +138,24 @@ def broken(name):
 
     def square_images(folder):
         for file in (folder / "images").iterdir():
-            write_png(file, np.random.default_rng(hash(file.name) % 99).integers(
-                0, 255, (64, 64), dtype=np.uint8))  # fmt: skip
+            write_png(
+                file,
+                np.random.default_rng(hash(file.name) % 99).integers(
+                    0, 255, (64, 64), dtype=np.uint8
+                ),
+            )
 
     def short_traces(folder):
         traces = np.load(folder / "traces.npz")
-        np.savez(folder / "traces.npz", time_s=traces["time_s"][:-5],
-                 fluorescence=traces["fluorescence"])  # fmt: skip
+        np.savez(
+            folder / "traces.npz", time_s=traces["time_s"][:-5], fluorescence=traces["fluorescence"]
+        )
 
     def few_masks(folder):
         masks = np.load(folder / "masks.npz")
         np.savez(folder / "masks.npz", masks=masks["masks"][:2], mean_image=masks["mean_image"])
 
     trials, pupil, wheel = "trials.csv", "pupil.csv", "treadmill.csv"
-    # fmt: off
     cases = {
         "no recording.json": (lambda f: (f / "recording.json").unlink(), "recording.json"),
         "not JSON": (lambda f: (f / "recording.json").write_text("{"), "JSON"),
@@ -167,14 +171,16 @@ def broken(name):
         "missing movie": (lambda f: bad_json(f, imaging={"files": ["scan.tif"]}), "scan.tif"),
         "neither movie nor traces": (lambda f: bad_json(f, imaging={}), "files or traces"),
         "absurd pixel size": (
-            lambda f: bad_json(f, imaging={"traces": "traces.npz", "masks": "masks.npz",
-                                           "um_per_px": [0, 1]}),
+            lambda f: bad_json(
+                f, imaging={"traces": "traces.npz", "masks": "masks.npz", "um_per_px": [0, 1]}
+            ),
             "um_per_px",
         ),
         "no monitor": (lambda f: (f / "monitor.csv").unlink(), "monitor.csv"),
         "flat monitor": (
             lambda f: (f / "monitor.csv").write_text(
-                "pixel_value,luminance_cd_m2\n0,1\n100,1\n255,1\n"),
+                "pixel_value,luminance_cd_m2\n0,1\n100,1\n255,1\n"
+            ),
             "luminance",
         ),
         "no trials": (lambda f: (f / trials).unlink(), trials),
@@ -183,9 +189,12 @@ def broken(name):
         "not a number": (lambda f: edit(f, trials, "2.2000", "soon"), "soon"),
         "trial twice": (lambda f: edit(f, trials, "\n1,", "\n0,"), "trial_idx"),
         "trials overlap": (lambda f: edit(f, trials, "1.5000", "2.5000"), "overlap"),
-        "foreign clock": (lambda f: np.savez(
-            f / "traces.npz", time_s=1e6 + np.arange(600) / 10,
-            fluorescence=np.eye(6, 600)), "clock"),
+        "foreign clock": (
+            lambda f: np.savez(
+                f / "traces.npz", time_s=1e6 + np.arange(600) / 10, fluorescence=np.eye(6, 600)
+            ),
+            "clock",
+        ),
         "image missing": (lambda f: (f / "images" / "picture_3.png").unlink(), "picture_3"),
         "unknown hash": (lambda f: edit(f, trials, "picture_2.png", "ab" * 32), "abab"),
         "image of another size": (big_image, "size"),
@@ -194,9 +203,12 @@ def broken(name):
         "image is a device": (lambda f: swap(f, lambda p: p.symlink_to("/dev/zero")), "outside"),
         "image elsewhere": (lambda f: swap(f, lambda p: p.symlink_to(__file__)), "outside"),
         "image is text": (lambda f: (f / "images" / "picture_1.png").write_text("x"), "picture_1"),
-        "times go back": (lambda f: np.savez(
-            f / "traces.npz", time_s=np.arange(600)[::-1] / 10,
-            fluorescence=np.ones((6, 600))), "increase"),
+        "times go back": (
+            lambda f: np.savez(
+                f / "traces.npz", time_s=np.arange(600)[::-1] / 10, fluorescence=np.ones((6, 600))
+            ),
+            "increase",
+        ),
         "traces too long": (short_traces, "traces.npz"),
         "masks too few": (few_masks, "masks.npz"),
         "masks damaged": (lambda f: (f / "masks.npz").write_bytes(b"PK\x03\x04zz"), "masks.npz"),
@@ -204,11 +216,11 @@ def broken(name):
         "wheel of no size": (lambda f: bad_json(f, treadmill=None), "treadmill"),
         "treadmill empty": (lambda f: (f / wheel).write_text(""), wheel),
         "unknown stream": (
-            lambda f: (f / "clocks.csv").write_text(
-                "stream,stream_time_s,rig_time_s\nlicks,1,2\n"), "licks"),
+            lambda f: (f / "clocks.csv").write_text("stream,stream_time_s,rig_time_s\nlicks,1,2\n"),
+            "licks",
+        ),
         "unknown plan": (lambda f: bad_json(f, plan="0123456789abcdef"), "no such plan"),
     }
-    # fmt: on
     return cases if name is None else cases[name]
 
 
@@ -246,8 +258,13 @@ def test_a_prepared_dataset_is_registered_once(database, tmp_path):
     image_id = np.concatenate([np.arange(50), np.repeat([100, 101], 5)])
     shown = {i: rng.integers(0, 256, (18, 32), dtype=np.uint8) for i in np.unique(image_id)}
     path = tmp_path / "prepared.npz"
-    np.savez(path, images=np.stack([shown[i] for i in image_id]), responses=rng.random((60, 5)),
-             tiers=tiers, image_id=image_id)  # fmt: skip
+    np.savez(
+        path,
+        images=np.stack([shown[i] for i in image_id]),
+        responses=rng.random((60, 5)),
+        tiers=tiers,
+        image_id=image_id,
+    )
     key = ingest_dataset(path)
     assert ingest_dataset(path) == key
     dataset.Dataset.populate(key)

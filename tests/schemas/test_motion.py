@@ -47,9 +47,14 @@ def test_populating_twice_from_one_tiff_gives_the_same_numbers(database, write_b
     key = ingest_bundle(folder)
     tasks.scan_tasks(key, default_recipe())
     tables = (
-        imaging.ScanInfo, imaging.RasterPhase, imaging.Motion, imaging.SummaryImages,
-        imaging.Segmentation, imaging.Fluorescence, imaging.Activity,
-    )  # fmt: skip
+        imaging.ScanInfo,
+        imaging.RasterPhase,
+        imaging.Motion,
+        imaging.SummaryImages,
+        imaging.Segmentation,
+        imaging.Fluorescence,
+        imaging.Activity,
+    )
     rounds = []
     for _ in range(2):
         (imaging.ScanInfo & key).delete(prompt=False, part_integrity="cascade")

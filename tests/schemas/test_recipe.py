@@ -94,8 +94,10 @@ def test_a_recipe_names_revisions_above_one(monkeypatch):
     ("recipe", "path"),
     [
         ({"mei": {"params": {"steps": "many"}}}, "recipe.mei.params.steps"),
-        ({"mei": {"params": {"objective": {"name": "cautious", "weight": "x"}}}},
-         "recipe.mei.params.objective.weight"),
+        (
+            {"mei": {"params": {"objective": {"name": "cautious", "weight": "x"}}}},
+            "recipe.mei.params.objective.weight",
+        ),
         ({"mei": {"params": ["steps"]}}, "recipe.mei.params"),
         ({"mei": {"starts": 0}}, "recipe.mei.starts"),
         ({"mei": {"batch_size": 2.5}}, "recipe.mei.batch_size"),
@@ -104,23 +106,35 @@ def test_a_recipe_names_revisions_above_one(monkeypatch):
         ({"mei": "constrained"}, "recipe.mei"),
         ({"mei": {"method": 3}}, "recipe.mei.method"),
         ({"imaging": {"motion": "rigid"}}, "recipe.imaging.motion"),
-        ({"imaging": {"motion": {"params": {"max_shift_um": None}}}},
-         "recipe.imaging.motion.params.max_shift_um"),
-        ({"imaging": {"deconvolution": {"params": {"indicator": "GCaMP9x"}}}},
-         "recipe.imaging.deconvolution.params.indicator"),
-        ({"behavior": {"pupil": {"params": {"min_confidence": 3}}}},
-         "recipe.behavior.pupil.params.min_confidence"),
+        (
+            {"imaging": {"motion": {"params": {"max_shift_um": None}}}},
+            "recipe.imaging.motion.params.max_shift_um",
+        ),
+        (
+            {"imaging": {"deconvolution": {"params": {"indicator": "GCaMP9x"}}}},
+            "recipe.imaging.deconvolution.params.indicator",
+        ),
+        (
+            {"behavior": {"pupil": {"params": {"min_confidence": 3}}}},
+            "recipe.behavior.pupil.params.min_confidence",
+        ),
         ({"responses": {"min_soma_probability": 1.5}}, "recipe.responses.min_soma_probability"),
         ({"responses": {"min_snr": "high"}}, "recipe.responses.min_snr"),
-        ({"responses": {"reliability": [{"params": {"min_images": "two"}}]}},
-         "recipe.responses.reliability[0].params.min_images"),
+        (
+            {"responses": {"reliability": [{"params": {"min_images": "two"}}]}},
+            "recipe.responses.reliability[0].params.min_images",
+        ),
         ({"dataset": {"height_px": 0}}, "recipe.dataset.height_px"),
-        ({"dataset": {"tiers": {"validation_fraction": 2}}},
-         "recipe.dataset.tiers.validation_fraction"),
+        (
+            {"dataset": {"tiers": {"validation_fraction": 2}}},
+            "recipe.dataset.tiers.validation_fraction",
+        ),
         ({"dataset": {"tiers": [1]}}, "recipe.dataset.tiers"),
         ({"model": {"cnn": {"core": {"channels": "many"}}}}, "recipe.model.cnn.core.channels"),
-        ({"model": {"ln": {"training": {"batch_size": True}}}},
-         "recipe.model.ln.training.batch_size"),
+        (
+            {"model": {"ln": {"training": {"batch_size": True}}}},
+            "recipe.model.ln.training.batch_size",
+        ),
         ({"model": {"cnn": []}}, "recipe.model.cnn"),
         ({"model": {"cnn_seeds": 4}}, "recipe.model.cnn_seeds"),
         ({"model": {"cnn_seeds": [1, "2"]}}, "recipe.model.cnn_seeds"),
@@ -128,25 +142,37 @@ def test_a_recipe_names_revisions_above_one(monkeypatch):
         ({"model": {"max_seconds": 0}}, "recipe.model.max_seconds"),
         ({"controls": "mei"}, "recipe.controls"),
         ({"controls": ["mei"]}, "recipe.controls[0]"),
-        ({"controls": [{"method": "gabor", "params": {"orientations": "8"}}]},
-         "recipe.controls[0].params.orientations"),
-        ({"controls": [{"method": "gabor", "params": {"objective": "beauty"}}]},
-         "recipe.controls[0].params.objective"),
-        ({"controls": [{"method": "mei"}, {"method": "rf", "params": {"params": {"steps": "x"}}}]},
-         "recipe.controls[1].params.params.steps"),
-        ({"analyses": [{"method": "stability", "params": {"inside": "half"}}]},
-         "recipe.analyses[0].params.inside"),
+        (
+            {"controls": [{"method": "gabor", "params": {"orientations": "8"}}]},
+            "recipe.controls[0].params.orientations",
+        ),
+        (
+            {"controls": [{"method": "gabor", "params": {"objective": "beauty"}}]},
+            "recipe.controls[0].params.objective",
+        ),
+        (
+            {
+                "controls": [
+                    {"method": "mei"},
+                    {"method": "rf", "params": {"params": {"steps": "x"}}},
+                ]
+            },
+            "recipe.controls[1].params.params.steps",
+        ),
+        (
+            {"analyses": [{"method": "stability", "params": {"inside": "half"}}]},
+            "recipe.analyses[0].params.inside",
+        ),
         ({"pool": "natural"}, "recipe.pool"),
         ({"plan": {"n_natural": -1}}, "recipe.plan.n_natural"),
         ({"plan": {"params": {"blank_s": [0.3]}}}, "recipe.plan.params.blank_s"),
         ({"match": {"min_probability": 7}}, "recipe.match.min_probability"),
         ({"match": {"through": "wall"}}, "recipe.match.through"),
-        ({"outcome": {"params": {"normalization": "log"}}},
-         "recipe.outcome.params.normalization"),
+        ({"outcome": {"params": {"normalization": "log"}}}, "recipe.outcome.params.normalization"),
         ({"control_seed": 0.5}, "recipe.control_seed"),
         (["mei"], "recipe"),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_cannot_be_is_refused_with_its_path(recipe, path):
     with pytest.raises(ParameterError) as caught:
         complete_recipe(recipe)

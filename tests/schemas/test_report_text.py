@@ -17,8 +17,17 @@ chain = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(chain)
 
 STRANGER = "checkerboard"
-KINDS = ("mei", "rf", "gabor", "mni", "fni", "accentuated", "phase_scrambled", "surround_excite",
-         STRANGER)  # fmt: skip
+KINDS = (
+    "mei",
+    "rf",
+    "gabor",
+    "mni",
+    "fni",
+    "accentuated",
+    "phase_scrambled",
+    "surround_excite",
+    STRANGER,
+)
 SMALL = {
     "gabor": {"orientations": 2, "n_dy": 2, "n_dx": 2, "refine": 0},
     "surround_excite": {"steps": 5},
@@ -82,9 +91,14 @@ def report(_bound, tmp_path_factory):
     finally:
         plotting.save = save
     yield {
-        "found": found, "out": out, "texts": drawn, "day1": day1, "day2": day2,
-        "plan": {"plan_id": made["plan_id"]}, "page": (out / "index.html").read_text(),
-    }  # fmt: skip
+        "found": found,
+        "out": out,
+        "texts": drawn,
+        "day1": day1,
+        "day2": day2,
+        "plan": {"plan_id": made["plan_id"]},
+        "page": (out / "index.html").read_text(),
+    }
     (closed_loop.OutcomeMethod & other).delete(prompt=False)
     del control_kinds._functions[STRANGER]
     import datajoint as dj
@@ -233,9 +247,10 @@ def test_every_parameter_in_the_methods_is_that_of_the_row_that_was_used(databas
     used |= set((imaging.ImagingRecipe & member).fetch1().values())
     used |= set((closed_loop.PlanTask & order).fetch1().values())
     ensembles = model.EnsembleSpec.Member & [
-        {"ensemble_hash": row[name]} for row in display
+        {"ensemble_hash": row[name]}
+        for row in display
         for name in ("ensemble_hash", "ln_ensemble_hash")
-    ]  # fmt: skip
+    ]
     used |= set(ensembles.to_arrays("model_hash").tolist())
     used |= set(model.EnsembleSpec.Combination().to_arrays("combination_hash").tolist())
     used |= set((mei.Analysis & display).to_arrays("analysis_hash").tolist())
@@ -279,14 +294,29 @@ def test_every_parameter_in_the_methods_is_that_of_the_row_that_was_used(databas
         before = said.removesuffix(expected)
         assert re.fullmatch(r"\s*([\w ]+\. )?([\w ]+: )?", before.split("\n")[-1]), said
     assert told == {
-        *values, "imaging.RasterMethod", "imaging.MotionMethod", "imaging.SegmentationMethod",
-        "imaging.FluorescenceMethod", "imaging.DeconvolutionMethod", "behavior.PupilMethod",
-        "behavior.TreadmillMethod", "dataset.BehaviorWindow", "dataset.ResponseMethod",
-        "dataset.ReliabilityMethod", "model.ModelConfig", "model.CombinationMethod",
-        "mei.TargetRule", "mei.AscentMethod", "mei.MaskMethod", "mei.ControlMethod",
-        "mei.DisplayMethod", "mei.AnalysisMethod", "closed_loop.PlanMethod",
-        "closed_loop.MatchMethod", "closed_loop.OutcomeMethod",
-    }  # fmt: skip
+        *values,
+        "imaging.RasterMethod",
+        "imaging.MotionMethod",
+        "imaging.SegmentationMethod",
+        "imaging.FluorescenceMethod",
+        "imaging.DeconvolutionMethod",
+        "behavior.PupilMethod",
+        "behavior.TreadmillMethod",
+        "dataset.BehaviorWindow",
+        "dataset.ResponseMethod",
+        "dataset.ReliabilityMethod",
+        "model.ModelConfig",
+        "model.CombinationMethod",
+        "mei.TargetRule",
+        "mei.AscentMethod",
+        "mei.MaskMethod",
+        "mei.ControlMethod",
+        "mei.DisplayMethod",
+        "mei.AnalysisMethod",
+        "closed_loop.PlanMethod",
+        "closed_loop.MatchMethod",
+        "closed_loop.OutcomeMethod",
+    }
     assert text.count("[mei.ControlMethod ") == len(KINDS)
     assert "n_targets 4" in text
     assert "minutes 8" in text
@@ -359,9 +389,7 @@ def test_images_of_one_kind_are_told_apart_by_their_parameters(database, report,
             return [{**super(Two, self).displays[0], **row} for row in rows]
 
     page = Two((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
-    assert stimuli.differences(page) == {
-        "accentuated": "level 0.25", "accentuated:1": "level 0.75"
-    }  # fmt: skip
+    assert stimuli.differences(page) == {"accentuated": "level 0.25", "accentuated:1": "level 0.75"}
     plain = Loop((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
     assert stimuli.differences(plain) == {}
 

@@ -31,8 +31,19 @@ CONTROLS = [
     {"method": "jittered", "params": {"distance_px": 6.0}},
     {"method": "phase_scrambled", "params": {}},
 ]
-NAMES = {"mei", "rf", "gabor", "mni", "fni", "accentuated", "accentuated:1", "jittered",
-         "jittered:1", "jittered:2", "phase_scrambled"}  # fmt: skip
+NAMES = {
+    "mei",
+    "rf",
+    "gabor",
+    "mni",
+    "fni",
+    "accentuated",
+    "accentuated:1",
+    "jittered",
+    "jittered:1",
+    "jittered:2",
+    "phase_scrambled",
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +85,9 @@ def test_figure_s6_is_drawn_for_every_image_of_the_kind_mei(loop, tmp_path, monk
     try:
         stored_kind = closed_loop.Confusion.Kind
         stored_kind.insert1({**first, "variant": 1, "matrix": second}, allow_direct_insert=True)
-        closed_loop.Outcome.Unit.insert([{**row, "kind": "mei"} for row in own],
-                                        allow_direct_insert=True)  # fmt: skip
+        closed_loop.Outcome.Unit.insert(
+            [{**row, "kind": "mei"} for row in own], allow_direct_insert=True
+        )
         pictures = day2._confusions(page, outcome, "day2")
     finally:
         connection.cancel_transaction()
@@ -133,8 +145,10 @@ def check_dropped(plan):
     units = (dataset.Dataset.Unit & data).to_dicts()
     labels = {unit["unit_index"]: unit["unit_id"] for unit in units}
     assert all(labels.get(entry["unit_index"]) == entry["unit_id"] for entry in mine)
-    scan = {name: (closed_loop.PlanTask & plan).fetch1(name) for name in
-            ("animal_id", "session", "scan_idx", "n_natural")}  # fmt: skip
+    scan = {
+        name: (closed_loop.PlanTask & plan).fetch1(name)
+        for name in ("animal_id", "session", "scan_idx", "n_natural")
+    }
     wanted = closed_loop.Plan._natural(
         {name: scan[name] for name in ("animal_id", "session", "scan_idx")}, scan["n_natural"]
     )["hashes"]
@@ -215,8 +229,12 @@ def test_every_image_of_every_kind_is_scored(database, loop):
     assert len(units) == len(targets[targets["unit_index"].isin(units["unit_index"])])
     for part in (closed_loop.Outcome.Unit, closed_loop.Confusion.Kind, closed_loop.Prediction.Kind):
         assert names(part & day) == NAMES, part.__name__
-    for part in (closed_loop.Comparison.Unit, closed_loop.Population.Kind,
-                 closed_loop.Sensitivity.Threshold, closed_loop.PooledOutcome.Kind):  # fmt: skip
+    for part in (
+        closed_loop.Comparison.Unit,
+        closed_loop.Population.Kind,
+        closed_loop.Sensitivity.Threshold,
+        closed_loop.PooledOutcome.Kind,
+    ):
         assert names(part & day) == NAMES - {"mei"}, part.__name__
     raw = units[units["kind"] == "accentuated"].pivot(
         index="unit_index", columns="variant", values="raw_mean"
@@ -287,8 +305,9 @@ def test_what_a_plan_method_leaves_out_in_silence_is_dropped(loop, replan, monke
 def test_of_two_displays_of_one_stimulus_the_other_is_dropped(loop, replan):
     from schemas import closed_loop, mei
 
-    row = ((closed_loop.PlanTask.Display * mei.ControlMethod) & loop["plan"]
-           & {"control_method": "rf"}).to_dicts()[0]  # fmt: skip
+    row = (
+        (closed_loop.PlanTask.Display * mei.ControlMethod) & loop["plan"] & {"control_method": "rf"}
+    ).to_dicts()[0]
     task = (mei.DisplayTask & row).fetch1()
     params = (mei.DisplayMethod & task).fetch1("display_params")
     method = mei.DisplayMethod.add(None, {**params, "sd_cd_m2": 0.8 * params["sd_cd_m2"]})

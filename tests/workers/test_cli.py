@@ -92,11 +92,24 @@ def test_database_verbs_and_home_before_or_after_the_verb(tmp_path):
 
 
 READING = (
-    ["status"], ["errors"], ["forecast"], ["explain", "mei.MEI", "{}"], ["metrics", "--port", "0"],
-    ["report", "OUT"], ["export", "mei.MEI", "OUT/mei.csv"], ["package", "1/1/1", "OUT"],
-    ["loop", "1/1/1"], ["gc"], ["backup", "OUT"], ["migrate", "--dry-run"], ["recompute"],
-    ["retry"], ["ignore", "mei.MEI"], ["cancel", "mei.MEI"], ["db", "status"],
-)  # fmt: skip
+    ["status"],
+    ["errors"],
+    ["forecast"],
+    ["explain", "mei.MEI", "{}"],
+    ["metrics", "--port", "0"],
+    ["report", "OUT"],
+    ["export", "mei.MEI", "OUT/mei.csv"],
+    ["package", "1/1/1", "OUT"],
+    ["loop", "1/1/1"],
+    ["gc"],
+    ["backup", "OUT"],
+    ["migrate", "--dry-run"],
+    ["recompute"],
+    ["retry"],
+    ["ignore", "mei.MEI"],
+    ["cancel", "mei.MEI"],
+    ["db", "status"],
+)
 
 
 @pytest.mark.parametrize("arguments", READING, ids=lambda arguments: arguments[0])
@@ -142,17 +155,28 @@ def test_help_leaves_nothing_out_of_docstrings_and_options():
     for path, command in every_command(typer.main.get_command(app)):
         shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "400"}).output
         shown = " ".join(shown.split())
-        texts = [command.help, *(parameter.help for parameter in command.params
-                                 if not getattr(parameter, "hidden", False))]  # fmt: skip
+        texts = [
+            command.help,
+            *(
+                parameter.help
+                for parameter in command.params
+                if not getattr(parameter, "hidden", False)
+            ),
+        ]
         for text in filter(None, texts):
             assert " ".join(text.split()) in shown, (path, text)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "file is missing"), ("{", "cannot be read"), ("[1]", "is no recipe"),
-     (b"\xff\xfe{", "cannot be read"), ("folder", "cannot be read")],
-)  # fmt: skip
+    [
+        (None, "file is missing"),
+        ("{", "cannot be read"),
+        ("[1]", "is no recipe"),
+        (b"\xff\xfe{", "cannot be read"),
+        ("folder", "cannot be read"),
+    ],
+)
 def test_a_recipe_that_cannot_be_read_is_one_line(tmp_path, content, said):
     path = tmp_path / "recipe.json"
     if content == "folder":

@@ -75,9 +75,16 @@ def test_labels_are_escaped():
 
 def test_json_log_lines_hold_what_was_given():
     record = logging.makeLogRecord(
-        {"name": "inception.job", "levelno": 30, "levelname": "WARNING", "msg": "done %s",
-         "args": ("x",), "table": "imaging.Motion", "seconds": 1.5}
-    )  # fmt: skip
+        {
+            "name": "inception.job",
+            "levelno": 30,
+            "levelname": "WARNING",
+            "msg": "done %s",
+            "args": ("x",),
+            "table": "imaging.Motion",
+            "seconds": 1.5,
+        }
+    )
     line = json.loads(logs.JsonFormatter().format(record))
     assert line["level"] == "warning"
     assert (line["message"], line["table"], line["seconds"]) == ("done x", "imaging.Motion", 1.5)

@@ -77,8 +77,12 @@ def test_what_has_no_data_is_said():
     left = _missing([Section("", [Picture(title, "x.png") for title in titles])])
     named = {line.split(":")[0].removeprefix("Figure ") for line in left}
     assert named == {name.removeprefix("Figure ") for name in PAPER} - {
-        "S1a", "S5", "2", "4", "S10"
-    }  # fmt: skip
+        "S1a",
+        "S5",
+        "2",
+        "4",
+        "S10",
+    }
 
 
 def test_animals_that_disagree_are_no_effect_however_many_neurons_they_have():

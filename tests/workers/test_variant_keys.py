@@ -22,9 +22,11 @@ NARROW = {key: 16 for key in variant_keys.WIDER}
 def inception(home, prefix, *arguments):
     command = [sys.executable, "-m", "workers.cli", *arguments, "--prefix", prefix]
     done = subprocess.run(
-        [*command, "--home", str(home)], capture_output=True, text=True,
+        [*command, "--home", str(home)],
+        capture_output=True,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -52,8 +54,9 @@ def described(connection, prefix):
     rows = connection.query(
         "SELECT table_schema, table_name, column_name, data_type, is_nullable, column_default, "
         "character_maximum_length FROM information_schema.columns "
-        "WHERE table_schema IN (%s, %s)", (f"{prefix}_mei", f"{prefix}_closed_loop"),
-    ).fetchall()  # fmt: skip
+        "WHERE table_schema IN (%s, %s)",
+        (f"{prefix}_mei", f"{prefix}_closed_loop"),
+    ).fetchall()
     quote = connection.adapter.quote_identifier
     lineage = [
         row
@@ -76,8 +79,10 @@ def described(connection, prefix):
         "indexes": {
             table: [found._indexes(table, found.keys[parent][1]) for parent in parents]
             for table, parents in variant_keys.REFERENCES.items()
-        } if not found.mysql else {},
-    }  # fmt: skip
+        }
+        if not found.mysql
+        else {},
+    }
 
 
 def differences(one, two):
@@ -101,8 +106,11 @@ def made_older(connection, prefix):
     """Take the variants out of all keys and tables, and make the kinds short again."""
     found = variant_keys._Keys(connection, prefix)
     run, quote = connection.query, found.quote
-    links = [(pair, name, columns) for pair, (name, columns) in found.links.items()
-             if "variant" in columns]  # fmt: skip
+    links = [
+        (pair, name, columns)
+        for pair, (name, columns) in found.links.items()
+        if "variant" in columns
+    ]
     for (child, _), name, _ in links:
         word = "FOREIGN KEY" if found.mysql else "CONSTRAINT"
         run(f"ALTER TABLE {found._name(child)} DROP {word} {quote(name)}")
@@ -113,8 +121,10 @@ def made_older(connection, prefix):
         run(f"ALTER TABLE {found._name(table)} DROP {drop}, ADD PRIMARY KEY ({listed})")
     for (child, parent), _, columns in links:
         listed = found._listed(without(columns))
-        run(f"ALTER TABLE {found._name(child)} ADD FOREIGN KEY ({listed}) REFERENCES "
-            f"{found._name(parent)} ({listed}) ON UPDATE CASCADE ON DELETE RESTRICT")  # fmt: skip
+        run(
+            f"ALTER TABLE {found._name(child)} ADD FOREIGN KEY ({listed}) REFERENCES "
+            f"{found._name(parent)} ({listed}) ON UPDATE CASCADE ON DELETE RESTRICT"
+        )
         if not found.mysql:
             for index in found._indexes(child, columns):
                 schema = quote(f"{prefix}_{child[0]}")
@@ -167,17 +177,22 @@ def value(column, type_, row):
 def filled(connection, prefix):
     """Insert two rows into every table that will get a variant, and into those above them."""
     found = Every(connection, prefix)
-    off, on = ("SET FOREIGN_KEY_CHECKS=0", "SET FOREIGN_KEY_CHECKS=1") if found.mysql else (
-        "SET session_replication_role=replica", "SET session_replication_role=DEFAULT")  # fmt: skip
+    off, on = (
+        ("SET FOREIGN_KEY_CHECKS=0", "SET FOREIGN_KEY_CHECKS=1")
+        if found.mysql
+        else ("SET session_replication_role=replica", "SET session_replication_role=DEFAULT")
+    )
     connection.query(off)
     for stage, table in found.above((*variant_keys.KEYED, variant_keys.IMAGE)):
         columns = connection.query(
             "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema=%s "
-            "AND table_name=%s AND column_name NOT LIKE '\\_%%'", (f"{prefix}_{stage}", table),
-        ).fetchall()  # fmt: skip
+            "AND table_name=%s AND column_name NOT LIKE '\\_%%'",
+            (f"{prefix}_{stage}", table),
+        ).fetchall()
         names = found._listed([name for name, _ in columns])
-        marks = ", ".join("CAST(%s AS boolean)" if type_ == "boolean" else "%s"
-                          for _, type_ in columns)  # fmt: skip
+        marks = ", ".join(
+            "CAST(%s AS boolean)" if type_ == "boolean" else "%s" for _, type_ in columns
+        )
         for row in (0, 1):
             connection.query(
                 f"INSERT INTO {found._name((stage, table))} ({names}) VALUES ({marks})",

@@ -128,11 +128,13 @@ def recipe_of(text: str | None) -> str | dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError("cannot be read", file=path, field="--recipe", found=error,
-                        expected=wanted) from error  # fmt: skip
+        raise DataError(
+            "cannot be read", file=path, field="--recipe", found=error, expected=wanted
+        ) from error
     if not isinstance(found, dict):
-        raise DataError("is no recipe", file=path, field="--recipe", found=type(found).__name__,
-                        expected=wanted)  # fmt: skip
+        raise DataError(
+            "is no recipe", file=path, field="--recipe", found=type(found).__name__, expected=wanted
+        )
     return found
 
 

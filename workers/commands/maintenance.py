@@ -124,9 +124,16 @@ def recompute(
             print(line, flush=True)
 
     found = recompute.check(
-        ledger, plan, check, each=each, table=table, seed=seed, most_s=most_seconds,
-        rtol=tolerance, say=show,
-    )  # fmt: skip
+        ledger,
+        plan,
+        check,
+        each=each,
+        table=table,
+        seed=seed,
+        most_s=most_seconds,
+        rtol=tolerance,
+        say=show,
+    )
     counts = {
         name: sum(row["verdict"] == name for row in found) for name in ("equal", "close", "differs")
     }

@@ -23,9 +23,11 @@ def status_pane(found: dict[str, Any], by_stage: bool = False) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    lines = [f"worker {w['host']}:{w['pid']} ({w['state']}, {w['slots']} slot(s), "
-             f"{w['queues'] or 'all queues'}, seen {w['seen_s']:.0f} s ago)"
-             for w in found["workers"]]  # fmt: skip
+    lines = [
+        f"worker {w['host']}:{w['pid']} ({w['state']}, {w['slots']} slot(s), "
+        f"{w['queues'] or 'all queues'}, seen {w['seen_s']:.0f} s ago)"
+        for w in found["workers"]
+    ]
     lines += [] if lines else ["no workers"]
     lines += ahead_lines(found["ahead"])
     if found["jobs_error"]:

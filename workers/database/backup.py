@@ -113,15 +113,20 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
             raise _outside(folder / MANIFEST, path, "names a file of no schema in it")
     if manifest["backend"] != backend:
         raise DataError(
-            "is of another kind of server", file=folder, found=manifest["backend"],
-            expected=backend, remedy="restore it to a server of its kind",
-        )  # fmt: skip
+            "is of another kind of server",
+            file=folder,
+            found=manifest["backend"],
+            expected=backend,
+            remedy="restore it to a server of its kind",
+        )
     taken = [name for name in manifest["databases"] if database.schema_exists(connection, name)]
     if taken:
         raise DataError(
-            "the server holds these schemas already", file=folder, found=", ".join(taken),
+            "the server holds these schemas already",
+            file=folder,
+            found=", ".join(taken),
             remedy="use an empty server or another home",
-        )  # fmt: skip
+        )
     own = database.new_connection()
     try:
         dumps.of(backend).load(own, folder, manifest["databases"])
@@ -178,9 +183,12 @@ def verify(folder: Path) -> dict[str, Any]:
             found = "other content"
         if found:
             raise DataError(
-                "is damaged", file=file, found=found,
-                expected=f"SHA-256 {entry['sha256'][:16]}...", remedy="use another backup",
-            )  # fmt: skip
+                "is damaged",
+                file=file,
+                found=found,
+                expected=f"SHA-256 {entry['sha256'][:16]}...",
+                remedy="use another backup",
+            )
     dumps.of(manifest["backend"]).check(folder, manifest["databases"])
     return manifest
 

@@ -169,8 +169,9 @@ def migrate(
         if found["problems"]:
             raise DataError(
                 f"{len(found['problems'])} differences that no step of this code removes",
-                found=found["problems"][0], remedy="see all with --dry-run",
-            )  # fmt: skip
+                found=found["problems"][0],
+                remedy="see all with --dry-run",
+            )
         if not despite_workers:
             _refuse_workers(Ledger(connection), prefix)
         changed = frozenset().union(
@@ -196,9 +197,10 @@ def migrate(
         differing = sorted(name for name in before if name != own and before[name] != after[name])
         if differing:
             raise DataError(
-                f"rows of {len(differing)} tables have changed", found=", ".join(differing[:3]),
+                f"rows of {len(differing)} tables have changed",
+                found=", ".join(differing[:3]),
                 remedy="restore the backup",
-            )  # fmt: skip
+            )
     rows = sum(count for name, (count, _) in after.items() if name != own)
     return {**found, "compared": {"tables": len(after) - (own in after), "rows": rows}}
 
@@ -245,9 +247,12 @@ def _compare(
     place = f"{table.database[len(prefix) + 1 :]}.{table.table_name}"
     try:
         _, key, definitions, *_, comments = prepare_declare(
-            table.definition, table.declaration_context, adapter,
-            table_name=table.table_name, config=dj.config,
-        )  # fmt: skip
+            table.definition,
+            table.declaration_context,
+            adapter,
+            table_name=table.table_name,
+            config=dj.config,
+        )
     except dj.errors.DataJointError as error:
         return [], [f"{name}: {' '.join(str(error).split())}"]
     wanted = {re.match(r"\s*[`\"]([^`\"]+)", line).group(1): line for line in definitions}
@@ -286,6 +291,8 @@ def _refuse_workers(ledger: Ledger, prefix: str) -> None:
     if alive:
         names = ", ".join(f"{worker['host']}:{worker['pid']}" for worker in alive[:3])
         raise DataError(
-            f"{len(alive)} workers are at work on {prefix}", found=names, expected="none",
+            f"{len(alive)} workers are at work on {prefix}",
+            found=names,
+            expected="none",
             remedy="stop them; those killed count as gone two minutes later (--despite-workers)",
-        )  # fmt: skip
+        )

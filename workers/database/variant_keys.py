@@ -178,17 +178,25 @@ class _Keys:
             database = f"{self.prefix}_{stage}"
             if not self._rows(
                 "SELECT 1 FROM information_schema.tables WHERE table_schema=%s "
-                "AND table_name='~lineage'", database,
-            ):  # fmt: skip
+                "AND table_name='~lineage'",
+                database,
+            ):
                 continue
             table = f"{self.quote(database)}.{self.quote('~lineage')}"
-            known = {row[0] for row in self._rows(
-                f"SELECT table_name FROM {table} WHERE attribute_name='variant'")}  # fmt: skip
+            known = {
+                row[0]
+                for row in self._rows(
+                    f"SELECT table_name FROM {table} WHERE attribute_name='variant'"
+                )
+            }
             for place in KEYED:
                 if place[0] != stage or place not in self.columns or place[1] in known:
                     continue
-                source = ".".join((database, place[1])) if place in OWN else (
-                    f"{self.prefix}_{ORIGIN[0]}.{ORIGIN[1]}")  # fmt: skip
+                source = (
+                    ".".join((database, place[1]))
+                    if place in OWN
+                    else (f"{self.prefix}_{ORIGIN[0]}.{ORIGIN[1]}")
+                )
                 sql.append(
                     f"INSERT INTO {table} (table_name, attribute_name, lineage) "
                     f"VALUES ('{place[1]}', 'variant', '{source}.variant')"
@@ -203,8 +211,9 @@ class _Keys:
             marks = ", ".join(f"'{task}'" for task in RENAMED_JOBS)
             if not self._rows(
                 "SELECT 1 FROM information_schema.tables WHERE table_schema=%s AND table_name=%s",
-                f"{self.prefix}_workers", table,
-            ):  # fmt: skip
+                f"{self.prefix}_workers",
+                table,
+            ):
                 continue
             rows = self._rows(
                 f"SELECT DISTINCT job_id, table_name, job_key FROM {name} "
@@ -254,8 +263,9 @@ class _Keys:
             rows = self._rows(
                 f"SELECT table_name, column_name, character_maximum_length, {comment}, "
                 "column_default FROM information_schema.columns WHERE table_schema=%s "
-                "ORDER BY table_name, ordinal_position", database,
-            )  # fmt: skip
+                "ORDER BY table_name, ordinal_position",
+                database,
+            )
             stage = database[len(self.prefix) + 1 :]
             for table, column, length, text, default in rows:
                 found.setdefault((stage, table), {})[column] = _Column(length, text, default)
@@ -301,8 +311,9 @@ class _Keys:
             "CROSS JOIN LATERAL unnest(x.indkey) WITH ORDINALITY AS u(num, place) "
             "JOIN pg_attribute a ON a.attrelid=c.oid AND a.attnum=u.num "
             "WHERE n.nspname=%s AND c.relname=%s AND NOT x.indisprimary ORDER BY 1, u.place",
-            f"{self.prefix}_{table[0]}", table[1],
-        )  # fmt: skip
+            f"{self.prefix}_{table[0]}",
+            table[1],
+        )
         found: dict[str, list[str]] = {}
         for index, column in rows:
             found.setdefault(index, []).append(column)

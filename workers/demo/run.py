@@ -263,8 +263,15 @@ def _simulate_day3(part: Path, seed: int, scale: Scale) -> None:
     mouse = _mouse(seed, scale)
     n = scale.singles + scale.repeated
     images = natural_images(n, mouse.monitor_px, seed=seed + OTHER_IMAGES)
-    mouse.record(images, part, day=3, repeated=scale.repeated, repeats=scale.repeats,
-                 imaging="traces", eye="csv")  # fmt: skip
+    mouse.record(
+        images,
+        part,
+        day=3,
+        repeated=scale.repeated,
+        repeats=scale.repeats,
+        imaging="traces",
+        eye="csv",
+    )
 
 
 def _frames(progress: Progress, name: str) -> Callable[[int, int], None]:

@@ -56,38 +56,54 @@ def metrics(ledger: Ledger, plan: Plan) -> str:
             waiting[queue] = waiting.get(queue, 0) + int(n)
     lines = [
         *_family(
-            "jobs", "gauge", "Jobs by table and state.",
+            "jobs",
+            "gauge",
+            "Jobs by table and state.",
             [({"table": t, "queue": q, "state": s}, int(n)) for t, q, s, n in states],
         ),
         *_family(
-            "pending_jobs", "gauge", "Jobs that wait, by queue (scale workers on this).",
+            "pending_jobs",
+            "gauge",
+            "Jobs that wait, by queue (scale workers on this).",
             [({"queue": queue}, n) for queue, n in sorted(waiting.items())],
         ),
         *_family(
-            "attempts_total", "counter", "Attempts ended, by table and outcome.",
+            "attempts_total",
+            "counter",
+            "Attempts ended, by table and outcome.",
             [({"table": t, "outcome": o}, int(n)) for t, o, n, _ in ended],
         ),
         *_family(
-            "job_seconds_total", "counter", "Time in jobs that were done (s), by table.",
+            "job_seconds_total",
+            "counter",
+            "Time in jobs that were done (s), by table.",
             [({"table": t}, float(s)) for t, o, _, s in ended if o == "done"],
         ),
         *_family(
-            "oldest_pending_seconds", "gauge", "How long the oldest waiting job waits (s).",
+            "oldest_pending_seconds",
+            "gauge",
+            "How long the oldest waiting job waits (s).",
             [({}, (now - oldest).total_seconds() if oldest else 0.0)],
         ),
         *_family(
-            "expired_leases", "gauge", "Running jobs whose worker has vanished.",
+            "expired_leases",
+            "gauge",
+            "Running jobs whose worker has vanished.",
             [({}, int(lease or 0))],
         ),
         *_family(
-            "workers", "gauge", "Workers alive, by state.",
+            "workers",
+            "gauge",
+            "Workers alive, by state.",
             [({"state": s}, sum(w["state"] == s for w in alive)) for s in ("running", "draining")],
         ),
         *_family(
-            "worker_slots", "gauge", "Jobs that can run at a time.",
+            "worker_slots",
+            "gauge",
+            "Jobs that can run at a time.",
             [({}, sum(worker["slots"] for worker in alive))],
         ),
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -116,9 +132,12 @@ def _family(name: str, kind: str, meaning: str, samples: Iterable[tuple[dict, fl
     if not samples:
         return []
     head = [f"# HELP inception_{name} {meaning}", f"# TYPE inception_{name} {kind}"]
-    return head + [f"inception_{name}{_labels(labels)} {value:g}" if isinstance(value, float)
-                   else f"inception_{name}{_labels(labels)} {value}"
-                   for labels, value in samples]  # fmt: skip
+    return head + [
+        f"inception_{name}{_labels(labels)} {value:g}"
+        if isinstance(value, float)
+        else f"inception_{name}{_labels(labels)} {value}"
+        for labels, value in samples
+    ]
 
 
 def _labels(labels: dict[str, str]) -> str:

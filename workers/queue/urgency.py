@@ -40,9 +40,7 @@ class Urgency:
         if time.monotonic() - self._looked > _LOOK_S:
             self._look()
         left = self._left.get(task.name, ())
-        return [
-            None if left and canonical(key) in left else self._rank(key) for key in keys
-        ]  # fmt: skip
+        return [None if left and canonical(key) in left else self._rank(key) for key in keys]
 
     def _rank(self, key: dict[str, Any]) -> int:
         return URGENT if _belongs(key, self._urgent) else ORDINARY

@@ -160,7 +160,8 @@ class Loop:
             return pd.DataFrame(columns=["unit_index", "target_rank", *NAMES])
         planned = closed_loop.Plan.Target & {"plan_id": self.told}
         names = ["dataset_hash", "unit_index", "target_rank"]
-        rows = pd.DataFrame([{n: row[n] for n in names} for row in planned.to_dicts()],
-                            columns=names)  # fmt: skip
+        rows = pd.DataFrame(
+            [{n: row[n] for n in names} for row in planned.to_dicts()], columns=names
+        )
         rows = rows.drop_duplicates().sort_values("target_rank", ignore_index=True)
         return with_names(rows, self.units)

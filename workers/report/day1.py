@@ -15,9 +15,16 @@ TRACE_UNITS = 6
 TRACE_S = 120.0
 EXAMPLES = 6  # neurons whose predicted and measured responses are drawn
 MEASURES = (
-    "n_members", "single_trial", "single_trial_frozen", "to_average", "oracle", "fraction_oracle",
-    "fraction_oracle_frozen", "feve", "cc_norm",
-)  # fmt: skip
+    "n_members",
+    "single_trial",
+    "single_trial_frozen",
+    "to_average",
+    "oracle",
+    "fraction_oracle",
+    "fraction_oracle_frozen",
+    "feve",
+    "cc_norm",
+)
 
 SIMULATED = "sim"  # rig of the simulator's recordings
 SHORT = {"cnn": "CNN", "ln": "LN"}  # kinds of ensembles that are abbreviations
@@ -103,9 +110,13 @@ def field(page: Loop) -> Section | None:
         )
         name = f"field{key['field']}"
         section.pictures.append(
-            page.picture(figure, name, f"Field {key['field']} with masks",
-                          "Motion-corrected; targets in red.")
-        )  # fmt: skip
+            page.picture(
+                figure,
+                name,
+                f"Field {key['field']} with masks",
+                "Motion-corrected; targets in red.",
+            )
+        )
         section.remarks.append(f"Field {key['field']}: {len(units)} units{_motion(key)}.")
     traces = _traces(page)
     if traces is not None:

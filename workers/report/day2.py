@@ -17,9 +17,19 @@ from workers.report.context import Loop
 from workers.report.naming import readable, shown_order, source_names, with_direction
 from workers.report.page import Picture, Section
 
-VERDICT = ["kind", "n_neurons", "fraction", "fraction_low", "fraction_high",
-           "fraction_significant", "fraction_opposite", "median_ratio", "wilcoxon_p", "bootstrap_p",
-           "above"]  # fmt: skip
+VERDICT = [
+    "kind",
+    "n_neurons",
+    "fraction",
+    "fraction_low",
+    "fraction_high",
+    "fraction_significant",
+    "fraction_opposite",
+    "median_ratio",
+    "wilcoxon_p",
+    "bootstrap_p",
+    "above",
+]
 THROUGH = {
     "field": "Pairs of the verdict are made field to field",
     "stack": "Pairs of the verdict are made through the structural stacks",
@@ -134,9 +144,12 @@ def _field_match(
     rows = [(units[0][p["source_unit_id"]], units[1][p["unit_id"]]) for p in here]
     size = (imaging.ScanInfo.Field & source).fetch1("um_per_px_x")
     figure = plotting.matches_figure(
-        views[0], views[1], np.array(rows, int).reshape(-1, 2), um_per_px=size,
+        views[0],
+        views[1],
+        np.array(rows, int).reshape(-1, 2),
+        um_per_px=size,
         labels=[str(p["source_unit_id"]) for p in here],
-    )  # fmt: skip
+    )
     name = f"{tag}_matches" if field["field"] == 0 else f"{tag}_matches{field['field']}"
     caption = "A pair has one color; the number is the unit_id of day 1."
     return page.picture(figure, name, "Figure S1b: the same cells on both days", caption)
@@ -188,9 +201,12 @@ def _scored(outcome: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
 
     rows, tests, population = (
         mei.as_stimuli(pd.DataFrame((part & outcome).to_dicts()))
-        for part in (closed_loop.Outcome.Unit, closed_loop.Comparison.Unit,
-                     closed_loop.Population.Kind)
-    )  # fmt: skip
+        for part in (
+            closed_loop.Outcome.Unit,
+            closed_loop.Comparison.Unit,
+            closed_loop.Population.Kind,
+        )
+    )
     compared = (closed_loop.Comparison & outcome).to_arrays("reference")
     reference = str(compared[0]) if len(compared) else ""
     tests = with_direction(tests, reference)
@@ -198,9 +214,13 @@ def _scored(outcome: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
 
 
 def _comparison(
-    page: Loop, rows: pd.DataFrame, tests: pd.DataFrame, population: pd.DataFrame,
-    reference: str, tag: str,
-) -> Picture:  # fmt: skip
+    page: Loop,
+    rows: pd.DataFrame,
+    tests: pd.DataFrame,
+    population: pd.DataFrame,
+    reference: str,
+    tag: str,
+) -> Picture:
     mean = rows.pivot(index="unit_index", columns="kind", values="mean_response").astype(float)
     sem = rows.pivot(index="unit_index", columns="kind", values="sem_response").astype(float)
     kinds = [kind for kind in in_order(mean.columns) if kind != reference]
@@ -211,12 +231,15 @@ def _comparison(
         by_kind = population.set_index("kind")
         known = [kind for kind in kinds if kind in by_kind.index]
         notes = {
-            kind: "Wilcoxon " + tested(
-                by_kind.loc[kind, "wilcoxon_p"], by_kind.loc[kind, "median_difference"],
-                name_of(reference), name_of(kind),
+            kind: "Wilcoxon "
+            + tested(
+                by_kind.loc[kind, "wilcoxon_p"],
+                by_kind.loc[kind, "median_difference"],
+                name_of(reference),
+                name_of(kind),
             ).replace(": ", ":\n")
             for kind in known
-        }  # fmt: skip
+        }
         page.summary["mei_wins"] = {kind: float(by_kind.loc[kind, "fraction"]) for kind in known}
         page.summary["above"] = {kind: by_kind.loc[kind, "above"] for kind in known}
     figure = plotting.comparison_figure(
@@ -327,9 +350,14 @@ def _frozen(outcome: dict[str, Any]) -> str:
 
 
 def _checks(
-    page: Loop, outcome: dict[str, Any], rows: pd.DataFrame, population: pd.DataFrame,
-    reference: str, tag: str, day: str,
-) -> Section:  # fmt: skip
+    page: Loop,
+    outcome: dict[str, Any],
+    rows: pd.DataFrame,
+    population: pd.DataFrame,
+    reference: str,
+    tag: str,
+    day: str,
+) -> Section:
     from schemas import closed_loop, mei
 
     section = Section(f"Checks of the verdict of {day}")

@@ -126,9 +126,12 @@ class _Flow:
 
 def _table(frame: pd.DataFrame) -> list[str]:
     text = frame.head(TABLE_ROWS).to_string(
-        index=False, float_format=lambda v: f"{v:.3g}", max_colwidth=40,
-        line_width=TABLE_WIDTH, na_rep="",
-    )  # fmt: skip
+        index=False,
+        float_format=lambda v: f"{v:.3g}",
+        max_colwidth=40,
+        line_width=TABLE_WIDTH,
+        na_rep="",
+    )
     more = len(frame) - TABLE_ROWS
     lines = [line.rstrip(" \\") for line in text.splitlines()]  # a wide table goes on below
     return [*lines, *([f"... {more} more rows in the CSV"] if more > 0 else [])]

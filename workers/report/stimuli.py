@@ -222,9 +222,11 @@ def other_days(page: Loop) -> list[Section]:
         )
         figure = plotting.day_stability_figure(
             np.concatenate([part["images"].load() for part in parts]),
-            names, correlation, others,
+            names,
+            correlation,
+            others,
             days=(f"session {page.scan['session']}", f"session {scan['session']}"),
-        )  # fmt: skip
+        )
         caption = (
             "Models of natural images of two days, trained apart; cells matched by their place. "
             "Correlation inside of the first day's mask; near 0 or below it for a cell that does "

@@ -56,8 +56,9 @@ def day_stability(
     Walker et al. (2019), Supplementary Figure 1c, doi:10.1038/s41593-019-0517-x
     """
     n = len(images)
-    matrix = np.array([[_inside(a, b, mask) for b in others] for a, mask in zip(images, masks,
-                      strict=True)]).reshape(n, n)  # fmt: skip
+    matrix = np.array(
+        [[_inside(a, b, mask) for b in others] for a, mask in zip(images, masks, strict=True)]
+    ).reshape(n, n)
     own = np.diagonal(matrix)
     off = np.where(np.eye(n, dtype=bool), np.nan, matrix)
     known = np.isfinite(off)

@@ -63,9 +63,13 @@ def field_to_field(
     """
     found = register(source, target, max_shift_um=max_shift_um, max_rotation_deg=max_rotation_deg)
     return match_registered(
-        source, target, found,
-        max_distance_um=max_distance_um, min_probability=min_probability, smooth_um=smooth_um,
-    )  # fmt: skip
+        source,
+        target,
+        found,
+        max_distance_um=max_distance_um,
+        min_probability=min_probability,
+        smooth_um=smooth_um,
+    )
 
 
 def match_registered(
@@ -93,9 +97,13 @@ def match_registered(
     density = len(target.masks) / float(np.prod(np.array(target.shape) * target.pixel_um))
     for turn in range(ROUNDS):
         candidates = _candidates(
-            left, right, transform, np.where(unseen[:, None], np.nan, moved), target,
+            left,
+            right,
+            transform,
+            np.where(unseen[:, None], np.nan, moved),
+            target,
             max_distance_um,
-        )  # fmt: skip
+        )
         visible = int((_inside(moved, target.shape) & ~unseen).sum())
         if turn == 0:  # before anything was fitted to the units
             same = same_field(found, chance_of_hits(candidates, visible, density))
@@ -109,9 +117,10 @@ def match_registered(
         moved = apply(transform, left.centroid)
         if smooth_um > 0:
             residual = (right.centroid[t] - moved[s]) * target.pixel_um
-            moved = moved + _warp(
-                moved * target.pixel_um, s, residual, smooth_um, sigma
-            ) / target.pixel_um  # fmt: skip
+            moved = (
+                moved
+                + _warp(moved * target.pixel_um, s, residual, smooth_um, sigma) / target.pixel_um
+            )
     probability = probability * same
     chosen, ambiguity = assign(candidates, probability, min_probability)
     return MatchResult(
@@ -177,9 +186,9 @@ def _candidates(
         pairs = np.array(listed, np.intp).reshape(-1, 2)
     s, t = pairs.T
     distance = np.linalg.norm(a[s] - b[t], axis=1)
-    overlap = np.array([
-        _overlap(left.pixels[i], right.pixels[j], transform, moved[i]) for i, j in pairs
-    ])  # fmt: skip
+    overlap = np.array(
+        [_overlap(left.pixels[i], right.pixels[j], transform, moved[i]) for i, j in pairs]
+    )
     return Candidates(s, t, distance, overlap.reshape(-1))
 
 

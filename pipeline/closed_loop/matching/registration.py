@@ -92,10 +92,13 @@ def register(
     middle = (np.array(fine[0].shape) - 1)[None] / 2
     places = [apply(candidate, middle)[0] * grid_um for candidate, _ in refined]
     rival = max(
-        (other for place, (_, other) in zip(places, refined, strict=True)
-         if np.hypot(*(place - places[best])) > APART_UM),
+        (
+            other
+            for place, (_, other) in zip(places, refined, strict=True)
+            if np.hypot(*(place - places[best])) > APART_UM
+        ),
         default=0.0,
-    )  # fmt: skip
+    )
     transform = _to_pixels(warp, grid_um, source.pixel_um, target.pixel_um)
     return Registration(
         transform=transform,
@@ -128,9 +131,10 @@ def field_features(view: FieldView, grid_um: float) -> NDArray[np.float32]:
             continue
         shrink = grid_um > view.pixel_um.min()
         channel = cv2.resize(
-            channel, (int(size[1]), int(size[0])),
+            channel,
+            (int(size[1]), int(size[0])),
             interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR,
-        )  # fmt: skip
+        )
         channel = normalize_locally(channel, NORMALIZE_UM / grid_um)
         channels.append(gaussian_filter(channel, 1.5 / grid_um))
     if not channels:
@@ -217,8 +221,9 @@ def peaks_of(
         k, y, x = np.unravel_index(int(np.argmax(values)), values.shape)
         if values[k, y, x] <= -1:
             break
-        peaks.append((float(angles[k]), (float(y - reach), float(x - reach)),
-                      float(values[k, y, x])))  # fmt: skip
+        peaks.append(
+            (float(angles[k]), (float(y - reach), float(x - reach)), float(values[k, y, x]))
+        )
         values[:, max(y - away, 0) : y + away + 1, max(x - away, 0) : x + away + 1] = -1
     return peaks
 

@@ -135,10 +135,13 @@ def register_to_stack(
     score, plane_um = refined[order[0]]
     here = plane_um @ _center(image.shape)
     rival = max(
-        (refined[k][0] for k in order[1:]
-         if np.abs(refined[k][1] @ _center(image.shape) - here).max() > 8),
+        (
+            refined[k][0]
+            for k in order[1:]
+            if np.abs(refined[k][1] @ _center(image.shape) - here).max() > 8
+        ),
         default=0.0,
-    )  # fmt: skip
+    )
     # grid index -> pixels of the field: centres of pixels correspond
     scale = field.pixel_um / GRID_UM
     linear = plane_um[:, :2] * scale
@@ -188,10 +191,14 @@ def match_through_stack(
         overlap=1.0,
     )
     return match_registered(
-        source, target, found,
-        max_distance_um=max_distance_um, min_probability=min_probability, smooth_um=smooth_um,
+        source,
+        target,
+        found,
+        max_distance_um=max_distance_um,
+        min_probability=min_probability,
+        smooth_um=smooth_um,
         hidden=~(np.abs(gap) <= max_depth_um),
-    )  # fmt: skip
+    )
 
 
 def _flatten(transform: NDArray) -> tuple[NDArray, NDArray]:
@@ -239,8 +246,13 @@ def _refine(
     ).float()
     linear = torch.as_tensor(start[:, :2] / GRID_UM).float().requires_grad_(True)
     shift = torch.as_tensor(start @ middle).float().requires_grad_(True)
-    size = torch.tensor([(features.shape[0] - 1) * step_um, features.shape[1] * GRID_UM,
-                         features.shape[2] * GRID_UM])  # fmt: skip
+    size = torch.tensor(
+        [
+            (features.shape[0] - 1) * step_um,
+            features.shape[1] * GRID_UM,
+            features.shape[2] * GRID_UM,
+        ]
+    )
     optimizer = torch.optim.Adam(
         [{"params": [linear], "lr": LINEAR_RATE}, {"params": [shift], "lr": SHIFT_RATE}]
     )
@@ -253,9 +265,11 @@ def _refine(
         # slices are points (corners aligned), pixels are areas: bring y and x to the same rule
         y, x = (v * n / (n - 1) for v, n in zip((y, x), features.shape[1:], strict=True))
         sampled = grid_sample(
-            volume, torch.stack([x, y, z], -1)[None, None, None], align_corners=True,
+            volume,
+            torch.stack([x, y, z], -1)[None, None, None],
+            align_corners=True,
             padding_mode="zeros",
-        ).reshape(-1)  # fmt: skip
+        ).reshape(-1)
         inside = (torch.stack([x, y, z]).abs() <= 1).all(0)
         if inside.float().mean() < 0.3:
             break

@@ -14,8 +14,19 @@ from pipeline.stimulus.images import image_hash
 from pipeline.stimulus.kinds import stimulus_name
 
 TRIAL_COLUMNS = ["trial_idx", "image", "duration_s", "blank_before_s"]
-IMAGE_COLUMNS = ["image", "kind", "variant", "session", "scan_idx", "field", "unit_id",
-                 "mean_cd_m2", "sd_cd_m2", "clipped_fraction", "predicted"]  # fmt: skip
+IMAGE_COLUMNS = [
+    "image",
+    "kind",
+    "variant",
+    "session",
+    "scan_idx",
+    "field",
+    "unit_id",
+    "mean_cd_m2",
+    "sd_cd_m2",
+    "clipped_fraction",
+    "predicted",
+]
 UNIT_COLUMNS = ["session", "scan_idx", "field", "unit_id", "y_px", "x_px"]
 KEY_COLUMNS = ("session", "scan_idx", "field", "unit_id")
 
@@ -53,8 +64,13 @@ def variants(column: pd.Series, name: str) -> pd.Series:
     given = column.notna()
     wrong = given & ~((numbers >= 0) & (numbers % 1 == 0))
     if wrong.any():
-        raise DataError("variant is no number of an image", file=name, field="variant",
-                        found=column[wrong].iloc[0], expected="0, 1, ...")  # fmt: skip
+        raise DataError(
+            "variant is no number of an image",
+            file=name,
+            field="variant",
+            found=column[wrong].iloc[0],
+            expected="0, 1, ...",
+        )
     return numbers.where(given, 0).astype(np.int64)
 
 
@@ -103,9 +119,11 @@ def check_tables(
     uses = of_units[["kind", "variant", *KEY_COLUMNS]]
     if uses.duplicated().any():
         raise DataError(
-            "a unit has two images of one kind and variant", file="images.csv",
-            found=dict(uses[uses.duplicated()].iloc[0]), remedy="number them by variant: 0, 1, ...",
-        )  # fmt: skip
+            "a unit has two images of one kind and variant",
+            file="images.csv",
+            found=dict(uses[uses.duplicated()].iloc[0]),
+            remedy="number them by variant: 0, 1, ...",
+        )
     named = of_units[list(KEY_COLUMNS)].drop_duplicates()
     known = set(map(tuple, keys.itertuples(index=False)))
     if foreign := [key for key in map(tuple, named.itertuples(index=False)) if key not in known]:

@@ -218,8 +218,10 @@ def read_package(folder: str | os.PathLike, *, verify: bool = True) -> Package:
         if "variant" not in tables[1]:  # written when a unit had one image of a kind
             tables[1].insert(2, "variant", 0)
         tables[1]["variant"] = variants(tables[1]["variant"], "images.csv")
-        images = {name: read_png(root / "images" / f"{name}.png")
-                  for name in dict.fromkeys(tables[0]["image"])}  # fmt: skip
+        images = {
+            name: read_png(root / "images" / f"{name}.png")
+            for name in dict.fromkeys(tables[0]["image"])
+        }
         for path in sorted((root / "images").glob("*.png")):
             if path.stem not in images:
                 images[path.stem] = read_png(path)
@@ -326,9 +328,12 @@ def _check_goal(goal: Path, plan_id: str, replace: bool) -> None:
         ) from error
     if earlier != plan_id and not replace:
         raise DataError(
-            "holds the package of another plan", file=goal, found=earlier, expected=plan_id,
+            "holds the package of another plan",
+            file=goal,
+            found=earlier,
+            expected=plan_id,
             remedy="give a new folder, or --replace (in Python replace=True)",
-        )  # fmt: skip
+        )
 
 
 def _is_there(goal: Path, manifest: Mapping[str, Any]) -> bool:
@@ -347,9 +352,11 @@ def _is_there(goal: Path, manifest: Mapping[str, Any]) -> bool:
         lost = sorted(f for f in beside if not _left_by_programs(f) and not f.startswith("images/"))
     if lost:
         raise DataError(
-            f"{len(lost)} files beside the package would be lost", file=goal, found=lost[0],
+            f"{len(lost)} files beside the package would be lost",
+            file=goal,
+            found=lost[0],
             remedy="move them elsewhere, or give a new folder",
-        )  # fmt: skip
+        )
     return whole
 
 

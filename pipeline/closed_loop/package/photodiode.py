@@ -74,8 +74,12 @@ def check_flips(
     """
     time, value = np.asarray(time_s, float), np.asarray(level, float)
     if not len(time) or not np.ptp(value) > 0:
-        raise DataError("no flips", file="photodiode.csv", found=f"{len(time)} rows of one level",
-                        expected="time_s,level of every change")  # fmt: skip
+        raise DataError(
+            "no flips",
+            file="photodiode.csv",
+            found=f"{len(time)} rows of one level",
+            expected="time_s,level of every change",
+        )
     if (back := np.flatnonzero(np.diff(time) <= 0)).size:
         raise DataError("times do not increase", file="photodiode.csv", field=f"row {back[0] + 1}")
     share = (value - value.min()) / np.ptp(value)

@@ -173,8 +173,13 @@ def _fit(
         }
         for i in range(n_targets)
     ]
-    pool = [(kind, image) for kind in images_by_kind if kind in pooled
-            for image in images_by_kind[kind] if image is not None]  # fmt: skip
+    pool = [
+        (kind, image)
+        for kind in images_by_kind
+        if kind in pooled
+        for image in images_by_kind[kind]
+        if image is not None
+    ]
     goal = limits[0] if repeats is None else repeats
     if goal < 1:
         raise ValueError(f"every image must be shown at least once, got {goal} repeats")

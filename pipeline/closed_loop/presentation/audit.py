@@ -123,9 +123,11 @@ def audit_presentation(
     seen = None
     if flips is not None:
         seen = check_flips(
-            flips["time_s"], flips["level"], take(plan_idx, left, -1),
+            flips["time_s"],
+            flips["level"],
+            take(plan_idx, left, -1),
             take(log["onset_s"], right, np.nan),
-        )  # fmt: skip
+        )
         status[together & ~seen.seen] = "unseen"
     status[~same] = "wrong"
     status[left < 0] = "extra"
@@ -159,8 +161,9 @@ def audit_presentation(
 
 
 def _read_log(shown: pd.DataFrame, names: Mapping[str, str]) -> dict[str, NDArray]:
-    onset, offset = (pd.to_numeric(shown[c], errors="coerce").to_numpy(float)
-                     for c in ("onset_s", "offset_s"))  # fmt: skip
+    onset, offset = (
+        pd.to_numeric(shown[c], errors="coerce").to_numpy(float) for c in ("onset_s", "offset_s")
+    )
     bad = np.flatnonzero(~(np.isfinite(onset) & np.isfinite(offset) & (offset > onset)))
     if len(bad):
         raise DataError(
@@ -219,8 +222,12 @@ def _summary(
     last = int(shown_rows[-1]) if len(shown_rows) else -1
     cut = int(table.trial_idx[last]) if len(shown_rows) and last < rows[-1] else None
     # elapsed rig time over elapsed planned time, between unbroken neighbours
-    ok = np.flatnonzero((left[1:] == left[:-1] + 1) & (right[1:] == right[:-1] + 1)
-                        & (left[:-1] >= 0) & (right[:-1] >= 0))  # fmt: skip
+    ok = np.flatnonzero(
+        (left[1:] == left[:-1] + 1)
+        & (right[1:] == right[:-1] + 1)
+        & (left[:-1] >= 0)
+        & (right[:-1] >= 0)
+    )
     rig = table.offset_s.to_numpy()[ok + 1] - table.offset_s.to_numpy()[ok]
     plan = planned_s[left[ok + 1]]
     known = np.isfinite(plan)

@@ -49,8 +49,12 @@ def confusion(matrix: ArrayLike) -> Confusion:
         raise ValueError(f"a confusion matrix is square, got {matrix.shape}")
     finite = np.where(np.isfinite(matrix), matrix, -np.inf)
     largest = finite.max(1, initial=-np.inf)[:, None]
-    scaled = np.divide(matrix, largest, out=np.full(matrix.shape, np.nan),
-                       where=np.isfinite(largest) & (largest > 0))  # fmt: skip
+    scaled = np.divide(
+        matrix,
+        largest,
+        out=np.full(matrix.shape, np.nan),
+        where=np.isfinite(largest) & (largest > 0),
+    )
     own = np.diag(matrix)
     row_rank, column_rank = (_rank(own, m) for m in (matrix, matrix.T))
     known = np.isfinite(own)

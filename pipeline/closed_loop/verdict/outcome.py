@@ -129,8 +129,12 @@ def welch_bh(
     if reference not in own:
         raise ValueError(f"no {reference!r} image for {n_neurons} neurons; kinds {list(own)}")
     kinds = [reference, *(kind for kind in own if kind != reference)]
-    moments = pool([response_moments(normalized(d, normalization), i)
-                    for d, i in zip(days, names, strict=True)])  # fmt: skip
+    moments = pool(
+        [
+            response_moments(normalized(d, normalization), i)
+            for d, i in zip(days, names, strict=True)
+        ]
+    )
     raw = pool([response_moments(d, i) for d, i in zip(days, names, strict=True)])
     scores = {kind: _own(moments, own[kind]) for kind in kinds}
     raw_scores = {kind: _own(raw, own[kind]) for kind in kinds}
@@ -139,11 +143,20 @@ def welch_bh(
         mean, variance, n = scores[kind]
         has = np.flatnonzero([name is not None for name in own[kind]])
         raw_mean, raw_variance, raw_n = raw_scores[kind]
-        rows.append(pd.DataFrame({
-            "neuron": has, "kind": kind, "image": [own[kind][i] for i in has],
-            "mean": mean[has], "sem": _sem(variance, n)[has], "n": n[has].astype(int),
-            "raw_mean": raw_mean[has], "raw_sem": _sem(raw_variance, raw_n)[has],
-        }))  # fmt: skip
+        rows.append(
+            pd.DataFrame(
+                {
+                    "neuron": has,
+                    "kind": kind,
+                    "image": [own[kind][i] for i in has],
+                    "mean": mean[has],
+                    "sem": _sem(variance, n)[has],
+                    "n": n[has].astype(int),
+                    "raw_mean": raw_mean[has],
+                    "raw_sem": _sem(raw_variance, raw_n)[has],
+                }
+            )
+        )
         if kind == reference:
             continue
         result = compare(*scores[reference], *scores[kind], alpha=alpha, min_trials=min_trials)
@@ -195,22 +208,40 @@ def sensitivity(
                 significant = benjamini_hochberg(use.p) <= alpha
             zero = np.zeros(len(use))
             whole = population(
-                Comparison(difference, use.ratio.to_numpy(), use.t.to_numpy(), use.df.to_numpy(),
-                           use.p.to_numpy(), zero, significant, use.scored.to_numpy()),
-                zero, n_bootstrap=1,
-            )  # fmt: skip
-            rows.append({
-                "kind": kind, "threshold": float(threshold), "n": whole.n,
-                "fraction": whole.fraction, "fraction_significant": whole.fraction_significant,
-                "median_difference": whole.median_difference, "wilcoxon_p": whole.wilcoxon_p,
-            })  # fmt: skip
+                Comparison(
+                    difference,
+                    use.ratio.to_numpy(),
+                    use.t.to_numpy(),
+                    use.df.to_numpy(),
+                    use.p.to_numpy(),
+                    zero,
+                    significant,
+                    use.scored.to_numpy(),
+                ),
+                zero,
+                n_bootstrap=1,
+            )
+            rows.append(
+                {
+                    "kind": kind,
+                    "threshold": float(threshold),
+                    "n": whole.n,
+                    "fraction": whole.fraction,
+                    "fraction_significant": whole.fraction_significant,
+                    "median_difference": whole.median_difference,
+                    "wilcoxon_p": whole.wilcoxon_p,
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def analysis_plan(
-    kinds: Sequence[str], *, method: str | None = None, params: Mapping | None = None,
+    kinds: Sequence[str],
+    *,
+    method: str | None = None,
+    params: Mapping | None = None,
     min_match_probability: float = 0.5,
-) -> dict:  # fmt: skip
+) -> dict:
     """Return what will be compared and how, with a hash, to be frozen before day 2.
 
     Parameters

@@ -77,8 +77,12 @@ def open_source(
             if not adapter.matches(first):
                 continue
             if len(several) > 1 and adapter.name != "sidecar":
-                raise DataError("only one such source can be opened at a time", file=first,
-                                found=f"{len(several)} paths", expected="one")  # fmt: skip
+                raise DataError(
+                    "only one such source can be opened at a time",
+                    file=first,
+                    found=f"{len(several)} paths",
+                    expected="one",
+                )
             given = files if adapter.name == "sidecar" else first
             return adapter.open(given, fps=fps, um_per_px=um_per_px)
     return open_scan(files, fps=fps, um_per_px=um_per_px)
@@ -118,12 +122,16 @@ class SourceMovie(MovieBase):
         try:
             frames = np.asarray(self._reader(start, stop))
         except (OSError, RuntimeError, ValueError) as error:
-            raise DataError("frames cannot be read", file=self.file, field=f"{start}-{stop}",
-                            found=error) from error  # fmt: skip
+            raise DataError(
+                "frames cannot be read", file=self.file, field=f"{start}-{stop}", found=error
+            ) from error
         if frames.dtype.kind == "f" and not np.isfinite(frames).all():
-            raise DataError("pixels are not finite numbers", file=self.file,
-                            field=f"frames {start}-{stop}",
-                            remedy="write the movie again without NaN")  # fmt: skip
+            raise DataError(
+                "pixels are not finite numbers",
+                file=self.file,
+                field=f"frames {start}-{stop}",
+                remedy="write the movie again without NaN",
+            )
         return frames
 
 
@@ -150,9 +158,19 @@ class SourceScan:
             line = 1 / (movie.fps * height * len(movies))
             delay = (index + (height - 1) / 2 / height) / (movie.fps * len(movies))
             self.fields.append(
-                FieldInfo(index, height, width, movie.um_per_px, None, None, None, delay, line,
-                          bidirectional=movie.bidirectional)
-            )  # fmt: skip
+                FieldInfo(
+                    index,
+                    height,
+                    width,
+                    movie.um_per_px,
+                    None,
+                    None,
+                    None,
+                    delay,
+                    line,
+                    bidirectional=movie.bidirectional,
+                )
+            )
 
     def movie(self, field: int = 0, channel: int = 0) -> SourceMovie:
         """Return the movie of a field (0-based); there is one channel."""
@@ -175,8 +193,13 @@ def checked_rate(fps: float | None, file: Path, remedy: str) -> float:
     if fps is None:
         raise DataError("frame rate is unknown", file=file, field="fps", remedy=remedy)
     if not math.isfinite(fps) or fps <= 0:
-        raise DataError("frame rate is impossible", file=file, field="fps", found=fps,
-                        expected="frames per second, > 0")  # fmt: skip
+        raise DataError(
+            "frame rate is impossible",
+            file=file,
+            field="fps",
+            found=fps,
+            expected="frames per second, > 0",
+        )
     return float(fps)
 
 
@@ -189,6 +212,11 @@ def checked_scale(um_per_px: Any, file: Path) -> tuple[float, float] | None:
     except (TypeError, ValueError):
         size = np.zeros(2)
     if not (np.isfinite(size) & (size > 0)).all():
-        raise DataError("pixel size is impossible", file=file, field="um_per_px",
-                        found=um_per_px, expected="one or two numbers > 0 (um; y, x)")  # fmt: skip
+        raise DataError(
+            "pixel size is impossible",
+            file=file,
+            field="um_per_px",
+            found=um_per_px,
+            expected="one or two numbers > 0 (um; y, x)",
+        )
     return float(size[0]), float(size[1])

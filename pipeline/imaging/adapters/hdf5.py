@@ -14,8 +14,17 @@ from pipeline.npy import check_regular
 if TYPE_CHECKING:
     import h5py
 
-METERS = {"meters": 1e6, "meter": 1e6, "m": 1e6, "micrometers": 1.0, "micrometer": 1.0,
-          "microns": 1.0, "um": 1.0, "millimeters": 1e3, "mm": 1e3}  # fmt: skip
+METERS = {
+    "meters": 1e6,
+    "meter": 1e6,
+    "m": 1e6,
+    "micrometers": 1.0,
+    "micrometer": 1.0,
+    "microns": 1.0,
+    "um": 1.0,
+    "millimeters": 1e3,
+    "mm": 1e3,
+}
 
 
 def open_hdf5(path: str | os.PathLike) -> h5py.File:
@@ -31,8 +40,9 @@ def open_hdf5(path: str | os.PathLike) -> h5py.File:
     try:
         import h5py
     except ImportError as error:
-        raise DataError("h5py is not installed", file=path,
-                        remedy="pip install 'inception-loop[nwb]'") from error  # fmt: skip
+        raise DataError(
+            "h5py is not installed", file=path, remedy="pip install 'inception-loop[nwb]'"
+        ) from error
     file = None
     try:
         check_regular(path)

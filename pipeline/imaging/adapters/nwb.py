@@ -48,20 +48,34 @@ def open_nwb(
     if series is not None:
         found = [item for item, name in zip(found, names, strict=True) if name == series]
     if not found:
-        raise DataError("holds no such TwoPhotonSeries", file=path, field=series,
-                        found=names or "none", expected="a movie")  # fmt: skip
+        raise DataError(
+            "holds no such TwoPhotonSeries",
+            file=path,
+            field=series,
+            found=names or "none",
+            expected="a movie",
+        )
     movies = []
     for item in found:
         name = item.name
         if "external_file" in item:
             others = [text(value) for value in item["external_file"][:]]
-            raise DataError("frames lie in other files", file=path, field=name, found=others[:3],
-                            remedy="open those files")  # fmt: skip
+            raise DataError(
+                "frames lie in other files",
+                file=path,
+                field=name,
+                found=others[:3],
+                remedy="open those files",
+            )
         data = item["data"]
         if data.ndim not in (3, 4) or data.dtype.kind not in "uif":
-            raise DataError("is no movie", file=path, field=name,
-                            found=f"{data.shape} {data.dtype}",
-                            expected="numbers (frame, x, y) or (frame, x, y, z)")  # fmt: skip
+            raise DataError(
+                "is no movie",
+                file=path,
+                field=name,
+                found=f"{data.shape} {data.dtype}",
+                expected="numbers (frame, x, y) or (frame, x, y, z)",
+            )
         rate = checked_rate(fps or rate_of(item), path, "give fps (frames per second)")
         size = checked_scale(um_per_px or spacing_of(item.get("imaging_plane")), path)
         movies += [
@@ -70,8 +84,13 @@ def open_nwb(
         ]
     lengths = {movie.shape[0] for movie in movies}
     if len(lengths) > 1:
-        raise DataError("series differ in length", file=path, found=sorted(lengths),
-                        expected="one scan", remedy=f"choose a series of {names}")  # fmt: skip
+        raise DataError(
+            "series differ in length",
+            file=path,
+            found=sorted(lengths),
+            expected="one scan",
+            remedy=f"choose a series of {names}",
+        )
     return SourceScan(movies, path)
 
 

@@ -51,17 +51,23 @@ def open_with_sidecar(
     try:
         said = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError("cannot be read", file=path, found=error,
-                        expected="JSON in UTF-8") from error  # fmt: skip
+        raise DataError(
+            "cannot be read", file=path, found=error, expected="JSON in UTF-8"
+        ) from error
     if not isinstance(said, dict) or set(said) - set(KEYS):
         found = sorted(set(said) - set(KEYS)) if isinstance(said, dict) else type(said).__name__
-        raise DataError("is no description of a movie", file=path, found=found,
-                        expected=f"an object with some of {list(KEYS)}")  # fmt: skip
+        raise DataError(
+            "is no description of a movie",
+            file=path,
+            found=found,
+            expected=f"an object with some of {list(KEYS)}",
+        )
     counts = {name: said.get(name, 1) for name in ("channels", "slices")}
     for name, count in counts.items():
         if type(count) is not int or not 1 <= count <= 1000:
-            raise DataError("is no number of planes", file=path, field=name, found=count,
-                            expected="1 to 1000")  # fmt: skip
+            raise DataError(
+                "is no number of planes", file=path, field=name, found=count, expected="1 to 1000"
+            )
     for name, kind in (("bidirectional", bool), ("fps", (int, float, type(None)))):
         if not isinstance(said.get(name, None if name == "fps" else True), kind):
             raise DataError("has the wrong type", file=path, field=name, found=said[name])

@@ -67,8 +67,9 @@ def open_zarr(
     try:
         import zarr
     except ImportError as error:
-        raise DataError("zarr is not installed", file=path,
-                        remedy="pip install 'inception-loop[zarr]'") from error  # fmt: skip
+        raise DataError(
+            "zarr is not installed", file=path, remedy="pip install 'inception-loop[zarr]'"
+        ) from error
     try:
         opened = zarr.open(str(path), mode="r")
     except Exception as error:  # zarr raises its own errors, KeyError and ValueError
@@ -78,13 +79,21 @@ def open_zarr(
     if not hasattr(opened, "shape"):
         found = {name: item for name, item in opened.arrays() if item.ndim == 3}
         if len(found) != 1:
-            raise DataError("group holds not exactly one movie", file=path, found=sorted(found),
-                            expected="one array (frames, H, W); give its folder")  # fmt: skip
+            raise DataError(
+                "group holds not exactly one movie",
+                file=path,
+                found=sorted(found),
+                expected="one array (frames, H, W); give its folder",
+            )
         ((_, array),) = found.items()
         said |= dict(array.attrs)
     if array.ndim != 3 or np.dtype(array.dtype).kind not in "uif":
-        raise DataError("is no movie", file=path, found=f"{array.shape} {array.dtype}",
-                        expected="numbers of shape (frames, H, W)")  # fmt: skip
+        raise DataError(
+            "is no movie",
+            file=path,
+            found=f"{array.shape} {array.dtype}",
+            expected="numbers of shape (frames, H, W)",
+        )
     strange = sorted(_codecs(array.metadata.to_dict()) - CODECS)
     if strange:
         raise DataError(

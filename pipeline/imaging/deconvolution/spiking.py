@@ -66,9 +66,29 @@ def _record(rng, frames, per_frame, dt, table, exposed, trace, clean, spikes):
     counts = np.zeros(steps)
     for u in range(len(table)):
         (
-            rate, swing, swing_s, epoch_gain, epoch_s, burst, rise, decay, tail, tail_s, power,
-            half, jitter, noise, shot, slow, slow_s, leak, dips, drift, bleach, undershoot,
-        ) = table[u]  # fmt: skip
+            rate,
+            swing,
+            swing_s,
+            epoch_gain,
+            epoch_s,
+            burst,
+            rise,
+            decay,
+            tail,
+            tail_s,
+            power,
+            half,
+            jitter,
+            noise,
+            shot,
+            slow,
+            slow_s,
+            leak,
+            dips,
+            drift,
+            bleach,
+            undershoot,
+        ) = table[u]
         _spike_train(rng, steps, dt, rate, swing, swing_s, epoch_gain, epoch_s, burst, counts)
         k_rise, k_decay, k_tail = np.exp(-dt / rise), np.exp(-dt / decay), np.exp(-dt / tail_s)
         k_slow, k_under = np.exp(-dt * per_frame / slow_s), np.exp(-dt / (4 * decay))
@@ -117,9 +137,14 @@ def _record(rng, frames, per_frame, dt, table, exposed, trace, clean, spikes):
             dip *= np.exp(-dt * per_frame / 0.15)
             sd = noise * np.sqrt(1 + shot * max(y, 0.0))
             trace[u, f] = (
-                y + sd * rng.normal() + slow * wander + leak * cloud + walk + dip
+                y
+                + sd * rng.normal()
+                + slow * wander
+                + leak * cloud
+                + walk
+                + dip
                 + bleach * np.exp(-f * dt * per_frame / 60.0)
-            )  # fmt: skip
+            )
 
 
 def draw(

@@ -87,9 +87,14 @@ def loss_of(
 
 
 def train(
-    *, steps: int = 2250, units: int = 48, frames: int = 1024, rate: float = 4e-3, seed: int = 0,
+    *,
+    steps: int = 2250,
+    units: int = 48,
+    frames: int = 1024,
+    rate: float = 4e-3,
+    seed: int = 0,
     log: bool = True,
-) -> SpikeNetwork:  # fmt: skip
+) -> SpikeNetwork:
     """Train a network from nothing.
 
     Parameters

@@ -71,9 +71,13 @@ class ImportedScan:
         given = {name: value for name, value in optional.items() if value is not None}
         np.savez(traces, time_s=self.time_s, fluorescence=self.corrected, **given)
         np.savez(
-            masks, masks=self.masks, mean_image=self.mean_image, weights=self.weights,
-            keep=self.keep, soma_probability=self.soma_probability,
-        )  # fmt: skip
+            masks,
+            masks=self.masks,
+            mean_image=self.mean_image,
+            weights=self.weights,
+            keep=self.keep,
+            soma_probability=self.soma_probability,
+        )
         return traces, masks
 
     def scan(self, folder: str | os.PathLike) -> ExtractedScan:
@@ -113,11 +117,19 @@ def assemble(
         raise DataError("traces are not (units, frames)", file=file, found=corrected.shape)
     units, frames = corrected.shape
     if frames < 2 or len(time_s) != frames:
-        raise DataError("times do not fit the traces", file=file, found=len(time_s),
-                        expected=f"{frames} frames, 2 or more")  # fmt: skip
+        raise DataError(
+            "times do not fit the traces",
+            file=file,
+            found=len(time_s),
+            expected=f"{frames} frames, 2 or more",
+        )
     if weights.ndim != 3 or len(weights) != units:
-        raise DataError("masks do not fit the traces", file=file, found=weights.shape,
-                        expected=f"({units}, H, W)")  # fmt: skip
+        raise DataError(
+            "masks do not fit the traces",
+            file=file,
+            found=weights.shape,
+            expected=f"({units}, H, W)",
+        )
     weights = np.maximum(np.nan_to_num(weights), 0).astype(np.float32)
     total = weights.sum(axis=(1, 2))
     empty = np.flatnonzero(total <= 0)
@@ -129,17 +141,29 @@ def assemble(
         mean_image = np.einsum("u,uhw->hw", np.maximum(level, 0) + 1e-3, weights)
     mean_image = np.asarray(mean_image, np.float32)
     if mean_image.shape != weights.shape[1:]:
-        raise DataError("mean image does not fit the masks", file=file, found=mean_image.shape,
-                        expected=weights.shape[1:])  # fmt: skip
+        raise DataError(
+            "mean image does not fit the masks",
+            file=file,
+            found=mean_image.shape,
+            expected=weights.shape[1:],
+        )
     for name, value in {"keep": keep, "soma_probability": soma_probability}.items():
         if value is not None and np.shape(value) != (units,):
-            raise DataError(f"{name} does not fit the traces", file=file, found=np.shape(value),
-                            expected=(units,))  # fmt: skip
+            raise DataError(
+                f"{name} does not fit the traces",
+                file=file,
+                found=np.shape(value),
+                expected=(units,),
+            )
     for name in ("raw", "neuropil", "activity"):
         value = optional.get(name)
         if value is not None and np.shape(value) != corrected.shape:
-            raise DataError(f"{name} does not fit the traces", file=file, found=np.shape(value),
-                            expected=corrected.shape)  # fmt: skip
+            raise DataError(
+                f"{name} does not fit the traces",
+                file=file,
+                found=np.shape(value),
+                expected=corrected.shape,
+            )
         optional[name] = None if value is None else np.asarray(value, np.float32)
     keep = np.ones(units, bool) if keep is None else np.asarray(keep, bool)
     probability = keep if soma_probability is None else soma_probability
@@ -164,8 +188,9 @@ def even_times(frames: int, fps: float | None, file: Path) -> NDArray[np.float64
         If the rate is None or no positive number.
     """
     if fps is None:
-        raise DataError("frame rate is unknown", file=file, field="fps",
-                        remedy="give fps (frames per second)")  # fmt: skip
+        raise DataError(
+            "frame rate is unknown", file=file, field="fps", remedy="give fps (frames per second)"
+        )
     if not np.isfinite(fps) or fps <= 0:
         raise DataError("frame rate is impossible", file=file, field="fps", found=fps)
     return np.arange(frames) / float(fps)
@@ -199,7 +224,11 @@ def import_results(
     kinds = {".nwb": "nwb", ".hdf5": "caiman", ".h5": "caiman"}
     name = importer or ("suite2p" if path.is_dir() else kinds.get(path.suffix.lower()))
     if name is None:
-        raise DataError("is of no known program", file=path, found=path.suffix or "no ending",
-                        expected=f"a folder or one of {sorted(kinds)}",
-                        remedy=f"or name an importer of {sorted(importers)}")  # fmt: skip
+        raise DataError(
+            "is of no known program",
+            file=path,
+            found=path.suffix or "no ending",
+            expected=f"a folder or one of {sorted(kinds)}",
+            remedy=f"or name an importer of {sorted(importers)}",
+        )
     return importers[name](path, **importers.complete(name, params))

@@ -47,14 +47,20 @@ def caiman(
     path = Path(path)
     with open_hdf5(path) as file:
         if "estimates" not in file:
-            raise DataError("is no CaImAn file", file=path, found=sorted(file)[:8],
-                            expected="a group estimates")  # fmt: skip
+            raise DataError(
+                "is no CaImAn file", file=path, found=sorted(file)[:8], expected="a group estimates"
+            )
         estimates = file["estimates"]
         traces = _matrix(estimates, "C", path)
         dims = _numbers(estimates.get("dims", file.get("dims")))
         if dims is None or len(dims) != 2:
-            raise DataError("size of the field is unknown", file=path, field="dims", found=dims,
-                            expected="height and width (3-D scans are not read)")  # fmt: skip
+            raise DataError(
+                "size of the field is unknown",
+                file=path,
+                field="dims",
+                found=dims,
+                expected="height and width (3-D scans are not read)",
+            )
         height, width = (int(size) for size in dims)
         footprints = _footprints(estimates, height * width, len(traces), path)
         residual = _optional(estimates, "YrA", traces.shape, path)
@@ -96,16 +102,22 @@ def _numbers(item: object) -> NDArray[np.float64] | None:
 def _matrix(estimates, name: str, path: Path) -> NDArray[np.float64]:
     values = _numbers(estimates.get(name))
     if values is None or values.ndim != 2:
-        raise DataError("lacks a matrix", file=path, field=f"estimates/{name}",
-                        expected="(units, frames)")  # fmt: skip
+        raise DataError(
+            "lacks a matrix", file=path, field=f"estimates/{name}", expected="(units, frames)"
+        )
     return values
 
 
 def _optional(estimates, name: str, shape: tuple, path: Path) -> NDArray[np.float64] | None:
     values = _numbers(estimates.get(name))
     if values is not None and values.shape != shape:
-        raise DataError("does not fit C", file=path, field=f"estimates/{name}",
-                        found=values.shape, expected=shape)  # fmt: skip
+        raise DataError(
+            "does not fit C",
+            file=path,
+            field=f"estimates/{name}",
+            found=values.shape,
+            expected=shape,
+        )
     return values
 
 
@@ -122,11 +134,21 @@ def _footprints(estimates, pixels: int, units: int, path: Path) -> NDArray[np.fl
             matrix.check_format(full_check=True)
             matrix = matrix.toarray() if shape == (pixels, units) else np.zeros(shape)
     except (TypeError, KeyError, ValueError) as error:
-        raise DataError("footprints cannot be read", file=path, field="estimates/A",
-                        found=error, expected="a sparse matrix by column") from error  # fmt: skip
+        raise DataError(
+            "footprints cannot be read",
+            file=path,
+            field="estimates/A",
+            found=error,
+            expected="a sparse matrix by column",
+        ) from error
     if matrix.shape != (pixels, units):
-        raise DataError("footprints do not fit", file=path, field="estimates/A",
-                        found=matrix.shape, expected=(pixels, units))  # fmt: skip
+        raise DataError(
+            "footprints do not fit",
+            file=path,
+            field="estimates/A",
+            found=matrix.shape,
+            expected=(pixels, units),
+        )
     return np.asarray(matrix, np.float64).T
 
 

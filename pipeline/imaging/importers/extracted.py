@@ -105,17 +105,37 @@ def open_extracted(
     shapes = np.asarray(second["masks"]) != 0
     mean = np.asarray(second["mean_image"], np.float32)
     if time.ndim != 1 or len(time) < 2 or not np.isfinite(time).all() or (np.diff(time) <= 0).any():
-        raise DataError("frame times do not increase", file=traces, field="time_s",
-                        found=time.shape, expected="finite, rising (frames,)")  # fmt: skip
+        raise DataError(
+            "frame times do not increase",
+            file=traces,
+            field="time_s",
+            found=time.shape,
+            expected="finite, rising (frames,)",
+        )
     if fluorescence.ndim != 2 or fluorescence.shape[1] != len(time) or not len(fluorescence):
-        raise DataError("traces do not fit the times", file=traces, field="fluorescence",
-                        found=fluorescence.shape, expected=f"(units, {len(time)})")  # fmt: skip
+        raise DataError(
+            "traces do not fit the times",
+            file=traces,
+            field="fluorescence",
+            found=fluorescence.shape,
+            expected=f"(units, {len(time)})",
+        )
     if shapes.ndim != 3 or len(shapes) != len(fluorescence):
-        raise DataError("masks do not fit the traces", file=masks, field="masks",
-                        found=shapes.shape, expected=f"({len(fluorescence)}, H, W)")  # fmt: skip
+        raise DataError(
+            "masks do not fit the traces",
+            file=masks,
+            field="masks",
+            found=shapes.shape,
+            expected=f"({len(fluorescence)}, H, W)",
+        )
     if mean.shape != shapes.shape[1:] or not np.isfinite(mean).all():
-        raise DataError("mean image does not fit the masks", file=masks, field="mean_image",
-                        found=mean.shape, expected=f"finite {shapes.shape[1:]}")  # fmt: skip
+        raise DataError(
+            "mean image does not fit the masks",
+            file=masks,
+            field="mean_image",
+            found=mean.shape,
+            expected=f"finite {shapes.shape[1:]}",
+        )
     empty = np.flatnonzero(~shapes.any(axis=(1, 2)))
     if len(empty):
         raise DataError("a mask has no pixel", file=masks, field=f"masks[{empty[0]}]")
@@ -131,8 +151,13 @@ def open_extracted(
             continue
         given[name] = np.asarray(arrays[name], np.float32)
         if given[name].shape != expected:
-            raise DataError("array does not fit the others", file=file, field=name,
-                            found=given[name].shape, expected=expected)  # fmt: skip
+            raise DataError(
+                "array does not fit the others",
+                file=file,
+                field=name,
+                found=given[name].shape,
+                expected=expected,
+            )
     fps = 1 / float(np.median(np.diff(time)))
     movie = ExtractedMovie(shapes, mean, fluorescence, fps, um_per_px, given)
     return ExtractedScan(movie, time)
@@ -170,9 +195,16 @@ def extracted_motion(movie: Movie) -> MotionResult:
     frames = movie.shape[0]
     zero = np.zeros(frames, np.float32)
     return MotionResult(
-        zero, zero.copy(), _source(movie).mean_image, float("nan"), float("nan"), float("nan"),
-        np.zeros(frames, bool), True, worse_fraction=float("nan"),
-    )  # fmt: skip
+        zero,
+        zero.copy(),
+        _source(movie).mean_image,
+        float("nan"),
+        float("nan"),
+        float("nan"),
+        np.zeros(frames, bool),
+        True,
+        worse_fraction=float("nan"),
+    )
 
 
 @segmenters.register("extracted", revision=2)
@@ -183,10 +215,13 @@ def extracted_masks(movie: Movie) -> SegmentationResult:
     unknown = np.full(len(source.masks), np.nan, np.float32)
     uniform = (source.masks / area).astype(np.float32)
     return SegmentationResult(
-        source.masks, source.given.get("weights", uniform), unknown,
-        source.given.get("soma_probability", unknown.copy()), source.mean_image,
+        source.masks,
+        source.given.get("weights", uniform),
+        unknown,
+        source.given.get("soma_probability", unknown.copy()),
+        source.mean_image,
         np.zeros_like(source.mean_image),
-    )  # fmt: skip
+    )
 
 
 @fluorescence_methods.register("extracted", revision=2)
@@ -199,7 +234,9 @@ def extracted_traces(
     if len(masks) != len(traces):
         raise ValueError(f"{len(masks)} masks do not fit {len(traces)} traces")
     return FluorescenceResult(
-        source.given.get("raw", traces), source.given.get("neuropil", np.zeros_like(traces)),
-        traces, np.full(len(traces), np.nan, np.float32),
+        source.given.get("raw", traces),
+        source.given.get("neuropil", np.zeros_like(traces)),
+        traces,
+        np.full(len(traces), np.nan, np.float32),
         trace_snr(traces, source.fps),
-    )  # fmt: skip
+    )

@@ -68,8 +68,13 @@ def nwb(
         image = _image(file, table)
         weights = _weights(table, image, rows_first, path)
         if rows.size and (rows.min() < 0 or rows.max() >= len(weights)):
-            raise DataError("series names units that are not there", file=path, field=chosen.name,
-                            found=int(rows.max()), expected=f"below {len(weights)}")  # fmt: skip
+            raise DataError(
+                "series names units that are not there",
+                file=path,
+                field=chosen.name,
+                found=int(rows.max()),
+                expected=f"below {len(weights)}",
+            )
         others = {
             role: _aligned(found[role], rows, raw.shape, path) for role in ("neuropil", "activity")
         }
@@ -84,9 +89,15 @@ def nwb(
     mean_image = None if image is None else (image if rows_first else image.T)
     fits = mean_image is not None and mean_image.shape == weights.shape[1:]
     return assemble(
-        path, corrected=corrected, weights=weights[rows], time_s=time,
-        mean_image=mean_image if fits else None, raw=raw, um_per_px=size, **others,
-    )  # fmt: skip
+        path,
+        corrected=corrected,
+        weights=weights[rows],
+        time_s=time,
+        mean_image=mean_image if fits else None,
+        raw=raw,
+        um_per_px=size,
+        **others,
+    )
 
 
 def _one(items: list, name: str | None, kind: str, path: Path):
@@ -94,8 +105,13 @@ def _one(items: list, name: str | None, kind: str, path: Path):
     if name is not None:
         items = [i for i in items if name in (i.name.rsplit("/", 1)[-1], i.name)]
     if len(items) != 1:
-        raise DataError(f"holds not exactly one such {kind}", file=path, field=name,
-                        found=names or "none", remedy="name one" if names else None)  # fmt: skip
+        raise DataError(
+            f"holds not exactly one such {kind}",
+            file=path,
+            field=name,
+            found=names or "none",
+            remedy="name one" if names else None,
+        )
     return items[0]
 
 
@@ -115,8 +131,13 @@ def _traces(item, units: int, path: Path) -> NDArray[np.float32]:
     if data.ndim == 1 and units == 1:
         data = data[:, None]
     if data.ndim != 2 or data.shape[1] != units:
-        raise DataError("series does not fit its units", file=path, field=item.name,
-                        found=data.shape, expected=f"(frames, {units})")  # fmt: skip
+        raise DataError(
+            "series does not fit its units",
+            file=path,
+            field=item.name,
+            found=data.shape,
+            expected=f"(frames, {units})",
+        )
     return data.T
 
 
@@ -152,12 +173,22 @@ def _weights(table, image: NDArray | None, rows_first: bool, path: Path) -> NDAr
     if "image_mask" in table:
         masks = np.asarray(table["image_mask"][()], np.float32)
         if masks.ndim != 3:
-            raise DataError("masks are not of a plane", file=path, field=f"{table.name}/image_mask",
-                            found=masks.shape, expected="(units, x, y)")  # fmt: skip
+            raise DataError(
+                "masks are not of a plane",
+                file=path,
+                field=f"{table.name}/image_mask",
+                found=masks.shape,
+                expected="(units, x, y)",
+            )
         return masks if rows_first else masks.transpose(0, 2, 1)
     if "pixel_mask" not in table or "pixel_mask_index" not in table:
-        raise DataError("holds no masks of a plane", file=path, field=table.name,
-                        found=sorted(table), expected="image_mask or pixel_mask")  # fmt: skip
+        raise DataError(
+            "holds no masks of a plane",
+            file=path,
+            field=table.name,
+            found=sorted(table),
+            expected="image_mask or pixel_mask",
+        )
     ends = table["pixel_mask_index"][:].astype(int)
     pixels = table["pixel_mask"][()]
     first, second = (pixels[name].astype(int) for name in ("x", "y"))

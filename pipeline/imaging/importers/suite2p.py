@@ -64,8 +64,12 @@ def suite2p(
     weights = _weights(folder / "stat.npy", stat, len(raw), size)
     iscell = _array(folder / "iscell.npy") if (folder / "iscell.npy").exists() else None
     if iscell is not None and iscell.shape != (len(raw), 2):
-        raise DataError("does not fit the traces", file=folder / "iscell.npy",
-                        found=iscell.shape, expected=(len(raw), 2))  # fmt: skip
+        raise DataError(
+            "does not fit the traces",
+            file=folder / "iscell.npy",
+            found=iscell.shape,
+            expected=(len(raw), 2),
+        )
     spks = folder / "spks.npy"
     middle = np.median(neuropil, axis=1, keepdims=True)
     return assemble(
@@ -88,9 +92,13 @@ def _plane(folder: Path) -> Path:
         return folder
     planes = sorted(path.parent for path in folder.glob("plane*/F.npy"))
     if len(planes) != 1:
-        raise DataError("holds not exactly one plane", file=folder,
-                        found=[plane.name for plane in planes],
-                        expected="F.npy", remedy="give the folder of one plane")  # fmt: skip
+        raise DataError(
+            "holds not exactly one plane",
+            file=folder,
+            found=[plane.name for plane in planes],
+            expected="F.npy",
+            remedy="give the folder of one plane",
+        )
     return planes[0]
 
 
@@ -122,8 +130,7 @@ def _image(ops: dict, folder: Path) -> NDArray | None:
 def _array(path: Path) -> NDArray:
     array = read_npy(path)
     if array.dtype.kind not in "fiu" or array.ndim != 2:
-        raise DataError("is no matrix of numbers", file=path,
-                        found=f"{array.shape} {array.dtype}")  # fmt: skip
+        raise DataError("is no matrix of numbers", file=path, found=f"{array.shape} {array.dtype}")
     return array
 
 
@@ -131,13 +138,21 @@ def _weights(
     path: Path, stat: NDArray, units: int, size: tuple[int | None, int | None]
 ) -> NDArray[np.float32]:
     if stat.shape != (units,) or not all(isinstance(one, dict) for one in stat):
-        raise DataError("does not fit the traces", file=path, found=stat.shape,
-                        expected=f"({units},) dictionaries")  # fmt: skip
+        raise DataError(
+            "does not fit the traces",
+            file=path,
+            found=stat.shape,
+            expected=f"({units},) dictionaries",
+        )
     try:
         places = [tuple(as_numbers(one[name]) for name in ("ypix", "xpix", "lam")) for one in stat]
     except (KeyError, ValueError) as error:
-        raise DataError("lacks what masks are made of", file=path, found=error,
-                        expected="ypix, xpix and lam of every unit") from error  # fmt: skip
+        raise DataError(
+            "lacks what masks are made of",
+            file=path,
+            found=error,
+            expected="ypix, xpix and lam of every unit",
+        ) from error
     for unit, (y, x, weight) in enumerate(places):
         if not (y.shape == x.shape == weight.shape) or y.ndim != 1:
             raise DataError("pixels and weights differ in number", file=path, field=f"unit {unit}")
@@ -160,7 +175,11 @@ def _weights(
     out = np.zeros((units, *size), np.float32)
     for unit, (y, x, weight) in enumerate(places):
         if y.size and not (y.min() >= 0 and y.max() < size[0] and 0 <= x.min() < size[1] > x.max()):
-            raise DataError("pixel lies outside of the field", file=path, field=f"unit {unit}",
-                            expected=f"within {size[0]} x {size[1]}")  # fmt: skip
+            raise DataError(
+                "pixel lies outside of the field",
+                file=path,
+                field=f"unit {unit}",
+                expected=f"within {size[0]} x {size[1]}",
+            )
         out[unit, y.astype(int), x.astype(int)] = np.maximum(weight, 1e-9)
     return out

@@ -175,10 +175,19 @@ def judged(
     if not accepted:
         y, x, blocks = np.zeros_like(y), np.zeros_like(x), {}
     return MotionResult(
-        y, x, (after if accepted else before).mean_image, float(mean_before), float(mean_after),
-        float(np.sqrt(np.mean(y**2.0 + x**2.0))), outliers, accepted, before.crispness,
-        after.crispness, worse, **blocks,
-    )  # fmt: skip
+        y,
+        x,
+        (after if accepted else before).mean_image,
+        float(mean_before),
+        float(mean_after),
+        float(np.sqrt(np.mean(y**2.0 + x**2.0))),
+        outliers,
+        accepted,
+        before.crispness,
+        after.crispness,
+        worse,
+        **blocks,
+    )
 
 
 def with_depth(movie: Movie, result: MotionResult) -> MotionResult:

@@ -168,9 +168,13 @@ def piecewise(
     some = np.unique(np.linspace(0, len(good) - 1, min(template_frames, len(good))).round())
     noise = noise_image(movie, y, x, frames=good[some.astype(int)])
     estimator = FieldEstimator(
-        template, correlator.whitening, noise,
-        tile_px=tile_px, degree=degree, expected_px=expected_px,
-    )  # fmt: skip
+        template,
+        correlator.whitening,
+        noise,
+        tile_px=tile_px,
+        degree=degree,
+        expected_px=expected_px,
+    )
     halves = estimator.all_frames(movie, y, x)
     for column in np.concatenate(halves, axis=1).T if outliers.any() else ():
         column[:] = np.interp(every, good, column[good])
@@ -181,8 +185,13 @@ def piecewise(
     local = (fields[:, :, 1:] @ basis[:, 1:].T).astype(np.float32)
     local = local.reshape(len(y), 2, *map(len, centers))
     warped = judged(
-        movie, fields[:, 0, 0], fields[:, 1, 0], outliers,
-        block_y_shifts=local[:, 0], block_x_shifts=local[:, 1], block_centers=centers,
-    )  # fmt: skip
+        movie,
+        fields[:, 0, 0],
+        fields[:, 1, 0],
+        outliers,
+        block_y_shifts=local[:, 0],
+        block_x_shifts=local[:, 1],
+        block_centers=centers,
+    )
     better = warped if warped.correlation_after > plain.correlation_after else plain
     return with_depth(movie, better)

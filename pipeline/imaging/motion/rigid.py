@@ -233,7 +233,10 @@ def rigid_shifts(
     parts = [correlator.shifts(frames) for _, frames in movie.batches(_BATCH)]
     y, x, _ = (np.concatenate(values).astype(np.float64) for values in zip(*parts, strict=True))
     y, x, outliers = replace_outliers(
-        y, x, max_shift=limit, max_step=max(2.0, max_step_um / scale),
+        y,
+        x,
+        max_shift=limit,
+        max_step=max(2.0, max_step_um / scale),
         window=max(5, round(movie.fps)),
-    )  # fmt: skip
+    )
     return correlator, template, y, x, outliers

@@ -235,6 +235,10 @@ def assemble(
         weights[index][cell.window] = values / values.sum()
     probability = [soma_probability(cell.features, cell.contrast) for cell in cells]
     return SegmentationResult(
-        masks, weights, np.array([cell.snr for cell in cells], np.float32),
-        np.array(probability, np.float32), residual.mean_image, correlation,
-    )  # fmt: skip
+        masks,
+        weights,
+        np.array([cell.snr for cell in cells], np.float32),
+        np.array(probability, np.float32),
+        residual.mean_image,
+        correlation,
+    )

@@ -65,12 +65,20 @@ def given(
             )
         masks = arrays["masks"].astype(bool)
         if masks.ndim != 3 or masks.shape[1:] != (height, width):
-            raise DataError("masks do not fit the movie", file=file, found=masks.shape,
-                            expected=f"(units, {height}, {width})")  # fmt: skip
+            raise DataError(
+                "masks do not fit the movie",
+                file=file,
+                found=masks.shape,
+                expected=f"(units, {height}, {width})",
+            )
     summary = summarize(movie, bin_frames=max(1, round(0.4 * movie.fps)))
     area = np.maximum(masks.sum(axis=(1, 2), keepdims=True), 1)
     ones = np.ones(len(masks), np.float32)
     return SegmentationResult(
-        masks, (masks / area).astype(np.float32), ones, ones.copy(), summary.mean,
+        masks,
+        (masks / area).astype(np.float32),
+        ones,
+        ones.copy(),
+        summary.mean,
         summary.correlation,
-    )  # fmt: skip
+    )

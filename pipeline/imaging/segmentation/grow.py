@@ -141,9 +141,16 @@ def grow(
     spread = np.percentile(trace, (0.5, 50, 99.5))
     up, down = spread[2] - spread[1], spread[1] - spread[0]
     return Component(
-        top, left, weight, trace.astype(np.float32), mask, float(up), float(up / max(down, 1e-6)),
-        1 - outside / max(inside, 1e-9), shape_features(mask, diameter),
-    )  # fmt: skip
+        top,
+        left,
+        weight,
+        trace.astype(np.float32),
+        mask,
+        float(up),
+        float(up / max(down, 1e-6)),
+        1 - outside / max(inside, 1e-9),
+        shape_features(mask, diameter),
+    )
 
 
 def support_of(smooth: NDArray, near: NDArray) -> NDArray[np.bool_]:

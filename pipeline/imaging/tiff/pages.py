@@ -36,9 +36,14 @@ _SLACK = 1 << 16  # bytes
 _DEFLATE_RATIO = 1032  # bytes that deflate can make of one
 _UNCHECKED = 1 << 28  # bytes that a strip may unpack to
 _DTYPES = {
-    (8, 1): "u1", (8, 2): "i1", (16, 1): "u2", (16, 2): "i2", (32, 1): "u4", (32, 2): "i4",
+    (8, 1): "u1",
+    (8, 2): "i1",
+    (16, 1): "u2",
+    (16, 2): "i2",
+    (32, 1): "u4",
+    (32, 2): "i4",
     (32, 3): "f4",
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -131,9 +136,11 @@ class TiffPages:
             raise
         except Exception as error:  # of zlib, tifffile and its codecs, for anything odd
             raise DataError(
-                "page cannot be decoded", file=self.path, found=str(error)[:200],
+                "page cannot be decoded",
+                file=self.path,
+                found=str(error)[:200],
                 remedy="save the movie uncompressed",
-            ) from error  # fmt: skip
+            ) from error
 
     def _check_packed(self, file, page) -> None:
         """Refuse pixels that unpack to far more than a page, before they are."""
@@ -205,9 +212,11 @@ class _Walker:
     def bytes_at(self, offset: int, count: int, what: str) -> bytes:
         if offset < 0 or offset + count > self.size:
             raise self.fail(
-                f"{what} lies past the end of the file", found=f"bytes {offset}-{offset + count}",
-                expected=f"at most {self.size}", remedy="copy the file again",
-            )  # fmt: skip
+                f"{what} lies past the end of the file",
+                found=f"bytes {offset}-{offset + count}",
+                expected=f"at most {self.size}",
+                remedy="copy the file again",
+            )
         self.left -= count
         if self.left < 0:
             raise self.fail(
@@ -221,8 +230,10 @@ class _Walker:
 
     def walk(self) -> TiffPages:
         if self.size < 8:
-            raise self.fail("file is empty" if not self.size else "file is too short for a TIFF",
-                            found=f"{self.size} bytes")  # fmt: skip
+            raise self.fail(
+                "file is empty" if not self.size else "file is too short for a TIFF",
+                found=f"{self.size} bytes",
+            )
         head = self.bytes_at(0, min(16, self.size), "header")
         order = {b"II": "<", b"MM": ">"}.get(head[:2])
         magic = struct.unpack(order + "H", head[2:4])[0] if order else 0
@@ -235,9 +246,13 @@ class _Walker:
         offset = struct.unpack_from(order + width, head, 8 if self.big else 4)[0]
         self.count_format = order + ("Q" if self.big else "H")
         self.entry_type = np.dtype(
-            [("tag", order + "u2"), ("type", order + "u2"),
-             ("count", order + ("u8" if self.big else "u4")), ("value", "V8" if self.big else "V4")]
-        )  # fmt: skip
+            [
+                ("tag", order + "u2"),
+                ("type", order + "u2"),
+                ("count", order + ("u8" if self.big else "u4")),
+                ("value", "V8" if self.big else "V4"),
+            ]
+        )
         self.next_format = order + width
         seen, places, pages = set(), [], None
         while offset:
@@ -250,10 +265,11 @@ class _Walker:
                 pages = self.first_page(entries, shape)
             elif shape != (pages.height, pages.width, pages.dtype):
                 raise self.fail(
-                    "pages differ in size or type", field=f"page {len(places)}",
+                    "pages differ in size or type",
+                    field=f"page {len(places)}",
                     found=f"{shape[0]} x {shape[1]} {shape[2]}",
                     expected=f"{pages.height} x {pages.width} {pages.dtype} as page 0",
-                )  # fmt: skip
+                )
             places.append(self.place(entries, shape, len(places)))
             offset = following
         if pages is None:
@@ -272,9 +288,12 @@ class _Walker:
         table = np.frombuffer(raw, self.entry_type, count)
         following = struct.unpack_from(self.next_format, raw, length)[0]
         rows = zip(
-            table["tag"].tolist(), table["type"].tolist(), table["count"].tolist(),
-            [value.tobytes() for value in table["value"]], strict=True,
-        )  # fmt: skip
+            table["tag"].tolist(),
+            table["type"].tolist(),
+            table["count"].tolist(),
+            [value.tobytes() for value in table["value"]],
+            strict=True,
+        )
         return {tag: (kind, number, value) for tag, kind, number, value in rows}, following
 
     def numbers(self, entries: dict, tag: int, default=None, page: int = 0) -> list[int]:
@@ -306,25 +325,32 @@ class _Walker:
         width, height = (self.numbers(entries, tag, page=page)[0] for tag in (256, 257))
         where = f"page {page}"
         if not (0 < width < _MAX_SIDE and 0 < height < _MAX_SIDE):
-            raise self.fail("page has an impossible size", field=where,
-                            found=f"{height} x {width} px")  # fmt: skip
+            raise self.fail(
+                "page has an impossible size", field=where, found=f"{height} x {width} px"
+            )
         bits = self.numbers(entries, 258, 1, page)
         samples = self.numbers(entries, 277, 1, page)[0]
         kind = self.numbers(entries, 339, 1, page)[0]
         if samples != 1:
-            raise self.fail("pages are not grey images", field=where, found=f"{samples} samples "
-                            "per pixel", expected="1")  # fmt: skip
+            raise self.fail(
+                "pages are not grey images",
+                field=where,
+                found=f"{samples} samples per pixel",
+                expected="1",
+            )
         name = _DTYPES.get((bits[0], kind))
         if name is None:
             raise self.fail(
-                "pixel type cannot be used", field=where,
+                "pixel type cannot be used",
+                field=where,
                 found=f"{bits[0]} bits, sample format {kind}",
                 expected="8- or 16-bit integers, 32-bit integers or float32",
-            )  # fmt: skip
+            )
         dtype = np.dtype(self.order + name)
         if height * width * dtype.itemsize > _MAX_PAGE_BYTES:
-            raise self.fail("page has an impossible size", field=where,
-                            found=f"{height} x {width} px")  # fmt: skip
+            raise self.fail(
+                "page has an impossible size", field=where, found=f"{height} x {width} px"
+            )
         return height, width, dtype
 
     def place(self, entries: dict, shape: tuple, page: int) -> int:
@@ -332,37 +358,53 @@ class _Walker:
         height, width, dtype = shape
         compression = self.numbers(entries, 259, 1, page)[0]
         if compression not in _COMPRESSIONS:
-            raise self.fail("unknown compression", field=f"page {page}", found=compression,
-                            remedy="save the movie uncompressed")  # fmt: skip
+            raise self.fail(
+                "unknown compression",
+                field=f"page {page}",
+                found=compression,
+                remedy="save the movie uncompressed",
+            )
         tiled = 322 in entries
         tags = (324, 325) if tiled else (273, 279)
         offsets = self.numbers(entries, tags[0], page=page)
         counts = self.numbers(entries, tags[1], page=page)
         if len(offsets) != len(counts):
-            raise self.fail(f"strip tables of page {page} disagree",
-                            found=f"{len(offsets)} offsets, {len(counts)} sizes")  # fmt: skip
+            raise self.fail(
+                f"strip tables of page {page} disagree",
+                found=f"{len(offsets)} offsets, {len(counts)} sizes",
+            )
         for start, size in zip(offsets, counts, strict=True):
             if start + size > self.size or not size or not start:
                 raise self.fail(
-                    "pixels lie past the end of the file", field=f"page {page}",
-                    found=f"bytes {start}-{start + size}", expected=f"at most {self.size}",
+                    "pixels lie past the end of the file",
+                    field=f"page {page}",
+                    found=f"bytes {start}-{start + size}",
+                    expected=f"at most {self.size}",
                     remedy="the recording was cut off: copy the file again",
-                )  # fmt: skip
+                )
         ends = [start + size for start, size in zip(offsets, counts, strict=True)]
         needed = height * width * dtype.itemsize
         if compression != 1 or tiled or self.numbers(entries, 266, 1, page)[0] != 1:
             return -1
         if sum(counts) < needed:
-            raise self.fail("strips are shorter than the page", field=f"page {page}",
-                            found=f"{sum(counts)} bytes", expected=needed)  # fmt: skip
+            raise self.fail(
+                "strips are shorter than the page",
+                field=f"page {page}",
+                found=f"{sum(counts)} bytes",
+                expected=needed,
+            )
         return offsets[0] if offsets[1:] == ends[:-1] else -1
 
     def first_page(self, entries: dict, shape: tuple) -> TiffPages:
         height, width, dtype = shape
         return TiffPages(
-            self.path, height, width, dtype, np.zeros(0, np.int64),
+            self.path,
+            height,
+            width,
+            dtype,
+            np.zeros(0, np.int64),
             *(self.text(entries, tag) for tag in (270, 305, 315)),
-        )  # fmt: skip
+        )
 
 
 # none, LZW, deflate, packbits, deflate (old code), Zstandard, JPEG 2000 lossless, LERC

@@ -104,9 +104,11 @@ class Scan:
         self.n_frames = int(self._first[-1]) // self._stride
         if self.n_frames < 1:
             raise DataError(
-                "scan has not one complete frame", file=self.files[0],
-                found=f"{self._first[-1]} pages", expected=f"at least {self._stride}",
-            )  # fmt: skip
+                "scan has not one complete frame",
+                file=self.files[0],
+                found=f"{self._first[-1]} pages",
+                expected=f"at least {self._stride}",
+            )
         self.fields = [self._info(i, field) for i, field in enumerate(layout.fields)]
         self.n_fields = len(self.fields)
 
@@ -115,10 +117,19 @@ class Scan:
         middle = field.top_px + (field.height_px - 1) / 2
         delay = field.slice_index * layout.frame_period_s + middle * layout.line_period_s
         return FieldInfo(
-            index, field.height_px, field.width_px, field.um_per_px, field.x_um, field.y_um,
-            field.z_um, delay, layout.line_period_s, field.top_px, layout.bidirectional,
+            index,
+            field.height_px,
+            field.width_px,
+            field.um_per_px,
+            field.x_um,
+            field.y_um,
+            field.z_um,
+            delay,
+            layout.line_period_s,
+            field.top_px,
+            layout.bidirectional,
             layout.fill_fraction,
-        )  # fmt: skip
+        )
 
     def movie(self, field: int = 0, channel: int = 0) -> ScanMovie:
         """Return the movie of a field and channel (0-based positions, not channel numbers)."""
@@ -136,10 +147,14 @@ class Scan:
         fields = [RoiField(**{**vars(whole), "slice_index": index}) for index in range(slices)]
         period = 1 / (layout.fps * slices)
         changes = {
-            "channels": list(range(1, channels + 1)), "n_slices": slices,
-            "slices_with_flyback": slices, "bidirectional": bidirectional,
-            "line_period_s": period / whole.height_px, "frame_period_s": period, "fields": fields,
-        }  # fmt: skip
+            "channels": list(range(1, channels + 1)),
+            "n_slices": slices,
+            "slices_with_flyback": slices,
+            "bidirectional": bidirectional,
+            "line_period_s": period / whole.height_px,
+            "frame_period_s": period,
+            "fields": fields,
+        }
         return Scan(self._pages, ScanLayout(**{**vars(layout), **changes}), self.header)
 
     def read(self, field: int, channel: int, start: int, stop: int) -> NDArray:
@@ -156,9 +171,11 @@ class Scan:
             self._pages[number].read(local, whole[here[0] : here[-1] + 1])
         if whole.dtype.kind == "f" and not np.isfinite(whole).all():
             raise DataError(
-                "pixels are not finite numbers", file=self.files[which[0]],
-                field=f"frames {start}-{stop}", remedy="write the movie again without NaN",
-            )  # fmt: skip
+                "pixels are not finite numbers",
+                file=self.files[which[0]],
+                field=f"frames {start}-{stop}",
+                remedy="write the movie again without NaN",
+            )
         return whole[:, place.top_px : place.top_px + place.height_px, : place.width_px]
 
 
@@ -209,10 +226,11 @@ def open_scan(
     for page in pages[1:]:
         if (page.height, page.width, page.dtype) != (first.height, first.width, first.dtype):
             raise DataError(
-                "files of one scan differ in size or type", file=page.path,
+                "files of one scan differ in size or type",
+                file=page.path,
                 found=f"{page.height} x {page.width} {page.dtype}",
                 expected=f"{first.height} x {first.width} {first.dtype} as {first.path.name}",
-            )  # fmt: skip
+            )
     pages = _in_order(pages)
     first = pages[0]
     if np.any(first.offsets < 0):  # a page that only tifffile can read: find out now whether it can
@@ -222,8 +240,12 @@ def open_scan(
         raise ValueError(f"fps must be a positive number; got {fps}")
     if header:
         if first.dtype.kind == "f" or first.dtype.itemsize != 2:
-            raise DataError("pixel type is not ScanImage's", file=first.path, found=first.dtype,
-                            expected="16-bit integers")  # fmt: skip
+            raise DataError(
+                "pixel type is not ScanImage's",
+                file=first.path,
+                found=first.dtype,
+                expected="16-bit integers",
+            )
         if fps is not None and "SI.hRoiManager.scanFrameRate" not in header:
             header["SI.hRoiManager.scanFrameRate"] = fps
         layout = scan_layout(header, first.artist, first.height, first.width, first.path)
@@ -241,8 +263,10 @@ def _listed(files) -> list[Path]:
         path = Path(files)
         if path.is_dir() and any(p.suffix.lower() in (".tif", ".tiff") for p in path.iterdir()):
             found = [p for p in path.iterdir() if p.suffix.lower() in (".tif", ".tiff")]
-            return sorted(found, key=lambda p: [int(t) if t.isdigit() else t
-                                                for t in re.split(r"(\d+)", p.name)])  # fmt: skip
+            return sorted(
+                found,
+                key=lambda p: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", p.name)],
+            )
         return [path]
     paths = [Path(file) for file in files]
     if not paths:
@@ -271,24 +295,32 @@ def _plain_layout(page: TiffPages, fps: float | None) -> ScanLayout:
         fps = 1 / float(entries["finterval"])
     if fps is None:
         raise DataError(
-            "has no ScanImage header, so that its frame rate is unknown", file=page.path,
+            "has no ScanImage header, so that its frame rate is unknown",
+            file=page.path,
             remedy="give fps (frames per second)",
-        )  # fmt: skip
+        )
     channels = int(entries.get("channels", 1)) if is_imagej else 1
     slices = int(entries.get("slices", 1)) if is_imagej and "frames" in entries else 1
     if is_imagej and len(page) == 1 and int(entries.get("images", 1)) > 1 and page.offsets[0] >= 0:
         # ImageJ writes stacks over 4 GB as one directory followed by all the pixels
         page.offsets = page.offsets[0] + np.arange(int(entries["images"])) * page.page_bytes
         if page.offsets[-1] + page.page_bytes > page.path.stat().st_size:
-            raise DataError("file is shorter than its images", file=page.path,
-                            expected=f"{entries['images']} images")  # fmt: skip
+            raise DataError(
+                "file is shorter than its images",
+                file=page.path,
+                expected=f"{entries['images']} images",
+            )
     fields = [
         RoiField(page.height, page.width, 0, index, None, None, None, None)
         for index in range(slices)
     ]
     return ScanLayout(
-        fps=float(fps), channels=list(range(1, channels + 1)), n_slices=slices,
-        slices_with_flyback=slices, bidirectional=True,
+        fps=float(fps),
+        channels=list(range(1, channels + 1)),
+        n_slices=slices,
+        slices_with_flyback=slices,
+        bidirectional=True,
         line_period_s=1 / fps / slices / page.height,
-        frame_period_s=1 / fps / slices, fields=fields,
-    )  # fmt: skip
+        frame_period_s=1 / fps / slices,
+        fields=fields,
+    )

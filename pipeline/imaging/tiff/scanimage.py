@@ -143,8 +143,12 @@ def scan_layout(
     reader = _Header(header, file)
     channels = [int(c) for c in reader.listed("hChannels.channelSave", [1])]
     if not channels or len(set(channels)) != len(channels) or min(channels) < 1:
-        raise DataError("saved channels are impossible", file=file,
-                        field="SI.hChannels.channelSave", found=channels)  # fmt: skip
+        raise DataError(
+            "saved channels are impossible",
+            file=file,
+            field="SI.hChannels.channelSave",
+            found=channels,
+        )
     depths, written = _slices(reader)
     frame_rate = reader.positive("hRoiManager.scanFrameRate", None)
     if frame_rate is None:
@@ -154,16 +158,25 @@ def scan_layout(
         fps = reader.positive("hRoiManager.scanVolumeRate", frame_rate / written)
     for name, rate in (("scanFrameRate", frame_rate), ("scanVolumeRate", fps)):
         if not 1e-3 <= rate <= 1e5:
-            raise DataError("frame rate is absurd", file=file, field=f"SI.hRoiManager.{name}",
-                            found=f"{rate} Hz", expected="0.001-100000 Hz")  # fmt: skip
+            raise DataError(
+                "frame rate is absurd",
+                file=file,
+                field=f"SI.hRoiManager.{name}",
+                found=f"{rate} Hz",
+                expected="0.001-100000 Hz",
+            )
     line_period = reader.positive("hRoiManager.linePeriod", 1 / frame_rate / height)
     return ScanLayout(
-        fps=fps, channels=channels, n_slices=len(depths), slices_with_flyback=written,
+        fps=fps,
+        channels=channels,
+        n_slices=len(depths),
+        slices_with_flyback=written,
         bidirectional=bool(reader.value("hScan2D.bidirectional", False)),
-        line_period_s=line_period, frame_period_s=1 / frame_rate,
+        line_period_s=line_period,
+        frame_period_s=1 / frame_rate,
         fields=_fields(reader, roi_text, depths, height, width),
         fill_fraction=min(1.0, reader.positive("hScan2D.fillFractionTemporal", 1.0)),
-    )  # fmt: skip
+    )
 
 
 class _Header:
@@ -184,15 +197,24 @@ class _Header:
         if value is None or (default and (value == [] or isinstance(value, (str, list)))):
             if default:
                 return default[0]
-            raise DataError("header lacks a value", file=self.file, field=f"SI.{name}",
-                            remedy="give it by argument, or export the file again")  # fmt: skip
+            raise DataError(
+                "header lacks a value",
+                file=self.file,
+                field=f"SI.{name}",
+                remedy="give it by argument, or export the file again",
+            )
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
             or not (math.isfinite(value) and value > 0)
         ):
-            raise DataError("header value is impossible", file=self.file, field=f"SI.{name}",
-                            found=value, expected="a positive number")  # fmt: skip
+            raise DataError(
+                "header value is impossible",
+                file=self.file,
+                field=f"SI.{name}",
+                found=value,
+                expected="a positive number",
+            )
         return float(value)
 
 
@@ -203,9 +225,11 @@ def _slices(reader: _Header) -> tuple[list[float], int]:
     if not fast and not (stack and str(reader.value("hStackManager.stackMode", "")) == "fast"):
         if stack and int(reader.positive("hStackManager.framesPerSlice", 1)) > 1:
             raise DataError(
-                "is a slow z stack, not a functional scan", file=reader.file,
-                field="SI.hStackManager.framesPerSlice", expected=1,
-            )  # fmt: skip
+                "is a slow z stack, not a functional scan",
+                file=reader.file,
+                field="SI.hStackManager.framesPerSlice",
+                expected=1,
+            )
         if not stack:
             return [float(reader.listed("hStackManager.zs", [0.0])[:1][0] or 0.0)], 1
     depths = reader.listed("hStackManager.zs", []) or reader.listed("hFastZ.userZs", [0.0])
@@ -227,9 +251,12 @@ def _slices(reader: _Header) -> tuple[list[float], int]:
         written = n_slices + (int(discard) if discarded else 0)
     if written < n_slices:
         raise DataError(
-            "volume has fewer pages than slices", file=reader.file,
-            field="SI.hFastZ.numFramesPerVolume", found=int(written), expected=n_slices,
-        )  # fmt: skip
+            "volume has fewer pages than slices",
+            file=reader.file,
+            field="SI.hFastZ.numFramesPerVolume",
+            found=int(written),
+            expected=n_slices,
+        )
     return depths, int(written)
 
 
@@ -254,10 +281,12 @@ def _fields(
             gap, rest = divmod(height - sum(sizes), len(here) - 1)
         if gap < 0 or rest or any(int(f["pixelResolutionXY"][0]) != width for f in here):
             raise DataError(
-                "imaging fields do not fit the page", file=reader.file, field="RoiGroups",
+                "imaging fields do not fit the page",
+                file=reader.file,
+                field="RoiGroups",
                 found=f"fields of {[f['pixelResolutionXY'] for f in here]} px",
                 expected=f"stacked in {width} x {height} px",
-            )  # fmt: skip
+            )
         top = 0
         for found, size in zip(here, sizes, strict=True):
             x, y = (float(v) for v in found["centerXY"])
@@ -295,8 +324,12 @@ def _scanfields(reader: _Header, text: str) -> list[dict]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if not reader.value("hRoiManager.mroiEnable", False):
             return []
-        raise DataError("description of the imaging fields is damaged", file=reader.file,
-                        field="Artist tag", found=str(error)[:120]) from error  # fmt: skip
+        raise DataError(
+            "description of the imaging fields is damaged",
+            file=reader.file,
+            field="Artist tag",
+            found=str(error)[:120],
+        ) from error
 
 
 def _at_depth(roi: dict, depth: float) -> dict | None:

@@ -118,9 +118,14 @@ def read_checkpoint(
         best[name].copy_(tensor)
     if average is not None:
         if "averaged" not in metadata:
-            raise DataError("checkpoint without averaged weights", file=path, field="averaged",
-                            found="none", expected="the number of averaged steps",
-                            remedy="delete it to start anew")  # fmt: skip
+            raise DataError(
+                "checkpoint without averaged weights",
+                file=path,
+                field="averaged",
+                found="none",
+                expected="the number of averaged steps",
+                remedy="delete it to start anew",
+            )
         average.steps = int(metadata["averaged"])
         for name, tensor in groups["mean"].items():
             average.mean[name].copy_(tensor)

@@ -90,9 +90,24 @@ def _cubic(t):
 
 @numba.njit(cache=True, fastmath=False)
 def _render(
-    static, modes, mode_activity, start, pixel, weight, cell_activity, shift_y, shift_x,
-    height, width, margin, photons, table, seed, first_frame, out,
-):  # fmt: skip
+    static,
+    modes,
+    mode_activity,
+    start,
+    pixel,
+    weight,
+    cell_activity,
+    shift_y,
+    shift_x,
+    height,
+    width,
+    margin,
+    photons,
+    table,
+    seed,
+    first_frame,
+    out,
+):
     n_frames, canvas_w = out.shape[0], static.shape[1]
     light = np.empty(static.size, np.float32)
     row = np.empty(canvas_w, np.float32)
@@ -120,9 +135,11 @@ def _render(
             b0, b1, b2, b3 = _cubic(x - ix)
             for c in range(ix - 1, ix + width + 2):
                 row[c] = (
-                    a0 * grid[iy - 1, c] + a1 * grid[iy, c]
-                    + a2 * grid[iy + 1, c] + a3 * grid[iy + 2, c]
-                )  # fmt: skip
+                    a0 * grid[iy - 1, c]
+                    + a1 * grid[iy, c]
+                    + a2 * grid[iy + 1, c]
+                    + a3 * grid[iy + 2, c]
+                )
             for c in range(width):
                 s = c + ix
                 value = b0 * row[s - 1] + b1 * row[s] + b2 * row[s + 1] + b3 * row[s + 2]

@@ -152,8 +152,18 @@ def write_video(
             [[glint[0] - 9.0, glint[1] - 5.0, 2.2], [glint[0] + 12.0, glint[1] - 2.0, 1.5]]
         )
         _draw(
-            scene.fur, scene.globe, scene.upper_px, scene.lower_px, scene.lashes,
-            scene.pupil_grey, center[i], radius[i], lid[i], glints, np.uint64(noise + i), frame,
-        )  # fmt: skip
+            scene.fur,
+            scene.globe,
+            scene.upper_px,
+            scene.lower_px,
+            scene.lashes,
+            scene.pupil_grey,
+            center[i],
+            radius[i],
+            lid[i],
+            glints,
+            np.uint64(noise + i),
+            frame,
+        )
         writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
     writer.release()

@@ -15,8 +15,17 @@ def test_treadmill_counts_become_a_table_of_speed(tmp_path, capsys):
     counts = np.cumsum(np.where(time < 10, 2, 0))  # 100 counts a second, then rest
     rows = "".join(f"{t:.3f},{c}\n" for t, c in zip(time, counts, strict=True))
     (tmp_path / "wheel.csv").write_text("time_s,counts\n" + rows)
-    arguments = ["treadmill", str(tmp_path / "wheel.csv"), "--diameter-cm", "10", "--json",
-                 "--counts-per-rev", "100", "--out", str(tmp_path / "speed.csv")]  # fmt: skip
+    arguments = [
+        "treadmill",
+        str(tmp_path / "wheel.csv"),
+        "--diameter-cm",
+        "10",
+        "--json",
+        "--counts-per-rev",
+        "100",
+        "--out",
+        str(tmp_path / "speed.csv"),
+    ]
     assert main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["running_periods"], found["gaps"]) == (1, 0)
@@ -38,8 +47,21 @@ def test_a_pupil_that_another_program_found_becomes_a_table(tmp_path, capsys):
         lines.append(f"{frame}," + ",".join(cells))
     (tmp_path / "dlc.csv").write_text("\n".join(lines))
     out = tmp_path / "pupil.csv"
-    assert main(["pupil", str(tmp_path / "dlc.csv"), "--method", "deeplabcut", "--fps", "10",
-                 "--out", str(out)]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "pupil",
+                str(tmp_path / "dlc.csv"),
+                "--method",
+                "deeplabcut",
+                "--fps",
+                "10",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     assert "radius_median_px: 8" in capsys.readouterr().out
     names = ("time_s", "center_x_px", "radius_px")
     found = read_columns(out, names, nan=names)
@@ -56,8 +78,14 @@ def test_times_of_another_video_are_refused(tmp_path, capsys):
         writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
     writer.release()
     (tmp_path / "t.csv").write_text("frame,time_s\n0,0.0\n1,0.1\n")
-    arguments = ["pupil", str(path), "--times", str(tmp_path / "t.csv"), "--out",
-                 str(tmp_path / "p.csv")]  # fmt: skip
+    arguments = [
+        "pupil",
+        str(path),
+        "--times",
+        str(tmp_path / "t.csv"),
+        "--out",
+        str(tmp_path / "p.csv"),
+    ]
     assert main(arguments) == 1
     assert "times do not fit the video; found 2; expected 8 frames" in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()
@@ -74,8 +102,16 @@ def test_times_of_another_video_are_refused(tmp_path, capsys):
 )
 def test_a_bad_table_is_one_clear_line(tmp_path, capsys, content, message):
     (tmp_path / "wheel.csv").write_text(content)
-    arguments = ["treadmill", str(tmp_path / "wheel.csv"), "--diameter-cm", "10",
-                 "--counts-per-rev", "100", "--out", str(tmp_path / "s.csv")]  # fmt: skip
+    arguments = [
+        "treadmill",
+        str(tmp_path / "wheel.csv"),
+        "--diameter-cm",
+        "10",
+        "--counts-per-rev",
+        "100",
+        "--out",
+        str(tmp_path / "s.csv"),
+    ]
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1

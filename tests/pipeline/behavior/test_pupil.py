@@ -85,12 +85,15 @@ def test_center_within_a_pixel_and_radius_within_3_percent(tmp_path, case, shape
     center, radius = movement(16, shape)
     frames = [
         eye(
-            shape, c, r, seed=i,
+            shape,
+            c,
+            r,
+            seed=i,
             glints=[(c[0] + 0.5 * r, c[1] - 0.4 * r, 2.5), (c[0] - 0.95 * r, c[1] + 0.2 * r, 2.0)],
             **CASES[case],
         )
         for i, (c, r) in enumerate(zip(center, radius, strict=True))
-    ]  # fmt: skip
+    ]
     result = track(write(tmp_path / "eye.avi", frames))
     distance = np.hypot(result.center_x_px - center[:, 0], result.center_y_px - center[:, 1])
     assert np.isfinite(distance).mean() > 0.95
@@ -106,8 +109,10 @@ def test_blinks_are_nan_and_what_follows_is_not(tmp_path):
     center, radius = movement(40, shape)
     lid = np.zeros(40)
     lid[[10, 11, 12, 25, 26]] = 0.9
-    frames = [eye(shape, c, r, lid=s, seed=i) for i, (c, r, s) in
-              enumerate(zip(center, radius, lid, strict=True))]  # fmt: skip
+    frames = [
+        eye(shape, c, r, lid=s, seed=i)
+        for i, (c, r, s) in enumerate(zip(center, radius, lid, strict=True))
+    ]
     result = track(write(tmp_path / "eye.avi", frames))
     np.testing.assert_array_equal(np.isnan(result.radius_px), lid > 0)
     np.testing.assert_array_equal(np.isnan(result.center_x_px), lid > 0)

@@ -40,7 +40,13 @@ def contents():
         "images": dict(zip(names, pictures, strict=True)),
         "images_table": pd.DataFrame(rows),
         "units_table": pd.DataFrame(
-            {"session": 1, "scan_idx": 2, "field": 0, "unit_id": [5, 6, 7],
-             "y_px": [1.5, 20.0, 30.0], "x_px": [2.0, 3.0, 4.25]}
+            {
+                "session": 1,
+                "scan_idx": 2,
+                "field": 0,
+                "unit_id": [5, 6, 7],
+                "y_px": [1.5, 20.0, 30.0],
+                "x_px": [2.0, 3.0, 4.25],
+            }
         ),
-    }  # fmt: skip
+    }

@@ -13,13 +13,20 @@ def figures():
     matrix[3] = np.nan  # a unit that never varied
     ratio = np.array([1.0, 1.5, 2.0, 3.0])
     designs = pd.DataFrame(
-        {"n_neurons": [6, 6, 12, 12], "repeats": [5, 20, 5, 20],
-         "detectable_per_neuron": [None, 2.1, 2.6, 1.7]}
-    )  # fmt: skip
+        {
+            "n_neurons": [6, 6, 12, 12],
+            "repeats": [5, 20, 5, 20],
+            "detectable_per_neuron": [None, 2.1, 2.6, 1.7],
+        }
+    )
     levels = pd.DataFrame(
-        {"kind": ["rf"] * 3 + ["fni"] * 3, "percent": [50, 70, 90] * 2,
-         "n_neurons": [12, 10, 7] * 2, "fraction": [0.8, 0.8, None, 1.0, 0.9, 0.9]}
-    )  # fmt: skip
+        {
+            "kind": ["rf"] * 3 + ["fni"] * 3,
+            "percent": [50, 70, 90] * 2,
+            "n_neurons": [12, 10, 7] * 2,
+            "fraction": [0.8, 0.8, None, 1.0, 0.9, 0.9],
+        }
+    )
     kept = np.arange(40) % 3 == 0
     cnn = rng.uniform(0, 0.6, 40)
     cnn[5] = np.nan
@@ -33,7 +40,8 @@ def figures():
         ),
         "power": lambda: plotting.power_figure(
             {"ratio": ratio, "per_neuron": ratio / 3, "population": np.minimum(ratio / 2, 1)},
-            designs, {"rf": 1.3, "fni": np.nan},
+            designs,
+            {"rf": 1.3, "fni": np.nan},
         ),
         "sensitivity": lambda: plotting.sensitivity_figure(levels),
         "selection": lambda: plotting.selection_figure(
@@ -43,7 +51,7 @@ def figures():
         "sheet": lambda: plotting.sheet_figure(
             rng.integers(0, 256, (23, 36, 64), dtype=np.uint8), [f"unit {k}" for k in range(23)]
         ),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", figures())

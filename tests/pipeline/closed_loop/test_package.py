@@ -67,9 +67,10 @@ def test_reads_what_it_wrote_from_folder_or_zip(tmp_path, contents, name):
     verify_package(goal, plan_id=contents["plan_id"], animal_id=7)
     package = read_package(goal)
     pd.testing.assert_frame_equal(
-        package.trials, contents["trials"][["trial_idx", "image", "duration_s", "blank_before_s"]],
+        package.trials,
+        contents["trials"][["trial_idx", "image", "duration_s", "blank_before_s"]],
         check_dtype=False,
-    )  # fmt: skip
+    )
     assert set(package.images) == set(contents["images"])
     for image in package.images:
         np.testing.assert_array_equal(package.images[image], contents["images"][image])

@@ -10,16 +10,22 @@ from pipeline.errors import DataError
 def presented(n=12, delay_s=0.009, gamma=2.2):
     """A plan shown in full, and the log of a photodiode behind a monitor of this gamma."""
     planned = pd.DataFrame(
-        {"trial_idx": range(n), "image": [f"i{k % 4}" for k in range(n)],
-         "duration_s": 0.5, "blank_before_s": 0.4}
-    )  # fmt: skip
+        {
+            "trial_idx": range(n),
+            "image": [f"i{k % 4}" for k in range(n)],
+            "duration_s": 0.5,
+            "blank_before_s": 0.4,
+        }
+    )
     onset = 1 + 0.9 * np.arange(n)
     shown = planned[["trial_idx", "image"]].assign(onset_s=onset, offset_s=onset + 0.5)
     level = 30 * (expected_pattern(planned).pixel_value / 255) ** gamma + 0.3
-    flips = pd.concat([
-        pd.DataFrame({"time_s": onset + delay_s, "level": level}),
-        pd.DataFrame({"time_s": onset + 0.5 + delay_s, "level": 0.3}),
-    ]).sort_values("time_s", ignore_index=True)  # fmt: skip
+    flips = pd.concat(
+        [
+            pd.DataFrame({"time_s": onset + delay_s, "level": level}),
+            pd.DataFrame({"time_s": onset + 0.5 + delay_s, "level": 0.3}),
+        ]
+    ).sort_values("time_s", ignore_index=True)
     return planned, shown, flips
 
 

@@ -32,13 +32,27 @@ def test_150_neurons_with_mei_and_rf_take_a_minute_and_show_their_effect(tmp_pat
     rows = rows.assign(session=1, scan_idx=1, field=0, mean_cd_m2=10.0, sd_cd_m2=2.0)
     level = np.arange(0, 256, 15)
     package = write_package(
-        tmp_path / "package", plan_id="0" * 16, animal_id=1,
-        source=[{"session": 1, "scan_idx": 1}], monitor={"width_px": 256, "height_px": 144},
-        curve=MonitorCurve(level, 0.2 + 30 * (level / 255) ** 2.2), seed=0, trials=plan.trials,
-        images=dict(zip(names, pixels, strict=True)), images_table=rows,
-        units_table=pd.DataFrame({"session": 1, "scan_idx": 1, "field": 0,
-                                  "unit_id": range(NEURONS), "y_px": 0.0, "x_px": 0.0}),
-    )  # fmt: skip
+        tmp_path / "package",
+        plan_id="0" * 16,
+        animal_id=1,
+        source=[{"session": 1, "scan_idx": 1}],
+        monitor={"width_px": 256, "height_px": 144},
+        curve=MonitorCurve(level, 0.2 + 30 * (level / 255) ** 2.2),
+        seed=0,
+        trials=plan.trials,
+        images=dict(zip(names, pixels, strict=True)),
+        images_table=rows,
+        units_table=pd.DataFrame(
+            {
+                "session": 1,
+                "scan_idx": 1,
+                "field": 0,
+                "unit_id": range(NEURONS),
+                "y_px": 0.0,
+                "x_px": 0.0,
+            }
+        ),
+    )
     planned = read_package(package).trials
     onset = np.cumsum(planned.blank_before_s + 0.017) + 0.5 * np.arange(len(planned))
     shown = planned.assign(onset_s=onset, offset_s=onset + 0.5)

@@ -25,10 +25,18 @@ def scene():
     k = round(0.15 * len(draw))
     days = (
         cortex.view((100, 100), 1.5, (4, 1), z=-8, tilt=(0.02, -0.03), missing=draw[:k]),
-        cortex.view((100, 100), 1.5, (4, 2), z=-5, tilt=(-0.01, 0.03), shift=(12, -9),
-                    rotation=2.5, missing=draw[k : 2 * k]),
+        cortex.view(
+            (100, 100),
+            1.5,
+            (4, 2),
+            z=-5,
+            tilt=(-0.01, 0.03),
+            shift=(12, -9),
+            rotation=2.5,
+            missing=draw[k : 2 * k],
+        ),
         cortex.view((100, 100), 1.5, (4, 3), z=25, shift=(5, 5)),
-    )  # fmt: skip
+    )
     view = StackView(stack.volume, stack.um_per_voxel)
     fields = [FieldView(d.mean_image, d.correlation_image, d.masks, d.um_per_px) for d in days]
     placed = [

@@ -32,19 +32,34 @@ GIVEN = {  # parameters without a default, and fewer steps of what is slow
     "objective/target": {"level": 1.0},
     "ascent method/walker2019": {"steps": 150},
     "ascent method/constrained": {"steps": 40, "candidates": 8, "scouts": 4, "scout_steps": 10},
-    "ascent method/diverse": {"ascent": {"name": "constrained", "steps": 30, "candidates": 4,
-                              "scouts": 2, "scout_steps": 5}, "steps": 40},
-    "kind of control/gabor": {"wavelengths_px": [8, 12], "sigmas_px": [3, 5], "n_dy": 3, "n_dx": 3,
-                              "orientations": 4},
+    "ascent method/diverse": {
+        "ascent": {
+            "name": "constrained",
+            "steps": 30,
+            "candidates": 4,
+            "scouts": 2,
+            "scout_steps": 5,
+        },
+        "steps": 40,
+    },
+    "kind of control/gabor": {
+        "wavelengths_px": [8, 12],
+        "sigmas_px": [3, 5],
+        "n_dy": 3,
+        "n_dx": 3,
+        "orientations": 4,
+    },
     "kind of control/rf": {"params": {"steps": 30, "candidates": 4, "scouts": 2}},
     "segmenter/given": {"pixels": [[73, 74, 75, 145, 146], [2000, 2001, 2072]]},
     "display/frame": {"size_px": [40, 56]},
     "search/grid": {"space": {"core.name": ["linear", "pooled"], "training.epochs": [3, 4]}},
-    "search/random": {"space": {"training.epochs": {"low": 2, "high": 90, "integer": True}},
-                      "n": 5},
+    "search/random": {
+        "space": {"training.epochs": {"low": 2, "high": 90, "integer": True}},
+        "n": 5,
+    },
     "training/transfer": {"core": "c", "method": "plateau", "params": {}},
     "training/joint": {"group": "g", "method": "plateau", "params": {}},
-}  # fmt: skip
+}
 ROUNDING = 1e-4  # of the rms: float32 sums in another order, a margin of ten and more
 LOOSER = {  # where each step of many works with the rounding of the one before
     "ascent method": 1e-3,
@@ -106,8 +121,9 @@ def window(method):
     rng = np.random.default_rng(4)
     activity = rng.gamma(1.0, 1.0, (5, 300)).astype(np.float32)
     onset = np.arange(1.0, 35, 1.7)
-    return method.run(activity, np.arange(300) / 8, onset, np.full(len(onset), 0.5),
-                      np.linspace(0, 0.1, 5))  # fmt: skip
+    return method.run(
+        activity, np.arange(300) / 8, onset, np.full(len(onset), 0.5), np.linspace(0, 0.1, 5)
+    )
 
 
 def reliability(method):
@@ -191,8 +207,13 @@ def ascent(method):
     units, starts = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])
     seen = View(Cells(0.05), torch.as_tensor(units), (1, *SHAPE), crop=False)
     made = method.run(Problem(seen, SCENE, units, starts, 3))
-    return {"images": made.images, "activations": made.activations, "value": made.value,
-            "members": made.members, "silent": made.silent}  # fmt: skip
+    return {
+        "images": made.images,
+        "activations": made.activations,
+        "value": made.value,
+        "members": made.members,
+        "silent": made.silent,
+    }
 
 
 def constraint(method):
@@ -212,17 +233,28 @@ def control_context():
     natural = gaussian_filter(rng.normal(size=(60, *SHAPE)), (0, 2, 2))
     natural = 110 + 40 * natural / natural.std((1, 2), keepdims=True)
     return ControlContext(
-        cnn=Cells(0.05), ln=Cells(0.0), units=np.array([2, 0, 1]), mei_images=images[[2, 0, 1]],
+        cnn=Cells(0.05),
+        ln=Cells(0.0),
+        units=np.array([2, 0, 1]),
+        mei_images=images[[2, 0, 1]],
         mei_masks=np.clip(far / far.max((1, 2), keepdims=True) * 2, 0, 1)[[2, 0, 1]],
-        image_mean=MEAN, image_sd=SD, natural=natural, norm=NORM, seed=0,
-    )  # fmt: skip
+        image_mean=MEAN,
+        image_sd=SD,
+        natural=natural,
+        norm=NORM,
+        seed=0,
+    )
 
 
 def control(method):
     made = method.run(control_context())
     numbers = [{k: v for k, v in row.items() if not isinstance(v, str)} for row in made.info]
-    return {"images": made.images, "masks": made.masks, "activations": made.activations,
-            "info": {str(row): values for row, values in enumerate(numbers)}}  # fmt: skip
+    return {
+        "images": made.images,
+        "masks": made.masks,
+        "activations": made.activations,
+        "info": {str(row): values for row, values in enumerate(numbers)},
+    }
 
 
 def analysis(method):
@@ -255,13 +287,19 @@ def targets(method):
     n = 120
     return method.run(
         TargetData(
-            oracle=rng.uniform(0.4, 0.9, n), cnn_score=rng.uniform(0.3, 0.9, n),
-            ln_score=rng.uniform(0.2, 0.6, n), cnn_fraction=rng.uniform(0.3, 1, n),
-            ln_fraction=rng.uniform(0.1, 0.8, n), y_px=rng.uniform(0, 199, n),
-            x_px=rng.uniform(0, 199, n), um_xyz=None, field_size_px=(200, 200),
-            field=np.zeros(n, int), um_per_px=1.5,
+            oracle=rng.uniform(0.4, 0.9, n),
+            cnn_score=rng.uniform(0.3, 0.9, n),
+            ln_score=rng.uniform(0.2, 0.6, n),
+            cnn_fraction=rng.uniform(0.3, 1, n),
+            ln_fraction=rng.uniform(0.1, 0.8, n),
+            y_px=rng.uniform(0, 199, n),
+            x_px=rng.uniform(0, 199, n),
+            um_xyz=None,
+            field_size_px=(200, 200),
+            field=np.zeros(n, int),
+            um_per_px=1.5,
         )
-    )  # fmt: skip
+    )
 
 
 def display(method):

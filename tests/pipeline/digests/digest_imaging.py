@@ -143,8 +143,11 @@ def suite2p(path):
         for w in weights
     ]
     np.save(path / "stat.npy", np.array(stat, dtype=object), allow_pickle=True)
-    np.save(path / "ops.npy", {"fs": 7.5, "Ly": 12, "Lx": 20,
-            "meanImg": weights.sum(0)}, allow_pickle=True)  # fmt: skip
+    np.save(
+        path / "ops.npy",
+        {"fs": 7.5, "Ly": 12, "Lx": 20, "meanImg": weights.sum(0)},
+        allow_pickle=True,
+    )
     return path
 
 
@@ -178,31 +181,41 @@ def nwb(path):
     device = file.create_device("microscope")
     channel = ophys.OpticalChannel(name="green", description="green", emission_lambda=510.0)
     plane = file.create_imaging_plane(
-        name="plane", optical_channel=channel, description="cortex", device=device,
-        excitation_lambda=920.0, indicator="GCaMP6s", location="V1",
-    )  # fmt: skip
+        name="plane",
+        optical_channel=channel,
+        description="cortex",
+        device=device,
+        excitation_lambda=920.0,
+        indicator="GCaMP6s",
+        location="V1",
+    )
     module = file.create_processing_module("ophys", "cells")
     box = ophys.ImageSegmentation()
     module.add(box)
-    table = box.create_plane_segmentation(name="PlaneSegmentation", description="cells",
-                                          imaging_plane=plane)  # fmt: skip
+    table = box.create_plane_segmentation(
+        name="PlaneSegmentation", description="cells", imaging_plane=plane
+    )
     for weight in weights:
         table.add_roi(image_mask=weight.T)
     rois = table.create_roi_table_region(region=[0, 1, 2], description="all")
     series = ophys.Fluorescence(name="Fluorescence")
     module.add(series)
     series.add_roi_response_series(
-        ophys.RoiResponseSeries(name="Fluorescence", data=traces.T, rois=rois, unit="a.u.",
-                                rate=12.0)
-    )  # fmt: skip
+        ophys.RoiResponseSeries(
+            name="Fluorescence", data=traces.T, rois=rois, unit="a.u.", rate=12.0
+        )
+    )
     with pynwb.NWBHDF5IO(path, "w") as io:
         io.write(file)
     return path
 
 
 def importer(method):
-    write, name = {"suite2p": (suite2p, "plane0"), "caiman": (caiman, "a.hdf5"),
-                   "nwb": (nwb, "a.nwb")}[method.name]  # fmt: skip
+    write, name = {
+        "suite2p": (suite2p, "plane0"),
+        "caiman": (caiman, "a.hdf5"),
+        "nwb": (nwb, "a.nwb"),
+    }[method.name]
     return method.run(write(method.folder / name))
 
 
@@ -211,8 +224,10 @@ def deeplabcut(path):
     rows = ["scorer" + ",net" * 24, "bodyparts" + "".join(f",{n}" * 3 for n in names)]
     rows.append("coords" + ",x,y,likelihood" * 8)
     for frame in range(4):
-        points = [(50 + frame + 9 * np.cos(a), 40 + 8 * np.sin(a), 0.2 if frame == 2 else 0.95)
-                  for a in np.arange(8) * np.pi / 4]  # fmt: skip
+        points = [
+            (50 + frame + 9 * np.cos(a), 40 + 8 * np.sin(a), 0.2 if frame == 2 else 0.95)
+            for a in np.arange(8) * np.pi / 4
+        ]
         rows.append(",".join([str(frame), *(f"{v:.6f}" for p in points for v in p)]))
     path.write_text("\n".join(rows))
     return path
@@ -243,8 +258,11 @@ def video(path):
 
 
 def pupil(method):
-    write, name = {"rays": (video, "eye.mkv"), "deeplabcut": (deeplabcut, "dlc.csv"),
-                   "facemap": (facemap, "cam_proc.npy")}[method.name]  # fmt: skip
+    write, name = {
+        "rays": (video, "eye.mkv"),
+        "deeplabcut": (deeplabcut, "dlc.csv"),
+        "facemap": (facemap, "cam_proc.npy"),
+    }[method.name]
     return method.run(write(method.folder / name))
 
 

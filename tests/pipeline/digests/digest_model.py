@@ -31,11 +31,15 @@ def trials():
     rate = np.log1p(np.exp(2 * drive / drive.std(0)))
     tiers = np.where(np.arange(80) < 60, "train", "validation")
     return Dataset(
-        images, np.arange(80), np.arange(80), rng.poisson(rate * 3) / 3, tiers,
+        images,
+        np.arange(80),
+        np.arange(80),
+        rng.poisson(rate * 3) / 3,
+        tiers,
         behavior=rng.normal([9, 0, 3], [1, 0.5, 2], (80, 3)),
         pupil_center=rng.normal([60, 50], [3, 2], (80, 2)),
         um_xyz=rng.uniform(0, 300, (5, 3)),
-    )  # fmt: skip
+    )
 
 
 def bent(encoder):

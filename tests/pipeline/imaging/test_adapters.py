@@ -24,8 +24,15 @@ def write_tiff(path, pages, **said):
 
 def test_a_json_file_says_what_a_plain_tiff_does_not(tmp_path):
     pages = frames(12)
-    path = write_tiff(tmp_path / "a.tif", pages, fps=7.5, um_per_px=[1.5, 2.0], channels=2,
-                      slices=3, bidirectional=False)  # fmt: skip
+    path = write_tiff(
+        tmp_path / "a.tif",
+        pages,
+        fps=7.5,
+        um_per_px=[1.5, 2.0],
+        channels=2,
+        slices=3,
+        bidirectional=False,
+    )
     scan = open_source(path)
     assert (scan.n_frames, scan.n_channels, scan.n_fields) == (2, 2, 3)
     assert (scan.fps, scan.bidirectional) == (7.5, False)
@@ -98,10 +105,16 @@ def write_nwb(path, data, *, names=("TwoPhotonSeries",), rate=15.0):
     device = file.create_device(name="microscope")
     channel = pynwb.ophys.OpticalChannel(name="green", description="GCaMP", emission_lambda=510.0)
     plane = file.create_imaging_plane(
-        name="plane", optical_channel=channel, description="V1", device=device,
-        excitation_lambda=920.0, indicator="GCaMP6s", location="V1",
-        grid_spacing=[2e-6, 1.5e-6], grid_spacing_unit="meters",
-    )  # fmt: skip
+        name="plane",
+        optical_channel=channel,
+        description="V1",
+        device=device,
+        excitation_lambda=920.0,
+        indicator="GCaMP6s",
+        location="V1",
+        grid_spacing=[2e-6, 1.5e-6],
+        grid_spacing_unit="meters",
+    )
     for name in names:
         file.add_acquisition(
             pynwb.ophys.TwoPhotonSeries(
@@ -120,8 +133,9 @@ def test_an_nwb_movie_has_rows_and_columns_in_place(tmp_path):
     assert (scan.fps, scan.n_frames, scan.n_fields) == (15.0, 20, 1)
     assert scan.movie().um_per_px == pytest.approx((1.5, 2.0))  # x is 2 um, y is 1.5 um
     np.testing.assert_array_equal(scan.movie()[3:9], data[3:9])
-    np.testing.assert_array_equal(open_nwb(path, rows_first=True).movie()[:2],
-                                  data[:2].transpose(0, 2, 1))  # fmt: skip
+    np.testing.assert_array_equal(
+        open_nwb(path, rows_first=True).movie()[:2], data[:2].transpose(0, 2, 1)
+    )
 
 
 def test_several_series_of_one_file_are_fields_or_one_is_chosen(tmp_path):

@@ -76,8 +76,10 @@ def test_gain_offset_and_place_do_not_change_the_features():
     one = mask_features(masks, weights, mean, correlation, diameter_px=DIAMETER)
     brighter = mask_features(masks, weights, 7 * mean + 300, correlation, diameter_px=DIAMETER)
     np.testing.assert_allclose(one, brighter, atol=1e-9)
-    moved = [np.pad(a, [(0, 0)] * (a.ndim - 2) + [(20, 20), (20, 20)], mode="edge")
-             for a in (masks, weights, mean, correlation)]  # fmt: skip
+    moved = [
+        np.pad(a, [(0, 0)] * (a.ndim - 2) + [(20, 20), (20, 20)], mode="edge")
+        for a in (masks, weights, mean, correlation)
+    ]
     np.testing.assert_allclose(mask_features(*moved, diameter_px=DIAMETER), one, atol=1e-9)
 
 

@@ -26,8 +26,22 @@ def test_stages_one_by_one_are_the_chain(movie, tmp_path, capsys):
         assert main([stage, str(movie), *out, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["file"].endswith(f"{stage}.npz")
     traces = str(tmp_path / "extraction.npz")
-    assert main(["deconvolution", traces, *out, "--method", "oasis_ar1", "--set",
-                 "indicator=GCaMP6s", "--set", "sparsity=0.5"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "deconvolution",
+                traces,
+                *out,
+                "--method",
+                "oasis_ar1",
+                "--set",
+                "indicator=GCaMP6s",
+                "--set",
+                "sparsity=0.5",
+            ]
+        )
+        == 0
+    )
     assert "activity_unit: trace/frame" in capsys.readouterr().out
     assert main([str(movie), "--out", str(tmp_path / "whole"), "--deconvolver", "derivative"]) == 0
     with np.load(tmp_path / "whole" / "imaging.npz") as whole, np.load(traces) as single:

@@ -54,9 +54,9 @@ def test_one_network_serves_all_frame_rates_in_register(fps):
 
 @pytest.mark.parametrize("indicator", ["GCaMP6s", "GCaMP6f", "jGCaMP8m"])
 def test_no_delay_for_slow_and_fast_indicators(indicator):
-    rise_s, decay_s = {
-        "GCaMP6s": (0.06, 0.8), "GCaMP6f": (0.013, 0.205), "jGCaMP8m": (0.004, 0.2)
-    }[indicator]  # fmt: skip
+    rise_s, decay_s = {"GCaMP6s": (0.06, 0.8), "GCaMP6f": (0.013, 0.205), "jGCaMP8m": (0.004, 0.2)}[
+        indicator
+    ]
     spikes, _, trace = independent_recording(30.0, decay_s, rise_s, 0.1)
     activity = deconvolvers["network"](trace, 30.0, indicator=indicator).activity
     lag = np.arange(-4, 5)

@@ -39,13 +39,31 @@ def write_suite2p(folder, *, ops=True, spks=True):
     stat = []
     for weight in weights:
         y, x = np.nonzero(weight)
-        stat.append({"ypix": y, "xpix": x, "lam": weight[y, x], "med": [3, 4],
-                     "npix": len(y), "radius": np.float64(2.5), "overlap": y > 3})  # fmt: skip
+        stat.append(
+            {
+                "ypix": y,
+                "xpix": x,
+                "lam": weight[y, x],
+                "med": [3, 4],
+                "npix": len(y),
+                "radius": np.float64(2.5),
+                "overlap": y > 3,
+            }
+        )
     np.save(folder / "stat.npy", np.array(stat, dtype=object), allow_pickle=True)
     if ops:
-        np.save(folder / "ops.npy", {"fs": 7.5, "Ly": HEIGHT, "Lx": WIDTH, "nonrigid": True,
+        np.save(
+            folder / "ops.npy",
+            {
+                "fs": 7.5,
+                "Ly": HEIGHT,
+                "Lx": WIDTH,
+                "nonrigid": True,
                 "meanImg": np.arange(HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH),
-                "save_path": Path("/data/mouse"), "sigma": np.float32(1.5)})  # fmt: skip
+                "save_path": Path("/data/mouse"),
+                "sigma": np.float32(1.5),
+            },
+        )
     return folder
 
 
@@ -95,9 +113,13 @@ def test_a_real_suite2p_folder():
 
 @pytest.mark.parametrize(
     ("file", "message"),
-    [("F.npy", "cannot be read"), ("stat.npy", "cannot be read safely"), ("Fneu.npy", "differ"),
-     ("iscell.npy", "does not fit")],
-)  # fmt: skip
+    [
+        ("F.npy", "cannot be read"),
+        ("stat.npy", "cannot be read safely"),
+        ("Fneu.npy", "differ"),
+        ("iscell.npy", "does not fit"),
+    ],
+)
 def test_a_damaged_suite2p_folder_is_one_clear_line(tmp_path, file, message):
     plane = write_suite2p(tmp_path / "plane0")
     if file in ("F.npy", "stat.npy"):
@@ -125,8 +147,13 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, monkeypat
 
 def test_containers_scalars_and_paths_survive_the_careful_unpickler(tmp_path):
     path = tmp_path / "a.npy"
-    value = {"a": np.arange(3, dtype=">i2"), "b": [np.float32(1.5), "text", None, (1, 2)],
-             "c": Path("/data/x"), "d": np.bool_(True), "e": np.array(["u", "v"])}  # fmt: skip
+    value = {
+        "a": np.arange(3, dtype=">i2"),
+        "b": [np.float32(1.5), "text", None, (1, 2)],
+        "c": Path("/data/x"),
+        "d": np.bool_(True),
+        "e": np.array(["u", "v"]),
+    }
     np.save(path, value, allow_pickle=True)
     found = load_pickled_npy(path).item()
     np.testing.assert_array_equal(found["a"], value["a"])
@@ -180,10 +207,14 @@ def test_a_caiman_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("broken", "message"),
-    [("estimates", "is no CaImAn file"), ("estimates/C", "lacks a matrix"),
-     ("estimates/dims", "size of the field"), ("estimates/A/indices", "footprints cannot be read"),
-     ("params", "give fps")],
-)  # fmt: skip
+    [
+        ("estimates", "is no CaImAn file"),
+        ("estimates/C", "lacks a matrix"),
+        ("estimates/dims", "size of the field"),
+        ("estimates/A/indices", "footprints cannot be read"),
+        ("params", "give fps"),
+    ],
+)
 def test_a_caiman_file_that_lacks_a_part_is_one_clear_line(tmp_path, broken, message):
     h5py = pytest.importorskip("h5py")
     path = write_caiman(tmp_path / "a.hdf5")
@@ -204,10 +235,16 @@ def write_nwb(path, *, pixel_masks=False, extra=False):
     device = file.create_device(name="microscope")
     channel = ophys.OpticalChannel(name="green", description="GCaMP", emission_lambda=510.0)
     plane = file.create_imaging_plane(
-        name="plane", optical_channel=channel, description="V1", device=device,
-        excitation_lambda=920.0, indicator="GCaMP6s", location="V1",
-        grid_spacing=[2e-6, 1.5e-6], grid_spacing_unit="meters",
-    )  # fmt: skip
+        name="plane",
+        optical_channel=channel,
+        description="V1",
+        device=device,
+        excitation_lambda=920.0,
+        indicator="GCaMP6s",
+        location="V1",
+        grid_spacing=[2e-6, 1.5e-6],
+        grid_spacing_unit="meters",
+    )
     module = file.create_processing_module(name="ophys", description="units")
     segmentation = ophys.ImageSegmentation()
     module.add(segmentation)
@@ -221,8 +258,11 @@ def write_nwb(path, *, pixel_masks=False, extra=False):
         else:
             table.add_roi(image_mask=weight.T)  # the standard says (x, y)
     rois = table.create_roi_table_region(region=list(range(UNITS)), description="all")
-    series = {"Fluorescence": traces, "Neuropil": np.full_like(traces, 50),
-              "Deconvolved": np.maximum(traces - 220, 0)}  # fmt: skip
+    series = {
+        "Fluorescence": traces,
+        "Neuropil": np.full_like(traces, 50),
+        "Deconvolved": np.maximum(traces - 220, 0),
+    }
     if extra:
         series["Second"] = traces
     for name, values in series.items():

@@ -42,10 +42,13 @@ def test_blocks_interpolate_between_their_centres():
     frame = waves(rows, columns - stretch)
     blocks = np.zeros((1, 1, 2)), np.array([[[-1.0, 1.0]]])
     steady = MotionCorrected(
-        ArrayMovie(frame[None].astype(np.float32), 10.0), np.zeros(1), np.zeros(1),
-        block_y_shifts=blocks[0], block_x_shifts=blocks[1],
+        ArrayMovie(frame[None].astype(np.float32), 10.0),
+        np.zeros(1),
+        np.zeros(1),
+        block_y_shifts=blocks[0],
+        block_x_shifts=blocks[1],
         block_centers=(np.array([30.0]), np.array([10.0, 50.0])),
-    )[:][0]  # fmt: skip
+    )[:][0]
     inner = np.s_[6:-6, 6:-6]
     before = np.abs(frame - waves(rows, columns))[inner].max()
     assert np.abs(steady - waves(rows, columns))[inner].max() < 0.1 * before

@@ -87,9 +87,13 @@ def test_cells_that_light_up_do_not_pull_the_field():
     errors = []
     for known in (np.ones_like(noise), noise):
         estimator = FieldEstimator(
-            light.mean(axis=0), np.ones((SIZE, SIZE // 2 + 1)), known,
-            tile_px=32.0, degree=2, expected_px=0.3,
-        )  # fmt: skip
+            light.mean(axis=0),
+            np.ones((SIZE, SIZE // 2 + 1)),
+            known,
+            tile_px=32.0,
+            degree=2,
+            expected_px=0.3,
+        )
         one, other = estimator.all_frames(movie, rest, rest)
         errors.append(np.sqrt(((one + other) ** 2).mean() / 4))
     assert errors[1] < 0.5 * errors[0]

@@ -40,9 +40,14 @@ def write(path, pages, *, header=None, artist=None, first=1, description=None, *
         for index, page in enumerate(pages):
             text = description or f"frameNumbers = {first + index}\nframeTimestamps_sec = 0.0"
             file.write(
-                page, photometric="minisblack", description=text, metadata=None,
-                software=header, extratags=tags, contiguous=False,
-            )  # fmt: skip
+                page,
+                photometric="minisblack",
+                description=text,
+                metadata=None,
+                software=header,
+                extratags=tags,
+                contiguous=False,
+            )
     return path
 
 
@@ -98,9 +103,12 @@ def test_files_of_a_scan_follow_their_frame_numbers(tmp_path):
 def test_channels_and_slices_with_flyback_are_taken_apart(tmp_path):
     pages = pages_of(2 * 4 * 3 + 5)  # 3 volumes of 3 slices and 1 flyback, 2 channels; 5 left over
     header = software(
-        hChannels__channelSave="[1;3]", hFastZ__enable="true", hStackManager__zs="[0 20 40]",
-        hFastZ__numFramesPerVolume="4", hRoiManager__scanFrameRate="40",
-    )  # fmt: skip
+        hChannels__channelSave="[1;3]",
+        hFastZ__enable="true",
+        hStackManager__zs="[0 20 40]",
+        hFastZ__numFramesPerVolume="4",
+        hRoiManager__scanFrameRate="40",
+    )
     scan = open_scan(write(tmp_path / "v.tif", pages, header=header))
     assert (scan.n_frames, scan.n_fields, scan.n_channels, scan.fps) == (3, 3, 2, 10.0)
     assert scan.channel_numbers == [1, 3]
@@ -113,9 +121,11 @@ def test_channels_and_slices_with_flyback_are_taken_apart(tmp_path):
 def test_fields_of_a_mesoscope_are_cut_out_at_their_places(tmp_path):
     def roi(center, height):
         field = {
-            "centerXY": center, "sizeXY": [2.0, 1.0], "rotationDegrees": 0,
+            "centerXY": center,
+            "sizeXY": [2.0, 1.0],
+            "rotationDegrees": 0,
             "pixelResolutionXY": [24, height],
-        }  # fmt: skip
+        }
         return {"zs": 0, "discretePlaneMode": 0, "scanfields": field}
 
     artist = {
@@ -168,9 +178,11 @@ def test_plain_tiff_needs_and_takes_a_frame_rate(tmp_path):
 def test_imagej_stack_brings_its_own_rate(tmp_path):
     pages = pages_of(6)
     tifffile.imwrite(
-        tmp_path / "ij.tif", pages.reshape(3, 2, 16, 24), imagej=True,
+        tmp_path / "ij.tif",
+        pages.reshape(3, 2, 16, 24),
+        imagej=True,
         metadata={"axes": "TCYX", "finterval": 0.1},
-    )  # fmt: skip
+    )
     scan = open_scan(tmp_path / "ij.tif")
     assert scan.fps == pytest.approx(10.0)
     np.testing.assert_array_equal(scan.movie(channel=1)[:], pages[1::2])
@@ -270,13 +282,24 @@ def break_file(kind, path):
 
 
 BROKEN = {
-    "empty": "empty", "one byte": "too short", "header cut": "too short",
-    "directory cut": "past the end", "strip cut": "past the end", "loop": "loop",
-    "offset past the end": "past the end", "no pixels": "impossible size",
-    "bomb": "impossible size", "complex pixels": "pixel type", "float pixels": "pixel type",
-    "mixed sizes": "differ in size", "compression": "compression", "no TIFF": "not a TIFF",
-    "directory": "not a regular file", "dangling link": "points nowhere", "missing": "no such file",
-}  # fmt: skip
+    "empty": "empty",
+    "one byte": "too short",
+    "header cut": "too short",
+    "directory cut": "past the end",
+    "strip cut": "past the end",
+    "loop": "loop",
+    "offset past the end": "past the end",
+    "no pixels": "impossible size",
+    "bomb": "impossible size",
+    "complex pixels": "pixel type",
+    "float pixels": "pixel type",
+    "mixed sizes": "differ in size",
+    "compression": "compression",
+    "no TIFF": "not a TIFF",
+    "directory": "not a regular file",
+    "dangling link": "points nowhere",
+    "missing": "no such file",
+}
 
 
 @pytest.mark.parametrize("kind", BROKEN)

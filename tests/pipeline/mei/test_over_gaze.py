@@ -115,9 +115,17 @@ def test_gabors_can_be_made_for_the_same_eye(trained):
     frozen = trained.frozen()
     made = make(frozen, "activation")
     context = ControlContext(
-        frozen, frozen, np.arange(6), made.images[:, 0], None,
-        frozen.image_mean, frozen.image_sd, None, 10.0, 0,
-    )  # fmt: skip
+        frozen,
+        frozen,
+        np.arange(6),
+        made.images[:, 0],
+        None,
+        frozen.image_mean,
+        frozen.image_sd,
+        None,
+        10.0,
+        0,
+    )
     small = {"orientations": 4, "n_dy": 5, "n_dx": 7}
     moving = control_kinds["gabor"](context, objective="over_gaze", **small)
     still = control_kinds["gabor"](context, **small)

@@ -151,11 +151,19 @@ def test_every_rule_keeps_the_best_units_when_half_of_the_repeats_tell_the_oracl
     score = np.linspace(0.3, 0.9, n) * np.maximum(oracle, 0)
     result = target_rules[rule](
         TargetData(
-            oracle, score, 0.5 * score, fraction_of(score, oracle),
-            fraction_of(0.5 * score, oracle), np.arange(n) * 30.0 + 20, np.full(n, 50.0), None,
-            (2000, 100), np.zeros(n, int), (1.0, 1.0),
+            oracle,
+            score,
+            0.5 * score,
+            fraction_of(score, oracle),
+            fraction_of(0.5 * score, oracle),
+            np.arange(n) * 30.0 + 20,
+            np.full(n, 50.0),
+            None,
+            (2000, 100),
+            np.zeros(n, int),
+            (1.0, 1.0),
         )
-    )  # fmt: skip
+    )
     assert result.kept.sum() >= 3
     assert oracle[result.kept].min() > 0.1
     assert oracle[result.kept].mean() > np.median(oracle)

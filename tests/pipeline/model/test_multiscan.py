@@ -111,16 +111,20 @@ def test_an_epoch_reads_every_training_trial_once_and_copies_no_data(pair):
 def _shown(images, tiers, names):
     rng = np.random.default_rng(len(tiers))
     return Dataset(
-        images[names], np.arange(len(names)), np.arange(len(names)), rng.random((len(names), 2)),
+        images[names],
+        np.arange(len(names)),
+        np.arange(len(names)),
+        rng.random((len(names), 2)),
         tiers,
-    )  # fmt: skip
+    )
 
 
 def test_an_image_that_tests_one_scan_trains_no_other():
     images = np.random.default_rng(0).integers(0, 256, (12, 6, 8), dtype=np.uint8)
     a = _shown(images, ["test", "validation", "train", "train", "train"], [0, 1, 2, 3, 4])
-    b = _shown(images, ["train", "train", "train", "validation", "validation", "test"],
-               [0, 1, 6, 2, 7, 8])  # fmt: skip
+    b = _shown(
+        images, ["train", "train", "train", "validation", "validation", "test"], [0, 1, 6, 2, 7, 8]
+    )
     (c, d), dropped = reconcile([a, b])
     # image 2 validates b: it leaves a's train; images 0 and 1 test and validate a: out of b's train
     assert dropped == [1, 2]

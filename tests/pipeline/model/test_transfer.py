@@ -53,9 +53,12 @@ def test_it_resumes_from_its_checkpoint(source, other, tmp_path):
     path = tmp_path / "c.safetensors"
     with pytest.raises(KeyboardInterrupt):
         model.train_readout(
-            model.transfer_core(source, other, 1), other, max_epochs=3, checkpoint=path,
+            model.transfer_core(source, other, 1),
+            other,
+            max_epochs=3,
+            checkpoint=path,
             progress=stop,
-        )  # fmt: skip
+        )
     resumed = model.transfer_core(source, other, 1)
     result = model.train_readout(resumed, other, max_epochs=3, checkpoint=path)
     assert result.epochs == 3

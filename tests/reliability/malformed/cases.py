@@ -289,76 +289,144 @@ def _cases():
     for kind, words in tiff.BROKEN.items():
         if kind not in ("missing", "float pixels"):
             yield (
-                f"tiff: {kind}", "movie",
+                f"tiff: {kind}",
+                "movie",
                 lambda path, kind=kind: tiff.break_file(kind, path / "broken.tif"),
-                ("broken.tif", words), {},
-            )  # fmt: skip
+                ("broken.tif", words),
+                {},
+            )
     yield "tiff: unreadable", "bundle", unreadable, ("scan.tif",), MOVIE
-    # fmt: off
     bundles = {
         "scan: frame times missing": (
-            lambda f: (f / "frame_times.csv").unlink(), ("frame_times.csv",), MOVIE),
+            lambda f: (f / "frame_times.csv").unlink(),
+            ("frame_times.csv",),
+            MOVIE,
+        ),
         "scan: frame rate negative": (
             lambda f: frame_times(f, np.arange(600)[::-1] / 10),
-            ("frame_times.csv", "time_s"), MOVIE),
+            ("frame_times.csv", "time_s"),
+            MOVIE,
+        ),
         "scan: frame rate NaN": (
             lambda f: frame_times(f, [*np.arange(599) / 10, "nan"]),
-            ("frame_times.csv", "time_s"), MOVIE),
+            ("frame_times.csv", "time_s"),
+            MOVIE,
+        ),
         "scan: frame rate absurd": (
-            lambda f: frame_times(f, np.arange(600) / 1e5), ("frame_times.csv", "Hz"), MOVIE),
+            lambda f: frame_times(f, np.arange(600) / 1e5),
+            ("frame_times.csv", "Hz"),
+            MOVIE,
+        ),
         "scan: slices do not divide the frames": (
-            lambda f: scanimage(f, 600, hFastZ__enable="true", hStackManager__zs="[0 20 40]",
-                                hFastZ__numFramesPerVolume="3"),
-            ("frame_times.csv", "600 times"), MOVIE),
+            lambda f: scanimage(
+                f,
+                600,
+                hFastZ__enable="true",
+                hStackManager__zs="[0 20 40]",
+                hFastZ__numFramesPerVolume="3",
+            ),
+            ("frame_times.csv", "600 times"),
+            MOVIE,
+        ),
         "scan: date in the future": (
-            lambda f: edit_json(f, scan_ts=FUTURE), ("recording.json", "scan_ts"), {}),
+            lambda f: edit_json(f, scan_ts=FUTURE),
+            ("recording.json", "scan_ts"),
+            {},
+        ),
         "scan: times in milliseconds": (
-            lambda f: frame_times(f, np.arange(600) * 100.0), ("frame_times.csv", "Hz"), MOVIE),
+            lambda f: frame_times(f, np.arange(600) * 100.0),
+            ("frame_times.csv", "Hz"),
+            MOVIE,
+        ),
         "scan: pixel size in metres": (
-            lambda f: edit_json(f, imaging={"traces": "traces.npz", "masks": "masks.npz",
-                                            "um_per_px": [1.5e-6, 1.5e-6]}),
-            ("recording.json", "um_per_px"), {}),
+            lambda f: edit_json(
+                f,
+                imaging={
+                    "traces": "traces.npz",
+                    "masks": "masks.npz",
+                    "um_per_px": [1.5e-6, 1.5e-6],
+                },
+            ),
+            ("recording.json", "um_per_px"),
+            {},
+        ),
         "scan: wrong encoding": (
             lambda f: (f / "recording.json").write_bytes(
-                (f / "recording.json").read_bytes().replace(b"bench", b"b\xfchne")),
-            ("recording.json", "UTF-8"), {}),
+                (f / "recording.json").read_bytes().replace(b"bench", b"b\xfchne")
+            ),
+            ("recording.json", "UTF-8"),
+            {},
+        ),
         "scan: a note of 10 MB": (
-            lambda f: edit_json(f, note="x" * 10_000_000), ("recording.json", "bytes"), {}),
+            lambda f: edit_json(f, note="x" * 10_000_000),
+            ("recording.json", "bytes"),
+            {},
+        ),
         "scan: SQL in a name": (
-            lambda f: edit_json(f, rig="x'; DROP TABLE scan; --"), ("recording.json", "rig"), {}),
+            lambda f: edit_json(f, rig="x'; DROP TABLE scan; --"),
+            ("recording.json", "rig"),
+            {},
+        ),
         "scan: path traversal": (
             lambda f: edit_json(f, imaging={"files": ["../../etc/passwd"]}),
-            ("recording.json", "imaging.files", "passwd"), {}),
+            ("recording.json", "imaging.files", "passwd"),
+            {},
+        ),
         "traces: one is NaN": (
             lambda f: traces(f, lambda v: np.where(np.arange(len(v))[:, None] == 2, np.nan, v)),
-            ("traces.npz", "fluorescence"), {}),
+            ("traces.npz", "fluorescence"),
+            {},
+        ),
         "traces: one is infinite": (
             lambda f: traces(f, lambda v: np.where(v == v.max(), np.inf, v)),
-            ("traces.npz", "fluorescence"), {}),
+            ("traces.npz", "fluorescence"),
+            {},
+        ),
         "traces: constant": (
             lambda f: traces(f, lambda v: np.full_like(v, 3.0)),
-            ("traces.npz", "fluorescence"), {}),
+            ("traces.npz", "fluorescence"),
+            {},
+        ),
         "traces: all zero": (
-            lambda f: traces(f, np.zeros_like), ("traces.npz", "fluorescence"), {}),
+            lambda f: traces(f, np.zeros_like),
+            ("traces.npz", "fluorescence"),
+            {},
+        ),
         "traces: length differs from the times": (
-            lambda f: traces(f, times=lambda t: t[:-5]), ("traces.npz", "fluorescence"), {}),
+            lambda f: traces(f, times=lambda t: t[:-5]),
+            ("traces.npz", "fluorescence"),
+            {},
+        ),
         "traces: shorter than a second": (
-            lambda f: traces(f, lambda v: v[:, :9], lambda t: t[:9]), ("traces.npz",), {}),
+            lambda f: traces(f, lambda v: v[:, :9], lambda t: t[:9]),
+            ("traces.npz",),
+            {},
+        ),
         "traces: no neuron": (
-            lambda f: traces(f, lambda v: v[:0]), ("traces.npz", "fluorescence"), {}),
+            lambda f: traces(f, lambda v: v[:0]),
+            ("traces.npz", "fluorescence"),
+            {},
+        ),
         "traces: times go back": (
-            lambda f: traces(f, times=lambda t: t[::-1]), ("traces.npz", "time_s"), {}),
+            lambda f: traces(f, times=lambda t: t[::-1]),
+            ("traces.npz", "time_s"),
+            {},
+        ),
         "stimulus: image missing": (
-            lambda f: (f / "images" / "picture_3.png").unlink(), ("trials.csv", "picture_3"), {}),
+            lambda f: (f / "images" / "picture_3.png").unlink(),
+            ("trials.csv", "picture_3"),
+            {},
+        ),
         "stimulus: image of another size": (
             lambda f: write_png(f / "images" / "picture_1.png", np.zeros((40, 64), np.uint8)),
-            ("picture_1", "size"), {}),
+            ("picture_1", "size"),
+            {},
+        ),
         "stimulus: images from 0 to 1": (floats, ("images.npz", "images"), {"npz": True}),
         "stimulus: three channels": (colour, ("picture_1.png",), {}),
         "stimulus: one name, other pixels": (twice, ("images.npz", "names"), {"npz": True}),
         "stimulus: onset after the end": (late, ("trials.csv", "onset_s"), {}),
     }
-    # fmt: on
     for name, (damage, words, options) in bundles.items():
         yield name, "bundle", damage, words, options
     yield "scan: fields overlap", "movie", overlapping, ("broken.tif", "RoiGroups"), {}
