@@ -5,7 +5,7 @@
 
 A cold start is `docker compose up --scale worker=8` on an empty server: the tables have to be made
 once and no worker may end. A stop is `docker compose stop` while every worker is in the middle of a
-job: no attempt may be burnt, all exit with 0 within their grace. Jobs of the stops are those of
+job: no attempt may be burned, all exit with 0 within their grace. Jobs of the stops are those of
 tests/reliability (a second and a minute long), mounted into the image. `--json` for machines.
 """
 

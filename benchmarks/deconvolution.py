@@ -131,7 +131,7 @@ def simulate(indicator: str, peak_over_noise: float, fps: float, *, seed: int) -
     """Return one recording of 200 s of an indicator of known kinetics, in the form of the others.
 
     Spikes come at real-valued times, in bouts and bursts; calcium goes through a Hill curve; noise
-    is of photons and detector. Nothing is shared with the simulation that the network learnt from.
+    is of photons and detector. Nothing is shared with the simulation that the network learned from.
     """
     from pipeline.imaging.deconvolution.indicators import kinetics_of
 

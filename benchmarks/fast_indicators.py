@@ -8,7 +8,7 @@ around those of the indicator, a slow tail, supralinear and saturating, amplitud
 photon noise, neuropil with the indicator's own speed, drift, bleaching and dips of motion. Cells
 fire in four ways: in rare bursts of up to a dozen spikes at 80-200 Hz, to gratings, in up states,
 or steadily at 5-15 Hz. A peak is the height of one spike over the noise at 30 Hz. Nothing is shared
-with the simulation that the network learnt from. Scores as in `deconvolution.py`; the indicator's
+with the simulation that the network learned from. Scores as in `deconvolution.py`; the indicator's
 name is told, or not.
 """
 

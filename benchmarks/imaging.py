@@ -9,8 +9,8 @@ Every case is recorded by `pipeline.simulate` (kept in DIR if given) and process
 
 - motion: error of the displacement at the active cells, in all frames, less one constant per axis;
   root mean square and 95th percentile of its length (px). `frame` is the error of the frame's mean.
-- cells: active ones with their centre in the field; centroids within half a soma, or IoU > 0.5.
-  Silent cells, and those whose centre lies outside, are neither asked for nor counted as false.
+- cells: active ones with their center in the field; centroids within half a soma, or IoU > 0.5.
+  Silent cells, and those whose center lies outside, are neither asked for nor counted as false.
 - traces: mean Pearson r with the true fluorescence over the cells found. Oracle: the same cells by
   true masks, raster and line-by-line shifts, mean in the mask - 0.7 annulus; `best`: the best of
   that, of weights by brightness, and of a coefficient fitted to the truth.

@@ -60,7 +60,7 @@ def train(
     return model.Ensemble(encoders), total / len(encoders)
 
 
-IMAGE_ONLY = {  # two layers, no gaze, no behaviour
+IMAGE_ONLY = {  # two layers, no gaze, no behavior
     "core": {"hidden_kernels": [3]},
     "shifter": {"name": "none"},
     "modulator": {"name": "none"},
@@ -135,7 +135,7 @@ def state_figures(encoder: model.Encoder, data: Dataset, population, simulated) 
 def frozen_fractions(
     found: model.Evaluation, data: Dataset, population: Population, which: str = ""
 ) -> dict[str, float]:
-    """Return fractions of the oracle at mean behaviour and gaze: the model's, the true rate's."""
+    """Return fractions of the oracle at mean behavior and gaze: the model's, the true rate's."""
     test = data.trials("test")
     still = population.drive(data.images[data.image_index[test]])
     truth = model.metrics(data.responses[test], still, data.image_id[test])

@@ -54,7 +54,7 @@ def noisy(animal: Population, mean: NDArray, rng: np.random.Generator) -> NDArra
 
 
 def states(animal: Population, n: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
-    """Return behaviour (n, 3) and gaze (n, 2) of an animal that runs, rests and looks around."""
+    """Return behavior (n, 3) and gaze (n, 2) of an animal that runs, rests and looks around."""
     onset = TRIAL_S * np.arange(n)
     state = simulate_animal(onset[-1] + TRIAL_S, rng, pupil_mean_px=tuple(animal.pupil_mean_px))
     return state.behavior(onset + 0.3), state.gaze(onset + 0.3)
@@ -107,7 +107,7 @@ def mapped_rates(maps: NDArray, index: NDArray, shift_px: NDArray) -> NDArray[np
 def counted(
     animal: Population, rates: NDArray, unit: NDArray, behavior: NDArray, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return noisy responses of one unit a trial at its rate, with the gain of the behaviour."""
+    """Return noisy responses of one unit a trial at its rate, with the gain of the behavior."""
     gain = np.exp(animal.log_gain(behavior, len(unit))[np.arange(len(unit)), unit])
     cells = animal.cells
     mean = DURATION_S * rates * gain

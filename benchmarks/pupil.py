@@ -37,7 +37,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Look:
-    """How one eye looks: grey levels, shape and size."""
+    """How one eye looks: gray levels, shape and size."""
 
     height: int
     width: int
@@ -117,7 +117,7 @@ def render(look: Look, frames: int, rng: np.random.Generator) -> tuple[list[NDAr
 
 
 def write_video(path: Path, images: list[NDArray]) -> None:
-    """Write grey frames as MJPG."""
+    """Write gray frames as MJPG."""
     height, width = images[0].shape
     code = cv2.VideoWriter_fourcc(*"MJPG")
     writer = cv2.VideoWriter(str(path), code, 30.0, (width, height), True)

@@ -52,7 +52,7 @@ _ = plt.axis("off")
 
 # %% [markdown]
 # ## How well do the models predict?
-# CNN, linear-nonlinear and combined ensembles on the test images, behaviour frozen at its mean,
+# CNN, linear-nonlinear and combined ensembles on the test images, behavior frozen at its mean,
 # against the neurons' own reliability (oracle).
 
 # %%

@@ -147,11 +147,11 @@ class MonitorCalibration(dj.Manual):
     ---
     width_px        : int32          # width of the monitor (px)
     height_px       : int32          # height of the monitor (px)
-    pixel_value     : json           # list of measured grey levels (0-255)
+    pixel_value     : json           # list of measured gray levels (0-255)
     luminance_cd_m2 : json           # list of their luminances (cd/m2)
     amplitude=null  : float64        # fit of amplitude * (px / 255)^gamma + offset (cd/m2)
     gamma=null      : float64        # (1) exponent of the fit
-    offset=null     : float64        # (cd/m2) luminance at grey level 0 in the fit
+    offset=null     : float64        # (cd/m2) luminance at gray level 0 in the fit
     rmse=null       : float64        # (cd/m2) error of the fit; the curve used is the measured one
     """
 

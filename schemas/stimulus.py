@@ -17,7 +17,7 @@ schema = dj.Schema()
 @schema
 class Image(dj.Manual):
     definition = """
-    # An 8-bit grey image, named by its content
+    # An 8-bit gray image, named by its content
     image_hash      : char(64)       # SHA-256 of b'{height}x{width}:' and the pixels row by row
     ---
     height_px       : int32          # height (px)
@@ -33,7 +33,7 @@ class ImageSet(dj.Manual):
     ---
     imageset_name='' : varchar(128)  # where the images came from
     n_images        : int32          # number of images
-    images          : <npy@main>     # uint8 (images, height, width), in grey levels
+    images          : <npy@main>     # uint8 (images, height, width), in gray levels
     """
 
     class Member(dj.Part):
@@ -122,5 +122,5 @@ class Trial(dj.Manual):
     -> Image
     onset_s         : float64        # image on (s, clock of the stimulus computer)
     offset_s        : float64        # image off (s, same clock)
-    blank_before_s=null : float64    # grey screen before the image (s)
+    blank_before_s=null : float64    # gray screen before the image (s)
     """

@@ -1,4 +1,4 @@
-"""Command line: one stage of behaviour on files.
+"""Command line: one stage of behavior on files.
 
 python -m pipeline.behavior pupil eye.avi --out pupil.csv --times eye_times.csv
 python -m pipeline.behavior pupil eyeDLC.csv --method deeplabcut --fps 30 --out pupil.csv

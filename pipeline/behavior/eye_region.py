@@ -27,7 +27,7 @@ class EyeRegion:
     radius_px : float
         Typical pupil radius.
     pupil_grey, iris_grey : float
-        Typical grey level inside of the pupil and around it.
+        Typical gray level inside of the pupil and around it.
     """
 
     top: int
@@ -40,7 +40,7 @@ class EyeRegion:
 
 
 def frames_of(path: str | os.PathLike, every: int = 1) -> Iterator[NDArray[np.uint8]]:
-    """Yield every n-th frame of a video as a grey image (H, W), one at a time.
+    """Yield every n-th frame of a video as a gray image (H, W), one at a time.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def find_eye(path: str | os.PathLike) -> EyeRegion:
         contrast, x, y, radius = best
         if np.isfinite(contrast):
             dark = float(small[int(y), int(x)])
-            half = (1 / scale - 1) / 2  # centres of large pixels on the grid of small ones
+            half = (1 / scale - 1) / 2  # centers of large pixels on the grid of small ones
             votes.append([x / scale + half, y / scale + half, radius / scale, contrast, dark])
         if count == 0 and len(votes) >= 20 * SAMPLES:
             break

@@ -27,7 +27,7 @@ class PupilResult:
     Attributes
     ----------
     center_x_px, center_y_px : array float64, shape (frames,)
-        Centre; the middle of the first pixel is 0, y points down.
+        Center; the middle of the first pixel is 0, y points down.
     radius_px : array float64, shape (frames,)
         Radius of a circle of the ellipse's area.
     confidence : array float64, shape (frames,)
@@ -63,11 +63,11 @@ def rays(
     video_path : path
         Any video that OpenCV reads; read twice as a stream, never held in memory.
     min_confidence, min_visible : float
-        Frames below either are NaN: where a lid hides much of the edge, the centre moves away from
+        Frames below either are NaN: where a lid hides much of the edge, the center moves away from
         it (`benchmarks/pupil.py`: up to 3 px at half of the edge, under 1 px above 0.62).
     max_jump_radii : float
         A frame that differs by more than this (radii) from the median of the five around it, in
-        radius or position, and from both neighbours, is NaN.
+        radius or position, and from both neighbors, is NaN.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def rays(
 
 
 def _jumps(track: NDArray, limit: float) -> NDArray[np.bool_]:
-    """Return frames alone: far from the median of five and from both neighbours."""
+    """Return frames alone: far from the median of five and from both neighbors."""
     frames = track.shape[1]
     if frames < 5:
         return np.zeros(frames, bool)
@@ -245,8 +245,8 @@ def facemap(npy_path: str | os.PathLike, *, pupil_index: int = 0) -> PupilResult
     Returns
     -------
     PupilResult
-        Radius from facemap's area before smoothing; centre relative to the region drawn in
-        facemap; confidence 1 where centre and area are finite.
+        Radius from facemap's area before smoothing; center relative to the region drawn in
+        facemap; confidence 1 where center and area are finite.
 
     Raises
     ------

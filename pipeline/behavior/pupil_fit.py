@@ -57,7 +57,7 @@ def _without_reflections(
 
 
 def _seed(calm: NDArray[np.float32], region: EyeRegion) -> tuple[float, float, float] | None:
-    """Return centre and radius of the largest circle inside of the dark region, or None."""
+    """Return center and radius of the largest circle inside of the dark region, or None."""
     level = (region.pupil_grey + region.iris_grey) / 2
     # the lamp may fade, or the gain change: follow the darkest part of this frame
     darkest = float(np.percentile(calm, 1.0))
@@ -179,7 +179,7 @@ def _ellipse_fit(
 
 
 def fit_pupil(frame: NDArray[np.uint8], region: EyeRegion) -> PupilFit | None:
-    """Fit an ellipse to the pupil of one grey frame (H, W); None if none is seen.
+    """Fit an ellipse to the pupil of one gray frame (H, W); None if none is seen.
 
     Independent of all other frames, so that a blink cannot derail what follows.
     """
@@ -193,7 +193,7 @@ def fit_pupil(frame: NDArray[np.uint8], region: EyeRegion) -> PupilFit | None:
     for step in range(3):
         edge, known, contrast = _edges(calm, spot, x, y, radius)
         if step == 0:
-            # the circle is exact far from the centre, where harmonics are not
+            # the circle is exact far from the center, where harmonics are not
             found = _circle(edge, known, max(0.8, 0.12 * radius))
             if found is None or found[0].sum() < 0.25 * RAYS:
                 return None

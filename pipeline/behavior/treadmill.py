@@ -78,7 +78,7 @@ def _smoothed_slope(time: NDArray, position: NDArray, sigma_s: float) -> NDArray
         if here.start >= here.stop:
             continue
         t, x = time[there] - time[here], position[there] - position[here]
-        # a neighbour at least has weight, however small the kernel is
+        # a neighbor at least has weight, however small the kernel is
         weight = np.exp(-0.5 * (t / max(sigma_s, step / 2)) ** 2)
         for row, term in enumerate((1.0, t, x, t * t, t * x)):
             sums[row, here] += weight * term

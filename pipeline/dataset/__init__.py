@@ -1,4 +1,4 @@
-"""From a scan's activity and behaviour to one training set, its tiers and its reliability."""
+"""From a scan's activity and behavior to one training set, its tiers and its reliability."""
 
 from .behavior import TrialBehavior, behavior_windows
 from .data import Dataset, Statistics

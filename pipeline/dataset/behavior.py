@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.registry import Registry
 
-behavior_windows = Registry("behaviour window")
+behavior_windows = Registry("behavior window")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The training set: trials of images, responses, behaviour and gaze."""
+"""The training set: trials of images, responses, behavior and gaze."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ class Statistics:
         floor = SD_FLOOR * self.response_sd.mean()
         return np.where(self.response_sd > floor, self.response_sd, 1.0)
 
-    def normalise_responses(self, responses: NDArray) -> NDArray:
-        """Divide responses (trials, units) by their scale; they are not centred."""
+    def normalize_responses(self, responses: NDArray) -> NDArray:
+        """Divide responses (trials, units) by their scale; they are not centered."""
         return responses / self.response_scale
 
     def restore_responses(self, normalised: NDArray) -> NDArray:
-        """Undo `normalise_responses`."""
+        """Undo `normalize_responses`."""
         return normalised * self.response_scale
 
-    def normalise_images(self, images: NDArray) -> NDArray:
-        """Z-score grey levels."""
+    def normalize_images(self, images: NDArray) -> NDArray:
+        """Z-score gray levels."""
         return (images - self.image_mean) / self.image_sd
 
     def restore_images(self, normalised: NDArray) -> NDArray:
-        """Undo `normalise_images`."""
+        """Undo `normalize_images`."""
         return normalised * self.image_sd + self.image_mean
 
 
 def _positive(sd: NDArray) -> NDArray:
-    """Replace the sd of what never varies by 1, so that it is only centred."""
+    """Replace the sd of what never varies by 1, so that it is only centered."""
     return np.where(sd > 0, sd, 1.0)
 
 
@@ -68,7 +68,7 @@ class Dataset:
     Parameters
     ----------
     images : array, shape (images, height, width)
-        Unique images, grey levels 0-255 (uint8 or floating).
+        Unique images, gray levels 0-255 (uint8 or floating).
     image_index : int array, shape (trials,)
         Which of `images` was on.
     image_id : array, shape (trials,)
@@ -130,7 +130,7 @@ class Dataset:
                 "wrong shape",
                 field="images",
                 found=self.images.shape,
-                expected="(images, height, width) of grey images",
+                expected="(images, height, width) of gray images",
             )
         expected = {
             "image_index": (trials,),
@@ -257,12 +257,12 @@ class Dataset:
         return [(self.image_id[group[0]].item(), group) for group in groups]
 
     def complete(self) -> tuple[Dataset, int]:
-        """Drop trials with NaN in behaviour, gaze or any response, and columns that are all NaN.
+        """Drop trials with NaN in behavior, gaze or any response, and columns that are all NaN.
 
         Returns
         -------
         Dataset
-            Without those trials; behaviour columns, gaze or units that never have a value are
+            Without those trials; behavior columns, gaze or units that never have a value are
             taken out first (a whole stream may be missing, a unit may lie outside of the scan).
         int
             How many trials were dropped.
@@ -280,7 +280,7 @@ class Dataset:
                 keep &= ~np.isnan(array).any(1)
         if not keep.any():
             raise DataError(
-                "every trial lacks a response, behaviour or gaze",
+                "every trial lacks a response, behavior or gaze",
                 field="responses",
                 remedy="check that trials, frames, eye and treadmill share the rig clock",
             )

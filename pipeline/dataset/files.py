@@ -34,7 +34,7 @@ def load(path: str | os.PathLike) -> Dataset:
     Returns
     -------
     Dataset
-        If no trial is labelled validation, a tenth of the training images is, by image.
+        If no trial is labeled validation, a tenth of the training images is, by image.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _load_folder(path: Path) -> Dataset:
         image = image[0] if image.ndim == 3 and image.shape[0] == 1 else image
         if image.ndim != 2:
             raise DataError(
-                "only grey images are read", file=files[trial], found=f"shape {image.shape}"
+                "only gray images are read", file=files[trial], found=f"shape {image.shape}"
             )
         index[row] = seen.setdefault(image.tobytes(), len(seen))
         if index[row] == len(images):

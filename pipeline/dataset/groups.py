@@ -15,7 +15,7 @@ from .data import TIERS, Dataset
 
 
 def image_digests(images: NDArray) -> NDArray[np.str_]:
-    """Name images (n, h, w) by their grey levels to 0.01: equal whatever a file calls them."""
+    """Name images (n, h, w) by their gray levels to 0.01: equal whatever a file calls them."""
     hundredths = np.ascontiguousarray(np.rint(images * np.float32(100)).astype(np.int32))
     return np.array(
         [hashlib.sha256(memoryview(image).cast("B")).hexdigest() for image in hundredths]
@@ -33,7 +33,7 @@ def reconcile(datasets: Sequence[Dataset]) -> tuple[list[Dataset], list[int]]:
     Parameters
     ----------
     datasets : sequence of Dataset
-        Images of one aspect ratio; equal grey levels, at the smallest size among the data sets,
+        Images of one aspect ratio; equal gray levels, at the smallest size among the data sets,
         are one image, whatever their names.
 
     Returns

@@ -163,7 +163,7 @@ def hamming2019(
         As for `boxcar`; the duration is not used.
     offset_s, length_s : float
         Nominal window (s); the filter itself is twice as long, so it leaks into the blank and the
-        neighbouring images.
+        neighboring images.
 
     Returns
     -------

@@ -23,7 +23,7 @@ class FluorescenceResult:
     Attributes
     ----------
     raw : array float32, shape (units, frames)
-        Weighted mean of the unit's pixels (grey levels of the microscope); frames in which light
+        Weighted mean of the unit's pixels (gray levels of the microscope); frames in which light
         flashed on the detector are bridged by a line.
     neuropil : array float32, shape (units, frames)
         Mean of the surroundings that belong to no unit, freed of photon noise (`wiener`).
@@ -100,7 +100,7 @@ def neuropil_coefficient(
     Both are smoothed over a third of a second and freed of slow drift; frames whose remainder is
     above two of its (lower) standard deviations hold the unit's own transients, and are left out
     of the next of four least-squares fits. What drives the unit drives the neuropil as well, which
-    biases the slope by about `shared` times the ratio of their sizes: the slope is drawn towards
+    biases the slope by about `shared` times the ratio of their sizes: the slope is drawn toward
     the usual coefficient, the more so the smaller the neuropil's signal is beside the unit's.
 
     Parameters
@@ -147,7 +147,7 @@ def wiener(traces: NDArray, *, cutoff: float = 0.6) -> NDArray[np.float32]:
     """Free traces of white noise by a Wiener filter made from their own spectra.
 
     Power above `cutoff` of the highest frequency is noise; each frequency keeps the share of its
-    power, averaged over neighbouring frequencies, that exceeds it. Photon noise of the ring would
+    power, averaged over neighboring frequencies, that exceeds it. Photon noise of the ring would
     otherwise be added to the cell when the neuropil is subtracted.
 
     Parameters
@@ -177,7 +177,7 @@ def trace_snr(traces: NDArray, fps: float) -> NDArray[np.float32]:
     """Return the size of the largest transients over the noise, shape (units,).
 
     Size: 99.5th minus 50th percentile of the trace smoothed over 0.3 s; noise: standard deviation
-    of that smoothed trace expected from the differences of neighbouring frames.
+    of that smoothed trace expected from the differences of neighboring frames.
     """
     sigma = max(0.5, 0.3 * fps)
     out = np.zeros(len(traces), np.float32)

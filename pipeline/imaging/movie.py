@@ -100,7 +100,7 @@ def cubic_taps(shift: float) -> tuple[int, NDArray[np.float64]]:
     Parameters
     ----------
     shift : float
-        How far to move content towards higher indices (px).
+        How far to move content toward higher indices (px).
 
     Returns
     -------
@@ -123,7 +123,7 @@ def cubic_taps(shift: float) -> tuple[int, NDArray[np.float64]]:
 
 
 def _full_kernel(shift: float) -> NDArray[np.float64]:
-    """Return a centred, odd-sized correlation kernel that moves content by `shift` px."""
+    """Return a centered, odd-sized correlation kernel that moves content by `shift` px."""
     whole, taps = cubic_taps(shift)
     half = abs(whole) + 2
     kernel = np.zeros(2 * half + 1)
@@ -208,7 +208,7 @@ class MotionCorrected(MovieBase):
     block_y_shifts, block_x_shifts : array, shape (frames, blocks down, blocks across), optional
         Further displacement of each block (piecewise registration).
     block_centers : tuple of arrays (blocks down,), (blocks across,), optional
-        Rows and columns of the block centres (px); between them shifts are interpolated.
+        Rows and columns of the block centers (px); between them shifts are interpolated.
     """
 
     bidirectional = False
@@ -257,9 +257,9 @@ class MotionCorrected(MovieBase):
 
 
 def interpolation_matrix(centers: NDArray, size: int) -> NDArray[np.float32]:
-    """Return the weights, shape (size, centers), of linear interpolation between block centres.
+    """Return the weights, shape (size, centers), of linear interpolation between block centers.
 
-    Outside the outermost centres the value of the nearest one holds.
+    Outside the outermost centers the value of the nearest one holds.
     """
     eye = np.eye(len(centers))
     return np.stack([np.interp(np.arange(size), centers, column) for column in eye], axis=1).astype(

@@ -26,7 +26,7 @@ class Evidence:
     raw : Movie
         As recorded: interpolation lowers the noise that the photon gain is read from.
     intensity, contrast : array, shape (frames,)
-        Mean, and 99th minus 1st percentile, of every frame (grey levels).
+        Mean, and 99th minus 1st percentile, of every frame (gray levels).
     raster_drift_px : float or None
         Change of the raster phase over the scan (px).
     motion_rms_px, motion_outliers : float
@@ -70,7 +70,7 @@ class Quality:
     Attributes
     ----------
     mean_intensity, contrast : float
-        Means over frames (grey levels).
+        Means over frames (gray levels).
     intensity_drift : float
         Change from begin to end by a robust line, as a share of the mean above the zero level.
     gain : PhotonGain
@@ -119,11 +119,11 @@ def epileptiform_events(
     Parameters
     ----------
     intensity : array, shape (frames,)
-        Mean of every frame (grey levels).
+        Mean of every frame (gray levels).
     fps : float
         Frames per second (Hz).
     zero_level : float
-        Grey level without light.
+        Gray level without light.
     prominence : float
         Least height of an event above its surroundings, in dF/F of the whole field; eight standard
         deviations of the frame-to-frame noise where that is more.
@@ -195,7 +195,7 @@ def limits(
     min_photons : float
         Photons per pixel and frame.
     min_contrast : float
-        Grey levels between the 1st and the 99th percentile of a frame, mean over frames.
+        Gray levels between the 1st and the 99th percentile of a frame, mean over frames.
     max_intensity_drift : float
         Change of the brightness over the scan, as a share of its mean: bleaching, lost water under
         the objective, the field leaving the focus.

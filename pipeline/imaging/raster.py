@@ -40,7 +40,7 @@ def no_correction(movie: Movie) -> RasterResult:
 def row_phase(
     movie: Movie, *, max_offset_px: float = 8.0, max_frames: int = 4000, blocks: int = 16
 ) -> RasterResult:
-    """Find the offset from the cross-spectrum of odd rows with the mean of their neighbours.
+    """Find the offset from the cross-spectrum of odd rows with the mean of their neighbors.
 
     Rows of a mean image differ from the mean of the rows above and below by the offset only, on
     average; uncorrected motion blurs both alike, so that the estimate needs no registration. Mean

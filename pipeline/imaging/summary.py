@@ -20,7 +20,7 @@ class Summary:
     Attributes
     ----------
     mean, correlation, maximum : array float32, shape (H, W)
-        Mean; correlation of each pixel with its eight neighbours over the recording (of means of
+        Mean; correlation of each pixel with its eight neighbors over the recording (of means of
         `bin_frames` frames); maximum of those means.
     intensity, contrast : array float32, shape (frames,)
         Mean, and 99th minus 1st percentile, of each frame.
@@ -37,8 +37,8 @@ class Summary:
     l6: NDArray[np.float32]
 
 
-def neighbour_correlation(frames: NDArray) -> NDArray[np.float32]:
-    """Return each pixel's mean correlation with its eight neighbours.
+def neighbor_correlation(frames: NDArray) -> NDArray[np.float32]:
+    """Return each pixel's mean correlation with its eight neighbors.
 
     Parameters
     ----------
@@ -49,13 +49,13 @@ def neighbour_correlation(frames: NDArray) -> NDArray[np.float32]:
     array float32, shape (H, W)
         0 where a pixel never varies.
     """
-    accumulator = NeighbourCorrelation(frames.shape[1:])
+    accumulator = NeighborCorrelation(frames.shape[1:])
     accumulator.add(np.asarray(frames, np.float32))
     return accumulator.image()
 
 
-class NeighbourCorrelation:
-    """Sums for the correlation of each pixel with four neighbours; the other four mirror them."""
+class NeighborCorrelation:
+    """Sums for the correlation of each pixel with four neighbors; the other four mirror them."""
 
     steps = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -85,7 +85,7 @@ class NeighbourCorrelation:
             product[here] += np.einsum("tij,tij->ij", frames[:, *here], frames[:, *there])
 
     def image(self) -> NDArray[np.float32]:
-        """Return the mean correlation with the neighbours, 0 where a pixel never varies."""
+        """Return the mean correlation with the neighbors, 0 where a pixel never varies."""
         mean = self.sum / self.count
         variance = np.maximum(self.square / self.count - mean**2, 0)
         total, pairs = np.zeros(self.shape), np.zeros(self.shape)
@@ -146,7 +146,7 @@ def summarize(movie: Movie, *, bin_frames: int = 1) -> Summary:
     total = np.zeros((height, width))
     maximum = np.full((height, width), -np.inf, np.float32)
     intensity, contrast = np.empty((2, n_frames), np.float32)
-    correlation = NeighbourCorrelation((height, width))
+    correlation = NeighborCorrelation((height, width))
     sixth = SixthMoment((height, width))
     most = max(1, min(256, MAX_PIXELS // (height * width)))
     size = bin_frames * max(1, most // bin_frames)
@@ -167,14 +167,14 @@ def summarize(movie: Movie, *, bin_frames: int = 1) -> Summary:
 
 @dataclass(frozen=True)
 class PhotonGain:
-    """Grey levels per photon.
+    """Gray levels per photon.
 
     Attributes
     ----------
     gain : float
-        Slope of noise variance over mean (grey levels per photon); NaN if it cannot be found.
+        Slope of noise variance over mean (gray levels per photon); NaN if it cannot be found.
     zero_level : float
-        Grey level without light, where the line meets zero variance.
+        Gray level without light, where the line meets zero variance.
     """
 
     gain: float
@@ -182,7 +182,7 @@ class PhotonGain:
 
 
 def photon_gain(movie: Movie, *, max_frames: int = 2000, bins: int = 32) -> PhotonGain:
-    """Find the photon gain from neighbouring frames in the middle of the recording.
+    """Find the photon gain from neighboring frames in the middle of the recording.
 
     The variance of a photon count is its mean, so that the noise variance of pixels (half the mean
     squared difference of successive frames, median over pixels of like mean) grows linearly with

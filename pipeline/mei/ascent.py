@@ -96,7 +96,7 @@ class Ascended:
     trace: NDArray[np.float32]  # (points, n) objective during the ascent
     converged: NDArray[np.bool_]  # (n,)
     restarted: NDArray[np.int64]  # (n,) further starts drawn because the unit was silent
-    silent: NDArray[np.bool_]  # (n,) no start had a gradient: the image is mean grey
+    silent: NDArray[np.bool_]  # (n,) no start had a gradient: the image is mean gray
     members: NDArray[np.float32]  # (n, members) response by each member of the ensemble
 
 
@@ -207,7 +207,7 @@ class Mover:
         if self.schedule not in ("linear", "geometric"):
             raise ValueError(f"schedule must be 'linear' or 'geometric', got {self.schedule!r}")
         if self.normalise not in ("l2", "mean_abs"):
-            raise ValueError(f"normalise must be 'l2' or 'mean_abs', got {self.normalise!r}")
+            raise ValueError(f"normalize must be 'l2' or 'mean_abs', got {self.normalise!r}")
 
     def move(self, x: torch.Tensor, gradient: torch.Tensor, fraction: float) -> torch.Tensor:
         """Return images (n, C, h, w) moved along their gradients, at a fraction of the ascent."""

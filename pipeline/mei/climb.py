@@ -51,10 +51,10 @@ def climb(
 
 
 def on_sphere(norm: float) -> Projection:
-    """Return the projection to images of zero mean and one norm; crops lie in a grey frame."""
+    """Return the projection to images of zero mean and one norm; crops lie in a gray frame."""
 
     def project(images: torch.Tensor) -> torch.Tensor:
-        # the frame around a crop is grey, so that its own mean must vanish
+        # the frame around a crop is gray, so that its own mean must vanish
         centred = images - images.mean((2, 3), keepdim=True)
         length = centred.square().sum((1, 2, 3), keepdim=True).sqrt()
         return centred * (norm / length.clamp_min(1e-12))

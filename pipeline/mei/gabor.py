@@ -26,7 +26,7 @@ def bank_parameters(
 ) -> NDArray[np.float64]:
     """Return the parameters (n, 6), columns as `COLUMNS`, of a bank on a grid of places.
 
-    Shifts are fractions of height and width from the centre, as published.
+    Shifts are fractions of height and width from the center, as published.
     """
     h, w = shape
     ys = (h - 1) / 2 + h * np.linspace(-max_shift, max_shift, n_dy)

@@ -33,15 +33,15 @@ def zscore(
     Parameters
     ----------
     images : array, shape (n, h, w)
-        MEIs (grey levels).
+        MEIs (gray levels).
     mean : float
-        Mean grey of the training images.
+        Mean gray of the training images.
     rates : function, optional
         Not used.
     threshold : float
         Least distance from the image's mean, in its standard deviations.
     closing : int
-        Iterations of closing that join neighbouring stripes.
+        Iterations of closing that join neighboring stripes.
     blur_px : float
         Softness of the edge.
 
@@ -86,9 +86,9 @@ def tight_2019(
     Parameters
     ----------
     images : array, shape (n, h, w)
-        MEIs (grey levels).
+        MEIs (gray levels).
     mean : float
-        Mean grey of the training images; the level outside of the mask.
+        Mean gray of the training images; the level outside of the mask.
     rates : function, optional
         ``rates(images (n, h, w) grey levels) -> (n,)``, each image's own unit. Default: the
         response of a linear unit whose filter the MEI is.
@@ -132,19 +132,19 @@ def tight_2019(
 class MaskProperties:
     """Where masks are and what they hold; arrays of shape (n,)."""
 
-    y_px: NDArray[np.float64]  # centre, NaN for an empty mask
+    y_px: NDArray[np.float64]  # center, NaN for an empty mask
     x_px: NDArray[np.float64]
     area_px: NDArray[np.float64]  # sum of the mask
     energy_inside: NDArray[np.float64]  # share of the squared deviation from the mean
 
 
 def mask_properties(images: NDArray, masks: NDArray, mean: float) -> MaskProperties:
-    """Return centre, area and share of energy of masks (n, h, w) of images in grey levels."""
+    """Return center, area and share of energy of masks (n, h, w) of images in gray levels."""
     masks = np.asarray(masks, np.float64)
     area = masks.sum((1, 2))
     y, x = np.mgrid[: masks.shape[1], : masks.shape[2]]
     square = _deviation(images, mean).astype(np.float64) ** 2
-    with np.errstate(invalid="ignore", divide="ignore"):  # an empty mask has no centre: NaN
+    with np.errstate(invalid="ignore", divide="ignore"):  # an empty mask has no center: NaN
         return MaskProperties(
             y_px=(masks * y).sum((1, 2)) / area,
             x_px=(masks * x).sum((1, 2)) / area,

@@ -39,7 +39,7 @@ def constrained(
     stopper: Part = "last_step",
     finish: Part = "none",
 ) -> Ascended:
-    """Ascend on the sphere of images of one norm about mean grey (fixed rms contrast and mean).
+    """Ascend on the sphere of images of one norm about mean gray (fixed rms contrast and mean).
 
     Parameters
     ----------

@@ -33,9 +33,9 @@ CROPS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Synthesis:
-    """Synthesised images; arrays follow the order of the units asked for."""
+    """Synthesized images; arrays follow the order of the units asked for."""
 
-    images: NDArray[np.float32]  # (units, C, H, W) grey levels, the best start's
+    images: NDArray[np.float32]  # (units, C, H, W) gray levels, the best start's
     activations: NDArray[np.float32]  # (units,) predicted response to them
     all_images: NDArray[np.float32]  # (units, starts, C, H, W)
     all_activations: NDArray[np.float32]  # (units, starts)
@@ -43,7 +43,7 @@ class Synthesis:
     trace_steps: NDArray[np.int64]  # (points,) ascent step of each point
     converged: NDArray[np.bool_]  # (units,) of the best start
     restarted: NDArray[np.int64]  # (units,) draws after the first because the unit was silent
-    silent: NDArray[np.bool_]  # (units,) no start found a gradient: mean grey, not converged
+    silent: NDArray[np.bool_]  # (units,) no start found a gradient: mean gray, not converged
     norm: float  # asked for, z-scored L2
     member_activations: NDArray[np.float32]  # (units, members) of the ensemble; one if it is none
     member_sd: NDArray[np.float32]  # (units,) over members by their shares; NaN if there is one
@@ -54,7 +54,7 @@ def default_norm(shape: tuple[int, ...]) -> float:
     """Return the L2 norm, in z-scored pixels, of an image of rms contrast 0.25 training sd.
 
     That is 12 for 36 x 64: about what 10 +- 2 cd/m2 over the frame is on a gamma-2 monitor (rms
-    10-15 of about 60 grey levels), and what the published system used as `train_norm` (11).
+    10-15 of about 60 gray levels), and what the published system used as `train_norm` (11).
     """
     return float(DEFAULT_RMS * np.sqrt(np.prod(shape)))
 
@@ -80,8 +80,8 @@ def synthesize(
     """Make the images that an ascent method finds for units of a model.
 
     Results depend neither on the order of `units`, nor on `batch_size`, nor on what else is in the
-    call, up to rounding: responses agree to 1e-4 of themselves, images to 0.01 grey levels. The
-    random stream belongs to seed, unit and start, gradients are normalised image by image, and no
+    call, up to rounding: responses agree to 1e-4 of themselves, images to 0.01 gray levels. The
+    random stream belongs to seed, unit and start, gradients are normalized image by image, and no
     choice hangs on the last bit of a response (`ties`). The same holds between processors for one
     model, unless two different images excite a unit equally to five digits but not to rounding.
 
@@ -95,7 +95,7 @@ def synthesize(
     shape : (int, int, int)
         Channels, height and width.
     mean, sd : float
-        Grey-level statistics that the model's z-scores refer to.
+        Gray-level statistics that the model's z-scores refer to.
     norm : float, optional
         L2 norm in z-scored pixels; default `default_norm(shape)`.
     method : str, optional

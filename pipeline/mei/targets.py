@@ -285,7 +285,7 @@ def successor(
 ) -> TargetResult:
     """Take the best predicted of the reliable units, as the later system does.
 
-    It spares neighbours whose fluorescence is not correlated; here every unit within
+    It spares neighbors whose fluorescence is not correlated; here every unit within
     `distance_um` of a better one goes.
     """
     chosen = _Selection(data)

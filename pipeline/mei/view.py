@@ -87,7 +87,7 @@ class View:
         Parameters
         ----------
         images : tensor, shape (n, C, h, w)
-            Around a crop, and beyond the frame, lies mean grey.
+            Around a crop, and beyond the frame, lies mean gray.
         shifts : tensor, shape (shifts, 2)
             Displacements (x, y) of all receptive fields (pixels).
         """

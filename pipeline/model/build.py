@@ -65,7 +65,7 @@ def build_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "encoder"))
         encoder = Encoder(config, statistics, shape, dataset.unit_ids)
-    mean = stats.normalise_responses(stats.response_mean)
+    mean = stats.normalize_responses(stats.response_mean)
     with torch.no_grad():
         # ELU(b) + 1 = mean: above 1 it is linear, below a logarithm
         low = np.log(np.clip(mean, 0.05, 1))

@@ -47,7 +47,7 @@ def model_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def model_images(dataset: Dataset, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return the unique images of a data set at the model's size (grey levels)."""
+    """Return the unique images of a data set at the model's size (gray levels)."""
     return to_model(dataset.images, shape)
 
 
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
     Attributes
     ----------
     image_mean, image_sd : float
-        Grey levels; z-scored images are ``(grey - image_mean) / image_sd``.
+        Gray levels; z-scored images are ``(grey - image_mean) / image_sd``.
     """
 
     behavior_mean: torch.Tensor
@@ -125,7 +125,7 @@ class Encoder(nn.Module):
         pupil: torch.Tensor | None = None,
         noise: Callable[..., torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Return normalised rates (n, units); all inputs z-scored, None is the mean.
+        """Return normalized rates (n, units); all inputs z-scored, None is the mean.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class Encoder(nn.Module):
         return penalty if self.shifter is None else penalty + self.shifter.regulariser()
 
     def zscore_images(self, images: NDArray) -> torch.Tensor:
-        """Return grey levels of any size of the right aspect as z-scored (n, 1, h, w)."""
+        """Return gray levels of any size of the right aspect as z-scored (n, 1, h, w)."""
         images = np.asarray(images)
         if images.ndim == 4 and images.shape[1] == 1:
             images = images[:, 0]
@@ -206,7 +206,7 @@ class Encoder(nn.Module):
         Parameters
         ----------
         images : array, shape (n, H, W)
-            Grey levels, any size of the right aspect ratio.
+            Gray levels, any size of the right aspect ratio.
         behavior, pupil_center : array, shape (n, columns) or (columns,), optional
             Raw values, as in the data set; None is the training mean.
         units : int array, optional

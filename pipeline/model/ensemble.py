@@ -28,7 +28,7 @@ class Ensemble:
     input_shape : (int, int)
         Height and width of the model's image.
     image_mean, image_sd : float
-        Grey levels; ``(grey - image_mean) / image_sd`` is what the model sees.
+        Gray levels; ``(grey - image_mean) / image_sd`` is what the model sees.
     n_units : int
     unit_ids : int array, shape (units,)
     shares : array, shape (members, units), or None
@@ -83,7 +83,7 @@ class Ensemble:
         Parameters
         ----------
         images : array, shape (n, H, W)
-            Grey levels, any size of the right aspect ratio.
+            Gray levels, any size of the right aspect ratio.
         behavior, pupil_center : array, shape (n, columns) or (columns,), optional
             Raw values, as in the data set; None is the training mean.
         units : int array, optional

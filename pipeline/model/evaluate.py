@@ -118,7 +118,7 @@ class MeanResponses:
     ----------
     measured, sem, predicted : arrays, shape (images, units)
         Mean over repeats, its standard error (NaN if shown once), and the prediction at mean
-        behaviour and gaze; in the units of the data set.
+        behavior and gaze; in the units of the data set.
     image_index : array of int, shape (images,)
         Rows of `Dataset.images`.
     """
@@ -174,10 +174,10 @@ def slope_through_origin(x: ArrayLike, y: ArrayLike) -> float:
 class Evaluation:
     """Measures of an ensemble on one tier.
 
-    `per_unit` holds arrays of shape (units,): all of `metrics` with the behaviour and gaze of each
+    `per_unit` holds arrays of shape (units,): all of `metrics` with the behavior and gaze of each
     trial, and `..._low`, `..._high` that bound 95 % of a bootstrap of each over images;
     `single_trial_frozen`, `to_average_frozen` and `fraction_oracle_frozen` for predictions at mean
-    behaviour and gaze (a model that knows the behaviour may pass a fraction of 1, since the oracle
+    behavior and gaze (a model that knows the behavior may pass a fraction of 1, since the oracle
     does not); and `member_single_trial`, shape (members, units).
 
     `per_scan` holds the mean over units of each, except that both fractions of the oracle are
@@ -226,7 +226,7 @@ def evaluate(ensemble: Ensemble, dataset: Dataset, tier: str = "test") -> Evalua
     still = metrics(responses, frozen, ids)
     for name in ("single_trial", "to_average", "fraction_oracle"):
         unit[f"{name}_frozen"] = still[name]
-    scan = _summarise(unit)
+    scan = _summarize(unit)
     unit["member_single_trial"] = np.stack([correlate(responses, m) for m in members])
     scan["member_single_trial"] = float(np.nanmean(unit["member_single_trial"]))
     for name, (low, high) in intervals(responses, ensemble.combine(members), ids).items():
@@ -234,7 +234,7 @@ def evaluate(ensemble: Ensemble, dataset: Dataset, tier: str = "test") -> Evalua
     return Evaluation(unit, scan)
 
 
-def _summarise(unit: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+def _summarize(unit: dict[str, NDArray[np.float64]]) -> dict[str, float]:
     slopes = {"fraction_oracle": "single_trial", "fraction_oracle_frozen": "single_trial_frozen"}
     n = len(unit["oracle"])
     draws = generator(0, "bootstrap units").integers(0, n, size=(N_BOOTSTRAP, n))

@@ -1,4 +1,4 @@
-"""Modulators: from behaviour to a gain of every unit."""
+"""Modulators: from behavior to a gain of every unit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ modulators = Registry("modulator")
 
 
 class ExpMLP(nn.Module):
-    """Log gain of every unit from z-scored behaviour (n, columns).
+    """Log gain of every unit from z-scored behavior (n, columns).
 
     `after` says whether the gain multiplies the rate after the output nonlinearity, so that it
     can fall below 1, or what goes into it, as published.
@@ -68,12 +68,12 @@ class GainOffset(nn.Module):
 
 @modulators.register("exp_mlp", default=True)
 def exp_mlp(inputs: int, n_units: int, *, hidden: int = 16, skip: bool = True) -> ExpMLP:
-    """Build the gain ``exp(MLP(behaviour))``, multiplied after the output nonlinearity.
+    """Build the gain ``exp(MLP(behavior))``, multiplied after the output nonlinearity.
 
     Parameters
     ----------
     inputs, n_units : int
-        Columns of the behaviour, and units.
+        Columns of the behavior, and units.
     hidden : int
         Tanh units that all neurons share.
     skip : bool
@@ -89,7 +89,7 @@ def exp_mlp_2019(inputs: int, n_units: int, *, hidden: int = 10, layers: int = 2
     Parameters
     ----------
     inputs, n_units : int
-        Columns of the behaviour, and units.
+        Columns of the behavior, and units.
     hidden, layers : int
         Width and number of the ReLU layers.
     """
@@ -98,12 +98,12 @@ def exp_mlp_2019(inputs: int, n_units: int, *, hidden: int = 10, layers: int = 2
 
 @modulators.register("gain_offset")
 def gain_offset(inputs: int, n_units: int, *, hidden: int = 16) -> GainOffset:
-    """Build ``(ELU(x + W behaviour) + 1) exp(MLP(behaviour))``: activity that no image evokes too.
+    """Build ``(ELU(x + W behavior) + 1) exp(MLP(behavior))``: activity that no image evokes too.
 
     Parameters
     ----------
     inputs, n_units : int
-        Columns of the behaviour, and units.
+        Columns of the behavior, and units.
     hidden : int
         Tanh units of the gain that all neurons share.
     """
@@ -112,5 +112,5 @@ def gain_offset(inputs: int, n_units: int, *, hidden: int = 16) -> GainOffset:
 
 @modulators.register("none")
 def none(inputs: int, n_units: int) -> None:
-    """Leave behaviour out."""
+    """Leave behavior out."""
     return None

@@ -52,7 +52,7 @@ class AffineShifter(nn.Module):
         return torch.tanh(self.layer(gaze))
 
     def regulariser(self) -> torch.Tensor:
-        """Penalise the squared weights."""
+        """Penalize the squared weights."""
         return self.gamma * self.layer.weight.square().sum()
 
 

@@ -26,7 +26,7 @@ Arrays = Mapping[str, NDArray]
 
 
 def gradient_spectrum_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
-    """Draw normalised eigenvalue spectra of CNN and LN, and how many directions each cell has."""
+    """Draw normalized eigenvalue spectra of CNN and LN, and how many directions each cell has."""
     figure = new_figure(8, 3.4)
     left, right = (tidy(axes) for axes in figure.subplots(1, 2))
     for name, color in (("cnn", COLORS["mei"]), ("ln", COLORS["rf"])):

@@ -214,7 +214,7 @@ def selection_figure(
 def prediction_figure(
     predicted: Mapping[str, ArrayLike], measured: Mapping[str, ArrayLike]
 ) -> Figure:
-    """Scatter measured against predicted responses, one colour a kind."""
+    """Scatter measured against predicted responses, one color a kind."""
     figure = new_figure(6.2, 4)
     axes = tidy(figure.add_subplot())
     for kind, values in predicted.items():

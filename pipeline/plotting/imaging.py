@@ -50,7 +50,7 @@ def field_figure(
     """
     images = [("mean", mean_image)]
     if correlation_image is not None:
-        images.append(("correlation with neighbours", correlation_image))
+        images.append(("correlation with neighbors", correlation_image))
     figure = new_figure(5.2 * len(images), 5.4)
     if highlighted is None:
         highlighted = np.zeros(len(masks), bool)
@@ -75,7 +75,7 @@ def summary_figure(
     Parameters
     ----------
     images : mapping of name to array, shape (H, W)
-        For example mean, correlation, maximum and L6, each on its own grey scale.
+        For example mean, correlation, maximum and L6, each on its own gray scale.
     masks : array of bool, shape (units, H, W)
     um_per_px : float, optional
         For the scale bar (um / pixel).
@@ -119,7 +119,7 @@ def motion_figure(
     correlation : tuple (before, after), optional
         Of frames with the template.
     intensity : array, shape (frames,), optional
-        Mean of every frame (grey levels): bleaching and lost focus show here.
+        Mean of every frame (gray levels): bleaching and lost focus show here.
     unit : str
         Of the displacement.
     """
@@ -139,7 +139,7 @@ def motion_figure(
     if intensity is not None:
         axes = tidy(figure.add_subplot(rows, 1, 3))
         axes.plot(time_s, intensity, color=COLORS["fni"], linewidth=0.6)
-        axes.set_ylabel("intensity (grey)", fontsize=8)
+        axes.set_ylabel("intensity (gray)", fontsize=8)
         axes.set_xlim(time_s[0], time_s[-1])
     axes.set_xlabel("time (s)", fontsize=8)
     rms = float(np.sqrt(np.mean(np.square(y_um) + np.square(x_um))))
@@ -170,7 +170,7 @@ def traces_figure(
     labels : list of str
         One a unit.
     spikes, truth : array, shape (units, frames), optional
-        True spike counts (ticks) and true calcium (grey line).
+        True spike counts (ticks) and true calcium (gray line).
     """
     units = len(labels)
     figure = new_figure(11, 1.25 * units + 0.6)
@@ -194,7 +194,7 @@ def traces_figure(
     axes.set_xlabel("time (s)", fontsize=8)
     legend = "black: fluorescence (neuropil-corrected); red: deconvolved activity"
     if truth is not None:
-        legend += "; grey: true calcium; ticks: true spikes"
+        legend += "; gray: true calcium; ticks: true spikes"
     figure.suptitle(legend, fontsize=9)
     return figure
 

@@ -15,7 +15,7 @@ WIDTH = 11.0  # of a gallery (inches); more kinds make smaller images
 
 
 def show_image(image: NDArray, axes: Axes | None = None, *, title: str = "") -> Axes:
-    """Draw one stimulus (H, W) in grey levels 0-255; makes axes of its own if none are given."""
+    """Draw one stimulus (H, W) in gray levels 0-255; makes axes of its own if none are given."""
     if axes is None:
         axes = new_figure(3.6, 2.3).add_subplot()
     image = np.asarray(image)
@@ -83,7 +83,7 @@ def day_stability_figure(
     Parameters
     ----------
     images : array, shape (pairs, 2, H, W)
-        Grey levels.
+        Gray levels.
     labels : sequence of str, length (pairs,)
     correlation, others : arrays, shape (pairs,)
         Of the two images inside of the mask; mean of the same with other cells' images.

@@ -20,7 +20,7 @@ def oracle_figure(oracle: NDArray, scores: Mapping[str, NDArray]) -> Figure:
     oracle : array, shape (units,)
         Leave-one-out correlation of every unit with itself.
     scores : mapping of model name to array, shape (units,)
-        Single-trial test correlation, behaviour frozen at its mean.
+        Single-trial test correlation, behavior frozen at its mean.
     """
     figure = new_figure(4.6 * len(scores), 4.4)
     values = np.concatenate([oracle, *scores.values()])
@@ -35,7 +35,7 @@ def oracle_figure(oracle: NDArray, scores: Mapping[str, NDArray]) -> Figure:
         axes.plot(oracle[known], score[known], "o", color="#2c3e50", markersize=3.5, alpha=0.7)
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         axes.set_xlabel("oracle correlation", fontsize=9)
-        axes.set_ylabel("test correlation, behaviour frozen", fontsize=9)
+        axes.set_ylabel("test correlation, behavior frozen", fontsize=9)
         axes.set_title(f"{name}: fraction oracle {slope:.2f} ({known.sum()} units)", fontsize=10)
     return figure
 

@@ -57,12 +57,12 @@ def stimuli_sheet_figure(
 def filters_sheet_figure(
     filters: Mapping[str, NDArray], labels: Sequence[str], *, notes: Mapping[str, NDArray]
 ) -> Figure:
-    """Show filters of every neuron side by side, each on a grey scale of its own (Fig. S10).
+    """Show filters of every neuron side by side, each on a gray scale of its own (Fig. S10).
 
     Parameters
     ----------
     filters : mapping of title to array, shape (neurons, H, W)
-        Zero is the middle grey.
+        Zero is the middle gray.
     labels : sequence of str, length (neurons,)
     notes : mapping of title to array, shape (neurons,)
         A number written below each filter of that title; others have none.
@@ -124,6 +124,6 @@ def _sheet(
 
 
 def _range(image: NDArray) -> tuple[float, float]:
-    """Return grey limits that lie evenly about zero."""
+    """Return gray limits that lie evenly about zero."""
     reach = max(float(np.abs(image).max(initial=0.0)), 1e-6)
     return -reach, reach

@@ -106,7 +106,7 @@ def whole_numbers(*axis: Axis) -> None:
 
 
 def robust_range(image: NDArray, low: float = 1, high: float = 99.7) -> tuple[float, float]:
-    """Return grey limits that a few hot pixels cannot move."""
+    """Return gray limits that a few hot pixels cannot move."""
     finite = image[np.isfinite(image)]
     if finite.size == 0:
         return 0.0, 1.0

@@ -47,7 +47,7 @@ class Animal:
     eye_px : (int, int)
         Height and width of the eye video.
     kinds : dict, optional
-        Fractions of simple, complex, mixed and normalised cells.
+        Fractions of simple, complex, mixed and normalized cells.
 
     Attributes
     ----------
@@ -109,16 +109,16 @@ class Animal:
 
     @property
     def image_mean(self) -> float:
-        """Grey level that the population takes for 0."""
+        """Gray level that the population takes for 0."""
         return self.population.image_mean
 
     @property
     def image_sd(self) -> float:
-        """Grey levels of one z-scored unit."""
+        """Gray levels of one z-scored unit."""
         return self.population.image_sd
 
     def view(self, day: int) -> View:
-        """Return where the field of a day lies: day 1 centred, later ones shifted and rotated."""
+        """Return where the field of a day lies: day 1 centered, later ones shifted and rotated."""
         if day == 1:
             return View()
         rng = generator(self.seed, "view", day)

@@ -33,7 +33,7 @@ SMALLEST_CROP_PX = 72  # (rows) smaller crops of a photograph are blur
 MAX_TRIES = 200
 
 
-def _read_grey(path: Path) -> NDArray[np.uint8]:
+def _read_gray(path: Path) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise DataError("not an image that OpenCV reads", file=path)
@@ -42,7 +42,7 @@ def _read_grey(path: Path) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def packaged_photographs() -> tuple[NDArray[np.uint8], ...]:
-    """Return the installed photographs, uint8 grey, in a fixed order.
+    """Return the installed photographs, uint8 gray, in a fixed order.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def packaged_photographs() -> tuple[NDArray[np.uint8], ...]:
         except ModuleNotFoundError:
             continue
         if path.is_file():
-            found.append(_read_grey(path))
+            found.append(_read_gray(path))
     if not found:
         raise DataError(
             "no packaged photographs", remedy="install scikit-image or give a folder of images"
@@ -65,11 +65,11 @@ def packaged_photographs() -> tuple[NDArray[np.uint8], ...]:
 
 
 def folder_photographs(folder: str | Path) -> tuple[NDArray[np.uint8], ...]:
-    """Return every image of a folder, uint8 grey, in the order of the names."""
+    """Return every image of a folder, uint8 gray, in the order of the names."""
     paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES)
     if not paths:
         raise DataError("no images", file=folder, expected=f"files ending in {sorted(SUFFIXES)}")
-    return tuple(_read_grey(path) for path in paths)
+    return tuple(_read_gray(path) for path in paths)
 
 
 def _crops(
@@ -131,7 +131,7 @@ def natural_images(
     folder : path, optional
         Photographs to use; default the ones packaged with scikit-image and scikit-learn.
     min_sd : float
-        Least standard deviation of an image (grey levels).
+        Least standard deviation of an image (gray levels).
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """From model pixels to 8-bit monitor pixels of a given mean luminance and contrast.
 
-Gain and offset act on grey levels, the space in which the model was trained and the image was made,
-so that the shown image is the synthesised one up to contrast (``space="pixel"``); the published
+Gain and offset act on gray levels, the space in which the model was trained and the image was made,
+so that the shown image is the synthesized one up to contrast (``space="pixel"``); the published
 system scaled luminance instead (``space="luminance"``). Either way mean and standard deviation are
 those of the luminance of the final 8-bit image, after rounding and clipping.
 """
@@ -23,14 +23,14 @@ from .monitor import MonitorCurve
 displays = Registry("display")
 
 # Ordered rounding: in every 4 x 4 block a sixteenth of the pixels for each sixteenth of a level. A
-# grey background of one value could otherwise be shown in steps of one level only, up to 1 % off.
+# gray background of one value could otherwise be shown in steps of one level only, up to 1 % off.
 _THRESHOLD = (
     np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.float32) + 0.5
 ) / 16
 _CHUNK = 64  # images at a time
 _STEPS = 40  # of the fixed-point search; usually 5-10 suffice
 _MAX_GAIN = 1e4
-_FLAT_SD = 1e-3  # (grey levels or cd/m2) below it there is nothing to amplify but round-off
+_FLAT_SD = 1e-3  # (gray levels or cd/m2) below it there is nothing to amplify but round-off
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ def to_monitor(
     Parameters
     ----------
     images : array, shape (n, h, w)
-        Grey levels at the model's or the monitor's resolution.
+        Gray levels at the model's or the monitor's resolution.
     curve : MonitorCurve
     size_px : (int, int)
         Height and width of what is shown.
     mean_cd_m2, sd_cd_m2 : float
         Luminance wanted over the whole frame.
     background : float, optional
-        Grey level that counts as no contrast where a mask fades out; default the mean of the
+        Gray level that counts as no contrast where a mask fades out; default the mean of the
         image inside its mask.
     masks : array, shape (n, h, w), optional
         Windows in 0-1; outside of it the frame is uniform.

@@ -37,20 +37,20 @@ def image_hash(image: NDArray[np.uint8]) -> str:
     ValueError
         If the image is not a two-dimensional uint8 array.
     """
-    image = _grey8(image)
+    image = _gray8(image)
     digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}:".encode())
     digest.update(np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()
 
 
 def read_png(path: str | Path) -> NDArray[np.uint8]:
-    """Read an 8-bit grey image file, shape (height, width).
+    """Read an 8-bit gray image file, shape (height, width).
 
     Raises
     ------
     DataError
         If the path is no regular file, or the file cannot be decoded, has more than `MOST_PIXELS`
-        or 8 bits, or is coloured or transparent.
+        or 8 bits, or is colored or transparent.
     """
     try:
         check_regular(path)
@@ -66,18 +66,18 @@ def read_png(path: str | Path) -> NDArray[np.uint8]:
     except cv2.error:  # of sizes that it refuses itself
         image = None
     if image is None:
-        raise DataError("not an image that can be decoded", file=path, expected="8-bit grey PNG")
+        raise DataError("not an image that can be decoded", file=path, expected="8-bit gray PNG")
     if image.dtype != np.uint8:
-        raise DataError("wrong bit depth", file=path, found=image.dtype, expected="8-bit grey")
+        raise DataError("wrong bit depth", file=path, found=image.dtype, expected="8-bit gray")
     if image.ndim == 3:
         opaque = image.shape[2] < 4 or (image[..., 3] == 255).all()
         if not opaque or (image[..., :3] != image[..., :1]).any():
             raise DataError(
-                "coloured or transparent image",
+                "colored or transparent image",
                 file=path,
                 found=f"{image.shape[2]} channels",
-                expected="8-bit grey",
-                remedy="convert it to grey first",
+                expected="8-bit gray",
+                remedy="convert it to gray first",
             )
         image = image[..., 0]
     return np.ascontiguousarray(image)
@@ -86,7 +86,7 @@ def read_png(path: str | Path) -> NDArray[np.uint8]:
 def _check_pixels(path: str | Path, data: bytes) -> None:
     """Refuse a PNG that says it is very large, before its pixels are unpacked."""
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 33:
-        raise DataError("not an image that can be decoded", file=path, expected="8-bit grey PNG")
+        raise DataError("not an image that can be decoded", file=path, expected="8-bit gray PNG")
     width, height = struct.unpack(">II", data[16:24])
     if not 0 < width * height <= MOST_PIXELS:
         raise DataError(
@@ -98,14 +98,14 @@ def _check_pixels(path: str | Path, data: bytes) -> None:
 
 
 def write_png(path: str | Path, image: NDArray[np.uint8]) -> None:
-    """Write an 8-bit grey PNG without loss.
+    """Write an 8-bit gray PNG without loss.
 
     Raises
     ------
     ValueError
         If the image is not a two-dimensional uint8 array.
     """
-    done, data = cv2.imencode(".png", np.ascontiguousarray(_grey8(image)))
+    done, data = cv2.imencode(".png", np.ascontiguousarray(_gray8(image)))
     if not done:
         raise ValueError(f"PNG encoder refused an image of shape {image.shape}")
     Path(path).write_bytes(data.tobytes())
@@ -199,7 +199,7 @@ def to_model(images: NDArray, shape: tuple[int, int] = (36, 64)) -> NDArray[np.f
     Parameters
     ----------
     images : array, shape (n, height, width)
-        Grey levels, any size of the right aspect ratio.
+        Gray levels, any size of the right aspect ratio.
     shape : (int, int)
         Height and width of the model's input.
 
@@ -246,7 +246,7 @@ def check_aspect(size: tuple[int, ...], shape: tuple[int, int]) -> None:
         )
 
 
-def _grey8(image: NDArray) -> NDArray[np.uint8]:
+def _gray8(image: NDArray) -> NDArray[np.uint8]:
     image = np.asarray(image)
     if image.ndim != 2 or image.dtype != np.uint8:
         raise ValueError(f"an image is uint8 (height, width), got {image.dtype} {image.shape}")

@@ -38,7 +38,7 @@ class MonitorCurve:
     Parameters
     ----------
     pixel_value : array, shape (points,)
-        Grey levels 0-255; a level measured several times is averaged.
+        Gray levels 0-255; a level measured several times is averaged.
     luminance_cd_m2 : array, shape (points,)
 
     Raises

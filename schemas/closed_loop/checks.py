@@ -290,20 +290,20 @@ class ArousalControl(dj.Computed):
     def make_compute(self, key, scored, state, method, params):
         responses, own = own_images(scored)
         rows, images = np.array(scored["rows"]), np.array(scored["images"])
-        behaviour = state.load()[rows]
+        behavior = state.load()[rows]
         kind_of = {image: kind for kind, names in own.items() for image in names if image}
         kinds = np.array([kind_of.get(image, "") for image in images])
         named = kinds != ""
         recorded = [
             (column, name)
             for column, name in ((0, "pupil"), (2, "running"))
-            if np.isfinite(behaviour[named, column]).mean() > 0.5
+            if np.isfinite(behavior[named, column]).mean() > 0.5
         ]
         if not recorded:
             return "none", 0, None
         column, name = recorded[0]
         keep = ~named  # natural images stay: the sd is over the scan
-        keep[named] = arousal_matched(kinds[named], behaviour[named, column])
+        keep[named] = arousal_matched(kinds[named], behavior[named, column])
         result = outcome_methods[method](responses[keep], images[keep], own, **params)
         return name, int(keep[named].sum()), result
 

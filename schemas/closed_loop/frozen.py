@@ -1,4 +1,4 @@
-"""What is fixed before day 2: how it will be analysed, what it can detect, what the rig got."""
+"""What is fixed before day 2: how it will be analyzed, what it can detect, what the rig got."""
 
 from __future__ import annotations
 

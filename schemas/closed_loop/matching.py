@@ -120,7 +120,7 @@ class UnitMatch(dj.Computed):
         -> imaging.Segmentation.Unit
         source_unit_id : int32       # unit of the source scan
         probability : float64        # (1) that they are one cell
-        distance_um=null : float64   # between the centres after registration (um)
+        distance_um=null : float64   # between the centers after registration (um)
         ambiguity=null : float64     # (1) best rival's probability over this one's
         """
 

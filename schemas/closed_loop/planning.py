@@ -105,7 +105,7 @@ class Plan(dj.Computed):
         ---
         -> stimulus.Image
         duration_s  : float64        # image on (s)
-        blank_before_s : float64     # grey screen before it (s)
+        blank_before_s : float64     # gray screen before it (s)
         """
 
     worker_settles = ("mei.Targets", "mei.MEI", "mei.Mask", "mei.Control", "mei.Display")

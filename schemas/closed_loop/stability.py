@@ -44,7 +44,7 @@ class MEIDayStability(dj.Computed):
     median_others=null : float64     # (1) the same with the images of other cells: chance
     median_rank=null : float64       # (1) share of other cells' images that the own one exceeds
     median_transfer=null : float64   # (1) response to the other day's image over that to its own
-    images          : <npy@main>     # float32 (pairs, 2, h, w): this and the other day's (grey)
+    images          : <npy@main>     # float32 (pairs, 2, h, w): this and the other day's (gray)
     """
 
     class Unit(dj.Part):

@@ -139,7 +139,7 @@ class StackMatch(dj.Computed):
         ---
         source_unit_id : int32       # unit of the source scan
         probability : float64        # (1) that they are one cell
-        distance_um=null : float64   # between the centres in the stack (um)
+        distance_um=null : float64   # between the centers in the stack (um)
         """
 
     def make_fetch(self, key):

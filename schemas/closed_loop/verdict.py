@@ -218,7 +218,7 @@ class Confusion(Read, dj.Computed):
         kind        : varchar(64)    # mei rf gabor mni fni ...
         variant     : int16          # which of a unit's images of this kind, from 0
         ---
-        matrix      : <npy@main>     # float64 (image of, response of): normalised mean or NaN
+        matrix      : <npy@main>     # float64 (image of, response of): normalized mean or NaN
         dominance=null : float64     # (1) share of images whose own neuron responds most
         mean_row_rank=null : float64  # (1) share of other neurons below the own; chance 0.5
         mean_column_rank=null : float64  # (1) share of others' images below the own; chance 0.5

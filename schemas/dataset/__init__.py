@@ -1,4 +1,4 @@
-"""Images, responses and behaviour meet: training sets, their units and their reliability."""
+"""Images, responses and behavior meet: training sets, their units and their reliability."""
 
 from schemas.dataset.binding import schema
 from schemas.dataset.groups import DatasetGroup

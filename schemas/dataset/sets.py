@@ -1,4 +1,4 @@
-"""Images, responses and behaviour meet: one training set per scan or prepared file."""
+"""Images, responses and behavior meet: one training set per scan or prepared file."""
 
 from __future__ import annotations
 
@@ -133,19 +133,19 @@ class PreparedFile(dj.Manual):
 @schema
 class Dataset(dj.Computed):
     definition = """
-    # Training set: images, responses, tiers, behaviour, and statistics of the train tier
+    # Training set: images, responses, tiers, behavior, and statistics of the train tier
     -> DatasetSpec
     ---
     dataset_file    : <object@main>  # npz that pipeline.dataset.load reads
     n_trials        : int32          # complete trials
-    n_dropped       : int32          # trials left out: NaN in responses, behaviour or gaze
+    n_dropped       : int32          # trials left out: NaN in responses, behavior or gaze
     n_units         : int32          # units
     n_images        : int32          # different images
     n_train         : int32          # trials of the train tier
     n_validation    : int32          # trials of the validation tier
     n_test          : int32          # trials of the test tier
-    image_mean      : float64        # mean of the training images (grey levels)
-    image_sd        : float64        # standard deviation of the training images (grey levels)
+    image_mean      : float64        # mean of the training images (gray levels)
+    image_sd        : float64        # standard deviation of the training images (gray levels)
     """
 
     class Unit(dj.Part):

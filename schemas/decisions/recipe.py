@@ -49,7 +49,7 @@ ANALYSES = (
 )
 """Analyses of the targets that the report shows; others may be asked for."""
 
-FOR_THE_EYE = {"objective": "over_gaze"}  # of every image made by ascent, so that none is favoured
+FOR_THE_EYE = {"objective": "over_gaze"}  # of every image made by ascent, so that none is favored
 METHOD: dict[str, Any] = {"method": None, "params": {}}  # None: the recommended one
 
 

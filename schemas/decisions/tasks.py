@@ -399,7 +399,7 @@ def _displayable(params: Mapping[str, Any], curve: MonitorCurve) -> dict[str, An
     """Return display parameters with a luminance and contrast that the monitor has.
 
     The recipe's, if the monitor reaches three standard deviations around its mean; else the
-    luminance of mid-grey, at the same contrast.
+    luminance of mid-gray, at the same contrast.
     """
     params = dict(params)
     mean, sd = params.get("mean_cd_m2"), params.get("sd_cd_m2")

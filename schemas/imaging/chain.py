@@ -169,8 +169,8 @@ class ScanInfo(dj.Imported):
         width_px    : int32          # columns (px)
         um_per_px_y=null : float64   # height of a pixel (um); null if unknown
         um_per_px_x=null : float64   # width of a pixel (um); null if unknown
-        x_um=null   : float64        # centre, right positive (um, coordinates of the microscope)
-        y_um=null   : float64        # centre, down positive (um, coordinates of the microscope)
+        x_um=null   : float64        # center, right positive (um, coordinates of the microscope)
+        y_um=null   : float64        # center, down positive (um, coordinates of the microscope)
         z_um=null   : float64        # depth (um, coordinates of the microscope)
         delay_s     : float64        # middle line after the start of the frame (s)
         line_period_s : float64      # from one line to the next (s)
@@ -316,16 +316,16 @@ class Motion(dj.Computed):
     ---
     shifts          : <npy@main>     # float32 (2, frames): y and x displacement of the content (px)
     block_shifts    : <npy@main>     # float32 (2, frames, down, across): shift of blocks (px)
-    block_y_px      : json           # rows of the block centres (px); empty if rigid
-    block_x_px      : json           # columns of the block centres (px); empty if rigid
+    block_y_px      : json           # rows of the block centers (px); empty if rigid
+    block_x_px      : json           # columns of the block centers (px); empty if rigid
     template        : <npy@main>     # float32 (H, W): what frames were compared with
     correlation_before=null : float64  # (1) frames with the template, uncorrected
     correlation_after=null : float64   # (1) frames with the template, corrected
     motion_rms_px=null : float64     # root mean square displacement (px); null if not measured
     outlier_fraction=null : float64  # (1) share of frames whose shift was not believed
     accepted=null   : bool           # false: correcting made it worse, all shifts are zero
-    crispness_before=null : float64  # rms slope of the mean image, uncorrected (grey levels/px)
-    crispness_after=null : float64   # rms slope of the mean image, corrected (grey levels/px)
+    crispness_before=null : float64  # rms slope of the mean image, uncorrected (gray levels/px)
+    crispness_after=null : float64   # rms slope of the mean image, corrected (gray levels/px)
     worse_fraction=null : float64    # (1) share of frames less like the others after correction
     plane_similarity : json          # likeness to the first stretch over time (1); falls by z drift
     z_drift=null    : float64        # (1) 1 - lowest plane_similarity
@@ -420,8 +420,8 @@ class Segmentation(dj.Computed):
         -> master
         unit_id     : int32          # unique in a scan: field * 100000 + row of the arrays + 1
         ---
-        y_px        : float64        # centre in the motion-corrected mean image, down (px)
-        x_px        : float64        # centre in the motion-corrected mean image, right (px)
+        y_px        : float64        # center in the motion-corrected mean image, down (px)
+        x_px        : float64        # center in the motion-corrected mean image, right (px)
         area_px     : int32          # pixels of the mask
         score=null  : float64        # (1) size of transients over noise; the segmenter's order
         soma_probability=null : float64  # (1) that it is a cell body
@@ -489,8 +489,8 @@ class Fluorescence(dj.Computed):
     -> Segmentation
     -> FluorescenceMethod
     ---
-    raw             : <npy@main>     # float32 (units, frames): weighted mean of pixels, grey levels
-    neuropil        : <npy@main>     # float32 (units, frames): surroundings, grey levels
+    raw             : <npy@main>     # float32 (units, frames): weighted mean of pixels, gray levels
+    neuropil        : <npy@main>     # float32 (units, frames): surroundings, gray levels
     corrected       : <npy@main>     # float32 (units, frames): without neuropil, not smoothed
     """
 

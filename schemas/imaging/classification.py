@@ -36,8 +36,8 @@ class LabelSet(dj.Manual):
     # Labels as they were when somebody asked for a classifier: later ones do not change it
     label_set       : char(16)       # hash of its members
     ---
-    n_soma          : int32          # masks labelled as cell bodies
-    n_other         : int32          # masks labelled as anything else
+    n_soma          : int32          # masks labeled as cell bodies
+    n_other         : int32          # masks labeled as anything else
     """
 
     class Label(dj.Part):
@@ -73,7 +73,7 @@ class LabelSet(dj.Manual):
             if 2 * sum(said) != len(said)
         ]
         if not members:
-            raise ValueError("no mask is labelled; insert rows into imaging.MaskLabel first")
+            raise ValueError("no mask is labeled; insert rows into imaging.MaskLabel first")
         key = {"label_set": config_hash(members)}
         if cls & key:
             return key

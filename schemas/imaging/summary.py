@@ -19,12 +19,12 @@ class SummaryImages(dj.Computed):
     # Images of the corrected movie, and a course over time
     -> Motion
     ---
-    mean_image      : <npy@main>     # float32 (H, W), in grey levels of the microscope
-    correlation_image : <npy@main>   # float32 (H, W): correlation with the eight neighbours (1)
-    max_image       : <npy@main>     # float32 (H, W): maximum of binned frames, in grey levels
-    l6_image        : <npy@main>     # float32 (H, W): L6 norm of transients, in grey levels
-    intensity       : <npy@main>     # float32 (frames): mean of every frame, in grey levels
-    contrast        : <npy@main>     # float32 (frames): 99th - 1st percentile, in grey levels
+    mean_image      : <npy@main>     # float32 (H, W), in gray levels of the microscope
+    correlation_image : <npy@main>   # float32 (H, W): correlation with the eight neighbors (1)
+    max_image       : <npy@main>     # float32 (H, W): maximum of binned frames, in gray levels
+    l6_image        : <npy@main>     # float32 (H, W): L6 norm of transients, in gray levels
+    intensity       : <npy@main>     # float32 (frames): mean of every frame, in gray levels
+    contrast        : <npy@main>     # float32 (frames): 99th - 1st percentile, in gray levels
     bin_frames      : int32          # frames averaged for correlation, maximum and L6
     """
 
@@ -72,11 +72,11 @@ class Quality(dj.Computed):
     -> QualityMethod
     ---
     fit=null        : bool           # nothing is out of its limits; null if nothing was measured
-    mean_intensity=null : float64    # mean over pixels and frames (grey levels)
-    contrast=null   : float64        # 99th - 1st percentile, mean over frames (grey levels)
+    mean_intensity=null : float64    # mean over pixels and frames (gray levels)
+    contrast=null   : float64        # 99th - 1st percentile, mean over frames (gray levels)
     intensity_drift=null : float64   # (1) change over the scan, as a share of the mean
-    photon_gain=null : float64       # quantal size (grey levels per photon)
-    zero_level=null : float64        # level without light (grey levels)
+    photon_gain=null : float64       # quantal size (gray levels per photon)
+    zero_level=null : float64        # level without light (gray levels)
     photons=null    : float64        # mean light (photons per pixel and frame)
     saturated=null  : float64        # (1) share of pixels at the ceiling
     epileptiform_per_min=null : float64  # brief events of the whole field (1/min)

@@ -45,7 +45,7 @@ class AnalysisMethod(MethodTable, dj.Lookup):
 @schema
 class AnalysisTask(dj.Manual):
     definition = """
-    # Decision to analyse the units of a batch
+    # Decision to analyze the units of a batch
     -> MaskTask
     -> AnalysisMethod
     """

@@ -57,7 +57,7 @@ class Control(dj.Computed):
     -> Mask
     ---
     kind            : varchar(64)    # mei rf gabor mni fni ...
-    images          : <npy@main>     # float32 (units, h, w), in grey levels
+    images          : <npy@main>     # float32 (units, h, w), in gray levels
     masks           : <npy@main>     # float32 (units, h, w), or (0, h, w) if shown in full (1)
     """
 
@@ -67,7 +67,7 @@ class Control(dj.Computed):
         -> master
         -> MEI.Unit
         ---
-        activation=null : float64    # predicted response at mean behaviour (a.u.)
+        activation=null : float64    # predicted response at mean behavior (a.u.)
         info        : json           # what the kind has to say: Gabor parameters, natural image ...
         """
 
@@ -132,7 +132,7 @@ class Control(dj.Computed):
 
 
 def natural_pool(file: Any, pools: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
-    """Return natural images to search, grey levels (n, h, w): the train tier and further sets."""
+    """Return natural images to search, gray levels (n, h, w): the train tier and further sets."""
     data = dataset.load_dataset(file)
     shown = np.unique(data.image_index[data.trials("train")])
     parts = [to_model(data.images[shown], shape)]

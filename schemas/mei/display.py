@@ -46,7 +46,7 @@ class Display(dj.Computed):
     -> DisplayTask
     -> Control
     ---
-    images          : <npy@main>     # uint8 (units, height, width), in grey levels
+    images          : <npy@main>     # uint8 (units, height, width), in gray levels
     n_ok            : int32          # images whose luminance and contrast are as wanted
     """
 

@@ -51,8 +51,8 @@ class Mask(dj.Computed):
         -> MEI.Unit
         ---
         mask_area_px : float64       # sum of the mask (model px)
-        mask_y_px=null : float64     # centre, down (model px); null if the mask is empty
-        mask_x_px=null : float64     # centre, right (model px); null if the mask is empty
+        mask_y_px=null : float64     # center, down (model px); null if the mask is empty
+        mask_x_px=null : float64     # center, right (model px); null if the mask is empty
         energy_inside=null : float64  # (1) share of the MEI's squared contrast inside
         """
 

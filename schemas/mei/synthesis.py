@@ -1,4 +1,4 @@
-"""Images synthesised for target units."""
+"""Images synthesized for target units."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AscentMethod(MethodTable, dj.Lookup):
 @schema
 class MEITask(dj.Manual):
     definition = """
-    # Decision to synthesise the MEIs of some targets
+    # Decision to synthesize the MEIs of some targets
     -> TargetTask
     -> AscentMethod
     batch           : int16          # number of the batch, from 0
@@ -51,7 +51,7 @@ class MEI(dj.Computed):
     -> MEITask
     -> Targets
     ---
-    images          : <npy@main>     # float32 (units, h, w): the best start's image, in grey levels
+    images          : <npy@main>     # float32 (units, h, w): the best start's image, in gray levels
     all_activations : <npy@main>     # float32 (units, starts): predicted responses (a.u.)
     all_images      : <npy@main>     # float32 (units, starts, h, w): from every start
     trace           : <npy@main>     # float32 (points, units, starts): objective during the ascent
@@ -65,7 +65,7 @@ class MEI(dj.Computed):
         -> dataset.Dataset.Unit
         ---
         image_row   : int32          # row of the arrays
-        activation  : float64        # predicted response to the MEI at mean behaviour (a.u.)
+        activation  : float64        # predicted response to the MEI at mean behavior (a.u.)
         converged   : bool           # the last steps changed little
         restarted   : int32          # fresh starts because the unit was silent at first
         member_sd=null : float64     # sd over the ensemble's members of the response to it (a.u.)

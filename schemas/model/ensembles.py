@@ -222,7 +222,7 @@ def predict(
     key : mapping
         `ensemble_hash`, or anything that holds it, such as a row of `Evaluation`.
     images : array, shape (n, H, W)
-        Grey levels, any size of the right aspect ratio.
+        Gray levels, any size of the right aspect ratio.
     behavior, pupil_center : array, shape (n, columns) or (columns,), optional
         Raw values, as in the data set; None is the training mean.
     units : int array, optional

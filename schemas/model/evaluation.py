@@ -36,9 +36,9 @@ class Evaluation(dj.Computed):
     ---
     n_members       : int16          # models in the ensemble
     validation=null : float64        # (1) single-trial correlation, validation tier, mean
-    validation_frozen=null : float64  # (1) the same with behaviour and gaze at their means
+    validation_frozen=null : float64  # (1) the same with behavior and gaze at their means
     single_trial=null : float64      # (1) correlation over single trials, mean over units
-    single_trial_frozen=null : float64  # (1) the same with behaviour and gaze at their means
+    single_trial_frozen=null : float64  # (1) the same with behavior and gaze at their means
     to_average=null : float64        # (1) correlation with the mean over repeats, mean over units
     oracle=null     : float64        # (1) correlation with the mean of the other repeats, mean
     fraction_oracle=null : float64   # (1) slope of single_trial on oracle through the origin
@@ -69,16 +69,16 @@ class Evaluation(dj.Computed):
         -> dataset.Dataset.Unit
         ---
         validation=null : float64    # (1) single-trial correlation on the validation tier
-        validation_frozen=null : float64  # (1) the same with behaviour and gaze at their means
+        validation_frozen=null : float64  # (1) the same with behavior and gaze at their means
         single_trial=null : float64  # (1) correlation over single trials
-        single_trial_frozen=null : float64  # (1) the same with behaviour and gaze at their means
+        single_trial_frozen=null : float64  # (1) the same with behavior and gaze at their means
         to_average=null : float64    # (1) correlation with the mean over repeats
         oracle=null : float64        # (1) correlation with the mean of the other repeats
         fraction_oracle=null : float64  # (1) single_trial / oracle
         fraction_oracle_frozen=null : float64  # (1) single_trial_frozen / oracle
         fev=null    : float64        # (1) explainable share of the variance
         feve=null   : float64        # (1) explained share of the explainable variance
-        cc_norm=null : float64       # (1) correlation normalised by the signal power
+        cc_norm=null : float64       # (1) correlation normalized by the signal power
         """
 
     class Measure(dj.Part):

@@ -204,7 +204,7 @@ def test_a_folder_of_flat_images_is_read_up_to_a_limit(tmp_path, monkeypatch):
 def test_images_of_another_format_under_the_name_png_are_refused(tmp_path):
     _, data = cv2.imencode(".bmp", np.zeros((4, 4), np.uint8))
     (tmp_path / "a.png").write_bytes(data.tobytes())
-    assert "expected 8-bit grey PNG" in refused(read_png, tmp_path / "a.png")
+    assert "expected 8-bit gray PNG" in refused(read_png, tmp_path / "a.png")
 
 
 def test_a_data_set_that_claims_a_terabyte_is_one_line(tmp_path):

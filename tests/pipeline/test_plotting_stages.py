@@ -1,4 +1,4 @@
-"""Figures of the imaging and behaviour stages show what they are given."""
+"""Figures of the imaging and behavior stages show what they are given."""
 
 import numpy as np
 import pytest

@@ -609,7 +609,7 @@ def test_another_days_model_wants_the_same_of_the_same_cells(database, loop):
         if row["n_pairs"] == 0:  # a batch beyond the last target
             continue
         assert row["images"].load().shape == (row["n_pairs"], 2, *SHAPE)
-        assert row["median_correlation"] > 0.8  # both models learnt the known filters
+        assert row["median_correlation"] > 0.8  # both models learned the known filters
         assert row["median_correlation"] > row["median_others"] + 0.5
         assert row["median_transfer"] > 0.7
     units = (closed_loop.MEIDayStability.Unit & other).to_dicts()

@@ -48,8 +48,8 @@ def test_an_unfit_scan_is_a_row_that_says_why(database, write_bundle):
 
 
 @pytest.fixture
-def labelled(database, write_bundle):
-    """A scan with six units, three of them labelled as somata."""
+def labeled(database, write_bundle):
+    """A scan with six units, three of them labeled as somata."""
     from schemas import imaging
     from schemas.closed_loop import default_recipe
     from schemas.decisions import tasks
@@ -84,10 +84,10 @@ def labelled(database, write_bundle):
     return key, units
 
 
-def test_labels_in_the_database_train_a_classifier_that_tells_masks_apart(labelled):
+def test_labels_in_the_database_train_a_classifier_that_tells_masks_apart(labeled):
     from schemas import imaging
 
-    key, units = labelled
+    key, units = labeled
     chosen = imaging.LabelSet.add(key)
     assert chosen == imaging.LabelSet.add(key)
     assert (imaging.LabelSet & chosen).fetch1("n_soma", "n_other") == (3, 3)
@@ -104,10 +104,10 @@ def test_labels_in_the_database_train_a_classifier_that_tells_masks_apart(labell
     assert found[:3].min() > 0.5 > found[3:].max()
 
 
-def test_a_new_label_makes_a_new_set_and_a_tie_is_left_out(labelled):
+def test_a_new_label_makes_a_new_set_and_a_tie_is_left_out(labeled):
     from schemas import imaging
 
-    key, units = labelled
+    key, units = labeled
     first = imaging.LabelSet.add(key)
     imaging.MaskLabel.insert1({**units[0], "labeler": "cleo", "is_soma": False})
     imaging.MaskLabel.insert1({**units[0], "labeler": "dora", "is_soma": False})

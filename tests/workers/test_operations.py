@@ -40,7 +40,7 @@ def inception(bench, *arguments):
     return done.exit_code, done.output
 
 
-def test_a_cancelled_job_commits_nothing_and_its_process_ends(bench):
+def test_a_canceled_job_commits_nothing_and_its_process_ends(bench):
     seeds(bench, 1, pause_s=120.0)
     worker = bench.worker("--lease", 3, "--exit-when-idle")
     running = "status='running' AND table_name LIKE '%%Value'"
@@ -66,7 +66,7 @@ def test_a_cancelled_job_commits_nothing_and_its_process_ends(bench):
     assert steps[-1]["rows"][0]["computed"]["attempt"] == 2
 
 
-def test_a_row_that_is_done_cannot_be_cancelled(bench):
+def test_a_row_that_is_done_cannot_be_canceled(bench):
     seeds(bench, 1)
     work(bench)
     assert jobs.cancel(Ledger(bench.connection)) == 0

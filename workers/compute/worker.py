@@ -52,7 +52,7 @@ class Worker:
     Parameters
     ----------
     options : Options
-        Behaviour.
+        Behavior.
     on_event : callable, optional
         Called with `(outcome, table, key, seconds, message)` after `started` and after every end
         of an attempt.

@@ -20,7 +20,7 @@ log = logging.getLogger("inception.database")
 # MySQL: no connection, too many, gone, lost, read timeout, shutdown; deadlock, lock wait timeout
 _MYSQL_LOST = {0, 1040, 1053, 2002, 2003, 2006, 2013, 2055, 4031}
 _MYSQL_CONTENTION = {1205, 1213}
-_POSTGRES_CONTENTION = {"40001", "40P01", "55P03"}  # serialisation, deadlock, lock
+_POSTGRES_CONTENTION = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock
 
 
 class Stopped(Exception):

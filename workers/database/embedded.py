@@ -186,7 +186,7 @@ def start(home: str | os.PathLike | None = None, *, timeout_s: float = 90.0) -> 
         if server is not None and _answers(server):
             return server
         if server is None or not (Path(server["data"]) / "PG_VERSION").exists():
-            server = _initialise(folder)
+            server = _initialize(folder)
         _run(folder, server, timeout_s)
         return server
 
@@ -258,7 +258,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _initialise(folder: Path) -> dict[str, Any]:
+def _initialize(folder: Path) -> dict[str, Any]:
     server = {
         "user": SUPERUSER,
         "password": secrets.token_urlsafe(24),

@@ -64,7 +64,7 @@ class Scale:
     singles, repeated, repeats : int
         Images shown once; images shown again and again, and how often.
     targets : int
-        Neurons whose stimuli are synthesised.
+        Neurons whose stimuli are synthesized.
     minutes : float
         Length of the second day.
     other_day : bool

@@ -145,7 +145,7 @@ def _scan(day: int) -> dict[str, int]:
 def _true_drive(day: Day, mouse: Any) -> float:
     """Return the median share of the best possible drive that the targets' MEIs reach in truth.
 
-    The best possible is that of an image of the same contrast, as synthesised (not as displayed).
+    The best possible is that of an image of the same contrast, as synthesized (not as displayed).
     """
     from schemas import dataset, mei
 

@@ -294,7 +294,7 @@ class Ledger:
         return cursor.fetchone() is not None
 
     def hand_back(self, claim: Claim) -> bool:
-        """Return an unfinished job without having burnt an attempt; False if it was not ours."""
+        """Return an unfinished job without having burned an attempt; False if it was not ours."""
         return self.persist(
             lambda: self._settle(
                 claim,
@@ -366,7 +366,7 @@ class Ledger:
         return True
 
     def adopt_strays(self, held: Iterable[Claim]) -> int:
-        """Return jobs in this worker's name that it does not work on, without an attempt burnt.
+        """Return jobs in this worker's name that it does not work on, without an attempt burned.
 
         They come from claims whose commit succeeded while the connection was lost.
         """

@@ -252,7 +252,7 @@ def models(page: Loop) -> Section | None:
         first["oracle"].to_numpy(),
         {SHORT.get(kind, kind): f["single_trial_frozen"].to_numpy() for kind, f in units.items()},
     )
-    caption = "Test images, single trials; behaviour and gaze frozen at their means."
+    caption = "Test images, single trials; behavior and gaze frozen at their means."
     pictures = [page.picture(figure, "oracle", "Figure 1: oracle against model", caption)]
     examples = _held_out(page, next(iter(ensembles.values())), first)
     if examples is not None:

@@ -199,7 +199,7 @@ def _one(values: Iterable[Any]) -> Any:
 
 
 def _stimuli(page: Loop) -> list[Step]:
-    """Return what chose the targets and made, masked, displayed and analysed their images."""
+    """Return what chose the targets and made, masked, displayed and analyzed their images."""
     from schemas import mei, stimulus
 
     shown = page.displays

@@ -147,7 +147,7 @@ def day_gain(
     Parameters
     ----------
     source, target : arrays, shape (trials, pairs)
-        Responses of matched units (a.u., not normalised).
+        Responses of matched units (a.u., not normalized).
 
     Returns
     -------

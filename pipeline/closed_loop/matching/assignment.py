@@ -46,7 +46,7 @@ def odds(
     that are far off), strangers come with the target's density, fewer within a cell's diameter.
     The overlaps of partners follow a beta distribution, those of strangers a broad one. Width of
     the scatter, overlaps and share of units with a partner are fitted by expectation
-    maximisation on this pair of fields.
+    maximization on this pair of fields.
 
     Parameters
     ----------

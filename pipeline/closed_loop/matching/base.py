@@ -21,7 +21,7 @@ class FieldView:
     mean_image : array, shape (H, W), or None
         Mean of the motion-corrected movie.
     correlation_image : array, shape (H, W), or None
-        Correlation of every pixel with its neighbours.
+        Correlation of every pixel with its neighbors.
     masks : array, shape (units, H, W)
         Bool, or weights: then a pixel belongs to a unit if it has a quarter of its largest weight.
     um_per_px : float or (float, float)
@@ -103,7 +103,7 @@ class MatchResult:
     y_on_target, x_on_target : arrays, shape (source units,)
         Where every source unit should be in the target's image (px), matched or not.
     registration_score : float
-        Correlation of the two days' (locally normalised) images after registration.
+        Correlation of the two days' (locally normalized) images after registration.
     same_field : float
         Probability that both scans show one place at all; it enters every pair's.
     """

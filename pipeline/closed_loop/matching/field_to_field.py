@@ -252,7 +252,7 @@ def _warp(
     where = moved_um[pairs]
     kernel = np.exp(-0.5 * _squared(where, where) / length_um**2)
     off = ~np.eye(n, dtype=bool)
-    # neighbours' residuals agree only if the tissue warps
+    # neighbors' residuals agree only if the tissue warps
     common = float((kernel * off * (residual @ residual.T)).sum() / (2 * (kernel**2 * off).sum()))
     if common <= 0.02:
         return result

@@ -29,7 +29,7 @@ class Registration:
     transform : array, shape (2, 3)
         ``target_yx = transform[:, :2] @ source_yx + transform[:, 2]``, in px.
     score : float
-        Correlation of the normalised images after refinement.
+        Correlation of the normalized images after refinement.
     rival : float
         Largest correlation at another place (refined as well), over `score`: near 1 if the best
         place is no better than a chance one.
@@ -54,16 +54,16 @@ def register(
 ) -> Registration:
     """Search rotations and shifts exhaustively, then refine the best by gradient.
 
-    Images are normalised locally (mean and contrast), so that neither illumination nor expression
-    matters; mean image, correlation image and masks add up. The search is a masked normalised
+    Images are normalized locally (mean and contrast), so that neither illumination nor expression
+    matters; mean image, correlation image and masks add up. The search is a masked normalized
     cross-correlation (Padfield 2012, doi:10.1109/TIP.2011.2181402) at every angle; the refinement
-    maximises the enhanced correlation coefficient (Evangelidis and Psarakis 2008,
+    maximizes the enhanced correlation coefficient (Evangelidis and Psarakis 2008,
     doi:10.1109/TPAMI.2008.113), rigid first and then affine.
 
     Parameters
     ----------
     max_shift_um, max_rotation_deg
-        Range of the search, about the centres of the fields.
+        Range of the search, about the centers of the fields.
     max_stretch : float
         Largest change of scale or shear; an affine beyond it is refused and the rigid one kept.
     n_candidates : int
@@ -123,7 +123,7 @@ def normalize_locally(image: NDArray, sigma_px: float) -> NDArray[np.float32]:
 
 
 def field_features(view: FieldView, grid_um: float) -> NDArray[np.float32]:
-    """Return the sum of the normalised images on an isotropic grid."""
+    """Return the sum of the normalized images on an isotropic grid."""
     size = np.maximum(np.round(np.array(view.shape) * view.pixel_um / grid_um).astype(int), 8)
     channels = []
     for image in (view.mean_image, view.correlation_image, _cover(view)):
@@ -153,7 +153,7 @@ def _cover(view: FieldView) -> NDArray[np.float32]:
 
 
 def _rigid(angle_deg: float, shift: NDArray, source: tuple, target: tuple) -> NDArray[np.float64]:
-    """Return target = A source + b (y, x; grid px): rotate about the centres, then shift."""
+    """Return target = A source + b (y, x; grid px): rotate about the centers, then shift."""
     angle = np.deg2rad(angle_deg)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     centres = [(np.array(shape) - 1) / 2 for shape in (source, target)]
@@ -173,7 +173,7 @@ def _invert(transform: NDArray) -> NDArray[np.float64]:
 def correlations(
     source: NDArray, target: NDArray, angles: NDArray, reach: float
 ) -> NDArray[np.float32]:
-    """Masked normalised cross-correlation, (angles, shifts y, shifts x), centre = no shift."""
+    """Masked normalized cross-correlation, (angles, shifts y, shifts x), center = no shift."""
     reach = int(np.ceil(reach))
     canvas = tuple(np.maximum(source.shape, target.shape))
     size = [next_fast_len(n + reach + 1, real=True) for n in canvas]
@@ -267,7 +267,7 @@ def _score(source: NDArray, target: NDArray, transform: NDArray) -> float:
 def _to_pixels(
     warp: NDArray, grid_um: float, source_um: NDArray, target_um: NDArray
 ) -> NDArray[np.float64]:
-    """Bring an affine of the grid to the fields' own pixels (centres of pixels correspond)."""
+    """Bring an affine of the grid to the fields' own pixels (centers of pixels correspond)."""
     into = source_um / grid_um  # grid = (px + 0.5) * into - 0.5
     out = grid_um / target_um
     linear = out[:, None] * warp[:, :2] * into[None]

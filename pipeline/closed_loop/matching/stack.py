@@ -94,14 +94,14 @@ def register_to_stack(
     search_um : float
         Depths farther away are not looked at.
     max_shift_um, max_rotation_deg : float
-        Range of the search, about the centres of field and stack.
+        Range of the search, about the centers of field and stack.
     n_candidates : int
         Places that are refined.
 
     Notes
     -----
     The nine parameters of the plane (two columns of a linear map, and a translation) follow the
-    gradient of the correlation, as Adam does; images are normalised locally as for fields.
+    gradient of the correlation, as Adam does; images are normalized locally as for fields.
     """
     features = _volume_features(stack)
     image = field_features(field, GRID_UM)
@@ -142,7 +142,7 @@ def register_to_stack(
         ),
         default=0.0,
     )
-    # grid index -> pixels of the field: centres of pixels correspond
+    # grid index -> pixels of the field: centers of pixels correspond
     scale = field.pixel_um / GRID_UM
     linear = plane_um[:, :2] * scale
     offset = plane_um[:, :2] @ (0.5 * scale - 0.5) + plane_um[:, 2]
@@ -209,7 +209,7 @@ def _flatten(transform: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def _volume_features(stack: StackView) -> NDArray[np.float32]:
-    """Return the locally normalised slices on an isotropic grid in plane."""
+    """Return the locally normalized slices on an isotropic grid in plane."""
     voxel = np.asarray(stack.um_per_voxel, float)
     volume = gaussian_filter1d(np.asarray(stack.volume, np.float32), SMOOTH_UM / voxel[0], axis=0)
     size = np.maximum(np.round(np.array(volume.shape[1:]) * voxel[1:] / GRID_UM).astype(int), 8)
@@ -259,7 +259,7 @@ def _refine(
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, STEPS)
     best, best_map = -1.0, start
     for _ in range(STEPS):
-        place = points @ linear.T + shift  # um: z of slice centres, y and x of pixel edges
+        place = points @ linear.T + shift  # um: z of slice centers, y and x of pixel edges
         z = 2 * place[:, 0] / size[0] - 1
         y, x = (2 * place[:, k] / size[k] - 1 for k in (1, 2))
         # slices are points (corners aligned), pixels are areas: bring y and x to the same rule

@@ -4,7 +4,7 @@
 
     manifest.json   what, for whom, and the SHA-256 of every file
     trials.csv      trial_idx,image,duration_s,blank_before_s
-    images/         <image>.png, 8-bit grey; the name is the hash of the pixels
+    images/         <image>.png, 8-bit gray; the name is the hash of the pixels
     images.csv      image,kind,variant,session,scan_idx,field,unit_id,mean_cd_m2,sd_cd_m2,...
     units.csv       session,scan_idx,field,unit_id,y_px,x_px
     photodiode.csv  trial_idx,pixel_value of the square in the corner during every image

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.errors import DataError
 
 LEVELS = {"blank": 0, "image_of_even_trial": 255, "image_of_odd_trial": 128}
-BRIGHT = 0.75  # of the range: above is white; a gamma of 2.2 puts grey 128 at 0.22
+BRIGHT = 0.75  # of the range: above is white; a gamma of 2.2 puts gray 128 at 0.22
 DARK = 0.08
 
 

@@ -12,7 +12,7 @@ or OpenCV (tried in this order). Run it in the package's folder::
 Into ``--out`` it writes ``trials.csv`` (trial_idx,image,onset_s,offset_s,blank_before_s; seconds
 since the first flip, of the monotonic clock) line by line, and ``player.json`` (plan, animal,
 back end, counts). The corner square for a photodiode (``--photodiode``) is black in blanks, white
-in trials of even and grey in trials of odd number, as the manifest says.
+in trials of even and gray in trials of odd number, as the manifest says.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class Dry:
         """Nothing to load."""
 
     def flip(self, file, corner):
-        """Show an image (or grey: None) from the next refresh on; return its time in seconds."""
+        """Show an image (or gray: None) from the next refresh on; return its time in seconds."""
         self.frame += 1
         return self.frame / self.refresh_hz
 
@@ -129,7 +129,7 @@ class PsychoPy(Window):
             self.images[file] = self.visual.ImageStim(self.window, image=file, size=(2, 2))
 
     def flip(self, file, corner):
-        """Show an image (or grey: None) and return the time of the flip."""
+        """Show an image (or gray: None) and return the time of the flip."""
         if file is not None:
             self.images[file].draw()
         if self.photodiode:
@@ -175,7 +175,7 @@ class Pygame(Window):
             self.images[file] = self.pygame.transform.smoothscale(picture, size)
 
     def flip(self, file, corner):
-        """Show an image (or grey: None) and return the time of the flip."""
+        """Show an image (or gray: None) and return the time of the flip."""
         self.screen.fill(self.grey)
         if file is not None:
             self.screen.blit(self.images[file], (0, 0))
@@ -223,7 +223,7 @@ class OpenCV(Window):
         self.images[None] = self.numpy.full(shape, self.grey, self.numpy.uint8)
 
     def flip(self, file, corner):
-        """Show an image (or grey: None) and return the time of the flip."""
+        """Show an image (or gray: None) and return the time of the flip."""
         picture = self.images[file]
         if self.photodiode:
             picture = picture.copy()

@@ -230,7 +230,7 @@ def _factors(
     """Return every neuron's variance over the expected, and the sd of its logarithm.
 
     Strong images count most, since day 2 shows such. The expected is a mean over neurons that the
-    noisy ones lead; about their own centre, mostly below it, neurons differ by a normal deviation.
+    noisy ones lead; about their own center, mostly below it, neurons differ by a normal deviation.
     Both are found by the method of Paule and Mandel (1982, doi:10.6028/jres.087.022).
     """
     weight = np.maximum(strength, 0.0)

@@ -71,7 +71,7 @@ def balanced_blocks(
     repeats : int, optional
         Presentations of every image; None takes what fits, between the next two.
     duration_s, blank_s
-        Duration of an image; the grey blank before it is uniform between the two values, drawn in
+        Duration of an image; the gray blank before it is uniform between the two values, drawn in
         strata so that the plan's length is known.
     min_repeats, max_repeats : int
         If even `min_repeats` (or `repeats`) do not fit, re-test images are cut to

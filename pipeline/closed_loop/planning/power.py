@@ -129,7 +129,7 @@ def relative_effect(
         Predicted responses.
     most : float
         Largest spread of the result, half of the range of its middle 68 %: predictions that hardly
-        favour the reference say little of the spread.
+        favor the reference say little of the spread.
 
     Returns
     -------

@@ -52,7 +52,7 @@ def check_answer(
     player : dict, optional
         What the player wrote into player.json: the package that it showed.
     luminance_tolerance : float
-        Largest relative change of luminance between the two calibrations, at mid-grey and white.
+        Largest relative change of luminance between the two calibrations, at mid-gray and white.
 
     Returns
     -------

@@ -221,7 +221,7 @@ def _summary(
     shown_rows = rows[right[rows] >= 0]
     last = int(shown_rows[-1]) if len(shown_rows) else -1
     cut = int(table.trial_idx[last]) if len(shown_rows) and last < rows[-1] else None
-    # elapsed rig time over elapsed planned time, between unbroken neighbours
+    # elapsed rig time over elapsed planned time, between unbroken neighbors
     ok = np.flatnonzero(
         (left[1:] == left[:-1] + 1)
         & (right[1:] == right[:-1] + 1)

@@ -41,7 +41,7 @@ def confusion(matrix: ArrayLike) -> Confusion:
     Parameters
     ----------
     matrix : array, shape (neurons, neurons)
-        Mean response of the column's neuron to the row's image, normalised so that neurons can be
+        Mean response of the column's neuron to the row's image, normalized so that neurons can be
         compared (divided by the sd over the scan, as published).
     """
     matrix = np.asarray(matrix, np.float64)

@@ -38,7 +38,7 @@ def fill_gaps(traces: NDArray) -> tuple[NDArray[np.floating], NDArray[np.bool_]]
 def noise_level(traces: NDArray) -> NDArray[np.float64]:
     """Return the standard deviation of white noise, (units,), from second differences.
 
-    The median absolute second difference of neighbours; transients are too few to move a median.
+    The median absolute second difference of neighbors; transients are too few to move a median.
     A unit whose median is 0 (integers, repeated frames) falls back on the mean absolute one.
     """
     if traces.shape[1] < 3:

@@ -33,7 +33,7 @@ class DeconvolutionResult:
     rise_s, decay_s : array float32, shape (units,)
         Time constants that were used (s); NaN where the method has none.
     activity_unit : str
-        "spikes/frame" (expected number, scale learnt from simulation) or "trace/frame" (jump of
+        "spikes/frame" (expected number, scale learned from simulation) or "trace/frame" (jump of
         the trace in this frame).
     """
 

@@ -34,7 +34,7 @@ def frame_kernel(rise_s: float, decay_s: float, fps: float) -> NDArray[np.float6
 def _descend(
     data: NDArray[np.float32], kernel: NDArray, penalty: float, iterations: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Minimise |data - kernel * s|^2 / 2 + penalty sum(s), s >= 0, by accelerated gradients."""
+    """Minimize |data - kernel * s|^2 / 2 + penalty sum(s), s >= 0, by accelerated gradients."""
     frames = data.shape[1]
     size = fft.next_fast_len(frames + len(kernel), real=True)
     transfer = fft.rfft(kernel, size).astype(np.complex64)

@@ -97,7 +97,7 @@ def _record(rng, frames, per_frame, dt, table, exposed, trace, clean, spikes):
         fast = main = late = under = 0.0
         wander = rng.normal()
         walk = 0.0
-        # neighbours: filtered noise with the indicator's own time course
+        # neighbors: filtered noise with the indicator's own time course
         cloud = 0.0
         middle = (per_frame - 1) / 2
         dip = 0.0

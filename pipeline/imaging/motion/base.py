@@ -31,12 +31,12 @@ class MotionResult:
     rms_px : float
         Root mean square of the displacement (px); NaN where the motion was not measured.
     outliers : array of bool, shape (frames,)
-        Frames whose shift was not believed and taken from their neighbours.
+        Frames whose shift was not believed and taken from their neighbors.
     accepted : bool
         False if correcting made frames less like the template; all shifts are zero then.
     crispness_before, crispness_after : float
         Root mean square slope of the mean image, uncorrected and corrected, without the part of
-        photon noise (grey levels per px); NaN where it was not measured.
+        photon noise (gray levels per px); NaN where it was not measured.
     worse_fraction : float
         Share of the frames looked at that are less like the others after correction.
     plane_similarity : array float32, shape (stretches,)
@@ -45,7 +45,7 @@ class MotionResult:
     block_y_shifts, block_x_shifts : array float32, shape (frames, blocks down, across), or None
         Further displacement of blocks (piecewise methods).
     block_centers : tuple of arrays or None
-        Rows and columns of the block centres (px).
+        Rows and columns of the block centers (px).
     """
 
     y_shifts: NDArray[np.float32]
@@ -123,7 +123,7 @@ class Likeness:
 
     correlation: NDArray[np.float64]  # (frames looked at,) with the mean of others
     mean_image: NDArray[np.float32]  # (H, W)
-    crispness: float  # rms slope of the mean image, without noise (grey levels per px)
+    crispness: float  # rms slope of the mean image, without noise (gray levels per px)
 
 
 def likeness(movie: Movie, frames: NDArray[np.int64], *, margin: int) -> Likeness:
@@ -156,7 +156,7 @@ def likeness(movie: Movie, frames: NDArray[np.int64], *, margin: int) -> Likenes
 def judged(
     movie: Movie, y: NDArray, x: NDArray, outliers: NDArray, **blocks: NDArray
 ) -> MotionResult:
-    """Centre the shifts on their median, and accept them if frames become more alike.
+    """Center the shifts on their median, and accept them if frames become more alike.
 
     "Alike" is the correlation of single frames with the mean of *other* frames, corrected or not,
     both lightly smoothed: interpolation alone, which averages noise, must not count as success.

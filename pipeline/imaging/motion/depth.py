@@ -20,7 +20,7 @@ class Stretches(NamedTuple):
     frame : array, shape (stretches,)
         Middle of each stretch.
     one, other : array, shape (stretches, pixels)
-        Band-passed and centred.
+        Band-passed and centered.
     """
 
     frame: NDArray[np.float64]
@@ -94,7 +94,7 @@ def depth_in_stack(
     Returns
     -------
     array, shape (images,)
-        By a parabola through the correlations with the best slice and its neighbours.
+        By a parabola through the correlations with the best slice and its neighbors.
 
     Raises
     ------

@@ -73,7 +73,7 @@ class Correlator:
         return self._peak((self.on_device or self.surface)(frames))
 
     def surface(self, frames: NDArray) -> NDArray[np.float32]:
-        """Return the correlation at lags within reach, and their neighbours, of every frame."""
+        """Return the correlation at lags within reach, and their neighbors, of every frame."""
         frames = np.asarray(frames, dtype=np.float32)
         level = frames.reshape(len(frames), -1).mean(axis=1)
         frames = (frames - level[:, None, None]) * self.window

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.imaging.movie import Movie
 from pipeline.imaging.stray_light import without_flashes
-from pipeline.imaging.summary import NeighbourCorrelation
+from pipeline.imaging.summary import NeighborCorrelation
 from pipeline.registry import Registry
 
 segmenters = Registry("segmenter")
@@ -32,7 +32,7 @@ class SegmentationResult:
     soma_probability : array float32, shape (units,)
         From size, roundness and clarity of the outline.
     mean_image, correlation_image : array float32, shape (H, W)
-        Mean of the movie; correlation of each pixel with its neighbours after background
+        Mean of the movie; correlation of each pixel with its neighbors after background
         subtraction.
     """
 
@@ -51,7 +51,7 @@ class Binned:
     Attributes
     ----------
     values : array float32, shape (H, W, bins)
-        Time runs fastest, since it is read pixel by pixel (grey levels).
+        Time runs fastest, since it is read pixel by pixel (gray levels).
     mean_image : array float32, shape (H, W)
     margin : int
         Pixels at the edges that motion often left without data.
@@ -83,7 +83,7 @@ class Residual(Binned):
     Attributes
     ----------
     noise : array float32, shape (H, W)
-        Standard deviation of a bin's noise in every pixel (grey levels).
+        Standard deviation of a bin's noise in every pixel (gray levels).
     """
 
     noise: NDArray[np.float32]
@@ -212,8 +212,8 @@ def _margin(movie: Movie) -> int:
 
 
 def correlation_image(residual: Residual) -> NDArray[np.float32]:
-    """Return the mean correlation of each pixel of a residual with its eight neighbours."""
-    sums = NeighbourCorrelation(residual.values.shape[:2])
+    """Return the mean correlation of each pixel of a residual with its eight neighbors."""
+    sums = NeighborCorrelation(residual.values.shape[:2])
     for images in _time_blocks(residual.values, write=False):
         sums.add(images)
     return sums.image()

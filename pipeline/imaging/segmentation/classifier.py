@@ -1,4 +1,4 @@
-"""Mask classification, soma or other, learnt from masks that people have labelled."""
+"""Mask classification, soma or other, learned from masks that people have labeled."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _logistic(z: NDArray) -> NDArray[np.float64]:
 
 
 def _fit(x: NDArray, y: NDArray, penalty: float) -> tuple[NDArray[np.float64], float]:
-    """Newton's method for the ridge-penalised likelihood, which has one minimum."""
+    """Newton's method for the ridge-penalized likelihood, which has one minimum."""
     design = np.column_stack([x, np.ones(len(x))])
     ridge = np.diag([penalty] * x.shape[1] + [1e-3])  # the bias too: labels may be separable
     beta = np.zeros(design.shape[1])
@@ -198,7 +198,7 @@ def logistic(
     diameter_um: float = 12.0,
     min_labels: int = 10,
 ) -> MaskClassifier:
-    """Fit a logistic regression on standardised features.
+    """Fit a logistic regression on standardized features.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def logistic(
     is_soma : array of bool, shape (masks,)
         Labels.
     penalty : float
-        Of the squared weights of standardised features.
+        Of the squared weights of standardized features.
     folds : int
         Of the cross-validation; mask i is in fold i modulo `folds` of its own class.
     diameter_um : float
@@ -229,7 +229,7 @@ def logistic(
     for name, count in (("soma", y.sum()), ("other", (~y).sum())):
         if count < max(min_labels, folds):
             raise ValueError(
-                f"{count} masks are labelled {name!r}; {max(min_labels, folds)} are needed"
+                f"{count} masks are labeled {name!r}; {max(min_labels, folds)} are needed"
             )
     fold = np.empty(len(y), int)
     for label in (True, False):

@@ -1,4 +1,4 @@
-"""Cells from local correlations, refined by constrained matrix factorisation."""
+"""Cells from local correlations, refined by constrained matrix factorization."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cnmf(
 ) -> SegmentationResult:
     """Find cells by seeds of local correlation and alternating footprints and traces.
 
-    Seeds are the maxima of the neighbour correlation of the background-subtracted binned movie.
+    Seeds are the maxima of the neighbor correlation of the background-subtracted binned movie.
     The best is grown (`grow`), tested for size, roundness, transients and a clear edge, and what it
     explains is subtracted before the next; then every cell is put back, grown anew beside the
     others and subtracted again, `sweeps` times: hierarchical alternating least squares in which a
@@ -212,7 +212,7 @@ def _outlined(
 
 
 def overlaps(one: Component, other: Component, diameter: float) -> bool:
-    """Return whether two components are the same cell: centres within a third of a soma."""
+    """Return whether two components are the same cell: centers within a third of a soma."""
     distance = np.hypot(one.center[0] - other.center[0], one.center[1] - other.center[1])
     return bool(distance < 0.35 * diameter)
 
@@ -222,7 +222,7 @@ def assemble(
 ) -> SegmentationResult:
     """Return components as masks and weights, the clearest first.
 
-    A pixel's weight is its response in grey levels over its noise variance: the filter that makes
+    A pixel's weight is its response in gray levels over its noise variance: the filter that makes
     the least noisy trace.
     """
     cells = sorted(cells, key=lambda c: -c.snr)

@@ -1,4 +1,4 @@
-"""Grow the footprint and time course of one cell from a seed, in a noise-normalised residual."""
+"""Grow the footprint and time course of one cell from a seed, in a noise-normalized residual."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def unpack_masks(
 def centroids(
     start: NDArray[np.int64], pixel: NDArray[np.int32], weight: NDArray[np.float32], width: int
 ) -> NDArray[np.float64]:
-    """Return the weighted centre (y, x) of every packed mask (px), shape (units, 2)."""
+    """Return the weighted center (y, x) of every packed mask (px), shape (units, 2)."""
     units = len(start) - 1
     unit = np.repeat(np.arange(units), np.diff(start))
     total = np.bincount(unit, weight, units)

@@ -85,7 +85,7 @@ class TiffPages:
     def read(self, pages: np.ndarray, out: np.ndarray) -> None:
         """Read pages into `out`, shape (len(pages), height, width), dtype as stored but native.
 
-        Neighbouring pages are read in one go. Plain reads, not a memory map: pages of a map stay
+        Neighboring pages are read in one go. Plain reads, not a memory map: pages of a map stay
         in the process's memory until the system wants them back.
         """
         if self._descriptor is None:
@@ -184,7 +184,7 @@ def read_pages(path: str | os.PathLike) -> TiffPages:
     ------
     DataError
         If the path is no readable regular file, the file is no TIFF, is cut off or inconsistent,
-        its pages differ in size or type, or the pixels are not grey integers or float32.
+        its pages differ in size or type, or the pixels are not gray integers or float32.
     """
     path = Path(path)
     try:
@@ -333,7 +333,7 @@ class _Walker:
         kind = self.numbers(entries, 339, 1, page)[0]
         if samples != 1:
             raise self.fail(
-                "pages are not grey images",
+                "pages are not gray images",
                 field=where,
                 found=f"{samples} samples per pixel",
                 expected="1",

@@ -30,7 +30,7 @@ class FieldInfo:
     um_per_px : tuple (y, x) or None
         Size of a pixel (um); None if the header does not say.
     x_um, y_um, z_um : float or None
-        Centre in the coordinates of the microscope, right and down positive (um), and depth.
+        Center in the coordinates of the microscope, right and down positive (um), and depth.
     delay_s : float
         When the middle line of the field begins, after the start of the frame or volume (s).
     line_period_s : float

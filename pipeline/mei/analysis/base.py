@@ -24,11 +24,11 @@ class AnalysisContext:
     Attributes
     ----------
     stimuli : ControlContext
-        Models at mean behaviour and gaze, units, MEIs and masks, training images, norm, seed.
+        Models at mean behavior and gaze, units, MEIs and masks, training images, norm, seed.
     start_images : array, shape (units, starts, h, w), or None
-        The MEI from every start (grey levels).
+        The MEI from every start (gray levels).
     test_images : array, shape (images, h, w), or None
-        Images of the test tier (grey levels) at the model's size; they report, nothing is chosen
+        Images of the test tier (gray levels) at the model's size; they report, nothing is chosen
         by them.
     test_responses : array, shape (images, units), or None
         Mean measured response of the units to them.

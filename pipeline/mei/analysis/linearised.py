@@ -14,7 +14,7 @@ from .base import Analysis, AnalysisContext, analyses, correlation, gradients
 def linearised(context: AnalysisContext, *, n_images: int = 100) -> Analysis:
     """Compare the CNN's gradients with the RF of the LN model (S10).
 
-    The gradient at mean grey is the CNN's linear part there; averaged over natural images it is
+    The gradient at mean gray is the CNN's linear part there; averaged over natural images it is
     the linear part where the neuron works.
 
     Parameters

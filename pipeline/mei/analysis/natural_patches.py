@@ -30,7 +30,7 @@ def natural_patches(
     -------
     Analysis
         `best_r`: highest correlation; `share_similar`: share of images with a patch like the MEI.
-        Arrays `patches` (units, top, h, w): best patches moved to the MEI's place, grey levels;
+        Arrays `patches` (units, top, h, w): best patches moved to the MEI's place, gray levels;
         `r` (units, top); `meis` (units, h, w).
     """
     stimuli = context.stimuli

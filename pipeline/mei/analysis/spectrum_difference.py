@@ -22,7 +22,7 @@ def spectrum_difference(context: AnalysisContext, *, bins: int = 16) -> Analysis
     Analysis
         `mei_frequency`, `rf_frequency`: mean radial frequency weighted by power (cycles/px).
         Arrays `difference` (units, h, w): amplitude of MEI minus RF, zero frequency in the
-        centre; `mei_radial`, `rf_radial` (units, bins): mean amplitude; `frequency` (bins,).
+        center; `mei_radial`, `rf_radial` (units, bins): mean amplitude; `frequency` (bins,).
     """
     h, w = context.stimuli.shape
     fy, fx = np.fft.fftshift(np.fft.fftfreq(h)), np.fft.fftshift(np.fft.fftfreq(w))

@@ -20,7 +20,7 @@ def jitter_tuning(context: AnalysisContext, *, most_px: int = 5) -> Analysis:
     ----------
     context : AnalysisContext
     most_px : int
-        Largest shift each way: 11 x 11 maps by default. Grey moves in (the published maps wrap).
+        Largest shift each way: 11 x 11 maps by default. Gray moves in (the published maps wrap).
 
     Returns
     -------
@@ -63,7 +63,7 @@ def _half_width(maps: NDArray) -> NDArray[np.float64]:
 def contrast_tuning(
     context: AnalysisContext, *, n_contrasts: int = 30, lowest: float = 0.02
 ) -> Analysis:
-    """Scale the MEI about mean grey from faint to the largest contrast that does not clip.
+    """Scale the MEI about mean gray from faint to the largest contrast that does not clip.
 
     Parameters
     ----------

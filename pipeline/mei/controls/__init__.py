@@ -1,6 +1,6 @@
 """What an MEI is compared with: stimuli of every kind for all target neurons at once.
 
-All kinds have the norm of the MEI (and thereby its contrast) about mean grey, so that only the
+All kinds have the norm of the MEI (and thereby its contrast) about mean gray, so that only the
 pattern differs; `images` are what is shown, windows included, so that `masks` is None unless a kind
 leaves the blending to the display. A new kind is one file here.
 """

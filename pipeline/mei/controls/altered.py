@@ -44,7 +44,7 @@ def other_mei(context: ControlContext) -> Controls:
 
 @control_kinds.register("jittered")
 def jittered(context: ControlContext, *, distance_px: float = 3.0) -> Controls:
-    """Move the MEI a few pixels away, in a direction drawn for every neuron; grey moves in.
+    """Move the MEI a few pixels away, in a direction drawn for every neuron; gray moves in.
 
     Parameters
     ----------

@@ -51,12 +51,12 @@ class ControlContext:
     units : int array, shape (units,)
         Columns of both models.
     mei_images : array, shape (units, h, w)
-        Grey levels.
+        Gray levels.
     mei_masks : array, shape (units, h, w), or None
     image_mean, image_sd : float
-        Grey-level statistics of the models' z-scores.
+        Gray-level statistics of the models' z-scores.
     natural : array, shape (n, h, w), or None
-        Natural images at the model's size (grey levels); never those of the test tier.
+        Natural images at the model's size (gray levels); never those of the test tier.
     norm : float or None
         L2 norm of z-scored images; None is the norm that synthesis takes by default.
     seed : int
@@ -100,7 +100,7 @@ class ControlContext:
         return torch.as_tensor(np.asarray(self.units, np.int64), device=self.device)
 
     def grey(self, images: torch.Tensor) -> NDArray[np.float32]:
-        """Return z-scored images (n, 1, h, w) as grey levels (n, h, w)."""
+        """Return z-scored images (n, 1, h, w) as gray levels (n, h, w)."""
         return (images[:, 0] * self.image_sd + self.image_mean).float().cpu().numpy()
 
 
@@ -108,7 +108,7 @@ class ControlContext:
 class Controls:
     """One stimulus for every neuron."""
 
-    images: NDArray[np.float32]  # (units, h, w) grey levels
+    images: NDArray[np.float32]  # (units, h, w) gray levels
     masks: NDArray[np.float32] | None  # (units, h, w) if the display is to blend, else None
     activations: NDArray[np.float32]  # (units,) predicted response
     info: list[dict[str, Any]]  # (units,) JSON

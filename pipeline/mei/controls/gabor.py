@@ -61,7 +61,7 @@ def best_gabor(
     wavelength_range_px, sigma_range_px : (float, float)
         Limits of that ascent (at 64 columns).
     objective : str
-        What that ascent maximises, and the shortlist is ranked by: an objective without parameters.
+        What that ascent maximizes, and the shortlist is ranked by: an objective without parameters.
         The whole bank (`shortlist` None) is ranked by the plain response.
 
     Returns

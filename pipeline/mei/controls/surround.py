@@ -29,8 +29,8 @@ def exciting_surround(
     ----------
     context : ControlContext
     share : float
-        Of the squared contrast that the surround gets; the centre, the masked MEI, keeps the rest,
-        and the same for both effects, so that the two are compared with equal centres.
+        Of the squared contrast that the surround gets; the center, the masked MEI, keeps the rest,
+        and the same for both effects, so that the two are compared with equal centers.
     inside : float
         The surround is where the mask is not larger than this.
     steps, step_start, step_end
@@ -39,7 +39,7 @@ def exciting_surround(
     Returns
     -------
     Controls
-        `info` holds the response to the centre alone, at its contrast in this image.
+        `info` holds the response to the center alone, at its contrast in this image.
     """
     return _extended(context, 1.0, share, inside, steps, step_start, step_end)
 
@@ -67,7 +67,7 @@ def _extended(context, sign, share, inside, steps, step_start, step_end) -> Cont
     masks = masks[:, None]
     free = (masks <= inside).float()
     centre = context.zscore(context.mei_images) * masks * (1 - free)
-    centre = _of_norm(_centred(centre, masks * (1 - free)), context.length * (1 - share) ** 0.5)
+    centre = _of_norm(_centered(centre, masks * (1 - free)), context.length * (1 - share) ** 0.5)
     length = context.length * share**0.5
     noise = np.stack(
         [generator(context.seed, "surround", u).normal(size=context.shape) for u in context.units]
@@ -79,7 +79,7 @@ def _extended(context, sign, share, inside, steps, step_start, step_end) -> Cont
         core, room = view.cut(centre[index]), view.cut(free[index])
 
         def project(x, core=core, room=room):
-            return core + _of_norm(_centred((x - core) * room, room), length)
+            return core + _of_norm(_centered((x - core) * room, room), length)
 
         def objective(x, view=view):
             return sign * view.rates(x)
@@ -91,7 +91,7 @@ def _extended(context, sign, share, inside, steps, step_start, step_end) -> Cont
     return finished(context, images, [{"centre_activation": float(value)} for value in alone])
 
 
-def _centred(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _centered(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Take the mean inside of the weights away, there only."""
     total = weights.sum((1, 2, 3), keepdim=True).clamp_min(1e-9)
     return images - weights * (images.sum((1, 2, 3), keepdim=True) / total)

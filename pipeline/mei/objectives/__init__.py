@@ -1,4 +1,4 @@
-"""What an ascent maximises: ``f(view, images (n, C, h, w)) -> (n,)``, one file an objective.
+"""What an ascent maximizes: ``f(view, images (n, C, h, w)) -> (n,)``, one file an objective.
 
 `view` reads image i by its own unit: `view.rates(images)` (n,), `view.members(images)`
 (members, n), `view.all_units(images)` (n, units). The attribute `rough` of an objective is a

@@ -1,4 +1,4 @@
-"""An input that tells a neuron from its neighbours."""
+"""An input that tells a neuron from its neighbors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def contrast(
     neighbours: Sequence[int] | None = None,
     epsilon: float = 1e-3,
 ) -> torch.Tensor:
-    """Log response of the unit minus `weight` times that of its neighbours' mean.
+    """Log response of the unit minus `weight` times that of its neighbors' mean.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def contrast(
     neighbours : sequence of int, optional
         Units it is set against (its own column does not count); default all of the model's.
     epsilon : float
-        Added to responses, so that a silent neighbour does not count without end (response units).
+        Added to responses, so that a silent neighbor does not count without end (response units).
     """
     rates = view.all_units(images)
     rows = torch.arange(len(rates), device=rates.device)

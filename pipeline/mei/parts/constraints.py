@@ -26,9 +26,9 @@ def norm(
     clip: bool = False,
     rounds: int = 5,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fix the L2 norm about mean grey and keep the frame's mean (each channel's).
+    """Fix the L2 norm about mean gray and keep the frame's mean (each channel's).
 
-    With `clip` the image stays within grey levels 0-255 too; what that costs in norm the rest of
+    With `clip` the image stays within gray levels 0-255 too; what that costs in norm the rest of
     the image makes up for, in up to `rounds` rounds.
     """
     pixels = images.shape[2] * images.shape[3]
@@ -52,5 +52,5 @@ def norm(
 def grey_range(
     images: torch.Tensor, background: torch.Tensor, outside: int, scene: Scene
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stay within grey levels 0-255, nothing else (Walker et al. 2019)."""
+    """Stay within gray levels 0-255, nothing else (Walker et al. 2019)."""
     return images.clamp(scene.low, scene.high), background.clamp(scene.low, scene.high)

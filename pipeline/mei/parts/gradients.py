@@ -21,7 +21,7 @@ def spectral_2019(gradient: torch.Tensor, fraction: float, *, power: float = 0.1
     """Damp high frequencies by ``1 / max(1, (fx^2 + fy^2)^power)``, mean gain 1.
 
     Frequencies are cycles per image, in the order of the FFT (Walker et al. 2019 built the grid
-    symmetric about the centre, off by one).
+    symmetric about the center, off by one).
     """
     h, w = gradient.shape[-2:]
     fy = torch.fft.fftfreq(h, 1 / h, device=gradient.device)[:, None]

@@ -47,6 +47,6 @@ def smooth_noise(
 def noise_2019(
     rng: np.random.Generator, scene: Scene, *, mean_grey: float = 128.0, sd_grey: float = 8.0
 ) -> NDArray[np.float32]:
-    """Independent normal grey levels clipped to 0-255, as Walker et al. (2019), but seeded."""
+    """Independent normal gray levels clipped to 0-255, as Walker et al. (2019), but seeded."""
     grey = np.clip(rng.normal(mean_grey, sd_grey, scene.shape), 0, 255)
     return ((grey - scene.mean) / scene.sd).astype(np.float32)

@@ -32,5 +32,5 @@ def blur_schedule(
 
 @regularisers.register("decay")
 def decay(images: torch.Tensor, fraction: float, *, rate: float = 0.01) -> torch.Tensor:
-    """Shrink towards mean grey: what nothing drives fades away."""
+    """Shrink toward mean gray: what nothing drives fades away."""
     return images * (1 - rate)

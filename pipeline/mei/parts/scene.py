@@ -14,7 +14,7 @@ class Scene:
     shape : (int, int, int)
         Channels, height and width of the whole frame.
     mean, sd : float
-        Statistics of the training images (grey levels).
+        Statistics of the training images (gray levels).
     norm : float
         L2 norm of the z-scored image, all channels together.
     """

@@ -125,7 +125,7 @@ class Core(nn.Module):
     channels : int
         Number of output channels.
     stride, offset : float
-        Feature (i, j) is centred on pixel ``stride * (i, j) + offset`` of the image.
+        Feature (i, j) is centered on pixel ``stride * (i, j) + offset`` of the image.
     chain : list of ConvBlock or None
         The blocks if the core is a plain sequence of them, so that a feature can be computed
         from its receptive field alone.

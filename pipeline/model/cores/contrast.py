@@ -1,4 +1,4 @@
-"""How much contrast there is around each feature: what divisive normalisation divides by."""
+"""How much contrast there is around each feature: what divisive normalization divides by."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def gaussian_laplace(
     gamma_input, gamma_hidden : float
         Weights of the penalties.
     gauss_sigma, gauss_bias : float
-        Of the Gaussian that frees the centre of the first kernels from smoothness.
+        Of the Gaussian that frees the center of the first kernels from smoothness.
 
     References
     ----------

@@ -29,7 +29,7 @@ def divisive(
     """Build the recommended core: `strided`, its last channels divided by the local contrast.
 
     How strongly is learned for every channel, and half of them start undivided. Cells that
-    normalise are common, and layers of weighted sums need many channels to divide.
+    normalize are common, and layers of weighted sums need many channels to divide.
 
     Parameters
     ----------

@@ -267,7 +267,7 @@ class _Patches(_Block):
 
 
 class _Rows(_Block):
-    """Every row of the kernels as one product: only neighbours in a row are laid side by side."""
+    """Every row of the kernels as one product: only neighbors in a row are laid side by side."""
 
     rows: torch.Tensor
     back: torch.Tensor

@@ -16,7 +16,7 @@ from pipeline.model.shifters import move_images
 from .crops import CropPlan
 from .spectra import stack_spectra
 
-# Standardised gazes (x, y) of mean 0 and variance 1, and their weights: a rule of the third order.
+# Standardized gazes (x, y) of mean 0 and variance 1, and their weights: a rule of the third order.
 GAZES = tuple((3**0.5 * x, 3**0.5 * y) for x, y in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)))
 GAZE_WEIGHTS = (1 / 3, 1 / 6, 1 / 6, 1 / 6, 1 / 6)
 

@@ -35,7 +35,7 @@ class Patches:
 
 
 class FrozenModel(nn.Module):
-    """Mean of encoders at fixed behaviour and gaze: z-scored (n, 1, h, w) to (n, units).
+    """Mean of encoders at fixed behavior and gaze: z-scored (n, 1, h, w) to (n, units).
 
     Responses are in the units of the data set. No parameter asks for a gradient; the image may.
 

@@ -25,9 +25,9 @@ def pink_noise(n: int, shape: tuple[int, int], seed: int = 0) -> torch.Tensor:
 
 
 def field_centers_px(encoder: Encoder, *, n_images: int = 16, seed: int = 0) -> NDArray[np.float64]:
-    """Find the centre of what each unit answers to: the centroid of its gradient's amplitude.
+    """Find the center of what each unit answers to: the centroid of its gradient's amplitude.
 
-    The point that a unit reads is not it: features need not be centred on their pixel, and by how
+    The point that a unit reads is not it: features need not be centered on their pixel, and by how
     much they are off differs from channel to channel.
 
     Parameters

@@ -44,7 +44,7 @@ class StackSpectra(nn.Module):
                 self.register_buffer(f"spectrum{layer}", self._spectrum(block.conv.weight), False)
 
     def _spectrum(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return spectra (frequencies, inputs, outputs) of kernels centred on 0."""
+        """Return spectra (frequencies, inputs, outputs) of kernels centered on 0."""
         half = weight.shape[2] // 2
         placed = weight.new_zeros(*weight.shape[:2], *self.spread)
         placed[..., : weight.shape[2], : weight.shape[3]] = weight.detach()

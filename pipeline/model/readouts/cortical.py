@@ -18,7 +18,7 @@ FIT_ROUNDS = 10
 class CorticalReadout(PointReadout):
     """Place = a linear map of the cortical position that all units share, and an own offset.
 
-    V1 is a map of the visual field: what many neighbours say of where they look holds for a cell
+    V1 is a map of the visual field: what many neighbors say of where they look holds for a cell
     that fires too rarely to say it itself.
     """
 
@@ -34,7 +34,7 @@ class CorticalReadout(PointReadout):
         offset_gamma: float | None,
     ) -> None:
         super().__init__(channels, size, n_units, init_sigma_px, gamma)
-        del self._parameters["place"]  # follows from what is learnt here
+        del self._parameters["place"]  # follows from what is learned here
         self.offset_gamma = offset_gamma
         self.register_buffer("cortex", torch.zeros(n_units, 2))  # z-scored x, y
         self.map = nn.Linear(2, 2)
@@ -106,7 +106,7 @@ def cortical(
         As for `point`.
     offset_gamma : float or None
         Weight of the mean squared distance from the predicted place (feature px squared): the
-        larger, the more a cell looks where its neighbours do. None: exactly there.
+        larger, the more a cell looks where its neighbors do. None: exactly there.
 
     References
     ----------

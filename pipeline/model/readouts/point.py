@@ -133,7 +133,7 @@ def point(
         Of the features, and of the population.
     init_places : bool
         Start from where the training responses say that the receptive fields are, instead of
-        the centre (`build_encoder` does it).
+        the center (`build_encoder` does it).
     init_sigma_px : float
         Initial spread of the sampled places (feature px); learned. Places that start from the
         responses need little search, and a wider spread blurs what is read; start it at 0.5

@@ -87,7 +87,7 @@ def read_together(
     weights : tensor, shape (units, taps * taps * channels)
         Of the taps, row by row.
     taps : int
-        Along each axis, one pixel apart, centred on the place.
+        Along each axis, one pixel apart, centered on the place.
 
     Returns
     -------

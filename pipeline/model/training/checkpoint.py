@@ -1,4 +1,4 @@
-"""Checkpoints of a training in one safetensors file: weights, best weights, optimiser, state."""
+"""Checkpoints of a training in one safetensors file: weights, best weights, optimizer, state."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def read_checkpoint(
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None,
 ) -> State:
-    """Load a checkpoint into encoder, best weights, optimiser and average; return the state.
+    """Load a checkpoint into encoder, best weights, optimizer and average; return the state.
 
     Raises
     ------

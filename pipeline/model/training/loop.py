@@ -49,7 +49,7 @@ class Tiers:
             )
 
     def inputs(self, trials: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return images, behaviour and gaze of trials."""
+        """Return images, behavior and gaze of trials."""
         state = (None if x is None else x[trials] for x in (self.behavior, self.pupil))
         return (self.images[self.index[trials]], *state)
 

@@ -1,4 +1,4 @@
-"""Losses: prediction (n, units) against response (n, units), both normalised by the sd."""
+"""Losses: prediction (n, units) against response (n, units), both normalized by the sd."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def conduct(run: Run) -> TrainingResult:
 
 
 def check_finite(dataset: Dataset) -> None:
-    """Raise DataError if a response, behaviour or gaze is NaN."""
+    """Raise DataError if a response, behavior or gaze is NaN."""
     for name in ("responses", "behavior", "pupil_center"):
         array = getattr(dataset, name)
         if array is not None and not np.isfinite(array).all():

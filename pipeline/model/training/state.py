@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class State:
-    """All that changes from epoch to epoch besides weights and optimiser."""
+    """All that changes from epoch to epoch besides weights and optimizer."""
 
     epoch: int = 0
     stage: int = 0

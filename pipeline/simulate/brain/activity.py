@@ -33,7 +33,7 @@ class Activity:
 def trial_rates(
     population: Population, images: NDArray, shown: Shown, state: AnimalState
 ) -> NDArray[np.float32]:
-    """Return the expected rate (Hz) of every trial with the animal's gaze and behaviour then."""
+    """Return the expected rate (Hz) of every trial with the animal's gaze and behavior then."""
     middle = shown.onset_s + 0.3
     rates = np.empty((len(middle), population.n_cells), np.float32)
     for start in range(0, len(middle), 1024):

@@ -42,7 +42,7 @@ class AnimalState:
         )
 
     def gaze(self, time_s: NDArray) -> NDArray[np.float64]:
-        """Return the pupil centre (x, y) in eye px, shape (times, 2)."""
+        """Return the pupil center (x, y) in eye px, shape (times, 2)."""
         return np.stack([self.at(time_s, "center_x_px"), self.at(time_s, "center_y_px")], axis=1)
 
 

@@ -17,7 +17,7 @@ class CellTable:
     """What is known about every cell; arrays of shape (units,) unless said otherwise."""
 
     kind: NDArray[np.str_]
-    y_px: NDArray[np.float64]  # centre of the receptive field at mean gaze (model pixels)
+    y_px: NDArray[np.float64]  # center of the receptive field at mean gaze (model pixels)
     x_px: NDArray[np.float64]
     sigma_px: NDArray[np.float64]
     aspect: NDArray[np.float64]

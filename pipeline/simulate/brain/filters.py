@@ -62,7 +62,7 @@ def gabors(
     """Draw Gabor filters of zero mean and unit norm, shape (units, height, width).
 
     `sigma_px` is the envelope across the stripes, `sigma_px * aspect` along them; at phase 0 the
-    centre is bright.
+    center is bright.
     """
     yy, xx = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
 

@@ -8,7 +8,7 @@ over natural images:
 - *simple*: ``u = l``, both patches in one filter
 - *complex*: ``u = sqrt(e^2 + o^2)``, the energy of both patches together
 - *mixed*: ``u = a l + (1 - a) sqrt(e^2 + o^2)``, linear in one patch and energy of the other
-- *normalised*: ``u = k v / (s + c)`` with ``v`` as of a complex or mixed cell and ``c`` the
+- *normalized*: ``u = k v / (s + c)`` with ``v`` as of a complex or mixed cell and ``c`` the
   contrast (standard deviation of the image) around its receptive field.
 
 No linear filter finds what a mixed or complex cell wants most.
@@ -32,7 +32,7 @@ from pipeline.simulate.photographs import natural_images
 from .cells import CellTable, draw_cells
 from .filters import gabors, shift_receptive_fields, to_model_pixels
 
-IMAGE_MEAN = 110.0  # (grey levels) of the packaged photographs, fixed so that filters are too
+IMAGE_MEAN = 110.0  # (gray levels) of the packaged photographs, fixed so that filters are too
 IMAGE_SD = 55.0
 PUPIL_RADIUS_PX = 15.0  # reference state of the animal, at which the gain is 1
 SPEED_CM_S = 2.0
@@ -85,7 +85,7 @@ def _filters(cells: CellTable, shape: tuple[int, int]) -> tuple[NDArray, NDArray
 class TrueResponse(nn.Module):
     """The noiseless response as a differentiable module: z-scored (n, 1, h, w) to Hz (n, units).
 
-    At mean gaze and behaviour, since only the image is an argument.
+    At mean gaze and behavior, since only the image is an argument.
     """
 
     linear: torch.Tensor
@@ -181,7 +181,7 @@ class Population:
     shape : (int, int)
         Model pixels, height and width.
     kinds : dict, optional
-        Fractions of simple, complex, mixed and normalised cells.
+        Fractions of simple, complex, mixed and normalized cells.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class Population:
         self.pupil_mean_px = np.array([80.0, 60.0]) + rng.uniform(-6, 6, 2)
 
     def zscore(self, images: NDArray) -> NDArray[np.float32]:
-        """Return images of any size (grey levels) as z-scored model pixels (n, h, w)."""
+        """Return images of any size (gray levels) as z-scored model pixels (n, h, w)."""
         return (to_model_pixels(images, self.shape) - self.image_mean) / self.image_sd
 
     def gaze_shift_px(self, gaze: NDArray | None, n: int) -> NDArray[np.float64]:
@@ -214,7 +214,7 @@ class Population:
         return (gaze - self.pupil_mean_px) @ self.gaze_map.T
 
     def log_gain(self, behavior: NDArray | None, n: int) -> NDArray[np.float64]:
-        """Log of the gain that behaviour sets, shape (n, units); 0 at the reference state."""
+        """Log of the gain that behavior sets, shape (n, units); 0 at the reference state."""
         if behavior is None:
             return np.zeros((n, self.n_cells))
         radius, dilation, speed = np.broadcast_to(np.asarray(behavior, float), (n, 3)).T
@@ -242,13 +242,13 @@ class Population:
         Parameters
         ----------
         images : array, shape (n, height, width)
-            Grey levels, any size of the monitor's aspect ratio.
+            Gray levels, any size of the monitor's aspect ratio.
         units : int array, optional
             Which cells; default all.
         behavior : array, shape (n, 3) or (3,), optional
             Pupil radius (eye px), its derivative (px/s), running speed (cm/s); default: gain 1.
         gaze : array, shape (n, 2) or (2,), optional
-            Pupil centre (x, y) in eye px; default the mean.
+            Pupil center (x, y) in eye px; default the mean.
         """
         z = torch.as_tensor(self.zscore(images))
         n = len(z)
@@ -266,7 +266,7 @@ class Population:
         return rates if units is None else rates[:, np.asarray(units)]
 
     def torch_module(self) -> TrueResponse:
-        """Return the differentiable truth at mean gaze and behaviour."""
+        """Return the differentiable truth at mean gaze and behavior."""
         return self.module
 
     def optimal_images(
@@ -327,7 +327,7 @@ class Population:
         Parameters
         ----------
         images : array, shape (units, height, width)
-            Grey levels, any size of the monitor's aspect ratio.
+            Gray levels, any size of the monitor's aspect ratio.
         units : int array, shape (units,)
         norm : float or array, optional
             L2 norm that the best image may have (z-scored model pixels); default that of each

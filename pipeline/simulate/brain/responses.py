@@ -31,7 +31,7 @@ class SimulatedDataset:
     pupil_center: NDArray[np.float64]  # (trials, 2) x, y in eye px
     unit_ids: NDArray[np.int64]
     rates: NDArray[np.float32]  # (trials, units) true expected response
-    log_gain: NDArray[np.float32]  # (trials, units) true log gain of behaviour
+    log_gain: NDArray[np.float32]  # (trials, units) true log gain of behavior
     gaze_shift_px: NDArray[np.float64]  # (trials, 2) true shift of the receptive fields, x, y
 
     def arguments(self) -> dict[str, NDArray]:
@@ -66,9 +66,9 @@ def simulate_dataset(
     repeats : int
         Presentations of every test image.
     validation_fraction : float
-        Share of the single images that is labelled validation.
+        Share of the single images that is labeled validation.
     seed : int
-        Names order, behaviour and noise.
+        Names order, behavior and noise.
     duration_s, trial_s : float
         Presentation, and time from one onset to the next.
     measurement_sd : float

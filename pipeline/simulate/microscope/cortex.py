@@ -77,7 +77,7 @@ class Cortex:
     depth_um : float
         Half of the thickness.
     per_mm3 : float
-        Density of cells; a layer 2/3 has about 110,000 labelled ones.
+        Density of cells; a layer 2/3 has about 110,000 labeled ones.
     """
 
     def __init__(

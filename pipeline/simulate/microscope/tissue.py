@@ -18,7 +18,7 @@ TEXTURE_UM = 1.0
 
 @dataclass(frozen=True)
 class View:
-    """Where a day's field lies in the tissue: rotate about the centre, then shift."""
+    """Where a day's field lies in the tissue: rotate about the center, then shift."""
 
     shift_um: tuple[float, float] = (0.0, 0.0)  # content moves by this (y, x) in the image
     rotation_deg: float = 0.0
@@ -26,7 +26,7 @@ class View:
     def to_pixels(
         self, yx_um: NDArray, shape: tuple[int, int], um_per_px: tuple[float, float]
     ) -> NDArray[np.float64]:
-        """Map tissue positions (n, 2) in um from the centre to pixels (y, x) of the image."""
+        """Map tissue positions (n, 2) in um from the center to pixels (y, x) of the image."""
         moved = np.asarray(yx_um) @ self._rotation().T + np.asarray(self.shift_um)
         return moved / np.asarray(um_per_px) + (np.asarray(shape) - 1) / 2
 
@@ -46,7 +46,7 @@ class View:
 class Somata:
     """Shapes of all cells; arrays of shape (cells,) unless said otherwise."""
 
-    yx_um: NDArray[np.float64]  # (cells, 2) from the centre of the first day's field
+    yx_um: NDArray[np.float64]  # (cells, 2) from the center of the first day's field
     radius_um: NDArray[np.float64]
     elongation: NDArray[np.float64]
     axis_rad: NDArray[np.float64]

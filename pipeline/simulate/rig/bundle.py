@@ -167,7 +167,7 @@ def write_stimulus(mouse: Animal, folder: Path, session: Session) -> None:
     )
 
 
-def write_behaviour(
+def write_behavior(
     mouse: Animal, folder: Path, session: Session, eye: str, eye_hz: float, own_clocks: bool
 ) -> dict[str, Clock]:
     """Write eye, treadmill and clocks; return the true clocks."""

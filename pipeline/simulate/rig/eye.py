@@ -19,7 +19,7 @@ from pipeline.simulate.microscope.movie import _mix_bits
 
 @dataclass(frozen=True)
 class EyeScene:
-    """What does not move; images of shape (H, W) in grey levels."""
+    """What does not move; images of shape (H, W) in gray levels."""
 
     fur: NDArray[np.float32]
     globe: NDArray[np.float32]  # sclera and iris without pupil
@@ -30,7 +30,7 @@ class EyeScene:
 
 
 def draw_scene(seed: int, shape: tuple[int, int], center_px: tuple[float, float]) -> EyeScene:
-    """Draw one animal's eye; `center_px` is the mean pupil centre (x, y)."""
+    """Draw one animal's eye; `center_px` is the mean pupil center (x, y)."""
     rng = generator(seed, "eye scene")
     height, width = shape
     yy, xx = np.mgrid[:height, :width].astype(np.float64)
@@ -45,7 +45,7 @@ def draw_scene(seed: int, shape: tuple[int, int], center_px: tuple[float, float]
     sclera = 122 + 4 * _unit(gaussian_filter(rng.normal(size=shape), 3))
     rim = 1 / (1 + np.exp((radius - 0.31 * width) / 3.0))
     globe = rim * iris + (1 - rim) * sclera
-    globe -= 0.18 * np.clip(radius - 0.2 * width, 0, None)  # shading towards the corners
+    globe -= 0.18 * np.clip(radius - 0.2 * width, 0, None)  # shading toward the corners
     across = np.clip(np.abs(np.arange(width) - x0) / half_w, 0, 1)
     opening = np.sqrt(1 - across**2)
     lashes = np.zeros(shape, np.uint8)
@@ -124,13 +124,13 @@ def write_video(
     Parameters
     ----------
     state : AnimalState
-        Gives pupil radius and centre and the lid.
+        Gives pupil radius and center and the lid.
     seed, day : int
         Animal, and day, whose noise differs.
     shape : (int, int)
         Height and width of a frame.
     mean_px : (float, float)
-        Mean pupil centre (x, y), around which the eye opens.
+        Mean pupil center (x, y), around which the eye opens.
     """
     scene = draw_scene(seed, shape, mean_px)
     fps = float(np.round(1 / np.median(np.diff(time_s)), 3))

@@ -20,7 +20,7 @@ from pipeline.simulate.microscope.tissue import FieldImage, draw_field
 
 from .bundle import (
     Session,
-    write_behaviour,
+    write_behavior,
     write_movie,
     write_stimulus,
     write_traces,
@@ -67,7 +67,7 @@ def record(
     folder : path
         Where to write; created. The ground truth goes to ``truth/`` in it.
     day : int
-        Field offset, motion, behaviour and noise belong to the day.
+        Field offset, motion, behavior and noise belong to the day.
     repeated : int, optional
         How many of the images, the last ones, are shown `repeats` times; default one in sixteen.
     repeats : int
@@ -154,7 +154,7 @@ def record(
     else:
         files = write_movie(mouse, folder, happened, frames_per_file, progress)
         scan = {"files": files, "channel": 1}
-    clocks = write_behaviour(mouse, folder, happened, eye, eye_hz, own_clocks)
+    clocks = write_behavior(mouse, folder, happened, eye, eye_hz, own_clocks)
     write_stimulus(mouse, folder, happened)
     write_csv(
         folder / "frame_times.csv",

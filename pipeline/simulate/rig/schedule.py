@@ -130,7 +130,7 @@ def read_package(folder: str | Path, animal_id: int) -> Schedule:
             raise DataError("image of a trial is missing", file=file)
         image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
         if image is None or image.dtype != np.uint8 or image.ndim != 2:
-            raise DataError("not an 8-bit grey PNG", file=file)
+            raise DataError("not an 8-bit gray PNG", file=file)
         if content_hash(image) != name:
             raise DataError("pixels do not match the name", file=file, found=content_hash(image))
         images.append(image)

@@ -57,7 +57,7 @@ def test_days_pooled_by_sums_are_all_trials_together():
     np.testing.assert_allclose(pooled.variance[row], together.variance)
 
 
-def test_normalisations():
+def test_normalizations():
     responses = np.random.default_rng(0).gamma(2, 3, (500, 3))
     responses[:, 1] = 4.0
     responses[5, 0] = np.nan

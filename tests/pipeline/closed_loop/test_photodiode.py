@@ -48,7 +48,7 @@ def test_a_missing_flip_makes_its_trial_unusable():
 
 def test_the_wrong_square_is_no_flip_of_the_trial():
     planned, shown, flips = presented()
-    flips.loc[flips.level > 20, "level"] = 7.0  # all grey: the even trials are not what they claim
+    flips.loc[flips.level > 20, "level"] = 7.0  # all gray: the even trials are not what they claim
     flips.loc[len(flips)] = [99.0, 30.3]
     found = check_flips(flips.time_s, flips.level, planned.trial_idx, shown.onset_s)
     np.testing.assert_array_equal(found.seen, planned.trial_idx % 2 == 1)

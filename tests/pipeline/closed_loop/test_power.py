@@ -121,7 +121,7 @@ def test_effect_of_every_neuron_comes_from_predictions():
     found = relative_effect(unknown, control)
     assert np.median(found) == pytest.approx(1.0, abs=0.01)
     assert np.std(found[:100]) == pytest.approx(np.std(found[100:]), rel=0.05)
-    hardly = relative_effect(control, reference)  # predictions do not favour the reference
+    hardly = relative_effect(control, reference)  # predictions do not favor the reference
     assert np.median(hardly) == pytest.approx(1.0)
     assert np.diff(np.quantile(hardly, [0.16, 0.84])) / 2 == pytest.approx(1.5)
 

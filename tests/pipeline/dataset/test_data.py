@@ -59,14 +59,14 @@ def test_statistics_are_those_of_the_training_trials_alone(arrays):
     np.testing.assert_array_equal(again.response_mean, stats.response_mean)
 
 
-def test_normalisers_invert_and_spare_a_silent_unit(arrays):
+def test_normalizers_invert_and_spare_a_silent_unit(arrays):
     arrays["responses"][:, 2] = 0.25
     data = Dataset(**arrays)
-    normal = data.stats.normalise_responses(data.responses)
+    normal = data.stats.normalize_responses(data.responses)
     np.testing.assert_allclose(data.stats.restore_responses(normal), data.responses, rtol=1e-6)
     np.testing.assert_array_equal(normal[:, 2], 0.25)
     images = data.images.astype(float)
-    round_trip = data.stats.restore_images(data.stats.normalise_images(images))
+    round_trip = data.stats.restore_images(data.stats.normalize_images(images))
     np.testing.assert_allclose(round_trip, images)
 
 
@@ -84,7 +84,7 @@ def test_an_array_of_another_length_is_named(arrays, name):
         Dataset(**arrays)
 
 
-def test_trials_without_behaviour_are_dropped_and_counted(arrays):
+def test_trials_without_behavior_are_dropped_and_counted(arrays):
     arrays["behavior"][[3, 7], 0] = np.nan
     arrays["pupil_center"][7] = np.nan
     arrays["responses"][9] = np.nan

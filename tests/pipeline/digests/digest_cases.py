@@ -343,7 +343,7 @@ def outcome(method):
 
 CASES = {
     "treadmill method": treadmill,
-    "behaviour window": state,
+    "behavior window": state,
     "response window": window,
     "reliability measure": reliability,
     "unit filter": unit_filter,

@@ -10,7 +10,7 @@ from pipeline.errors import DataError
 from pipeline.imaging import process
 from pipeline.imaging.__main__ import main
 from pipeline.imaging.movie import ArrayMovie
-from pipeline.imaging.summary import neighbour_correlation, photon_gain, summarize
+from pipeline.imaging.summary import neighbor_correlation, photon_gain, summarize
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,11 @@ def test_unknown_method_and_unusable_folder_are_named(tiff, tmp_path):
         process(tmp_path / "gone.tif", tmp_path, fps=10.0)
 
 
-def test_neighbour_correlation_is_one_for_common_and_zero_for_independent_signals():
+def test_neighbor_correlation_is_one_for_common_and_zero_for_independent_signals():
     rng = np.random.default_rng(0)
     frames = rng.normal(size=(4000, 12, 12))
     frames[:, :6] = rng.normal(size=(4000, 1, 1))
-    image = neighbour_correlation(frames)
+    image = neighbor_correlation(frames)
     np.testing.assert_allclose(image[:5], 1, atol=1e-5)
     assert np.abs(image[7:]).max() < 5 / np.sqrt(4000)
 
@@ -110,5 +110,5 @@ def test_summary_of_a_movie_does_not_depend_on_batches():
     np.testing.assert_allclose(summary.maximum, frames.max(axis=0))
     np.testing.assert_allclose(summary.intensity, frames.mean(axis=(1, 2)), rtol=1e-5)
     np.testing.assert_allclose(
-        summary.correlation, neighbour_correlation(frames.astype(np.float32)), atol=1e-5
+        summary.correlation, neighbor_correlation(frames.astype(np.float32)), atol=1e-5
     )

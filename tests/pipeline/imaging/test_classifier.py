@@ -56,14 +56,14 @@ def test_learns_from_labels_and_holds_on_other_masks():
     assert np.all((probability >= 0) & (probability <= 1))
 
 
-def test_shuffled_labels_are_not_learnt():
+def test_shuffled_labels_are_not_learned():
     features, labels = features_of(0)
     rng = np.random.default_rng(0)
     found = [logistic(features, rng.permutation(labels)).auc for _ in range(12)]
     assert abs(np.mean(found) - 0.5) < 0.12  # cross-validated chance is a little below a half
 
 
-def test_the_fit_is_where_the_penalised_likelihood_is_flat():
+def test_the_fit_is_where_the_penalized_likelihood_is_flat():
     features, labels = features_of(2)
     fit = logistic(features, labels, penalty=2.0)
     x = (features - fit.center) / fit.scale
@@ -105,5 +105,5 @@ def test_too_few_labels_of_a_class_are_refused():
     features, labels = features_of(0)
     few = np.zeros_like(labels)
     few[:3] = True
-    with pytest.raises(ValueError, match="3 masks are labelled 'soma'; 10 are needed"):
+    with pytest.raises(ValueError, match="3 masks are labeled 'soma'; 10 are needed"):
         logistic(features, few)

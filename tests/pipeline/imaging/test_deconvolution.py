@@ -157,7 +157,7 @@ def test_hard_constraint_leaves_no_small_jump(method):
     result = deconvolvers[method](trace, 30.0, decay_s=0.5, constraint="hard", min_jump=4.0)
     jumps = result.activity / result.noise[:, None]
     assert (jumps > 0).any()
-    # a pool that is fitted again after its neighbour has grown may fall a little below
+    # a pool that is fitted again after its neighbor has grown may fall a little below
     assert np.quantile(jumps[jumps > 1e-4], 0.02) > 3.9
     soft = deconvolvers[method](trace, 30.0, decay_s=0.5, constraint="soft").activity
     assert (result.activity > 0).sum() < 0.5 * (soft > 0).sum()

@@ -36,7 +36,7 @@ def test_raster_correction_moves_odd_rows_only():
     np.testing.assert_array_equal(fixed[::2], frame[::2].astype(np.float32))
 
 
-def test_blocks_interpolate_between_their_centres():
+def test_blocks_interpolate_between_their_centers():
     rows, columns = np.mgrid[:60, :60].astype(float)
     stretch = np.interp(columns, [10, 50], [-1.0, 1.0])  # a field that is pulled apart
     frame = waves(rows, columns - stretch)

@@ -119,7 +119,7 @@ def test_what_two_estimates_share_is_kept_and_their_noise_removed():
 
 
 @pytest.mark.parametrize("level", [0, 700])
-def test_a_movie_of_one_grey_level_does_not_move(level):
+def test_a_movie_of_one_gray_level_does_not_move(level):
     movie = ArrayMovie(np.full((210, 80, 80), level, np.int16), 10.0)
     found = motion_methods["piecewise"](movie)
     assert not found.y_shifts.any()

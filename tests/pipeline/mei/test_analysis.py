@@ -113,7 +113,7 @@ def test_the_true_filter_predicts_the_responses(cells, toys):
         analyses["linear_filter"](linear)
 
 
-def test_a_linear_cell_linearises_to_its_filter(cells):
+def test_a_linear_cell_linearizes_to_its_filter(cells):
     complex_, linear, _ = cells
     found = analyses["linearised"](linear, n_images=10)
     assert found.units["grey_r"].min() > 0.99
@@ -122,7 +122,7 @@ def test_a_linear_cell_linearises_to_its_filter(cells):
     assert np.abs(mixed.units["natural_r"]).min() < 0.5
 
 
-def test_jitter_maps_are_centred_and_complex_cells_tolerate_more(cells):
+def test_jitter_maps_are_centered_and_complex_cells_tolerate_more(cells):
     complex_, linear, _ = cells
     narrow, wide = (analyses["jitter_tuning"](c, most_px=3) for c in (linear, complex_))
     for found in (narrow, wide):

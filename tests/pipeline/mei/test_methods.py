@@ -65,7 +65,7 @@ def test_diverse_inputs_of_a_linear_cell_keep_to_its_drive(toys):
     np.testing.assert_allclose(together.all_activations[1], alone.all_activations[0], rtol=1e-3)
 
 
-def test_surround_continues_or_opposes_the_filter_and_leaves_the_centre(toys, context):
+def test_surround_continues_or_opposes_the_filter_and_leaves_the_center(toys, context):
     free = context.mei_masks == 0
     filters = context.cnn.filters.numpy().reshape(-1, *SHAPE)[context.units]
     centres = []
@@ -81,7 +81,7 @@ def test_surround_continues_or_opposes_the_filter_and_leaves_the_centre(toys, co
     np.testing.assert_allclose(*centres, atol=1e-2)
 
 
-def test_contrast_objective_leaves_out_what_a_neighbour_shares(toys):
+def test_contrast_objective_leaves_out_what_a_neighbor_shares(toys):
     own, shared = toys.gabor_filters(2, seed=6)
     own = own - shared * (own * shared).sum()
     model = toys.Linear(np.stack([own + 0.7 * shared, shared]).astype(np.float32))

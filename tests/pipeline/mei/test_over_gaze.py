@@ -89,7 +89,7 @@ def test_crops_answer_as_the_frames_that_they_stand_for(trained):
 
 
 def over_gaze(frozen, images):
-    """Return the mean response of unit i to image i (grey) over the spread of gaze."""
+    """Return the mean response of unit i to image i (gray) over the spread of gaze."""
     z = torch.as_tensor((images - frozen.image_mean) / frozen.image_sd, dtype=torch.float32)
     shifts, weights = frozen.gaze_spread()
     with torch.no_grad():

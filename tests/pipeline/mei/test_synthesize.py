@@ -79,7 +79,7 @@ def test_published_recipe_comes_near_the_best_pattern(toys, cells):
 
 
 def same_to_rounding(one, other):
-    """Responses to 1e-4 of themselves, images to a hundredth of a grey level: 8 bits are equal."""
+    """Responses to 1e-4 of themselves, images to a hundredth of a gray level: 8 bits are equal."""
     np.testing.assert_allclose(one.activations, other.activations, rtol=1e-4)
     np.testing.assert_allclose(one.all_activations, other.all_activations, rtol=1e-4)
     np.testing.assert_allclose(one.images, other.images, atol=1e-2)
@@ -176,7 +176,7 @@ def test_a_unit_silent_at_first_is_started_again(toys):
     assert (correlation(made.images[:, 0], filters) >= 0.99).all()
 
 
-def test_a_loud_neighbour_does_not_drown_a_quiet_unit(toys):
+def test_a_loud_neighbor_does_not_drown_a_quiet_unit(toys):
     filters = toys.gabor_filters(2, seed=3) * np.array([1e4, 1e-4], np.float32)[:, None, None]
     made = run(toys, toys.Linear(filters, rectified=True), [0, 1])
     assert (correlation(made.images[:, 0], filters) >= 0.99).all()

@@ -41,7 +41,7 @@ def test_fewer_targets_than_asked_for_is_no_error():
 
 
 @pytest.mark.parametrize("rule", list(target_rules))
-def test_nothing_at_the_edge_and_never_two_neighbours(rule):
+def test_nothing_at_the_edge_and_never_two_neighbors(rule):
     rng = np.random.default_rng(0)
     n = 300
     many = data(
@@ -64,7 +64,7 @@ def test_nothing_at_the_edge_and_never_two_neighbours(rule):
     assert place.max() < 2 * 199 - 10
 
 
-def test_neighbours_in_different_fields_are_no_neighbours():
+def test_neighbors_in_different_fields_are_no_neighbors():
     two = data(2, x_px=np.array([50.0, 50.0]), field=np.array([0, 1]))
     assert target_rules["validation"](two).kept.all()
     same = data(2, x_px=np.array([50.0, 50.0]))

@@ -15,6 +15,6 @@ def small():
 
 @pytest.fixture(scope="session")
 def tiny(small):
-    """A fifth of the trials, for what does not depend on what is learnt."""
+    """A fifth of the trials, for what does not depend on what is learned."""
     dataset = small[2]
     return dataset.select(trials=np.arange(0, dataset.n_trials, 5))

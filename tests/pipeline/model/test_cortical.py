@@ -25,7 +25,7 @@ def error_px(encoder, population):
     return np.hypot(y - population.cells.y_px, x - population.cells.x_px)
 
 
-def test_neighbours_say_where_a_cell_looks_that_does_not_say_it_itself(mapped):
+def test_neighbors_say_where_a_cell_looks_that_does_not_say_it_itself(mapped):
     population, whole = mapped
     data = whole.select(trials=np.arange(whole.n_trials))
     deaf, others = [2, 7], np.delete(np.arange(12), [2, 7])

@@ -162,7 +162,7 @@ def test_mean_gaze_moves_nothing(small):
     )
 
 
-def test_places_are_the_centres_of_what_units_answer_to_wherever_their_features_look(small):
+def test_places_are_the_centers_of_what_units_answer_to_wherever_their_features_look(small):
     config = {"core": {"channels": 2, "hidden_kernels": []}, "readout": {"name": "point"}}
     encoder = model.build_encoder(config, small[2])
     yy, xx = torch.meshgrid(torch.arange(13), torch.arange(13), indexing="ij")

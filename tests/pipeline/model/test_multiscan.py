@@ -44,7 +44,7 @@ def test_members_share_the_core_and_nothing_else(pair, joint):
     assert [member.n_units for member in encoder.members] == [5, 7]
     untrained = model.build_joint_encoder(TINY, pair, seed=0)
     for before, after in zip(untrained.members, encoder.members, strict=True):
-        for part in ("readout", "shifter", "modulator"):  # both members have learnt
+        for part in ("readout", "shifter", "modulator"):  # both members have learned
             old, new = (getattr(m, part).state_dict() for m in (before, after))
             assert any(not torch.equal(old[name], new[name]) for name in new), part
     assert result.epochs == 3

@@ -178,7 +178,7 @@ def test_nan_in_the_data_is_named_before_training(small):
         model.train(encoder, Dataset(**arguments))
 
 
-def test_without_behaviour_and_gaze_and_with_silent_units(small):
+def test_without_behavior_and_gaze_and_with_silent_units(small):
     arguments = small[1].arguments()
     arguments.update(behavior=None, pupil_center=None)
     arguments["responses"] = arguments["responses"].copy()

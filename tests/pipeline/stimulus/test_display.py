@@ -73,7 +73,7 @@ def test_outside_of_the_mask_is_uniform_and_the_mask_counts_in_the_match():
     np.testing.assert_allclose(sd, 2, rtol=0.01)
     outside = upscale(masks, (144, 256)) <= 0
     for shown, out in zip(done.images, outside, strict=True):
-        assert np.ptp(shown[out]) <= 1  # one grey, dithered between two levels
+        assert np.ptp(shown[out]) <= 1  # one gray, dithered between two levels
 
 
 def test_contrast_that_the_monitor_cannot_give_is_flagged_with_the_reason():

@@ -23,7 +23,7 @@ def test_png_is_lossless_and_read_by_another_decoder(tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED), image)
 
 
-def test_grey_stored_as_colour_is_read_but_colour_and_16_bit_are_refused(tmp_path):
+def test_gray_stored_as_color_is_read_but_color_and_16_bit_are_refused(tmp_path):
     image = np.random.default_rng(1).integers(0, 256, (9, 16), np.uint8)
     grey, colour = np.repeat(image[..., None], 3, 2), np.stack([image, image, 255 - image], 2)
     cv2.imwrite(str(tmp_path / "grey.png"), grey)

@@ -338,7 +338,7 @@ def _cases():
             ("frame_times.csv", "Hz"),
             MOVIE,
         ),
-        "scan: pixel size in metres": (
+        "scan: pixel size in meters": (
             lambda f: edit_json(
                 f,
                 imaging={
