@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.plugins import load_plugins
 from pipeline.stages import STAGES
+from schemas.whole import declared_whole
 
 if TYPE_CHECKING:
     from datajoint import Connection
@@ -117,10 +118,12 @@ def activate(
     if connection is None:
         connection = (_connector or _installed_connector())(home)
     _ensure_store(home)
-    for name in MODULES:
-        importlib.import_module(f"schemas.{name}").schema.activate(
-            f"{prefix}_{name}", connection=connection, create_tables=create_tables
-        )
+    modules = {name: importlib.import_module(f"schemas.{name}") for name in MODULES}
+    with declared_whole(connection):
+        for name, module in modules.items():
+            module.schema.activate(
+                f"{prefix}_{name}", connection=connection, create_tables=create_tables
+            )
     _active = prefix
     return connection
 

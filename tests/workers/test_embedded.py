@@ -114,5 +114,5 @@ def test_a_configured_server_is_left_alone(monkeypatch, tmp_path):
     env = {**os.environ, "DJ_HOST": "db.example", "DJ_USER": "u", "DJ_PASS": "p"}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
     (tmp_path / "datajoint.json").write_text('{"database.host": "db.example"}')
-    env = {k: v for k, v in os.environ.items() if not k.startswith("DJ_")}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DJ_", "INCEPTION_HOME"))}
     subprocess.run([sys.executable, "-c", code], check=True, env=env, cwd=tmp_path)

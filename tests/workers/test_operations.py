@@ -4,10 +4,12 @@ import itertools
 import json
 import signal
 
+import datajoint as dj
 import pytest
 from typer.testing import CliRunner
 
 from schemas import clock
+from schemas.whole import declared_whole
 from workers.cli import app
 from workers.compute import environment
 from workers.compute.options import Options
@@ -185,6 +187,38 @@ def test_what_is_stored_as_now_is_never_later_than_now(bench):
     for _ in range(50):
         sql = f"SELECT CAST({now} AS {column}) <= {now}"
         assert bench.connection.query(sql).fetchone()[0] == 1
+
+
+def test_tables_are_declared_whole_or_not_at_all(bench):
+    """A process that ends between two statements leaves no table without its comments."""
+    if bench.connection.adapter.backend == "mysql":
+        pytest.skip("MySQL commits every table by itself, in one statement")
+    name = f"{bench.prefix}_halves"
+
+    def there():
+        sql = "SELECT count(*) FROM information_schema.tables WHERE table_schema=%s"
+        return bench.connection.query(sql, (name,)).fetchone()[0]
+
+    def declared(then=None):
+        schema = dj.Schema(name, connection=bench.connection)
+
+        @schema
+        class First(dj.Manual):
+            definition = """
+            first : int32
+            """
+
+        assert there()
+        if then is not None:
+            raise then
+
+    with pytest.raises(KeyboardInterrupt), declared_whole(bench.connection):
+        declared(KeyboardInterrupt())
+    assert not there()
+    with declared_whole(bench.connection):
+        declared()
+    assert there()
+    dj.Schema(name, connection=bench.connection).drop(prompt=False)
 
 
 def test_a_lost_race_to_cancel_leaves_the_newer_claim_alone(bench):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datajoint as dj
 
+from schemas.whole import declared_whole
 from workers.database import connection as database
 from workers.database import schema_version
 from workers.queue import order, tables
@@ -20,7 +21,8 @@ def open_tables(connection: dj.Connection, source: str, prefix: str) -> Plan:
     """
     with database.exclusive(connection, f"{prefix}_declare"):  # creation races otherwise
         schema_version.check(connection, prefix)
-        loaded = order.load(source, prefix)
-        tables.activate(prefix)
-        tables.declare()
+        with declared_whole(connection):
+            loaded = order.load(source, prefix)
+            tables.activate(prefix)
+            tables.declare()
     return loaded
