@@ -159,8 +159,8 @@ def test_at_the_deadline_a_plan_is_of_what_is_ready_and_tells_what_is_left_out(d
     assert len(closed_loop.Plan.Source & {"plan_id": plan}) == 4
     table = closed_loop.Plan()
     again = table.make_compute({"plan_id": plan}, *table.make_fetch({"plan_id": plan}))[0]
-    assert again["dropped"] == row["dropped"]  # what computes it again makes the same plan
-    assert again["n_trials"] == row["n_trials"]
+    assert again.totals["dropped"] == row["dropped"]  # what computes it again makes the same plan
+    assert again.totals["n_trials"] == row["n_trials"]
 
 
 def test_nothing_is_planned_before_the_deadline_but_in_full(database, scan):

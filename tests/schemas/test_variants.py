@@ -151,7 +151,7 @@ def check_dropped(plan):
     }
     wanted = closed_loop.Plan._natural(
         {name: scan[name] for name in ("animal_id", "session", "scan_idx")}, scan["n_natural"]
-    )["hashes"]
+    )
     shown = set((closed_loop.Plan.Image & plan).to_arrays("image_hash").tolist())
     natural = [entry["image_hash"] for entry in dropped if entry["kind"] == "natural"]
     assert sorted(natural) == sorted(set(wanted) - shown)
