@@ -29,7 +29,7 @@ BASE = (
 LEAVES = ("simulate", "plotting")
 OUTER = ("recording", *LEAVES)  # of pipeline: they read stages, and no stage reads them
 TOOLS = ("clock", "method", "recipe", "store")  # of schemas: stages import them, they no stage
-DECISIONS = ("tasks", "other_day", "ingest")  # of schemas/decisions: each imports those before
+DECISIONS = ("task_rows", "tasks", "other_day", "ingest")  # of schemas/decisions, in order
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"
     r"|varchar\(\d+\)|<npy@main>|<object@main>)$"
@@ -242,7 +242,7 @@ def test_a_planted_import_is_found(tmp_path, file, code):
 
 FORTH = {
     "schemas/mei/masks.py": "from schemas import model\nfrom . import x\nfrom ..store import y",
-    "schemas/decisions/ingest.py": "from schemas.decisions.tasks import named",
+    "schemas/decisions/ingest.py": "from schemas.decisions.tasks import register_loop",
     "pipeline/mei/parts/x.py": "from ...registry import Registry\nfrom ..view import View",
     "pipeline/plotting/mei.py": "from pipeline.mei import ascent",
     "workers/commands/x.py": "from pipeline import simulate\nfrom .common import Home",
