@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -352,3 +353,10 @@ def test_slow_makes_have_three_parts(name):
     table = TABLES[name]
     parts = [hasattr(table, part) for part in ("make_fetch", "make_compute", "make_insert")]
     assert all(parts) or (not any(parts) and "make" in vars(table))
+
+
+@pytest.mark.parametrize("name", [n for n in COMPUTED if hasattr(TABLES[n], "make_compute")])
+def test_what_a_make_computes_from_is_a_record_or_few_arguments(name):
+    arguments = list(inspect.signature(TABLES[name].make_compute).parameters)
+    assert arguments[:2] == ["self", "key"]
+    assert len(arguments) <= 6, "let make_fetch return one NamedTuple"
