@@ -62,10 +62,8 @@ def ledger(_bound, database):
     tables.schema.database = tables.schema.connection = None
 
 
-TOGETHER = (
-    "tests/schemas/chain/",
-    "tests/schemas/deadline/",
-)  # what their conftest computes is once
+# folders whose files share what their conftest computes
+TOGETHER = ("tests/schemas/chain/", "tests/schemas/deadline/")
 LONGEST = ("tests/test_loop.py", *TOGETHER)
 
 
