@@ -128,6 +128,11 @@ def activate(
     return connection
 
 
+def active_prefix() -> str | None:
+    """Return the prefix that this process is bound to by `activate`, None before it."""
+    return _active
+
+
 def declare() -> int:
     """Declare every jobs table, so that workers that start together find them; return how many."""
     return len([table.jobs for table in computed_tables()])
