@@ -129,12 +129,12 @@ class Bench:
     def __init__(self, plan: Any) -> None:
         import scale_tables
 
-        from workers.database import connection
+        from workers.database import server
         from workers.queue import tables
         from workers.queue.lease import Ledger
 
         self.plan = plan
-        self.ledger = Ledger(connection.new_connection())
+        self.ledger = Ledger(server.new_connection())
         self.tables, self.toy = tables, scale_tables
         self.server = _server()
 

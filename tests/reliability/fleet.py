@@ -12,7 +12,7 @@ import psutil
 import storm_tables
 
 from schemas.clock import now_sql
-from workers.database import connection, embedded
+from workers.database import embedded, server
 from workers.queue import jobs, order, tables
 from workers.queue.lease import Ledger
 
@@ -77,7 +77,7 @@ class Fleet:
 
     def reconnect(self):
         """Connect this process again after a server went away."""
-        connection.persist(self.connection, lambda: connection.revive(self.connection))
+        server.persist(self.connection, lambda: server.revive(self.connection))
 
     def seeds(self, count, *, start=0, pause_s=0.0, mood="good"):
         """Insert keys to compute; `pause_s` is a number or a function of the key."""
@@ -150,7 +150,7 @@ class Fleet:
 
     def asked(self, question):
         """Answer a question to the database, again if it goes away meanwhile."""
-        return connection.persist(self.connection, question, patience_s=90.0)
+        return server.persist(self.connection, question, patience_s=90.0)
 
     def now(self):
         """Return the server's time, as it is written to the attempts (UTC)."""

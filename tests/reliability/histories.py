@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import datajoint as dj
 from storm_tables import PIECES, Value, digest
 
-from workers.database import connection as database
+from workers.database import server
 from workers.queue import lease, order, refresh
 from workers.queue.lease import Ledger
 
@@ -55,7 +55,7 @@ def write(fleet, *, seed, jobs=12, threads=4, seconds=3.0):
 def _fight(name, dice, log):
     me = threading.current_thread()
     try:
-        ledger = Ledger(database.new_connection(), name, lease_s=LEASE_S)
+        ledger = Ledger(server.new_connection(), name, lease_s=LEASE_S)
         while time.monotonic() < me.end:
             ledger.reap()
             began = time.monotonic()
@@ -101,7 +101,7 @@ def _commit(ledger, claim):
     array = connection.adapter.quote_identifier("array")  # a word of PostgreSQL's own
     value, piece = Value.full_table_name, Value.Piece.full_table_name
     try:
-        with database.transaction(connection):
+        with server.transaction(connection):
             connection.query(
                 f"INSERT INTO {value} (number, value, {array}) VALUES (%s, %s, %s)",
                 (number, digest(number), "{}"),

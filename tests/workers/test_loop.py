@@ -12,7 +12,7 @@ import pytest
 from workers.compute import make
 from workers.compute.options import Options
 from workers.compute.worker import Worker, run_worker
-from workers.database import connection, embedded
+from workers.database import embedded, server
 from workers.insight import status
 from workers.queue import jobs, lease, order, refresh
 from workers.queue.lease import Ledger
@@ -124,7 +124,7 @@ def test_a_killed_database_is_started_again_by_the_worker(bench):
         killed = embedded.status(bench.home)["pid"]
         os.kill(killed, signal.SIGKILL)
         bench.wait(lambda killed=killed: embedded.status(bench.home)["pid"] not in (None, killed))
-        connection.revive(bench.connection)
+        server.revive(bench.connection)
     assert process.wait(60) == 0, bench.log()[-4000:]
     check_values(bench, range(30))
     check_drained(bench)
@@ -222,7 +222,7 @@ def refreshed_twice(bench, lease_s):
     seeds(bench, 3)
     noop = order.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     slow = Ledger(bench.connection, lease_s=lease_s)
-    quick = Ledger(connection.new_connection(), "quick")
+    quick = Ledger(server.new_connection(), "quick")
 
     def compute():
         while claim := quick.claim([noop.name]):
@@ -254,7 +254,7 @@ def test_a_refresh_that_takes_long_keeps_its_duty_as_jobs_keep_their_leases(benc
     seeds(bench, 3)
     noop = order.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     slow, other = Ledger(bench.connection, lease_s=4.0), Ledger(bench.connection)
-    pulse = Ledger(connection.new_connection(), lease_s=4.0)
+    pulse = Ledger(server.new_connection(), lease_s=4.0)
     holds, answers = [], []
 
     def meanwhile(task, keys):
@@ -276,7 +276,7 @@ def test_a_worker_whose_refresh_outlasted_its_lease_leaves_it_to_the_next(bench)
     seeds(bench, 3)
     noop = order.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     stalled, third = Ledger(bench.connection, lease_s=0.0), Ledger(bench.connection)
-    pulse, other = (Ledger(connection.new_connection()) for _ in range(2))
+    pulse, other = (Ledger(server.new_connection()) for _ in range(2))
     begun, enough = threading.Event(), threading.Event()
 
     def under_way(task, keys):

@@ -11,7 +11,7 @@ import pytest
 from workers.compute import logs
 from workers.compute.options import Options
 from workers.compute.worker import Worker
-from workers.database import connection
+from workers.database import server
 from workers.insight import metrics
 from workers.queue import order
 
@@ -36,10 +36,10 @@ def test_figures_follow_the_jobs_and_health_the_database(bench):
     worker.run()
     assert worker.life()["outcomes"] == {"done": 3 + 4 + 3, "data": 1}
     loaded = order.load("toy_tables", bench.prefix)
-    own = connection.new_connection()
-    server = metrics.serve(metrics.pages(own, loaded, patience_s=1.0), "127.0.0.1", 0)
+    own = server.new_connection()
+    site = metrics.serve(metrics.pages(own, loaded, patience_s=1.0), "127.0.0.1", 0)
     try:
-        code, text = get(server, "/metrics")
+        code, text = get(site, "/metrics")
         assert code == 200
         figures = [line for line in text.splitlines() if not line.startswith("#")]
         assert all(SAMPLE.match(line) for line in figures), figures
@@ -47,14 +47,14 @@ def test_figures_follow_the_jobs_and_health_the_database(bench):
         assert 'inception_jobs{table="toy_tables.Value",queue="cpu",state="error"} 1' in figures
         assert 'inception_pending_jobs{queue="cpu"} 0' in figures
         assert 'inception_workers{state="running"} 0' in figures
-        code, text = get(server, "/healthz")
+        code, text = get(site, "/healthz")
         assert (code, json.loads(text)) == (200, {"database": "ok", "workers": 0})
         own.close()  # as after a restart of the database: it comes back by itself
-        assert get(server, "/healthz")[0] == 200
-        assert get(server, "/loops") == (200, "")
-        assert get(server, "/nothing")[0] == 404
+        assert get(site, "/healthz")[0] == 200
+        assert get(site, "/loops") == (200, "")
+        assert get(site, "/nothing")[0] == 404
     finally:
-        server.shutdown()
+        site.shutdown()
         own.close()
 
 
@@ -62,11 +62,11 @@ def test_a_page_that_fails_is_503_with_one_line():
     def broken():
         raise RuntimeError("no\ndatabase")
 
-    server = metrics.serve({"/healthz": broken}, "127.0.0.1", 0)
+    site = metrics.serve({"/healthz": broken}, "127.0.0.1", 0)
     try:
-        assert get(server, "/healthz") == (503, "RuntimeError: no database\n")
+        assert get(site, "/healthz") == (503, "RuntimeError: no database\n")
     finally:
-        server.shutdown()
+        site.shutdown()
 
 
 def test_labels_are_escaped():

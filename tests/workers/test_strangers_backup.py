@@ -362,7 +362,7 @@ def signed_again(folder, change, *, tables=True):
 
 @pytest.mark.tables
 def test_a_strangers_backup_runs_nothing_and_leaves_nothing(bench, tmp_path):
-    from workers.database import connection, embedded
+    from workers.database import embedded, server
     from workers.queue.lease import Ledger
 
     bench.toy.Seed.insert([(1, 0.0, "good"), (2, 0.0, "it's")])
@@ -379,7 +379,7 @@ def test_a_strangers_backup_runs_nothing_and_leaves_nothing(bench, tmp_path):
         bench.connection.dependencies.clear()
 
     def kept():
-        return [name for name in lost if connection.schema_exists(bench.connection, name)]
+        return [name for name in lost if server.schema_exists(bench.connection, name)]
 
     drop()
     ran = tmp_path / "ran"

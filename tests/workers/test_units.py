@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from workers.commands import computing
 from workers.compute import gpu, limits
 from workers.compute.make import NoRowError, classify
-from workers.database import connection
+from workers.database import server
 from workers.queue import lease
 
 
@@ -43,8 +43,8 @@ def test_what_is_tried_again_and_what_is_not(error, kind):
 
 def test_a_deadlock_is_no_lost_connection():
     deadlock = pymysql.err.OperationalError(1213, "deadlock")
-    assert connection.is_contention(deadlock)
-    assert not connection.is_connection_error(deadlock)
+    assert server.is_contention(deadlock)
+    assert not server.is_connection_error(deadlock)
 
 
 def test_canonical_keys_do_not_depend_on_order_or_integer_type():

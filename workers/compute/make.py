@@ -18,7 +18,7 @@ import deepdiff
 from datajoint import provenance
 
 from workers.compute.environment import device_used
-from workers.database import connection as database
+from workers.database import server
 from workers.queue import lease
 from workers.queue.lease import Claim
 
@@ -71,7 +71,7 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
             computed = next(generator)
 
         def insert() -> bool:
-            with database.transaction(connection):
+            with server.transaction(connection):
                 present = bool(table & key)
                 if not present:
                     _insert(table, key, steps, computed, fetched_hash)
@@ -128,8 +128,8 @@ def _again(connection: dj.Connection, action: Any) -> Any:
         try:
             return action()
         except Exception as error:
-            lost = database.is_connection_error(error)
-            if not (lost or database.is_contention(error)) or attempt == _TRIES - 1:
+            lost = server.is_connection_error(error)
+            if not (lost or server.is_contention(error)) or attempt == _TRIES - 1:
                 raise
         time.sleep(0.1 * 2**attempt)
         if lost:
@@ -138,7 +138,7 @@ def _again(connection: dj.Connection, action: Any) -> Any:
 
 
 def _reconnect(connection: dj.Connection) -> None:
-    database.persist(connection, lambda: database.revive(connection), patience_s=60.0)
+    server.persist(connection, lambda: server.revive(connection), patience_s=60.0)
 
 
 def classify(error: BaseException) -> str:
@@ -148,7 +148,7 @@ def classify(error: BaseException) -> str:
     """
     if isinstance(error, MemoryError):
         return "memory"
-    if database.is_connection_error(error) or database.is_contention(error):
+    if server.is_connection_error(error) or server.is_contention(error):
         return "transient"
     if isinstance(error, (dj.errors.IntegrityError, dj.errors.DuplicateError)):
         return "transient"  # something upstream or beside changed meanwhile

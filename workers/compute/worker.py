@@ -25,8 +25,7 @@ from workers.compute import environment, gpu, limits
 from workers.compute.gpu import Gpu
 from workers.compute.options import Options, Summary
 from workers.compute.slot import Slot
-from workers.database import connection as database
-from workers.database import opening
+from workers.database import opening, server
 from workers.insight import forecast
 from workers.queue import refresh, tables, urgency
 from workers.queue.lease import REFRESH, Claim, Ledger
@@ -111,7 +110,7 @@ class Worker:
         try:
             pulse = self._open()
         except Exception as error:
-            if database.is_connection_error(error):
+            if server.is_connection_error(error):
                 raise NotStartedError(" ".join(str(error).split())) from error
             raise
         previous = self._catch_signals()
@@ -123,7 +122,7 @@ class Worker:
             self._slots = [Slot(setup, variables, memory, name and Gpu(name)) for name in shared]
             beat.start()
             self._loop()
-        except database.Stopped:
+        except server.Stopped:
             log.warning("stopped while the database did not answer")
         finally:
             self._close()
@@ -139,7 +138,7 @@ class Worker:
     def _open(self) -> Ledger:
         """Connect, make missing tables, register; return the heartbeat's ledger."""
         options = self.options
-        connection = database.wait_for_server(options.home)
+        connection = server.wait_for_server(options.home)
         self._plan = opening.open_tables(connection, options.source, options.prefix)
         self._tasks = {task.name: task for task in self._plan.select(options.queues)}
         self._priority = urgency.Urgency(self._plan)
@@ -150,7 +149,7 @@ class Worker:
         )
         self._ledger.wake()
         return self._new_ledger(
-            database.new_connection(), lambda: self._finished.is_set() or self._out_of_time()
+            server.new_connection(), lambda: self._finished.is_set() or self._out_of_time()
         )
 
     def _new_ledger(self, connection: Any, stop: Callable[[], bool]) -> Ledger:
@@ -412,7 +411,7 @@ class Worker:
                 self._beat_at = time.monotonic()
                 time.sleep(_TICK_S)  # the last word of a slot that has just ended may be on its way
                 self._stolen |= {claim.token for claim in held if claim.job_id not in owned}
-        except database.Stopped:
+        except server.Stopped:
             pass  # the worker ends, and with it the need for leases
         except Exception as error:
             self._failure = error
@@ -438,7 +437,7 @@ class Worker:
         self._ledger._stop = lambda: time.monotonic() > deadline
         try:
             back = self._ledger.hand_back(claim)
-        except database.Stopped:
+        except server.Stopped:
             log.warning("%s %s stays leased: no database", claim.table_name, claim.key)
             return
         self._count("returned" if back else "done", claim, 0.0, "")

@@ -22,8 +22,7 @@ import datajoint as dj
 from datajoint.hash_registry import get_store_backend
 
 from pipeline.errors import DataError
-from workers.database import collect, dumps
-from workers.database import connection as database
+from workers.database import collect, dumps, server
 from workers.queue.lease import Ledger
 from workers.version import code_version
 
@@ -55,7 +54,7 @@ def backup(ledger: Ledger, folder: Path) -> dict[str, Any]:
     (part / "store").mkdir(parents=True)
     databases = collect.pipeline_databases(ledger.connection)
     backend = ledger.connection.adapter.backend
-    own = database.new_connection()
+    own = server.new_connection()
     try:
         tables = dumps.of(backend).dump(own, databases, part)
     finally:
@@ -119,7 +118,7 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
             expected=backend,
             remedy="restore it to a server of its kind",
         )
-    taken = [name for name in manifest["databases"] if database.schema_exists(connection, name)]
+    taken = [name for name in manifest["databases"] if server.schema_exists(connection, name)]
     if taken:
         raise DataError(
             "the server holds these schemas already",
@@ -127,7 +126,7 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
             found=", ".join(taken),
             remedy="use an empty server or another home",
         )
-    own = database.new_connection()
+    own = server.new_connection()
     try:
         dumps.of(backend).load(own, folder, manifest["databases"])
         try:

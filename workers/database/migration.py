@@ -18,8 +18,7 @@ from datajoint.declare import prepare_declare
 
 from pipeline.errors import DataError
 from schemas.clock import to_utc
-from workers.database import connection as database
-from workers.database import schema_version, table_content, variant_keys
+from workers.database import schema_version, server, table_content, variant_keys
 from workers.insight import status
 from workers.queue import order, tables
 from workers.queue.lease import Ledger
@@ -164,7 +163,7 @@ def migrate(
     DataError
         Before anything is changed, if it could not end well; or if rows differ afterwards.
     """
-    with database.exclusive(connection, f"{prefix}_declare"):
+    with server.exclusive(connection, f"{prefix}_declare"):
         found = look(connection, prefix, source, steps)
         if found["problems"]:
             raise DataError(

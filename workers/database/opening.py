@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datajoint as dj
 
-from workers.database import connection as database
-from workers.database import schema_version
+from workers.database import schema_version, server
 from workers.queue import order, tables
 from workers.queue.order import Plan
 
@@ -18,7 +17,7 @@ def open_tables(connection: dj.Connection, source: str, prefix: str) -> Plan:
     SchemaVersionError
         If the database holds another version of the tables; nothing was changed then.
     """
-    with database.exclusive(connection, f"{prefix}_declare"):  # creation races otherwise
+    with server.exclusive(connection, f"{prefix}_declare"):  # creation races otherwise
         schema_version.check(connection, prefix)
         loaded = order.load(source, prefix)
         tables.activate(prefix)

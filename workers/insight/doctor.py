@@ -123,12 +123,12 @@ def _private(host: str) -> bool:
 
 
 def _grants(home: str | os.PathLike | None, prefix: str) -> str:
-    from workers.database import connection as database
+    from workers.database import server
     from workers.queue import tables
 
     connection = embedded.connect(home)
     makes = "makes tables" if _makes_tables(prefix) else "makes no tables"
-    if not database.schema_exists(connection, f"{prefix}_workers"):
+    if not server.schema_exists(connection, f"{prefix}_workers"):
         if makes == "makes no tables":
             raise PermissionError("there are no tables, and this account may not make them")
         return makes
@@ -136,7 +136,7 @@ def _grants(home: str | os.PathLike | None, prefix: str) -> str:
     with _without_declaring():
         tables.activate(prefix)
         name = tables.Duty.full_table_name
-        with database.transaction(connection):
+        with server.transaction(connection):
             connection.query(
                 f"INSERT INTO {name} (duty, next_at) VALUES (%s, '2000-01-01')", (duty,)
             )
@@ -171,12 +171,11 @@ def _makes_tables(prefix: str) -> bool:
 
 
 def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
-    from workers.database import connection as database
-    from workers.database import schema_version
+    from workers.database import schema_version, server
     from workers.queue import order, tables
 
     connection = embedded.connect(home)
-    if not database.schema_exists(connection, f"{prefix}_workers"):
+    if not server.schema_exists(connection, f"{prefix}_workers"):
         return f"none yet with prefix {prefix}; they are made at first use"
     schema_version.check(connection, prefix)
     with _without_declaring():

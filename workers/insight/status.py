@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workers.database import schema_version
-from workers.database.connection import exclusive
+from workers.database.server import exclusive
 from workers.insight import forecast
 from workers.queue import refresh, tables
 from workers.queue.lease import Ledger

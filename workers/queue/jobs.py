@@ -11,7 +11,7 @@ from typing import Any
 
 import datajoint as dj
 
-from workers.database import connection
+from workers.database import server
 from workers.insight import ancestry
 from workers.queue import lease, tables
 from workers.queue.lease import Ledger
@@ -123,7 +123,7 @@ def cancel(ledger: Ledger, table: str | None = None, key: dict[str, Any] | None 
 
 def _stop(ledger: Ledger, job: str, token: int) -> bool:
     who = f"cancelled by {_user()} on {socket.gethostname()}"
-    with connection.transaction(ledger.connection):
+    with server.transaction(ledger.connection):
         ended = ledger.connection.query(
             f"UPDATE {tables.Job.full_table_name} SET status='ignore', worker=NULL, "
             "lease_until=NULL, error_class='cancelled', error_message=%s "

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import datajoint as dj
 
 from schemas.clock import now_sql
-from workers.database import connection as database
+from workers.database import server
 from workers.queue import tables
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ class Ledger:
 
     def persist(self, action: Callable[[], T]) -> T:
         """Do `action`, again after deadlocks and lost connections."""
-        return database.persist(
+        return server.persist(
             self.connection, action, stop=self._stop, on_reconnect=self._count_reconnect
         )
 
@@ -260,7 +260,7 @@ class Ledger:
         return found
 
     def _take(self, claim: Claim, old: int) -> bool:
-        with database.transaction(self.connection):
+        with server.transaction(self.connection):
             taken = self.connection.query(
                 f"UPDATE {self._job} SET status='running', worker=%s, token=%s, "
                 f"attempts=attempts+1, claimed_at={self.now()}, "
@@ -350,7 +350,7 @@ class Ledger:
     def _settle(
         self, claim: Claim, change: str, values: tuple, outcome: str, message: str | None
     ) -> bool:
-        with database.transaction(self.connection):
+        with server.transaction(self.connection):
             changed = self.connection.query(
                 f"UPDATE {self._job} SET {change} "
                 "WHERE job_id=%s AND token=%s AND worker=%s AND status='running'",
@@ -401,7 +401,7 @@ class Ledger:
     def _free(self, claim: Claim, worker: str) -> bool:
         status = "pending" if claim.retries + 1 < MAX_RETRIES else "error"
         message = f"worker {worker} vanished"
-        with database.transaction(self.connection):
+        with server.transaction(self.connection):
             freed = self.connection.query(
                 f"UPDATE {self._job} SET status=%s, worker=NULL, lease_until=NULL, "
                 f"retries=retries+1, not_before={self.now()}, error_class='lost', "
@@ -425,7 +425,7 @@ class Ledger:
         if duty not in self._duties:
             row = f"(%s, {self.now()})"
             self.execute(
-                database.insert_new_sql(self.connection, self._duty, "duty, next_at", row), (duty,)
+                server.insert_new_sql(self.connection, self._duty, "duty, next_at", row), (duty,)
             )
             self._duties.add(duty)
         done = self.execute(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from workers.database import connection
+from workers.database import server
 from workers.queue.lease import Ledger, canonical, job_id
 from workers.queue.order import Plan, Task
 
@@ -121,7 +121,7 @@ def _insert(ledger: Ledger, task: Task, fresh: dict[str, tuple[str, int | None]]
     for start in range(0, len(values), _CHUNK):
         chunk = values[start : start + _CHUNK]
         rows = ",".join([row] * len(chunk))  # some may be there: another worker was quicker
-        sql = connection.insert_new_sql(ledger.connection, ledger._job, columns, rows)
+        sql = server.insert_new_sql(ledger.connection, ledger._job, columns, rows)
         added += ledger.execute(sql, [field for value in chunk for field in value])
     return added
 
