@@ -28,7 +28,13 @@ BASE = (
 )
 LEAVES = ("simulate", "plotting")
 OUTER = ("recording", *LEAVES)  # of pipeline: they read stages, and no stage reads them
-TOOLS = ("clock", "method", "recipe", "store")  # of schemas: stages import them, they no stage
+TOOLS = (
+    "clock",
+    "datajoint_internals",
+    "method",
+    "recipe",
+    "store",
+)  # of schemas: stages import them, they no stage
 DECISIONS = ("tasks", "other_day", "ingest")  # of schemas/decisions: each imports those before
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"

@@ -6,19 +6,17 @@ connection, so that a restart of the database in the last second does not cost h
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import inspect
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import datajoint as dj
 import deepdiff
-from datajoint import provenance
 
 from workers.compute.environment import device_used
 from workers.database import server
+from workers.database.datajoint_internals import inside_populate
 from workers.queue import lease
 from workers.queue.lease import Claim
 
@@ -83,20 +81,6 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
             return not present
 
         return _again(connection, insert) if steps or exists else insert()
-
-
-@contextlib.contextmanager
-def inside_populate(table: Any, key: dict[str, Any]) -> Iterator[None]:
-    """Let a table's `make` do what it may do inside of `populate`."""
-    token = provenance.set_ingesting(table.full_table_name, key, "")
-    type(table)._allow_insert = True
-    table._upstream_key, table._upstream = dict(key), None
-    try:
-        yield
-    finally:
-        provenance.reset_ingesting(token)
-        type(table)._allow_insert = False
-        table._upstream_key = table._upstream = None
 
 
 def rerun(table: Any, key: dict[str, Any]) -> None:

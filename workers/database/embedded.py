@@ -83,8 +83,10 @@ def is_embedded() -> bool:
     """Tell whether this process uses the embedded database: no other server is configured."""
     if os.environ.get("DJ_HOST"):
         return False
+    from workers.database import datajoint_internals
+
     dj = _datajoint()
-    file = None if dj.config.ignore_config_file else dj.settings.find_config_file()
+    file = datajoint_internals.config_file()
     if file is not None:
         settings = json.loads(file.read_text(encoding="utf-8"))
         if settings.get("database.host") or settings.get("database", {}).get("host"):
@@ -107,6 +109,8 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
         configuration (`DJ_STORES`, `datajoint.json`) has a store of that name.
     """
     global _configured_home
+    from workers.database import datajoint_internals
+
     dj = _datajoint()
     folder = home_folder(home)
     dj.config.safemode = False  # no questions: the command line asks before it deletes
@@ -130,8 +134,9 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
         _configured_home = folder
         os.environ["INCEPTION_HOME"] = str(folder)  # children of this process use the same home
         connection = dj.conn(reset=not same_home)
-        if connection.conn_info["port"] != server["port"] or not connection.is_connected:
-            connection.conn_info["port"] = server["port"]  # the server was started anew; the
+        moved = datajoint_internals.address(connection).port != server["port"]
+        if moved or not connection.is_connected:  # the server was started anew; the
+            datajoint_internals.move_to_port(connection, server["port"])
             connection.connect()  # schemas bound to this object go on with it
         return connection
     _store(dj, folder, overwrite=ours and home is not None)

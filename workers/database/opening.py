@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import datajoint as dj
 
 from workers.database import schema_version, server
@@ -23,3 +26,13 @@ def open_tables(connection: dj.Connection, source: str, prefix: str) -> Plan:
         tables.activate(prefix)
         tables.declare()
     return loaded
+
+
+@contextlib.contextmanager
+def without_declaring() -> Iterator[None]:
+    """Bind tables without making them: who looks changes nothing."""
+    before, dj.config.database.create_tables = dj.config.database.create_tables, False
+    try:
+        yield
+    finally:
+        dj.config.database.create_tables = before

@@ -13,6 +13,7 @@ import datajoint as dj
 from pipeline.errors import DataError
 from schemas.clock import now_sql
 from workers.database import server
+from workers.database.datajoint_internals import quoter
 from workers.version import code_version
 
 SCHEMA_VERSION = 5  # 0 is a database from before versions were written down
@@ -88,5 +89,5 @@ def record(connection: dj.Connection, prefix: str, version: int = SCHEMA_VERSION
 
 
 def _table(connection: dj.Connection, prefix: str) -> str:
-    quote = connection.adapter.quote_identifier
+    quote = quoter(connection)
     return f"{quote(prefix + '_workers')}.{quote('schema_version')}"

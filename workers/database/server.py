@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import datajoint as dj
 
-from workers.database import embedded
+from workers.database import datajoint_internals, embedded
 
 T = TypeVar("T")
 log = logging.getLogger("inception.database")
@@ -45,7 +45,7 @@ def is_connection_error(error: BaseException) -> bool:
             type(error).__name__ in ("OperationalError", "InternalError")
             and _code(error) in _MYSQL_LOST
         )
-    return isinstance(error, dj.errors.DataJointError) and "during a transaction" in str(error)
+    return datajoint_internals.lost_in_transaction(error)
 
 
 def is_contention(error: BaseException) -> bool:
@@ -99,9 +99,9 @@ def new_connection() -> dj.Connection:
 
 def revive(connection: dj.Connection) -> None:
     """Connect a connection object again, starting the embedded server if it is down."""
-    connection._in_transaction = False  # whatever was open died with the connection
+    datajoint_internals.forget_transaction(connection)  # whatever was open died with it
     if embedded.is_embedded():
-        connection.conn_info["port"] = embedded.start()["port"]
+        datajoint_internals.move_to_port(connection, embedded.start()["port"])
     connection.connect()
 
 
@@ -115,7 +115,7 @@ def schema_exists(connection: dj.Connection, name: str) -> bool:
 
 def insert_new_sql(connection: dj.Connection, table: str, columns: str, values: str) -> str:
     """Return SQL that inserts rows, and leaves those alone whose key is there already."""
-    if connection.adapter.backend == "postgresql":
+    if datajoint_internals.backend(connection) == "postgresql":
         return f"INSERT INTO {table} ({columns}) VALUES {values} ON CONFLICT DO NOTHING"
     return f"INSERT IGNORE INTO {table} ({columns}) VALUES {values}"
 
@@ -128,7 +128,7 @@ def transaction(connection: dj.Connection) -> Any:
         yield
     except BaseException as error:
         if is_connection_error(error):
-            connection._in_transaction = False
+            datajoint_internals.forget_transaction(connection)
         else:
             connection.cancel_transaction()
         raise
@@ -138,7 +138,7 @@ def transaction(connection: dj.Connection) -> Any:
 @contextmanager
 def exclusive(connection: dj.Connection, name: str, timeout_s: int = 600) -> Any:
     """Hold a lock of the database server: one process at a time, freed if its holder dies."""
-    if connection.adapter.backend == "postgresql":
+    if datajoint_internals.backend(connection) == "postgresql":
         take = "SELECT pg_advisory_lock(hashtext(%s))"
         free = "SELECT pg_advisory_unlock(hashtext(%s))"
         connection.query(take, (name,))

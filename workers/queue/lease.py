@@ -19,6 +19,7 @@ import datajoint as dj
 
 from schemas.clock import now_sql
 from workers.database import server
+from workers.database.datajoint_internals import backend
 from workers.queue import tables
 
 T = TypeVar("T")
@@ -242,7 +243,7 @@ class Ledger:
         """Return rank, claim to be and present token of the first due jobs, in their order."""
         epoch_ms = (
             "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
-            if self.connection.adapter.backend == "postgresql"
+            if backend(self.connection) == "postgresql"
             else "CAST(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(3)) * 1000 AS SIGNED)"
         )
         marks = ",".join(["%s"] * len(names))

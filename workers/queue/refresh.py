@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from workers.database import server
+from workers.database import datajoint_internals, server
 from workers.queue.lease import Ledger, canonical, job_id
 from workers.queue.order import Plan, Task
 
@@ -22,12 +22,6 @@ Priority = Callable[[Task, list[dict[str, Any]]], Sequence[int | None]]
 def bulk(_task: Task, keys: list[dict[str, Any]]) -> Sequence[int | None]:
     """Give every key the same, ordinary priority."""
     return [ORDINARY] * len(keys)
-
-
-def due(task: Task) -> Any:
-    """Return the query of keys that are to be computed and have no row yet."""
-    table = task.table()
-    return table._jobs_to_do(()) - table.proj()
 
 
 def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tuple[int, int] | None:
@@ -75,7 +69,7 @@ def _refresh(ledger: Ledger, task: Task, priority: Priority) -> tuple[int, int]:
             (task.name,),
         )
     }
-    keys = ledger.persist(lambda: due(task).keys())
+    keys = ledger.persist(lambda: datajoint_internals.due(task.table()).keys())
     texts = {job_id(task.name, text): (key, text) for key in keys for text in [canonical(key)]}
     ranks = dict(zip(texts, priority(task, [key for key, _ in texts.values()]), strict=True))
     fresh = {job: (text, ranks[job]) for job, (_, text) in texts.items() if job not in known}
@@ -170,7 +164,7 @@ class DueCounter:
         if self._sql is None:
             self._sql = " UNION ALL ".join(
                 f"SELECT '{task.name}' AS table_name, COUNT(*) AS n "
-                f"FROM ({due(task).make_sql()}) AS due_{task.rank}"
+                f"FROM ({datajoint_internals.due(task.table()).make_sql()}) AS due_{task.rank}"
                 for task in self._tasks
             )
         rows = self._ledger.connection.query(self._sql).fetchall()

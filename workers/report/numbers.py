@@ -8,6 +8,7 @@ import datajoint as dj
 import pandas as pd
 
 from pipeline.stages import STAGES
+from workers.database.datajoint_internals import plain_columns
 from workers.report.naming import with_direction, with_names
 
 FROM_STAGE = STAGES.index("dataset")
@@ -39,10 +40,9 @@ def write_numbers(folder: Path) -> list[str]:
             query = one()
             if not 0 < len(query) <= MOST_ROWS:
                 continue
-            plain = [name for name in query.heading.names if query.heading[name].codec is None]
             owner = "" if one is table else f"{table.__name__}."
             file = f"{stage}.{owner}{one.__name__}.csv"
-            frame = with_names(query.proj(*plain).to_pandas().reset_index(), units)
+            frame = with_names(query.proj(*plain_columns(query)).to_pandas().reset_index(), units)
             _told(frame).to_csv(folder / file, index=False)
             written.append(file)
     return written
