@@ -114,10 +114,10 @@ def forked_slot() -> type:
 
 def work(home: Path, prefix: str) -> None:
     """Be one worker until SIGTERM."""
-    from workers.compute import worker
+    from workers.compute import crew, worker
     from workers.compute.options import Options
 
-    worker.Slot = forked_slot()
+    crew.Slot = forked_slot()
     os.nice(5)  # whoever measures, and the server, come first
     with contextlib.suppress(SystemExit):
         worker.Worker(Options("scale_tables", prefix, home, grace_s=3.0)).run()

@@ -14,7 +14,7 @@ import datajoint as dj
 from storm_tables import PIECES, Value, digest
 
 from workers.database import server
-from workers.queue import lease, order, refresh
+from workers.queue import claims, order, refresh
 from workers.queue.lease import Ledger
 
 LEASE_S = 0.25
@@ -111,8 +111,8 @@ def _commit(ledger, claim):
                     f"INSERT INTO {piece} (number, piece, value) VALUES (%s, %s, %s)",
                     (number, i, digest((number, i))),
                 )
-            lease.fence(connection, claim, ledger.worker, 0.0)
-    except (lease.Fenced, dj.errors.DuplicateError):
+            claims.fence(connection, claim, ledger.worker, 0.0)
+    except (claims.Fenced, dj.errors.DuplicateError):
         return False
     return True
 

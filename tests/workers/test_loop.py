@@ -233,7 +233,7 @@ def refreshed_twice(bench, lease_s):
         compute()
         return refresh.bulk(task, keys)
 
-    assert refresh.refresh_table(slow, noop, meanwhile) == (3, 0)
+    assert refresh.refresh_table(slow, noop, refresh.Ranking(meanwhile)) == (3, 0)
     compute()
     assert refresh.refresh_table(quick, noop) == (0, 0)  # the duty is free again
     assert len(bench.toy.Noop()) == 3
@@ -265,7 +265,7 @@ def test_a_refresh_that_takes_long_keeps_its_duty_as_jobs_keep_their_leases(benc
         answers.append(refresh.refresh_table(other, noop))
         return refresh.bulk(task, keys)
 
-    assert refresh.refresh_table(slow, noop, meanwhile) == (3, 0)
+    assert refresh.refresh_table(slow, noop, refresh.Ranking(meanwhile)) == (3, 0)
     assert answers == [None]  # after five seconds of a lease of four
     pulse.keep(holds[0])  # too late
     assert refresh.refresh_table(other, noop) == (0, 0)
@@ -285,7 +285,7 @@ def test_a_worker_whose_refresh_outlasted_its_lease_leaves_it_to_the_next(bench)
         return refresh.bulk(task, keys)
 
     taker = threading.Thread(
-        target=refresh.refresh_table, args=(other, noop, under_way), daemon=True
+        target=refresh.refresh_table, args=(other, noop, refresh.Ranking(under_way)), daemon=True
     )
 
     def stall(task, keys):
@@ -294,7 +294,7 @@ def test_a_worker_whose_refresh_outlasted_its_lease_leaves_it_to_the_next(bench)
         pulse.keep(stalled.held)  # too late
         return refresh.bulk(task, keys)
 
-    assert refresh.refresh_table(stalled, noop, stall) == (3, 0)
+    assert refresh.refresh_table(stalled, noop, refresh.Ranking(stall)) == (3, 0)
     assert refresh.refresh_table(third, noop) is None
     enough.set()
     taker.join(60)

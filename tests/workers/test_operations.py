@@ -14,7 +14,7 @@ from workers.compute.options import Options
 from workers.compute.worker import run_worker
 from workers.insight import ancestry, doctor, forecast, status
 from workers.insight.forecast import Places, Work
-from workers.queue import jobs, lease, order
+from workers.queue import claims, jobs, order
 from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
@@ -199,8 +199,8 @@ def test_a_lost_race_to_cancel_leaves_the_newer_claim_alone(bench):
     second = Ledger(bench.connection, "w2").claim(["toy_tables.Value"])
     assert not jobs._stop(ledger, first.job_id, first.token)
     assert jobs._stop(ledger, second.job_id, second.token)
-    with pytest.raises(lease.Fenced):
-        lease.fence(bench.connection, second, "w2", 0.0)
+    with pytest.raises(claims.Fenced):
+        claims.fence(bench.connection, second, "w2", 0.0)
 
 
 def test_one_job_at_a_time_on_each_gpu_though_more_slots_are_free(bench, monkeypatch, tmp_path):

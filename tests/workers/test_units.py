@@ -17,7 +17,7 @@ from workers.commands import computing
 from workers.compute import gpu, limits
 from workers.compute.make import NoRowError, classify
 from workers.database import server
-from workers.queue import lease
+from workers.queue import claims
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_a_deadlock_is_no_lost_connection():
 
 
 def test_canonical_keys_do_not_depend_on_order_or_integer_type():
-    first = lease.canonical({"b": np.int64(2), "a": datetime.date(2026, 1, 2)})
-    assert first == lease.canonical({"a": datetime.date(2026, 1, 2), "b": 2})
+    first = claims.canonical({"b": np.int64(2), "a": datetime.date(2026, 1, 2)})
+    assert first == claims.canonical({"a": datetime.date(2026, 1, 2), "b": 2})
     assert first == '{"a":"2026-01-02","b":2}'
-    assert lease.job_id("x.Y", first) != lease.job_id("x.Z", first)
+    assert claims.job_id("x.Y", first) != claims.job_id("x.Z", first)
 
 
 SUMS = """

@@ -11,7 +11,7 @@ import pytest
 
 from workers.database import schema_version, table_content, variant_keys
 from workers.database.schema_version import SCHEMA_VERSION
-from workers.queue.lease import canonical, job_id
+from workers.queue.claims import canonical, job_id
 
 pytestmark = pytest.mark.tables
 

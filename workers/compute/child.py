@@ -82,13 +82,13 @@ def _work(task: Any, claim: Any, setup: dict[str, Any]) -> tuple:
     from workers.compute import environment
     from workers.compute.make import classify, make
     from workers.database import server
-    from workers.queue import lease
+    from workers.queue import claims
 
     started = time.monotonic()
     try:
         with environment.device_of(task.queue):
             fresh = make(task.table(), claim, setup["worker"], setup["environment"])
-    except lease.Fenced:
+    except claims.Fenced:
         return ("fenced", time.monotonic() - started)
     except BaseException as error:
         lost = server.is_connection_error(error) or not isinstance(error, Exception)

@@ -17,8 +17,8 @@ import deepdiff
 from workers.compute.environment import device_used
 from workers.database import server
 from workers.database.datajoint_internals import inside_populate
-from workers.queue import lease
-from workers.queue.lease import Claim
+from workers.queue import claims
+from workers.queue.claims import Claim
 
 _TRIES = 6
 
@@ -48,7 +48,7 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
 
     Raises
     ------
-    lease.Fenced
+    claims.Fenced
         If the job has another owner by now; nothing was committed.
     NoRowError
         If `make` inserted nothing.
@@ -77,7 +77,7 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
                         raise NoRowError(f"{claim.table_name}.make ended without inserting its row")
                 site = (environment, device_used()) if environment and not present else None
                 outcome = "present" if present else "done"
-                lease.fence(connection, claim, worker, time.monotonic() - started, site, outcome)
+                claims.fence(connection, claim, worker, time.monotonic() - started, site, outcome)
             return not present
 
         return _again(connection, insert) if steps or exists else insert()

@@ -14,7 +14,7 @@ from typing import Any
 import datajoint as dj
 
 from workers.database.datajoint_internals import backend, quoter
-from workers.queue.lease import canonical, job_id
+from workers.queue.claims import canonical, job_id
 
 COMMENT = ":int16:which of a unit's images of this kind, from 0"
 OWN_COMMENT = ":int16:which of the unit's images of this kind, from 0"

@@ -11,7 +11,8 @@ import datajoint as dj
 
 from workers.database.datajoint_internals import ForeignKeys, master_of, plain_columns
 from workers.queue import tables
-from workers.queue.lease import Ledger, canonical, job_id
+from workers.queue.claims import canonical, job_id
+from workers.queue.lease import Ledger
 from workers.queue.order import Plan
 
 _MOST = 200  # rows of one table that are followed; more are counted

@@ -21,7 +21,8 @@ from workers.database.datajoint_internals import (
 )
 from workers.insight import ancestry
 from workers.queue import tables
-from workers.queue.lease import Ledger, canonical
+from workers.queue.claims import canonical
+from workers.queue.lease import Ledger
 from workers.queue.order import Plan, Task
 
 RTOL = 1e-5  # largest difference between devices, relative to the largest value of an array
