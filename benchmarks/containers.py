@@ -34,12 +34,12 @@ OVERRIDE = {
             "entrypoint": ["python", "-c", OPEN],
             "command": [],
             "environment": {"PYTHONPATH": "/suite"},
-            "volumes": [f"{ROOT}/tests/reliability:/suite:ro"],
+            "volumes": [f"{ROOT}/tests/reliability/harness:/suite:ro"],
         },
         "worker": {
             "command": "worker --schemas storm_tables --sleep-duration 0.5",
             "environment": {"PYTHONPATH": "/suite"},
-            "volumes": [f"{ROOT}/tests/reliability:/suite:ro"],
+            "volumes": [f"{ROOT}/tests/reliability/harness:/suite:ro"],
         },
     }
 }

@@ -17,7 +17,7 @@ from workers.queue import jobs, order, tables
 from workers.queue.lease import Ledger
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 
 
 class Fleet:
@@ -41,7 +41,7 @@ class Fleet:
         self.environment = {
             **os.environ,
             "INCEPTION_HOME": str(home),
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)]),
+            "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent, ROOT))),
         }
         self.workers = []
         self.connection = embedded.connect(home)

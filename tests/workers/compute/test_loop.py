@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from workers.compute import make
-from workers.compute.options import Options
 from workers.compute.worker import Worker, run_worker
 from workers.database import embedded, server
 from workers.insight import status
@@ -18,15 +17,6 @@ from workers.queue import jobs, lease, order, refresh
 from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
-
-
-def seeds(bench, count, pause_s=0.0, mood="good", start=0):
-    bench.toy.Seed.insert([(start + i, pause_s, mood) for i in range(count)])
-
-
-def options(bench, **changed):
-    base = {"source": "toy_tables", "prefix": bench.prefix, "home": bench.home}
-    return Options(**{**base, "exit_when_idle": True, "sleep_duration": 0.3, **changed})
 
 
 def check_values(bench, numbers):
@@ -55,12 +45,12 @@ def outcomes(bench, table="toy_tables.Value"):
 
 
 def test_every_key_once_in_the_order_of_the_foreign_keys(bench):
-    seeds(bench, 20)
-    summary = run_worker(options(bench, processes=2))
+    bench.seeds(20)
+    summary = bench.work(processes=2)
     check_values(bench, range(20))
     check_drained(bench)
     assert summary.outcomes == {"done": 60}  # Noop, Value, and Twice after a part of Value
-    assert run_worker(options(bench)).outcomes == {}  # nothing is left to do
+    assert bench.work().outcomes == {}  # nothing is left to do
 
 
 def test_plan_follows_parts_and_tables_filled_by_hand(bench):
@@ -70,10 +60,10 @@ def test_plan_follows_parts_and_tables_filled_by_hand(bench):
 
 
 def test_bad_data_is_set_aside_at_once_and_the_rest_goes_on(bench):
-    seeds(bench, 5)
-    seeds(bench, 1, mood="bad", start=100)
-    seeds(bench, 1, mood="silent", start=200)
-    summary = run_worker(options(bench))
+    bench.seeds(5)
+    bench.seeds(1, mood="bad", start=100)
+    bench.seeds(1, mood="silent", start=200)
+    summary = bench.work()
     check_values(bench, range(5))
     assert summary.quarantined == 2
     ledger = Ledger(bench.connection)
@@ -91,18 +81,18 @@ def test_bad_data_is_set_aside_at_once_and_the_rest_goes_on(bench):
     bench.toy.Seed.update1({"number": 100, "mood": "good"})
     assert jobs.retry(ledger, key={"number": 100}) == 1
     assert jobs.ignore(ledger, key={"number": 200}) == 1
-    run_worker(options(bench))
+    bench.work()
     check_values(bench, [*range(5), 100])
     assert len(bench.tables.Job & "status='ignore'") == 1
 
 
 def test_poison_costs_three_attempts_each_and_no_worker(bench):
-    seeds(bench, 10)
-    seeds(bench, 1, mood="segfault", start=100)
-    seeds(bench, 1, mood="eat", start=300)
-    assert run_worker(options(bench, processes=2, memory_gb=0.6)).quarantined == 2
-    seeds(bench, 1, mood="hang", start=200)
-    assert run_worker(options(bench, processes=2, job_timeout_s=1.0)).quarantined == 1
+    bench.seeds(10)
+    bench.seeds(1, mood="segfault", start=100)
+    bench.seeds(1, mood="eat", start=300)
+    assert bench.work(processes=2, memory_gb=0.6).quarantined == 2
+    bench.seeds(1, mood="hang", start=200)
+    assert bench.work(processes=2, job_timeout_s=1.0).quarantined == 1
     check_values(bench, range(10))
     found = {
         row["key"]["number"]: row
@@ -117,7 +107,7 @@ def test_poison_costs_three_attempts_each_and_no_worker(bench):
 
 @pytest.mark.skipif(bool(os.environ.get("DJ_HOST")), reason="kills the embedded database")
 def test_a_killed_database_is_started_again_by_the_worker(bench):
-    seeds(bench, 30, pause_s=0.1)
+    bench.seeds(30, pause_s=0.1)
     process = bench.worker("--exit-when-idle", "--lease", 5)
     for wanted in (3, 12):
         bench.wait(lambda wanted=wanted: len(bench.toy.Value()) >= wanted)
@@ -131,7 +121,7 @@ def test_a_killed_database_is_started_again_by_the_worker(bench):
 
 
 def test_sigterm_hands_back_without_burning_an_attempt(bench):
-    seeds(bench, 2, pause_s=60.0)
+    bench.seeds(2, pause_s=60.0)
     process = bench.worker("--grace", 0.2, "--processes", 2)
     bench.wait(lambda: len(bench.tables.Job & "status='running' AND table_name LIKE '%%Value'") > 0)
     process.send_signal(signal.SIGTERM)
@@ -142,7 +132,7 @@ def test_sigterm_hands_back_without_burning_an_attempt(bench):
 
 
 def test_sigterm_lets_a_short_job_finish(bench):
-    seeds(bench, 5, pause_s=1.0)
+    bench.seeds(5, pause_s=1.0)
     process = bench.worker("--grace", 20)
     bench.wait(lambda: len(bench.tables.Job & "status='running' AND table_name LIKE '%%Value'") > 0)
     process.send_signal(signal.SIGTERM)
@@ -153,7 +143,7 @@ def test_sigterm_lets_a_short_job_finish(bench):
 
 def test_a_zombie_commits_nothing(bench):
     """A worker that was stopped for longer than its lease finds the job taken and done."""
-    seeds(bench, 1, pause_s=2.0)
+    bench.seeds(1, pause_s=2.0)
     zombie = bench.worker("--lease", 1)
     bench.wait(lambda: len(bench.tables.Job & "status='running' AND table_name LIKE '%%Value'") > 0)
     claim = (bench.tables.Job & {"table_name": "toy_tables.Value"}).fetch1()
@@ -174,7 +164,7 @@ def test_a_zombie_commits_nothing(bench):
 
 def test_a_claim_takes_any_of_the_most_urgent_jobs_and_no_other(bench):
     """Workers that took the same first row would race for it, and all but one lose."""
-    seeds(bench, 40)
+    bench.seeds(40)
     loaded = order.load("toy_tables", bench.prefix)
     ledger = Ledger(bench.connection, "me")
     refresh.refresh_table(ledger, loaded.tasks["toy_tables.Noop"])
@@ -199,7 +189,7 @@ def test_a_claim_takes_any_of_the_most_urgent_jobs_and_no_other(bench):
 
 
 def test_refresh_adds_ten_thousand_keys_within_three_seconds(bench):
-    seeds(bench, 10_000)
+    bench.seeds(10_000)
     loaded = order.load("toy_tables", bench.prefix)
     ledger = Ledger(bench.connection)
     noop = loaded.tasks["toy_tables.Noop"]
@@ -219,7 +209,7 @@ def refreshed_twice(bench, lease_s):
 
     The other is at work between what the first one has read and what it inserts.
     """
-    seeds(bench, 3)
+    bench.seeds(3)
     noop = order.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     slow = Ledger(bench.connection, lease_s=lease_s)
     quick = Ledger(server.new_connection(), "quick")
@@ -251,7 +241,7 @@ def test_a_second_job_for_a_key_that_is_done_computes_nothing(bench):
 
 
 def test_a_refresh_that_takes_long_keeps_its_duty_as_jobs_keep_their_leases(bench):
-    seeds(bench, 3)
+    bench.seeds(3)
     noop = order.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     slow, other = Ledger(bench.connection, lease_s=4.0), Ledger(bench.connection)
     pulse = Ledger(server.new_connection(), lease_s=4.0)
@@ -273,7 +263,7 @@ def test_a_refresh_that_takes_long_keeps_its_duty_as_jobs_keep_their_leases(benc
 
 def test_a_worker_whose_refresh_outlasted_its_lease_leaves_it_to_the_next(bench):
     """It ends while another refreshes, and frees nothing: a third one has to wait."""
-    seeds(bench, 3)
+    bench.seeds(3)
     noop = order.load("toy_tables", bench.prefix).tasks["toy_tables.Noop"]
     stalled, third = Ledger(bench.connection, lease_s=0.0), Ledger(bench.connection)
     pulse, other = (Ledger(server.new_connection()) for _ in range(2))
@@ -309,7 +299,7 @@ def slowness():
 
 
 def test_an_idle_worker_asks_at_most_twice_a_second(bench):
-    worker = Worker(options(bench, exit_when_idle=False, run_duration=6.0, sleep_duration=2.0))
+    worker = Worker(bench.options(exit_when_idle=False, run_duration=6.0, sleep_duration=2.0))
     asked = []
     query = type(bench.connection).query
 
@@ -327,9 +317,9 @@ def test_an_idle_worker_asks_at_most_twice_a_second(bench):
 
 
 def test_status_counts_rows_and_jobs(bench):
-    seeds(bench, 4)
-    seeds(bench, 1, mood="bad", start=50)
-    run_worker(options(bench))
+    bench.seeds(4)
+    bench.seeds(1, mood="bad", start=50)
+    bench.work()
     found = status.status(Ledger(bench.connection), order.load("toy_tables", bench.prefix))
     rows = {row["table"]: row for row in found["tables"]}
     assert rows["toy_tables.Value"]["done"] == 4
@@ -343,9 +333,9 @@ def test_status_counts_rows_and_jobs(bench):
 
 
 def test_a_worker_ends_after_its_time_or_after_so_many_idle_looks(bench):
-    seeds(bench, 2)
-    patient = options(bench, exit_when_idle=False, max_idled_cycle=2, sleep_duration=0.2)
+    bench.seeds(2)
+    patient = bench.options(exit_when_idle=False, max_idled_cycle=2, sleep_duration=0.2)
     assert run_worker(patient).outcomes == {"done": 6}
     began = time.monotonic()
-    run_worker(options(bench, exit_when_idle=False, run_duration=0.5))
+    bench.work(exit_when_idle=False, run_duration=0.5)
     assert time.monotonic() - began < 30.0 * slowness()

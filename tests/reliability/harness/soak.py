@@ -1,6 +1,6 @@
 """R16, the soak: jobs arrive for hours while workers are killed; nothing may grow.
 
-    python tests/reliability/soak.py --minutes 120 --jobs 20000 --home /tmp/soak
+    python tests/reliability/harness/soak.py --minutes 120 --jobs 20000 --home /tmp/soak
 
 One worker is never killed: its memory, and that of its computing process, must not grow. The other
 is killed every `--kill-every` seconds, in the middle of a job, in turn as a whole and by its

@@ -5,52 +5,28 @@ import json
 import signal
 
 import pytest
-from typer.testing import CliRunner
 
 from schemas import clock
-from workers.cli import app
 from workers.compute import environment
-from workers.compute.options import Options
-from workers.compute.worker import run_worker
 from workers.insight import ancestry, doctor, forecast, status
 from workers.insight.forecast import Places, Work
-from workers.queue import claims, jobs, order
+from workers.queue import claims, jobs
 from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
 
 
-def seeds(bench, count, pause_s=0.0, mood="good", start=0):
-    bench.toy.Seed.insert([(start + i, pause_s, mood) for i in range(count)])
-
-
-def work(bench, **changed):
-    base = {"source": "toy_tables", "prefix": bench.prefix, "home": bench.home}
-    return run_worker(Options(**{**base, "exit_when_idle": True, "sleep_duration": 0.3, **changed}))
-
-
-def opened(bench):
-    return Ledger(bench.connection), order.load("toy_tables", bench.prefix)
-
-
-def inception(bench, *arguments):
-    """Run a verb on the toy tables in this process; return exit code and what it printed."""
-    more = ["--schemas", "toy_tables", "--prefix", bench.prefix, "--home", str(bench.home)]
-    done = CliRunner().invoke(app, [*map(str, arguments), *more])
-    return done.exit_code, done.output
-
-
 def test_a_canceled_job_commits_nothing_and_its_process_ends(bench):
-    seeds(bench, 1, pause_s=120.0)
+    bench.seeds(1, pause_s=120.0)
     worker = bench.worker("--lease", 3, "--exit-when-idle")
     running = "status='running' AND table_name LIKE '%%Value'"
     bench.wait(lambda: len(bench.tables.Job & running) > 0)
-    ledger, loaded = opened(bench)
+    ledger, loaded = bench.opened()
     (job,) = forecast.running(ledger, {"toy_tables.Value": 120.0})
     assert job["key"] == {"number": 0}
     assert 110.0 < job["left_s"] <= 120.0
     assert jobs.cancel(ledger, "toy_tables.Noop") == 0
-    code, said = inception(bench, "cancel", "toy_tables.Value", "--json")
+    code, said = bench.inception("cancel", "toy_tables.Value", "--json")
     assert (code, json.loads(said.splitlines()[-1])) == (0, {"cancelled": 1})
     assert worker.wait(30) == 0, bench.log()[-4000:]  # it killed its child and found no more work
     row = (bench.tables.Job & {"table_name": "toy_tables.Value"}).fetch1()
@@ -60,23 +36,23 @@ def test_a_canceled_job_commits_nothing_and_its_process_ends(bench):
     assert len(bench.toy.Value()) == 0
     bench.toy.Seed.update1({"number": 0, "pause_s": 0.0})
     assert jobs.retry(ledger, key={"number": 0}) == 1
-    work(bench)
+    bench.work()
     assert len(bench.toy.Value()) == 1
     steps = ancestry.ancestry(ledger, loaded, "toy_tables.Value", {"number": 0})
     assert steps[-1]["rows"][0]["computed"]["attempt"] == 2
 
 
 def test_a_row_that_is_done_cannot_be_canceled(bench):
-    seeds(bench, 1)
-    work(bench)
+    bench.seeds(1)
+    bench.work()
     assert jobs.cancel(Ledger(bench.connection)) == 0
     assert len(bench.toy.Value()) == 1
 
 
 def test_explain_follows_every_foreign_key_with_what_computed_it(bench):
-    seeds(bench, 2)
-    work(bench)
-    ledger, loaded = opened(bench)
+    bench.seeds(2)
+    bench.work()
+    ledger, loaded = bench.opened()
     steps = ancestry.ancestry(ledger, loaded, "toy_tables.twice", {"number": 1})
     rows = {step["table"]: step["rows"] for step in steps}
     assert list(rows) == ["toy.Seed", "toy_tables.Value", "toy.Value.Piece", "toy_tables.Twice"]
@@ -92,14 +68,14 @@ def test_explain_follows_every_foreign_key_with_what_computed_it(bench):
         ancestry.ancestry(ledger, loaded, "toy_tables.Twice", {"number": 7})
     with pytest.raises(LookupError, match="no table"):
         ancestry.ancestry(ledger, loaded, "toy_tables.Nothing", {})
-    code, said = inception(bench, "explain", "toy_tables.Twice", '{"number": 1}')
+    code, said = bench.inception("explain", "toy_tables.Twice", '{"number": 1}')
     assert code == 0
     assert f"packages {environment.environment_hash()}" in said
 
 
 def test_provenance_of_every_row_can_be_queried_with_datajoint(bench):
-    seeds(bench, 3)
-    work(bench)
+    bench.seeds(3)
+    bench.work()
     tables = bench.tables
     rows = (tables.Provenance * tables.Attempt * tables.Environment).to_dicts()
     assert sorted(row["table_name"] for row in rows) == sorted(
@@ -111,33 +87,33 @@ def test_provenance_of_every_row_can_be_queried_with_datajoint(bench):
 
 
 def test_status_forecast_and_errors_from_the_command_line(bench):
-    seeds(bench, 4)
-    seeds(bench, 1, mood="bad", start=50)
-    work(bench)
-    seeds(bench, 1, start=60)
-    code, said = inception(bench, "status", "--json")
+    bench.seeds(4)
+    bench.seeds(1, mood="bad", start=50)
+    bench.work()
+    bench.seeds(1, start=60)
+    code, said = bench.inception("status", "--json")
     assert code == 0
     found = json.loads(said.splitlines()[-1])
     stage = {row["stage"]: row for row in found["stages"]}["toy_tables"]
     assert (stage["done"], stage["error"]) == (4 + 5 + 4, 1)
     assert found["ahead"]["slots"] == 0
-    code, said = inception(bench, "status")
+    code, said = bench.inception("status")
     assert code == 0
     assert "1 jobs set aside: see `inception errors`" in said
-    code, said = inception(bench, "errors")
+    code, said = bench.inception("errors")
     assert "toy.Seed: number=50" in said
     assert "repair or replace the input" in said
-    code, said = inception(bench, "forecast")
+    code, said = bench.inception("forecast")
     assert (code, "nobody works" in said) == (0, True)
 
 
 def test_running_jobs_are_shown_with_what_is_left(bench):
-    seeds(bench, 3, pause_s=0.3)
-    work(bench)
-    seeds(bench, 1, pause_s=60.0, start=10)
+    bench.seeds(3, pause_s=0.3)
+    bench.work()
+    bench.seeds(1, pause_s=60.0, start=10)
     worker = bench.worker("--grace", 0)
     bench.wait(lambda: len(bench.tables.Job & "status='running' AND table_name LIKE '%%Value'") > 0)
-    found = status.status(*opened(bench))
+    found = status.status(*bench.opened())
     (job,) = [job for job in found["running"] if job["table"] == "toy_tables.Value"]
     assert job["left_s"] <= 2.0  # three jobs took 0.3 s
     (alive,) = found["workers"]
@@ -148,7 +124,7 @@ def test_running_jobs_are_shown_with_what_is_left(bench):
 
 
 def test_makespan_waits_for_what_is_upstream_and_uses_every_slot(bench):
-    _, loaded = opened(bench)
+    _, loaded = bench.opened()
     value, twice = loaded.tasks["toy_tables.Value"], loaded.tasks["toy_tables.Twice"]
     noop = loaded.tasks["toy_tables.Noop"]
     works = [Work(value, 4, 10.0), Work(twice, 1, 5.0), Work(noop, 3, 1.0)]
@@ -166,7 +142,7 @@ def test_makespan_waits_for_what_is_upstream_and_uses_every_slot(bench):
 
 
 def test_doctor_finds_what_is_there_and_changes_nothing(bench):
-    work(bench)
+    bench.work()
     checks = {c["check"]: c for c in doctor.doctor(bench.home, bench.prefix, "toy_tables")}
     failed = [name for name, check in checks.items() if not check["ok"]]
     assert failed in ([], ["disk"])
@@ -189,11 +165,11 @@ def test_what_is_stored_as_now_is_never_later_than_now(bench):
 
 def test_a_lost_race_to_cancel_leaves_the_newer_claim_alone(bench):
     """Between looking and stopping the job may have been handed back and claimed again."""
-    seeds(bench, 1)
+    bench.seeds(1)
     ledger = Ledger(bench.connection, "w1")
     from workers.queue import refresh
 
-    refresh.refresh(ledger, opened(bench)[1])
+    refresh.refresh(ledger, bench.opened()[1])
     first = ledger.claim(["toy_tables.Value"])
     ledger.hand_back(first)
     second = Ledger(bench.connection, "w2").claim(["toy_tables.Value"])
@@ -207,8 +183,8 @@ def test_one_job_at_a_time_on_each_gpu_though_more_slots_are_free(bench, monkeyp
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # other tests' locks are not ours
     monkeypatch.setattr("tempfile.tempdir", None)
-    seeds(bench, 6, pause_s=0.3, mood="gpu")
-    work(bench, processes=4)
+    bench.seeds(6, pause_s=0.3, mood="gpu")
+    bench.work(processes=4)
     rows = bench.toy.Heavy.to_dicts(order_by="began")
     assert len(rows) == 6
     assert {row["gpu"] for row in rows} == {"0", "1"}
@@ -218,11 +194,11 @@ def test_one_job_at_a_time_on_each_gpu_though_more_slots_are_free(bench, monkeyp
 
 
 def test_a_worker_without_the_queue_leaves_the_gpu_jobs(bench):
-    seeds(bench, 2, mood="gpu")
-    work(bench, queues=("cpu",))
+    bench.seeds(2, mood="gpu")
+    bench.work(queues=("cpu",))
     assert len(bench.toy.Heavy()) == 0
     assert len(bench.toy.Value()) == 2
-    found = status.status(*opened(bench))["ahead"]
+    found = status.status(*bench.opened())["ahead"]
     assert found["queue_s"] == 0.0  # never measured, and nobody works: one worker is assumed
-    work(bench, queues=("gpu",))
+    bench.work(queues=("gpu",))
     assert len(bench.toy.Heavy()) == 2

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import DataError
 from workers.demo import readme
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RESULT = {
     "n_targets": 12,
     "n_scored": 11,

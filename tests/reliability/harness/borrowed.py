@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 
 
 def load(path):
