@@ -31,6 +31,7 @@ __all__ = [
     "column_comment_sql",
     "config_file",
     "declaration",
+    "declare",
     "driver",
     "due",
     "forget_transaction",
@@ -206,6 +207,11 @@ def declaration(table: type[dj.Table], connection: dj.Connection) -> Declaration
         config=dj.config,
     )
     return Declaration(frozenset(key), lines, comments)
+
+
+def declare(table: type[dj.Table]) -> None:
+    """Make a bound table, also where its schema was bound with `create_tables` off."""
+    table().declare(table.declaration_context)  # the names in its foreign keys are looked up there
 
 
 def plain_columns(query: Any) -> list[str]:

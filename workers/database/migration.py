@@ -22,6 +22,7 @@ from workers.database.datajoint_internals import (
     backend,
     column_comment_sql,
     declaration,
+    declare,
     quoter,
 )
 from workers.insight import status
@@ -186,7 +187,7 @@ def migrate(
         absent = set(found["tables"])
         for name, table in every_table(source):
             if name in absent:
-                table().declare(table.declaration_context)  # foreign keys are looked up there
+                declare(table)
         for statement in (sql for column in found["columns"] for sql in column["sql"]):
             connection.query(statement)
         for step in steps:
