@@ -1,7 +1,7 @@
 """What workers cost: overhead of a job that does nothing, refresh of many keys, idle queries.
 
-    python benchmarks/workers.py                       # the embedded database
-    DJ_HOST=... DJ_USER=... DJ_PASS=... python benchmarks/workers.py
+    python benchmarks/workers/overhead.py                       # the embedded database
+    DJ_HOST=... DJ_USER=... DJ_PASS=... python benchmarks/workers/overhead.py
 
 Prints a line for each figure with its bar; --json for machines. Tables are made under a prefix
 of their own and dropped at the end.

@@ -1,6 +1,7 @@
 """How far one database server goes: 100,000 keys and up to 64 workers whose jobs do nothing.
 
-    DJ_HOST=... DJ_USER=... DJ_PASS=... python benchmarks/scale.py --keys 100000 --workers 1 4 16 64
+    DJ_HOST=... DJ_USER=... DJ_PASS=... python benchmarks/workers/scale.py --keys 100000
+        --workers 1 4 16 64
 
 The workers are the real ones (leases, heartbeats, refresh, the fence in the transaction) on toy
 tables, with one thing changed: processes are forked from one that has imported everything, since

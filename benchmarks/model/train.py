@@ -1,7 +1,7 @@
 """Time of one training step of each encoder, alternating in one run; medians and ratios.
 
-    python benchmarks/train.py                # speed of a step
-    python benchmarks/train.py --accuracy     # and both cores trained on a simulated population
+    python benchmarks/model/train.py                # speed of a step
+    python benchmarks/model/train.py --accuracy     # both cores trained on simulated cells
 
 The references are the SENSORIUM baseline (4 x 64 channels, depth-separable, 9x9 and 7x7 kernels,
 Gaussian readout) and the convolutional model of Walker et al. (2019), as the published layer

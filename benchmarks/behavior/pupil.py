@@ -1,6 +1,6 @@
 """Score the pupil tracker on rendered eye videos, and time it.
 
-    python benchmarks/pupil.py [--json] [--videos 6] [--frames 150] [--seed 0]
+    python benchmarks/behavior/pupil.py [--json] [--videos 6] [--frames 150] [--seed 0]
 
 Eyes differ in size, contrast, fur, ellipticity and lighting; every frame has two reflections of
 the lamps, the lid comes down to 20 % of the eye, whiskers cross, and in a few blinks it closes all

@@ -20,8 +20,6 @@ def home(module: str, source: str) -> Iterator[Path]:
         modules = Path(folder) / "modules"
         modules.mkdir()
         (modules / f"{module}.py").write_text(source, encoding="utf-8")
-        # the benchmarks' own folder would hide the package `workers`
-        sys.path[0] = str(Path(__file__).resolve().parents[1])
         sys.path.insert(0, str(modules))
         from workers.database import embedded
 

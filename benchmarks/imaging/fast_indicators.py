@@ -1,7 +1,7 @@
 """Score deconvolution of indicators that rise in milliseconds, of which no recordings are here.
 
-    python benchmarks/fast_indicators.py [--indicators jGCaMP8m] [--rates 30 7.5] [--cells 6]
-        [--peaks 1.5 3 6 15] [--weights network.safetensors] [--json]
+    python benchmarks/imaging/fast_indicators.py [--indicators jGCaMP8m]
+        [--rates 30 7.5] [--cells 6] [--peaks 1.5 3 6 15] [--weights network.safetensors] [--json]
 
 Recordings of 180 s as a microscope at 122 Hz makes them, averaged to the rate: kinetics drawn
 around those of the indicator, a slow tail, supralinear and saturating, amplitude that varies,

@@ -1,9 +1,9 @@
 """What the images of trained ensembles do to the simulated cells that the training data came from.
 
-    python benchmarks/mei_trained.py --folder KEPT               # 200 cells x 3,000 images
-    python benchmarks/mei_trained.py --folder KEPT --cells 70 --images 1500
-    python benchmarks/mei_trained.py --folder KEPT --combination none    # the CNN alone
-    python benchmarks/mei_trained.py --folder KEPT --train 2     # only train member 2, and keep it
+    python benchmarks/mei/trained.py --folder KEPT               # 200 cells x 3,000 images
+    python benchmarks/mei/trained.py --folder KEPT --cells 70 --images 1500
+    python benchmarks/mei/trained.py --folder KEPT --combination none    # the CNN alone
+    python benchmarks/mei/trained.py --folder KEPT --train 2     # only train member 2, and keep it
 
 Images are made from CNN and LN model combined, as in a loop; the RF is the LN model's own.
 Drive is the cell's true response over that to the best image of the same norm. Similarity is the

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-sys.path.pop(0)  # benchmarks/workers.py is not the package of that name
 
 from pipeline.rng import generator
 from pipeline.simulate.brain.population import Population

@@ -1,10 +1,10 @@
 """Accuracy of encoders on simulated populations whose true rates are known.
 
-    python benchmarks/models.py             # 200 cells x 3,000 images at three noise levels
-    python benchmarks/models.py --cells 70 --images 1500 --noise 0.75
-    python benchmarks/models.py --quick     # a minute, to see that it works
-    python benchmarks/models.py --folder F  # stopped at any time, it goes on from there
-    python benchmarks/models.py --controls  # and what images alone explain: ridge, a small CNN
+    python benchmarks/model/accuracy.py             # 200 cells x 3,000 images at three noise levels
+    python benchmarks/model/accuracy.py --cells 70 --images 1500 --noise 0.75
+    python benchmarks/model/accuracy.py --quick     # a minute, to see that it works
+    python benchmarks/model/accuracy.py --folder F  # stopped at any time, it goes on from there
+    python benchmarks/model/accuracy.py --controls  # what images alone explain: ridge, a small CNN
 
 Every figure is on the test tier. `share` is a mean single-trial correlation divided by that of the
 true rate, `*_by_kind` the same for one kind of cell.

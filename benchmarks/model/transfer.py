@@ -1,6 +1,6 @@
 """A new scan with few images: readouts on a core trained elsewhere against training from scratch.
 
-    python benchmarks/transfer.py --json          # about 10 minutes on one core
+    python benchmarks/model/transfer.py --json          # about 10 minutes on one core
 
 A core is trained on one simulated animal, then readouts of another animal's cells are fitted to
 few images, beside the whole model trained from scratch on the same images in at least the same

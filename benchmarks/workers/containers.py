@@ -1,7 +1,7 @@
 """R8 and R19 in containers: cold starts of a whole deployment, and stops under load.
 
     docker compose build declare worker
-    python benchmarks/containers.py --cold 20 --stops 20
+    python benchmarks/workers/containers.py --cold 20 --stops 20
 
 A cold start is `docker compose up --scale worker=8` on an empty server: the tables have to be made
 once and no worker may end. A stop is `docker compose stop` while every worker is in the middle of a
@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OPEN = """
 from workers.database import embedded, opening
 

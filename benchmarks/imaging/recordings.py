@@ -1,8 +1,8 @@
 """Score raster, motion, cells and traces on simulated movies, from TIFF files as a rig writes them.
 
-    python benchmarks/imaging.py [--size quick|usual|large] [--levels easy medium hard]
+    python benchmarks/imaging/recordings.py [--size quick|usual|large] [--levels easy medium hard]
                                  [--seeds 0 1 2] [--motion NAME] [--json] [--folder DIR]
-    python benchmarks/imaging.py --speed
+    python benchmarks/imaging/recordings.py --speed
 
 Every case is recorded by `pipeline.simulate` (kept in DIR if given) and processed by
 `pipeline.imaging.process` in a process of its own, so that CPU seconds and peak memory are its own.

@@ -1,6 +1,6 @@
 """Score deconvolution on simultaneous spikes and fluorescence, and time it.
 
-    python benchmarks/deconvolution.py [--json] [--data FOLDER] [--methods a b]
+    python benchmarks/imaging/deconvolution.py [--json] [--data FOLDER] [--methods a b]
         [--cache FOLDER] [--weights network.safetensors]
 
 Traces are averaged to 30 and 7.5 Hz and freed of a 60-s 8th percentile; score: Pearson r of
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, percentile_filter
 
 OF_THE_SET = object()  # stands for the indicator of the data set at hand
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "spikes"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "spikes"
 
 
 def average_to(time_s: NDArray, values: NDArray, fps: float) -> tuple[NDArray, NDArray]:
