@@ -7,7 +7,9 @@ from pathlib import Path
 import datajoint as dj
 import pandas as pd
 
+import schemas
 from pipeline.stages import STAGES
+from schemas import closed_loop, dataset
 from workers.database.datajoint_internals import plain_columns
 from workers.report.naming import with_direction, with_names
 
@@ -21,9 +23,6 @@ def write_numbers(folder: Path) -> list[str]:
     Beside every `unit_index` stand number, field and name of the neuron, beside every two-sided p
     which of reference and control was better.
     """
-    import schemas
-    from schemas import dataset
-
     folder.mkdir(parents=True, exist_ok=True)
     units = dataset.unit_names()
     written = []
@@ -50,8 +49,6 @@ def write_numbers(folder: Path) -> list[str]:
 
 def _told(frame: pd.DataFrame) -> pd.DataFrame:
     """Return rows of comparisons with the direction of their p."""
-    from schemas import closed_loop
-
     shared = [name for name in closed_loop.Outcome.primary_key if name in frame]
     if "kind" not in frame or len(shared) < len(closed_loop.Outcome.primary_key):
         return frame

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from workers.database import embedded
 
+ROOT = Path(__file__).parents[3]
 VERBS = ("demo", "doctor", "ingest", "ingest-dataset", "loop", "worker", "status", "errors")
 VERBS += ("retry", "ignore", "cancel", "package", "report", "export", "db", "declare", "forecast")
 VERBS += ("explain", "gc", "backup", "restore", "migrate", "recompute", "metrics")
@@ -32,6 +34,19 @@ def test_help_lists_every_verb_without_importing_anything_heavy():
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert [verb for verb in VERBS if verb not in shown] == []
+
+
+def test_the_version_is_stated_once():
+    import pipeline
+
+    shown = run("--version")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith(f"inception-loop {pipeline.__version__}, code ")
+    told = subprocess.run(
+        [sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert told.stdout.split() == [pipeline.__version__]
+    assert f"\nversion: {pipeline.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_every_verb_has_help():
