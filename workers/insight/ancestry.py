@@ -273,7 +273,7 @@ def provenance(ledger: Ledger, table: str, keys: list[dict[str, Any]]) -> list[d
     -------
     list
         Dicts of `ended_at` (UTC), `duration_s`, `host`, `worker`, `version` (of the code),
-        `attempt` (the how manieth try), `environment` (hash of the packages) and `device`.
+        `attempt` (which try it was, from 1), `environment` (hash of the packages) and `device`.
     """
     ids = [job_id(table, canonical(key)) for key in keys]
     made: dict[str, dict] = {}
