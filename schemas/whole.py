@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from schemas.datajoint_internals import backend
+
 if TYPE_CHECKING:
     import datajoint as dj
 
@@ -24,11 +26,7 @@ def declared_whole(connection: dj.Connection) -> Iterator[None]:
     connection : dj.Connection
         Inside a transaction of DataJoint, or of this function, nothing more is begun.
     """
-    if (
-        connection.adapter.backend != "postgresql"
-        or connection.in_transaction
-        or id(connection) in _open
-    ):
+    if backend(connection) != "postgresql" or connection.in_transaction or id(connection) in _open:
         yield
         return
     connection.query("BEGIN")  # unknown to DataJoint, which declares nothing inside its own

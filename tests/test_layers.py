@@ -30,7 +30,7 @@ BASE = (
 LEAVES = ("simulate", "plotting")
 OUTER = ("recording", *LEAVES)  # of pipeline: they read stages, and no stage reads them
 # of schemas: stages import them, they no stage
-TOOLS = ("clock", "method", "recipe", "store", "whole")
+TOOLS = ("clock", "datajoint_internals", "method", "recipe", "store", "whole")
 DECISIONS = ("task_rows", "tasks", "other_day", "ingest")  # of schemas/decisions, in order
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"

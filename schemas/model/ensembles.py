@@ -105,12 +105,12 @@ class EnsembleSpec(dj.Manual):
         return plain if cls & plain else None
 
     @classmethod
-    def trained(cls) -> dj.expression.QueryExpression:
+    def trained(cls) -> dj.Table:
         """Return the ensembles whose members are all trained."""
         return cls - (cls.Member - TrainedModel.proj())
 
     @classmethod
-    def complete(cls) -> dj.expression.QueryExpression:
+    def complete(cls) -> dj.Table:
         """Return the ensembles that can predict: trained, and their shares known."""
         return cls.trained() - (cls.Combination - MemberShares.proj())
 

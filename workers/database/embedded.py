@@ -103,8 +103,9 @@ def is_embedded(home: str | os.PathLike | None = None) -> bool:
 
 def _server_of_file() -> tuple[Path, str] | None:
     """Return the `datajoint.json` on the way up from this folder, and the server that it names."""
-    dj = _datajoint()
-    file = None if dj.config.ignore_config_file else dj.settings.find_config_file()
+    from workers.database import datajoint_internals
+
+    file = datajoint_internals.config_file()
     if file is None:
         return None
     settings = json.loads(file.read_text(encoding="utf-8"))
@@ -127,6 +128,8 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
         configuration (`DJ_STORES`, `datajoint.json`) has a store of that name.
     """
     global _configured_home
+    from workers.database import datajoint_internals
+
     dj = _datajoint()
     folder = home_folder(home)
     present = dj.config.stores.get("main", {})
@@ -150,8 +153,9 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
         _configured_home = folder
         os.environ["INCEPTION_HOME"] = str(folder)  # children of this process use the same home
         connection = dj.conn(reset=not same_home)
-        if connection.conn_info["port"] != server["port"] or not _lives(connection):
-            connection.conn_info["port"] = server["port"]  # the server was started anew; the
+        moved = datajoint_internals.address(connection).port != server["port"]
+        if moved or not _lives(connection):  # the server was started anew; the
+            datajoint_internals.move_to_port(connection, server["port"])
             connection.connect()  # schemas bound to this object go on with it
         return connection
     _store(dj, folder, overwrite=ours and home is not None)

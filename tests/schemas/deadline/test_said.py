@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tables
 def test_a_second_connection_forecasts_what_the_first_one_does(place, database, ledger, scan):
     """As `inception metrics` has one; displays of other loops' same controls do not count."""
     from workers.commands.screens import ahead_lines
-    from workers.database import connection as server
+    from workers.database import server
     from workers.insight import forecast
     from workers.queue.lease import Ledger
 
