@@ -41,7 +41,7 @@ class Fleet:
         self.environment = {
             **os.environ,
             "INCEPTION_HOME": str(home),
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)]),
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent / "builders"), str(ROOT)]),
         }
         self.workers = []
         self.connection = embedded.connect(home)

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from borrowed import load
+import tiff_files as tiff
 
 from pipeline.stimulus.images import write_png
-
-tiff = load("pipeline/imaging/test_tiff.py")
 
 
 @dataclass(frozen=True)
