@@ -196,12 +196,13 @@ def takes(preset: Any) -> Callable[[Callable], Callable]:
         own = inspect.signature(function)
         *data, _ = own.parameters.values()
 
-        @functools.wraps(function)
         def with_keywords(*given: Any, **changes: Any) -> Any:
             return function(*given, replace(preset, **changes))
 
-        del with_keywords.__wrapped__  # its annotations are not those of the keywords
-        with_keywords.__signature__ = own.replace(parameters=[*data, *keywords])
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            setattr(with_keywords, name, getattr(function, name))
+        signature = own.replace(parameters=[*data, *keywords])
+        with_keywords.__signature__ = signature  # type: ignore[attr-defined]  # as inspect reads it
         with_keywords.__annotations__ = {one.name: one.annotation for one in keywords}
         return with_keywords
 
@@ -260,7 +261,7 @@ def _numbers(value: Any) -> Iterator[float]:
         for item in value:
             yield from _numbers(item)
     elif isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
-        yield value
+        yield float(value)
 
 
 def _fits(value: Any, kind: Any) -> bool:

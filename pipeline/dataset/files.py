@@ -134,7 +134,8 @@ def _load_folder(path: Path) -> Dataset:
 
     files = _trial_files(path / "data" / "images", len(tiers))
     seen: dict[bytes, int] = {}
-    images, index = [], np.empty(len(used), np.int64)
+    images: list[NDArray] = []
+    index = np.empty(len(used), np.int64)
     for row, trial in enumerate(used):
         image = _read_array(files[trial])
         image = image[0] if image.ndim == 3 and image.shape[0] == 1 else image

@@ -23,7 +23,7 @@ from .parts import Scene
 from .parts.ties import first_best
 from .resume import Checkpoint
 from .search import own_responses
-from .view import View
+from .view import View, exact_units
 
 DEFAULT_RMS = 0.25  # contrast of an image without a given norm: 12 in z-scored pixels at 36 x 64
 TRACE_POINTS = 51
@@ -128,9 +128,10 @@ def synthesize(
         If a unit does not exist, or a method or parameter is unknown.
     """
     chosen = np.atleast_1d(np.asarray(units)).astype(np.int64)
-    shape = tuple(int(size) for size in shape)
     if len(shape) != 3 or starts < 1 or sd <= 0:
         raise ValueError(f"need shape (C, H, W), starts >= 1, sd > 0; got {shape}, {starts}, {sd}")
+    channels, height, width = (int(size) for size in shape)
+    shape = (channels, height, width)
     where = pick_device(device)
     scene = Scene(shape, float(mean), float(sd), default_norm(shape) if norm is None else norm)
     name = method or ascent_methods.default
@@ -199,9 +200,7 @@ def _batches(model: nn.Module, units: NDArray, starts: int, crop: bool, size: in
 
     All starts of a unit are in one batch: some methods make them as a set.
     """
-    exact = np.zeros(len(units), bool)
-    if crop and hasattr(model, "patch_reader"):
-        exact = np.asarray(model.patches(units).exact)
+    exact = exact_units(model, units) if crop else np.zeros(len(units), bool)
     for flag, default in ((True, CROPS_AT_ONCE), (False, FRAMES_AT_ONCE)):
         index = np.flatnonzero(exact == flag)
         step = max(1, (size or default) // starts) * starts

@@ -39,7 +39,7 @@ def build_encoder(
     small = model_images(dataset, shape)
     shown = small[dataset.image_index[train]]
     sd = float(shown.std(dtype=np.float64))
-    statistics = {
+    statistics: dict[str, Any] = {
         "image_mean": float(shown.mean(dtype=np.float64)),
         "image_sd": sd if sd > 0 else 1.0,
         "response_scale": stats.response_scale,

@@ -75,7 +75,7 @@ def _complete(config: Config, path: str | os.PathLike) -> Config:
         lacking = sorted(_leaves(whole) - _leaves(built))
         found = f"without {lacking}" if lacking else None
     except ValueError as error:  # a part or parameter that there is not
-        found = error
+        found = str(error)
     if found is not None:
         raise DataError(
             "encoder of another version",

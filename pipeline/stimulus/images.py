@@ -161,13 +161,13 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
     missing = sorted({"names", "images"} - set(stored))
     if missing:
         raise DataError("arrays missing", file=path, found=npz_names(path), expected=missing)
-    names, images = [str(name) for name in stored["names"].reshape(-1)], stored["images"]
-    if images.ndim != 3 or images.dtype != np.uint8 or len(images) != len(names):
+    names, pixels = [str(name) for name in stored["names"].reshape(-1)], stored["images"]
+    if pixels.ndim != 3 or pixels.dtype != np.uint8 or len(pixels) != len(names):
         raise DataError(
             "wrong array",
             file=path,
             field="images",
-            found=f"{images.dtype} {images.shape}",
+            found=f"{pixels.dtype} {pixels.shape}",
             expected=f"uint8 ({len(names)}, height, width)",
         )
     if len(set(names)) != len(names):
@@ -179,7 +179,7 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
             found=again,
             expected="one image for every name",
         )
-    return names, images
+    return names, pixels
 
 
 @lru_cache(maxsize=64)

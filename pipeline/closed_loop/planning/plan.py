@@ -103,7 +103,7 @@ def balanced_blocks(
         block = rng.permutation(len(chosen))
         if order and block[0] == order[-1]:
             swap = rng.integers(1, len(block))
-            block[[0, swap]] = block[[swap, 0]]
+            block[0], block[swap] = block[swap], block[0]
         order.extend(block)
     return _result(chosen, np.array(order), repeats, dropped, duration_s, blank_s, overhead_s, seed)
 
@@ -167,9 +167,9 @@ def _fit(
     n_targets = max((len(images_by_kind[kind]) for kind in kinds), default=0)
     targets = [
         {
-            kind: images_by_kind[kind][i]
+            kind: image
             for kind in kinds
-            if i < len(images_by_kind[kind]) and images_by_kind[kind][i] is not None
+            if i < len(images_by_kind[kind]) and (image := images_by_kind[kind][i]) is not None
         }
         for i in range(n_targets)
     ]

@@ -146,7 +146,8 @@ class SourceScan:
 
     def __init__(self, movies: Sequence[SourceMovie], file: Path) -> None:
         first = movies[0]
-        self._movies, self.files, self.header = list(movies), [file], {}
+        self._movies, self.files = list(movies), [file]
+        self.header: dict[str, Any] = {}
         self.n_frames, self.fps = first.shape[0], first.fps
         if self.n_frames < 1 or min(first.shape) < 1:
             raise DataError("scan has not one frame", file=file, found=first.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def open_zarr(
             "zarr is not installed", file=path, remedy="pip install 'inception-loop[zarr]'"
         ) from error
     try:
-        opened = zarr.open(str(path), mode="r")
+        opened: Any = zarr.open(str(path), mode="r")
     except Exception as error:  # zarr raises its own errors, KeyError and ValueError
         raise DataError("is no readable zarr", file=path, found=error) from error
     said = dict(opened.attrs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,9 +154,7 @@ def likeness(movie: Movie, frames: NDArray[np.int64], *, margin: int) -> Likenes
     return Likeness(values, mean, float(np.sqrt(max(power, 0.0))))
 
 
-def judged(
-    movie: Movie, y: NDArray, x: NDArray, outliers: NDArray, **blocks: NDArray
-) -> MotionResult:
+def judged(movie: Movie, y: NDArray, x: NDArray, outliers: NDArray, **blocks: Any) -> MotionResult:
     """Center the shifts on their median, and accept them if frames become more alike.
 
     "Alike" is the correlation of single frames with the mean of *other* frames, corrected or not,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -200,6 +200,6 @@ class _FeatureRun(Run):
     def _hold(self, dataset: Dataset) -> Tiers:
         tiers = Tiers(self.encoder, dataset, self.device)
         if isinstance(self.encoder.core, _HeldFeatures):
-            core = self.encoder.core.core.eval()
+            core = cast(nn.Module, self.encoder.core.core).eval()
             tiers.images = torch.cat([core(part) for part in tiers.images.split(EVALUATION_BATCH)])
         return tiers

@@ -81,7 +81,8 @@ def simulate_dataset(
     SimulatedDataset
     """
     population = getattr(mouse, "population", mouse)
-    size = population.shape if size_px is None else size_px
+    height, width = population.shape if size_px is None else size_px
+    size = (height, width)
     n_single = images if isinstance(images, int) else len(images)
     n_test = test_images if isinstance(test_images, int) else len(test_images)
     wanted = (n_single if isinstance(images, int) else 0) + (
