@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from pipeline.rng import generator
+from pipeline.rng import generator, normal_rows
 
 from .climb import climb, on_sphere
 from .parts import Scene
@@ -60,13 +60,10 @@ def reconstruct(
     """
     pick = torch.as_tensor(np.asarray(units, np.int64), device=images.device)
     shape = frame_shape(images)
-    blur = (0, start_blur_px, start_blur_px)
-    noise = np.stack(
-        [
-            gaussian_filter(generator(seed, "metamer", name).normal(size=shape), blur, mode="wrap")
-            for name in names
-        ]
-    )
+    if not len(images):
+        return images, np.zeros(0)
+    blur = (0, 0, start_blur_px, start_blur_px)
+    noise = gaussian_filter(normal_rows(seed, "metamer", names, shape), blur, mode="wrap")
     project = on_sphere(norm)
     start = project(torch.as_tensor(noise.astype(np.float32), device=images.device))
     with torch.no_grad():
