@@ -28,6 +28,11 @@ def canonical_json(value: Any) -> str:
         If the value holds something that JSON cannot say.
     ValueError
         If it holds NaN or an infinity.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 5.0, "a": [1, 0.5]})
+    '{"a":[1,0.5],"b":5}'
     """
     return json.dumps(
         _plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
@@ -35,7 +40,13 @@ def canonical_json(value: Any) -> str:
 
 
 def config_hash(value: Any) -> str:
-    """Return the first 16 hex digits of SHA-256 over the canonical JSON of `value`."""
+    """Return the first 16 hex digits of SHA-256 over the canonical JSON of `value`.
+
+    Examples
+    --------
+    >>> config_hash({"b": 5.0, "a": 1}) == config_hash({"a": 1, "b": 5})
+    True
+    """
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 

@@ -176,6 +176,12 @@ def running_periods(
         Shorter pauses (s) do not end a period, unless samples are missing there.
     min_duration_s : float
         Shorter periods (s) are dropped.
+
+    Examples
+    --------
+    >>> speed = [0, 0, 4, 5, 4, 0, 0]  # one sample a second
+    >>> running_periods(range(7), speed, max_pause_s=0).tolist()
+    [[2.0, 4.0]]
     """
     time, speed = np.asarray(time_s, np.float64), np.asarray(speed_cm_s, np.float64)
     with np.errstate(invalid="ignore"):

@@ -82,6 +82,12 @@ def process(
         If the files cannot be used.
     ValueError
         If a method or parameter does not exist.
+
+    Examples
+    --------
+    >>> process("nowhere.tif", "out")
+    Traceback (most recent call last):
+    pipeline.errors.DataError: nowhere.tif: ...
     """
     from pipeline.imaging.deconvolution import deconvolvers  # compiled code: load when needed
 

@@ -55,6 +55,11 @@ def default_norm(shape: tuple[int, ...]) -> float:
 
     That is 12 for 36 x 64: about what 10 +- 2 cd/m2 over the frame is on a gamma-2 monitor (rms
     10-15 of about 60 gray levels), and what the published system used as `train_norm` (11).
+
+    Examples
+    --------
+    >>> default_norm((1, 36, 64))
+    12.0
     """
     return float(DEFAULT_RMS * np.sqrt(np.prod(shape)))
 
@@ -126,6 +131,15 @@ def synthesize(
     ------
     ValueError
         If a unit does not exist, or a method or parameter is unknown.
+
+    Examples
+    --------
+    >>> filters = torch.eye(6 * 8)[[20, 27]]  # two neurons that see one pixel each
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2, bias=False), nn.Softplus())
+    >>> _ = model[1].weight.data.copy_(filters)
+    >>> made = synthesize(model, [0, 1], shape=(1, 6, 8), mean=110, sd=50, norm=3.0)
+    >>> made.images.reshape(2, -1).argmax(1)
+    array([20, 27])
     """
     chosen = np.atleast_1d(np.asarray(units)).astype(np.int64)
     if len(shape) != 3 or starts < 1 or sd <= 0:

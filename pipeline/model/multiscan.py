@@ -76,6 +76,16 @@ def build_joint_encoder(
         Images of one size. Statistics are of each one's own train tier.
     seed : int
         Names the initial weights.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).integers(0, 256, (6, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], 3)
+    >>> ids = np.arange(6)
+    >>> scans = [Dataset(images, ids, ids, np.ones((6, n)), tiers) for n in (2, 5)]
+    >>> joint = build_joint_encoder({"core": {"channels": 4}}, scans)
+    >>> [encoder.n_units for encoder in joint.encoders]
+    [2, 5]
     """
     if not datasets:
         raise ValueError("a joint encoder needs at least one data set")
@@ -114,6 +124,16 @@ def train_jointly(
     -------
     TrainingResult
         Its `validation_correlation` is the mean over the units of all data sets.
+
+    Examples
+    --------
+    >>> rng, ids = np.random.default_rng(0), np.arange(12)
+    >>> images = rng.integers(0, 256, (12, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], [8, 4])
+    >>> scans = [Dataset(images, ids, ids, rng.random((12, n)), tiers) for n in (2, 3)]
+    >>> joint = build_joint_encoder({"core": {"channels": 4}}, scans)
+    >>> train_jointly(joint, scans, max_epochs=1, device="cpu").epochs
+    1
     """
     if len(datasets) != len(encoder.members):
         raise ValueError(f"{len(encoder.members)} members, {len(datasets)} data sets")

@@ -142,6 +142,11 @@ def natural_images(
     ------
     DataError
         If the photographs do not hold that many different images of that contrast.
+
+    Examples
+    --------
+    >>> natural_images(2, (36, 64)).shape
+    (2, 36, 64)
     """
     photographs = packaged_photographs() if folder is None else folder_photographs(folder)
     images = np.empty((n, *shape), np.uint8)

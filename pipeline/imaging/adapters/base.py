@@ -68,6 +68,18 @@ def open_source(
     ------
     DataError
         If the source is malformed or its frame rate unknown.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> import tifffile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "a.tif"
+    ...     tifffile.imwrite(file, np.zeros((5, 16, 24), np.int16))
+    ...     _ = file.with_suffix(".json").write_text(json.dumps({"fps": 15}))
+    ...     scan = open_source(file)
+    >>> scan.n_frames, scan.fps
+    (5, 15.0)
     """
     load_plugins()
     several = [files] if isinstance(files, (str, os.PathLike)) else list(files)

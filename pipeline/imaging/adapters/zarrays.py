@@ -63,6 +63,12 @@ def open_zarr(
     ------
     DataError
         If zarr is not installed, or the folder holds no such array.
+
+    Examples
+    --------
+    >>> open_zarr("nowhere.zarr")
+    Traceback (most recent call last):
+    pipeline.errors.DataError: nowhere.zarr: ...
     """
     path = Path(path)
     try:

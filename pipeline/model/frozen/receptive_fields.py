@@ -43,6 +43,16 @@ def field_centers_px(encoder: Encoder, *, n_images: int = 16, seed: int = 0) -> 
     -------
     array, shape (units, 2)
         (y, x) in model pixels.
+
+    Examples
+    --------
+    >>> from pipeline.dataset import Dataset
+    >>> from pipeline.model.build import build_encoder
+    >>> images = np.random.default_rng(0).integers(0, 256, (6, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], 3)
+    >>> data = Dataset(images, np.arange(6), np.arange(6), np.ones((6, 2)), tiers)
+    >>> field_centers_px(build_encoder({"core": {"channels": 4}}, data)).shape
+    (2, 2)
     """
     frozen = FrozenModel([encoder])
     places = frozen.crops()
