@@ -16,6 +16,7 @@ from pipeline.errors import DataError
 from pipeline.parameters import check_parameters
 from pipeline.plugins import load_plugins
 
+Choice = str | Mapping[str, Any] | None  # of a method: see `Registry.spec`
 RESERVED = {"name", "revision", "revisions"}  # spell a choice, and name no parameter
 
 
@@ -217,8 +218,11 @@ class Registry:
                 remedy=remedy,
             )
 
-    def spec(self, given: str | Mapping[str, Any] | None, default: str | None = None) -> dict:
+    def spec(self, given: Choice, default: str | None = None) -> dict[str, Any]:
         """Return a choice in full: ``{"name": ..., **parameters}``, and its revision above 1.
+
+        Functions take a choice; rows and recipes hold a method and its parameters side by side,
+        and are read here as well.
 
         Parameters
         ----------
@@ -238,13 +242,13 @@ class Registry:
         full = self.complete(name, given)
         return {"name": name, **full, **self.revised(name, full)}
 
-    def bind(self, given: str | Mapping[str, Any]) -> partial:
+    def bind(self, given: Choice) -> partial:
         """Return the function of a choice (see `spec`) with its parameters bound."""
         params = self.spec(given)
         name = params.pop("name")
         return partial(self[name], **{k: v for k, v in params.items() if k not in RESERVED})
 
-    def build(self, given: str | Mapping[str, Any], *data: Any) -> Any:
+    def build(self, given: Choice, *data: Any) -> Any:
         """Return what the function of a choice (see `spec`) makes of `data`."""
         return self.bind(given)(*data)
 
