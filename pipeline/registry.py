@@ -18,6 +18,7 @@ from pipeline.plugins import load_plugins
 
 Choice = str | Mapping[str, Any] | None  # of a method: see `Registry.spec`
 RESERVED = {"name", "revision", "revisions"}  # spell a choice, and name no parameter
+_MOST_REVISIONS = 20_000  # combinations tried to name the revisions of a stored row
 
 
 def canonical_json(value: Any) -> str:
@@ -268,8 +269,10 @@ class Registry:
         content = {"method": name, "params": params}
         named = [(self, name), *self._below(name, params)]
         today = [registry.revision(one) for registry, one in named]
+        before = itertools.product(*(range(1, revision + 1) for revision in today))
         ahead = itertools.product(*(range(1, revision + 5) for revision in today))  # newer, too
-        for found in (tuple(today), *ahead):
+        ahead = itertools.islice(ahead, _MOST_REVISIONS)  # 5 to the power of the methods below
+        for found in itertools.chain([tuple(today)], before, ahead):
             below = dict(zip(named[1:], found[1:], strict=True))
             if key_of(config_hash({**content, **self._above_one(found[0], below)})) == key:
                 self.check(name, params, found[0])
