@@ -16,6 +16,7 @@ from pipeline.errors import DataError
 from pipeline.parameters import check_parameters
 from pipeline.plugins import load_plugins
 
+Choice = str | Mapping[str, Any] | None  # of a method: see `Registry.spec`
 RESERVED = {"name", "revision", "revisions"}  # spell a choice, and name no parameter
 _MOST_REVISIONS = 20_000  # combinations tried to name the revisions of a stored row
 
@@ -29,6 +30,11 @@ def canonical_json(value: Any) -> str:
         If the value holds something that JSON cannot say.
     ValueError
         If it holds NaN or an infinity.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 5.0, "a": [1, 0.5]})
+    '{"a":[1,0.5],"b":5}'
     """
     return json.dumps(
         _plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
@@ -36,7 +42,13 @@ def canonical_json(value: Any) -> str:
 
 
 def config_hash(value: Any) -> str:
-    """Return the first 16 hex digits of SHA-256 over the canonical JSON of `value`."""
+    """Return the first 16 hex digits of SHA-256 over the canonical JSON of `value`.
+
+    Examples
+    --------
+    >>> config_hash({"b": 5.0, "a": 1}) == config_hash({"a": 1, "b": 5})
+    True
+    """
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
@@ -207,8 +219,11 @@ class Registry:
                 remedy=remedy,
             )
 
-    def spec(self, given: str | Mapping[str, Any] | None, default: str | None = None) -> dict:
+    def spec(self, given: Choice, default: str | None = None) -> dict[str, Any]:
         """Return a choice in full: ``{"name": ..., **parameters}``, and its revision above 1.
+
+        Functions take a choice; rows and recipes hold a method and its parameters side by side,
+        and are read here as well.
 
         Parameters
         ----------
@@ -228,13 +243,13 @@ class Registry:
         full = self.complete(name, given)
         return {"name": name, **full, **self.revised(name, full)}
 
-    def bind(self, given: str | Mapping[str, Any]) -> partial:
+    def bind(self, given: Choice) -> partial:
         """Return the function of a choice (see `spec`) with its parameters bound."""
         params = self.spec(given)
         name = params.pop("name")
         return partial(self[name], **{k: v for k, v in params.items() if k not in RESERVED})
 
-    def build(self, given: str | Mapping[str, Any], *data: Any) -> Any:
+    def build(self, given: Choice, *data: Any) -> Any:
         """Return what the function of a choice (see `spec`) makes of `data`."""
         return self.bind(given)(*data)
 

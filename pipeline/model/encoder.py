@@ -80,7 +80,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         config: Mapping[str, Mapping[str, Any]],
-        statistics: Mapping[str, NDArray | float | None],
+        statistics: Mapping[str, Any],
         input_shape: tuple[int, int],
         unit_ids: NDArray,
     ) -> None:
@@ -154,7 +154,7 @@ class Encoder(nn.Module):
 
     def rate(self, out: torch.Tensor, gain: torch.Tensor | None) -> torch.Tensor:
         """Return the rate of a readout's output and a gain, or gain and offset: ELU + 1."""
-        if gain is None:
+        if gain is None or self.modulator is None:
             return F.elu(out) + 1
         if self.modulator.offsets:
             gain, offset = gain.unbind(-1)
@@ -184,13 +184,13 @@ class Encoder(nn.Module):
         mean, sd = getattr(self, f"{name}_mean"), getattr(self, f"{name}_sd")
         if value is None or mean is None:
             return None
-        raw = np.asarray(value, np.float64)
-        if raw.shape not in ((len(mean),), (n, len(mean))):
+        given = np.asarray(value, np.float64)
+        if given.shape not in ((len(mean),), (n, len(mean))):
             expected = f"({n}, {len(mean)}) or ({len(mean)},)"
-            raise ValueError(f"{name} must be {expected}, got {raw.shape}")
-        if not np.isfinite(raw).all():
+            raise ValueError(f"{name} must be {expected}, got {given.shape}")
+        if not np.isfinite(given).all():
             raise ValueError(f"{name} is not finite; drop such trials, or give None for the mean")
-        raw = torch.as_tensor(np.broadcast_to(raw, (n, len(mean))).copy())
+        raw = torch.as_tensor(np.broadcast_to(given, (n, len(mean))).copy())
         return ((raw - mean.double().cpu()) / sd.double().cpu()).float().to(mean.device)
 
     @torch.no_grad()

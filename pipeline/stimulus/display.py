@@ -129,6 +129,15 @@ def to_monitor(
     ------
     ValueError
         For shapes that do not fit, values that are not finite, or luminance outside the monitor's.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).normal(110, 20, (2, 36, 64))
+    >>> gray = np.linspace(0, 255, 9)
+    >>> curve = MonitorCurve(gray, 40 * (gray / 255) ** 2)
+    >>> shown = to_monitor(images, curve, mean_cd_m2=10, sd_cd_m2=2)
+    >>> shown.images.shape, shown.images.dtype
+    ((2, 144, 256), dtype('uint8'))
     """
     images = np.asarray(images)
     if images.ndim != 3:

@@ -1,10 +1,10 @@
 """Tables of the imaging stage: what a scan is worth, and which masks are somata."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiff_files import BROKEN, break_file
 
 pytestmark = pytest.mark.tables
 
@@ -124,15 +124,6 @@ def test_no_label_is_said_so(database):
         imaging.LabelSet.add({"animal_id": -1})
 
 
-def malformed():
-    """Return the function that breaks a TIFF file, and the kinds of damage it knows."""
-    path = Path(__file__).parents[1] / "pipeline" / "imaging" / "test_tiff.py"
-    spec = importlib.util.spec_from_file_location("malformed_tiffs", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.break_file, list(module.BROKEN)
-
-
 def test_a_malformed_tiff_costs_one_key_one_clear_error(database, write_bundle):
     import json
 
@@ -151,10 +142,9 @@ def test_a_malformed_tiff_costs_one_key_one_clear_error(database, write_bundle):
         task_rows.scan_tasks(keys[-1], default_recipe())
     healthy, sick = keys
     path = Path(experiment.Scan.files(sick, "tiff")[0][0])
-    break_file, kinds = malformed()
-    assert len(kinds) >= 14
+    assert len(BROKEN) >= 14
     animal = {"animal_id": sick["animal_id"]}
-    for kind in kinds:
+    for kind in BROKEN:
         if path.is_dir():
             path.rmdir()
         path.unlink(missing_ok=True)

@@ -223,9 +223,9 @@ def _fit(
     n_targets = max((len(images_by_kind[kind]) for kind in kinds), default=0)
     targets = [
         {
-            kind: images_by_kind[kind][i]
+            kind: image
             for kind in kinds
-            if i < len(images_by_kind[kind]) and images_by_kind[kind][i] is not None
+            if i < len(images_by_kind[kind]) and (image := images_by_kind[kind][i]) is not None
         }
         for i in range(n_targets)
     ]

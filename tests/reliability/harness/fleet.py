@@ -41,7 +41,9 @@ class Fleet:
         self.environment = {
             **os.environ,
             "INCEPTION_HOME": str(home),
-            "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent, ROOT))),
+            "PYTHONPATH": os.pathsep.join(
+                map(str, (HERE, HERE.parent, HERE.parents[1] / "builders", ROOT))
+            ),
         }
         self.workers = []
         self.connection = embedded.connect(home)

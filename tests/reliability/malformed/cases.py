@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+import tiff_files as tiff
 from malformed.damage import (
     colour,
     cut_encoder,
@@ -22,7 +23,6 @@ from malformed.damage import (
     pickle_encoder,
     prepared_all_validation,
     scanimage,
-    tiff,
     traces,
     twice,
     unreadable,

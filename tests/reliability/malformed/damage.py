@@ -3,9 +3,7 @@
 import json
 
 import numpy as np
-from borrowed import load
-
-tiff = load("pipeline/imaging/test_tiff.py")
+import tiff_files as tiff
 
 
 def edit_json(folder, **entries):

@@ -64,17 +64,17 @@ def test_units_members_and_crops_agree_with_the_whole_image(ensemble, behavior):
     members = frozen.members(images, units)
     assert members.shape == (2, 36)
     torch.testing.assert_close(members.mean(0), whole, rtol=1e-4, atol=1e-4)
-    patches = frozen.patches(units.numpy())
-    assert patches.exact.all()
-    assert patches.height * patches.width < 0.4 * 36 * 64
+    places = frozen.crops(units.numpy())
+    assert places.exact.all()
+    assert places.height * places.width < 0.4 * 36 * 64
     crops = torch.stack(
         [
-            image[:, top : top + patches.height, left : left + patches.width]
-            for image, top, left in zip(images, patches.top, patches.left, strict=True)
+            image[:, top : top + places.height, left : left + places.width]
+            for image, top, left in zip(images, places.top, places.left, strict=True)
         ]
     )
-    assert crops.shape[2:] == (patches.height, patches.width)
-    torch.testing.assert_close(frozen.forward_patches(crops, units), whole, rtol=1e-4, atol=1e-4)
+    assert crops.shape[2:] == (places.height, places.width)
+    torch.testing.assert_close(frozen.forward_crops(crops, units), whole, rtol=1e-4, atol=1e-4)
 
 
 def test_at_another_gaze_the_image_is_moved_and_no_crop_stands_for_it(ensemble):
@@ -86,25 +86,25 @@ def test_at_another_gaze_the_image_is_moved_and_no_crop_stands_for_it(ensemble):
     assert not torch.allclose(
         whole, ensemble.frozen(STATES["running"]["behavior"])(images)[units, units]
     )
-    assert not frozen.patches().exact.any()
+    assert not frozen.crops().exact.any()
 
 
 @pytest.mark.numerical
-def test_gradient_lies_within_the_patch_and_equals_that_of_the_crop(ensemble):
+def test_gradient_lies_within_the_crop_and_equals_that_of_the_crop(ensemble):
     frozen = ensemble.frozen()
     units = torch.arange(12)
     images = torch.randn(12, 1, *frozen.input_shape, generator=torch.Generator().manual_seed(2))
     images.requires_grad_(True)
     (gradient,) = torch.autograd.grad(frozen.forward_units(images, units).sum(), images)
-    patches = frozen.patches()
+    places = frozen.crops()
     for unit in range(12):
-        top, left = patches.top[unit], patches.left[unit]
-        window = (slice(top, top + patches.height), slice(left, left + patches.width))
+        top, left = places.top[unit], places.left[unit]
+        window = (slice(top, top + places.height), slice(left, left + places.width))
         outside = gradient[unit, 0].clone()
         outside[window] = 0
         assert outside.abs().max() == 0
         crop = images[unit : unit + 1, :, *window].detach().requires_grad_(True)
-        response = frozen.forward_patches(crop, units[unit : unit + 1])
+        response = frozen.forward_crops(crop, units[unit : unit + 1])
         (of_crop,) = torch.autograd.grad(response.sum(), crop)
         torch.testing.assert_close(of_crop[0, 0], gradient[unit, 0][window], rtol=1e-3, atol=1e-5)
 
@@ -119,8 +119,8 @@ def test_some_units_in_another_order_and_members_that_disagree(ensemble, small):
         other.shifter.load_state_dict(ensemble.encoders[0].shifter.state_dict())
         other.readout.place.copy_(ensemble.encoders[0].readout.place)
         other.readout.place[4] += 0.8
-    patches = model.Ensemble([ensemble.encoders[0], other]).frozen().patches()
-    assert np.flatnonzero(~patches.exact).tolist() == [4]
+    places = model.Ensemble([ensemble.encoders[0], other]).frozen().crops()
+    assert np.flatnonzero(~places.exact).tolist() == [4]
 
 
 def test_a_state_adds_before_the_nonlinearity_and_multiplies_after_it_frozen_or_not(small):
@@ -152,18 +152,18 @@ def test_every_other_model_freezes_too(small, make):
     units = torch.arange(12)
     whole = frozen(images).diagonal()
     torch.testing.assert_close(frozen.forward_units(images, units), whole, rtol=1e-4, atol=1e-4)
-    patches = frozen.patches()
+    places = frozen.crops()
     if make is model.ln_config:
-        assert patches.exact.all()
+        assert places.exact.all()
         crops = torch.stack(
             [
-                images[i, :, t : t + patches.height, s : s + patches.width]
-                for i, (t, s) in enumerate(zip(patches.top, patches.left, strict=True))
+                images[i, :, t : t + places.height, s : s + places.width]
+                for i, (t, s) in enumerate(zip(places.top, places.left, strict=True))
             ]
         )
-        response = frozen.forward_patches(crops, units)
+        response = frozen.forward_crops(crops, units)
         torch.testing.assert_close(response, whole, rtol=1e-4, atol=1e-4)
     else:
-        assert not patches.exact.any()
+        assert not places.exact.any()
         with pytest.raises(ValueError, match="not exact"):
-            frozen.forward_patches(images, units)
+            frozen.forward_crops(images, units)

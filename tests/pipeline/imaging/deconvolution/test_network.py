@@ -10,7 +10,7 @@ from pipeline.imaging.deconvolution.spiking import draw
 from pipeline.imaging.deconvolution.train import train
 from pipeline.rng import generator
 
-SPIKES = Path(__file__).resolve().parents[4] / "shared" / "data" / "spikes"
+SPIKES = Path(__file__).resolve().parents[5] / "shared" / "data" / "spikes"
 
 
 def score_of(fps, spikes, fluorescence, **params):
@@ -160,7 +160,7 @@ def test_training_learns():
 def test_beats_derivative_and_oasis_on_real_spikes(fps):
     import importlib.util
 
-    path = Path(__file__).resolve().parents[3] / "benchmarks" / "deconvolution.py"
+    path = Path(__file__).resolve().parents[4] / "benchmarks" / "deconvolution.py"
     spec = importlib.util.spec_from_file_location("benchmark_deconvolution", path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)

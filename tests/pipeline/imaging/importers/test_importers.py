@@ -12,7 +12,7 @@ from pipeline.imaging.importers import import_results
 from pipeline.imaging.importers.unpickle import load_pickled_npy
 
 UNITS, FRAMES, HEIGHT, WIDTH = 4, 50, 12, 20
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "suite2p" / "plane0"
+SHARED = Path(__file__).parents[5] / "shared" / "data" / "suite2p" / "plane0"
 
 
 def truth(seed=0):
