@@ -143,7 +143,7 @@ def _block_by_block(images: int, repeats: int, rng: np.random.Generator) -> np.n
         block = rng.permutation(images)
         if order and block[0] == order[-1]:
             swap = rng.integers(1, len(block))
-            block[[0, swap]] = block[[swap, 0]]
+            block[0], block[swap] = block[swap], block[0]
         order.extend(block)
     return np.array(order)
 
