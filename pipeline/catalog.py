@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import pkgutil
 import re
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.plugins import load_plugins
@@ -13,7 +16,7 @@ from pipeline.registry import Registry, registries
 from pipeline.stages import STAGES
 
 _HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
-_ENTRY = re.compile(r"^(\w[\w, ]*?) *:.*$")
+_ENTRY = re.compile(r"^(\w[\w, ]*?) *(?::.*)?$")
 
 
 def catalog(stage: str | None = None) -> list[dict[str, Any]]:
@@ -43,7 +46,18 @@ def catalog(stage: str | None = None) -> list[dict[str, Any]]:
                     importlib.import_module(module.name)
     load_plugins()
     rows = [_row(registry, name) for registry in registries() for name in registry]
+    shared = {
+        (row["kind"], parameter["name"]): parameter["text"]
+        for row in rows
+        for parameter in row["params"]
+        if parameter["text"]
+    }
     rows = [row for row in rows if row["stage"] is not None]
+    for row in rows:  # methods of a kind share parameters, and one of them describes these
+        for parameter in row["params"]:
+            parameter["text"] = parameter["text"] or shared.get(
+                (row["kind"], parameter["name"]), ""
+            )
     if stage is not None:
         kinds = sorted({row["kind"] for row in rows})
         wanted = stage.replace("_", " ").removesuffix("s")
@@ -58,7 +72,7 @@ def catalog(stage: str | None = None) -> list[dict[str, Any]]:
 def _row(registry: Registry, name: str) -> dict[str, Any]:
     function = registry[name]
     text = inspect.getdoc(function) or ""
-    described = _parameters(text)
+    described = _of_records(function) | _parameters(text)
     params = [
         {"name": parameter}
         | ({} if default is inspect.Parameter.empty else {"default": default})
@@ -83,6 +97,15 @@ def _stage(registry: Registry) -> str | None:
         if parts[0] == "pipeline" and parts[1] in STAGES:
             return parts[1]
     return None
+
+
+def _of_records(function: Callable) -> dict[str, str]:
+    """Return what the records that a function takes say of their fields."""
+    found: dict[str, str] = {}
+    for value in list(vars(sys.modules[function.__module__]).values()):
+        if dataclasses.is_dataclass(value) and isinstance(value, type):
+            found |= _parameters(inspect.getdoc(value) or "")
+    return found
 
 
 def _parameters(text: str) -> dict[str, str]:
