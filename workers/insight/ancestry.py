@@ -91,6 +91,10 @@ def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> lis
     nodes = {name.lower(): node for node, name in names.items()}
     if table.lower() not in nodes:
         raise LookupError(f"no table {table!r}; name one like {next(iter(plan.tasks), 'a.B')}")
+    known = dj.FreeTable(ledger.connection, nodes[table.lower()]).heading.names
+    for name in key:
+        if name not in known:
+            raise LookupError(f"{table} has no column {name!r}; it has {sorted(known)}")
     walk = Walk(ledger, nodes[table.lower()], key, results=True)
     if not walk.found:
         raise LookupError(f"{table} has no row {canonical(key)}")
