@@ -74,7 +74,7 @@ def made(plan):
     return closed_loop.Plan & {"plan_id": plan}
 
 
-def register(scan, deadline=None, **parts):
+def start_loop(scan, deadline=None, **parts):
     from schemas.decisions import tasks
 
     return tasks.register_loop(scan, recipe(**parts), targets=TARGETS, minutes=8, deadline=deadline)

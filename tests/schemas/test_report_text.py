@@ -298,10 +298,10 @@ def test_the_methods_state_the_luminance_of_the_display_and_not_the_recipes(data
 def test_what_a_plan_leaves_out_is_named(database, report, tmp_path):
     from schemas import closed_loop
     from workers.report import stimuli
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
     loop = (closed_loop.Loop & report["day1"]).fetch1()
-    page = Loop(loop, tmp_path, "loop")
+    page = LoopPage(loop, tmp_path, "loop")
     first = page.targets.iloc[0]
     dropped = [
         {"unit_index": int(first.unit_index), "kind": "gabor", "variant": 1, "reason": "no time"},
@@ -336,9 +336,9 @@ def test_an_explanation_names_its_neuron(database, report):
 def test_images_of_one_kind_are_told_apart_by_their_parameters(database, report, tmp_path):
     from schemas import closed_loop, mei
     from workers.report import stimuli
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
-    class Two(Loop):
+    class Two(LoopPage):
         @property
         def displays(self):
             rows = [
@@ -349,7 +349,7 @@ def test_images_of_one_kind_are_told_apart_by_their_parameters(database, report,
 
     page = Two((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
     assert stimuli.differences(page) == {"accentuated": "level 0.25", "accentuated:1": "level 0.75"}
-    plain = Loop((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
+    plain = LoopPage((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
     assert stimuli.differences(plain) == {}
 
 

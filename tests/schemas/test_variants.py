@@ -60,10 +60,10 @@ def test_figure_s6_is_drawn_for_every_image_of_the_kind_mei(loop, tmp_path, monk
     from pipeline import plotting
     from schemas import closed_loop
     from workers.report import day2
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
     (outcome,) = (closed_loop.Outcome & loop["day2"]).keys()
-    page = Loop((closed_loop.Loop & loop["day1"]).fetch1(), tmp_path, "loop")
+    page = LoopPage((closed_loop.Loop & loop["day1"]).fetch1(), tmp_path, "loop")
     drawn, draw = [], plotting.confusion_figure
 
     def kept(matrix, **named):

@@ -13,14 +13,14 @@ pytestmark = pytest.mark.tables
 
 def test_a_report_tells_of_the_plan_that_was_shown(database, loop, tmp_path):
     from schemas import closed_loop
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
     first = (closed_loop.PlanTask & loop["plan"]).fetch1()
     later = {"plan_id": "f" * 16}  # by hash
     closed_loop.PlanTask.insert1({**first, **later, "n_natural": 3})
     try:
         mine = {name: first[name] for name in closed_loop.Loop.primary_key}
-        told = Loop((closed_loop.Loop & mine).fetch1(), tmp_path, "loop")
+        told = LoopPage((closed_loop.Loop & mine).fetch1(), tmp_path, "loop")
         assert told.plan == loop["plan"]
         assert len(told.targets)
     finally:

@@ -4,7 +4,7 @@ import datetime
 import time
 
 import pytest
-from short_loops import TARGETS, in_seconds, recipe, refreshed, register, run, stored
+from short_loops import TARGETS, in_seconds, recipe, refreshed, run, start_loop, stored
 
 pytestmark = pytest.mark.tables
 
@@ -16,7 +16,7 @@ def test_a_second_connection_forecasts_what_the_first_one_does(place, database, 
     from workers.insight import forecast
     from workers.queue.lease import Ledger
 
-    plan = register(scan, in_seconds(3600))["plan_id"]
+    plan = start_loop(scan, in_seconds(3600))["plan_id"]
     loaded, first = refreshed(place[1])
     connection = server.new_connection()
     try:
