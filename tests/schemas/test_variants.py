@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from known_neurons import RECIPE, populate, walk
+from known_neurons import populate, trained_for, walk
 
 from pipeline.closed_loop.planning.plan import plan_methods
 from pipeline.stimulus.kinds import name_of
@@ -49,7 +49,7 @@ def loop(_bound, tmp_path_factory):
     database, home, _ = _bound
     embedded.connect(home)
     ascent = {"method": "constrained", "params": {"steps": 20}, "starts": 1, "batch_size": 4}
-    recipe = {**RECIPE, "controls": CONTROLS, "mei": ascent}
+    recipe = {**trained_for(5), "controls": CONTROLS, "mei": ascent}
     folder = tmp_path_factory.mktemp("variants")
     day1, made, day2, _ = walk(database, folder, 81, recipe, targets=4, minutes=9)
     populate(database, 81)
