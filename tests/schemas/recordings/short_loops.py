@@ -30,7 +30,7 @@ CHEAP = {
     ],
 }
 CONTRASTS = itertools.count(1)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def recipe(**parts):
