@@ -166,7 +166,7 @@ class Worker:
             "prefix": options.prefix,
             "home": options.home and str(options.home),
             "worker": self.name,
-            "environment": environment.register(self._ledger),
+            "environment": environment.record_environment(self._ledger),
             "log_level": log.getEffectiveLevel(),
         }
         threads = max(1, limits.usable_cores() // options.processes)

@@ -10,10 +10,10 @@ import datajoint as dj
 from schemas.whole import declared_whole
 from workers.database import datajoint_internals, schema_version, server
 from workers.queue import order, tables
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 
 
-def open_tables(connection: dj.Connection, source: str, prefix: str) -> Plan:
+def open_tables(connection: dj.Connection, source: str, prefix: str) -> TaskOrder:
     """Bind all tables, making what a new deployment lacks; one process at a time.
 
     Raises

@@ -17,7 +17,7 @@ TEXTURE_UM = 1.0
 
 
 @dataclass(frozen=True)
-class View:
+class Pose:
     """Where a day's field lies in the tissue: rotate about the center, then shift."""
 
     shift_um: tuple[float, float] = (0.0, 0.0)  # content moves by this (y, x) in the image
@@ -238,7 +238,7 @@ class FieldImage:
 
 def draw_field(
     tissue: Tissue,
-    view: View,
+    view: Pose,
     shape: tuple[int, int],
     um_per_px: tuple[float, float],
     margin_px: int,
