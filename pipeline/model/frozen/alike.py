@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from .crop_chain import CropChain
-
-if TYPE_CHECKING:
-    from .member import Member
+from .member import Member
 
 
 class Alike(nn.Module):

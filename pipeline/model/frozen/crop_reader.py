@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
 from .crop_chain import CropChain
-
-if TYPE_CHECKING:
-    from .member import Member
+from .member import Member
 
 WINDOWS_AT_ONCE = 128  # on a CPU: what they need in all layers stays near the cache
 
