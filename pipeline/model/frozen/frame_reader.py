@@ -14,7 +14,7 @@ import torch
 from pipeline.model.readouts.base import sample
 from pipeline.model.readouts.pyramid import PyramidReadout
 
-from .member import Member
+from .encoder import FrozenEncoder
 from .spectra import StackSpectra
 
 FRAMES_AT_ONCE = 16  # on a CPU: enough for the products, few enough for the cache
@@ -43,12 +43,12 @@ class FrameReader:
 
     Parameters
     ----------
-    members : sequence of Member
+    members : sequence of FrozenEncoder
         All with spectra.
     units : long tensor, shape (n,)
     """
 
-    def __init__(self, members: Sequence[Member], units: torch.Tensor) -> None:
+    def __init__(self, members: Sequence[FrozenEncoder], units: torch.Tensor) -> None:
         self.members, self.units = list(members), units
         self.spectra: list[StackSpectra] = []
         self.stencils: list[torch.Tensor] = []
