@@ -271,8 +271,8 @@ class Registry:
         today = [registry.revision(one) for registry, one in named]
         before = itertools.product(*(range(1, revision + 1) for revision in today))
         newer = itertools.product(*(range(1, revision + 5) for revision in today))
-        ahead = itertools.islice(newer, _MOST_REVISIONS)  # 5 to the power of the methods below
-        for found in itertools.chain([tuple(today)], before, ahead):
+        some = itertools.islice(newer, _MOST_REVISIONS)  # 5 to the power of the methods below
+        for found in itertools.chain([tuple(today)], before, some):
             below = dict(zip(named[1:], found[1:], strict=True))
             if key_of(config_hash({**content, **self._above_one(found[0], below)})) == key:
                 self.check(name, params, found[0])

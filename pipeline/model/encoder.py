@@ -15,13 +15,15 @@ from pipeline.dataset import Dataset
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
 from pipeline.stimulus.images import to_model
+from pipeline.stimulus.sizes import same_aspect
 
 from .cores import cores
 from .modulators import modulators
 from .readouts import readouts
 from .shifters import move_images, shifters
 
-HEIGHT_PX = 36  # of the model's image; the width follows from the aspect ratio
+HEIGHTS_PX = (36, 40, 32, 34, 38, 44, 48)  # of the model's image, the first that fits its width
+TOLERANCE = 0.01 - 1e-9  # of its aspect ratio: one off by exactly 1 % is refused
 PREDICT_BATCH = 256
 
 
@@ -33,17 +35,15 @@ def model_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
     DataError
         If no such size has the aspect ratio to 1 %.
     """
-    height, width = image_shape
-    for rows in (HEIGHT_PX, 40, 32, 34, 38, 44, 48):
-        columns = 2 * round(rows * width / height / 2)
-        if columns >= 8 and abs(columns / rows * height / width - 1) <= 0.01:
-            return rows, columns
-    raise DataError(
-        "images of this shape cannot be brought to the model's size",
-        field="images",
-        found=f"{height} x {width}",
-        remedy="crop them to an aspect ratio such as 16:9 or 4:3",
-    )
+    found = same_aspect(image_shape, HEIGHTS_PX, tolerance=TOLERANCE, multiple=2, least_columns=8)
+    if found is None:
+        raise DataError(
+            "images of this shape cannot be brought to the model's size",
+            field="images",
+            found=" x ".join(map(str, image_shape)),
+            remedy="crop them to an aspect ratio such as 16:9 or 4:3",
+        )
+    return found
 
 
 def model_images(dataset: Dataset, shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from pipeline.closed_loop.matching.base import (
 from pipeline.closed_loop.matching.registration import Registration, apply, register
 
 # Registered fields of one place have a rival below 0.35 and fields of two places one above 0.7,
-# in simulated fields of 144 to 512 px (tests/pipeline/closed_loop/test_matching.py)
+# in simulated fields of 144 to 512 px (tests/pipeline/closed_loop/matching/test_matching.py)
 RIVAL_MIDDLE, RIVAL_WIDTH = 0.55, 0.035
 ROUNDS = 3  # of matching and refitting
 HIT_UM = 3.0  # centroids this close coincide
