@@ -78,6 +78,12 @@ def balanced_blocks(
         `pooled_fraction` of a block, then targets are left out from the last one on.
     overhead_s : float
         Time lost per trial to flips (waiting for the monitor's refresh).
+    seed : int
+        Of the order and the blanks.
+    pooled_kinds : sequence of str
+        Names of the stimuli that are re-test images, without a target.
+    pooled_fraction : float
+        Share of a block that re-test images may have where time is short.
 
     Raises
     ------
