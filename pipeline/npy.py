@@ -192,6 +192,35 @@ def npz_rows(path: str | os.PathLike, name: str, rows: int | None = None) -> Ite
         ) from error
 
 
+def read_member(archive: zipfile.ZipFile, member: str, path: str | os.PathLike) -> NDArray:
+    """Read an npy file within an open zip file of any content.
+
+    Parameters
+    ----------
+    archive : ZipFile
+    member : str
+        Its whole name there.
+    path : path
+        Of the zip file, for messages.
+
+    Raises
+    ------
+    DataError
+        As `read_npy`.
+    """
+    try:
+        size = archive.getinfo(member).file_size
+        with archive.open(member) as stream:
+            array = _read(stream, size)
+            if stream.read(1):  # and so its checksum has been compared
+                raise ValueError("the member is longer than its array")
+        return array
+    except Exception as error:
+        raise DataError(
+            "cannot be read", file=path, field=member[-200:], found=_said(error), expected=_NPY
+        ) from error
+
+
 def npz_shape(path: str | os.PathLike, name: str) -> tuple[int, ...]:
     """Return the shape of one array of an npz file; DataError as `npz_rows`."""
     try:

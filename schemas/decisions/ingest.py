@@ -266,6 +266,8 @@ def ingest_dataset(file: str | Path) -> dict[str, str]:
     """
     path = Path(file).expanduser().resolve()
     data, _ = load(path).complete()
+    for note in data.notes:
+        log.warning("%s: %s", path, note)
     if (trained := len(data.trials("train"))) < 2:
         raise DataError(
             "too few training trials", file=path, field="tiers", found=trained, expected="2 or more"
