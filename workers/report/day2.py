@@ -162,7 +162,8 @@ def _audit(page: LoopPage, row: dict[str, Any], tag: str, title: str) -> Section
         remark += (
             f" Photodiode {1e3 * summary['photodiode_delay_s']:.1f} ms after the logged onset."
         )
-    numbers = {k: v for k, v in summary.items() if not isinstance(v, dict)}
+    remark += "".join(f" Photodiode: {note}." for note in summary.get("photodiode_notes", ()))
+    numbers = {k: v for k, v in summary.items() if not isinstance(v, dict | list)}
     page.csv(pd.DataFrame([numbers]), f"{tag}_audit")
     picture = page.picture(figure, f"{tag}_audit", "Presentation audit")
     return Section(title, [picture], remarks=[remark])
