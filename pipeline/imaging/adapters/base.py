@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.imaging.movie import MovieBase
-from pipeline.imaging.tiff.scan import FieldInfo, open_scan
+from pipeline.imaging.tiff.opening import open_scan
+from pipeline.imaging.tiff.scan import FieldInfo
 from pipeline.plugins import load_plugins
 
 Opener = Callable[..., Any]

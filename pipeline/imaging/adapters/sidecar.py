@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.imaging.tiff.scan import Scan, open_scan
+from pipeline.imaging.tiff.opening import open_plain
+from pipeline.imaging.tiff.scan import Scan
 
 from .base import Adapter, adapters, checked_rate, checked_scale
 
@@ -73,8 +74,13 @@ def open_with_sidecar(
             raise DataError("has the wrong type", file=path, field=name, found=said[name])
     rate = checked_rate(fps or said.get("fps"), path, "write fps (Hz) into the JSON file")
     scale = checked_scale(um_per_px or said.get("um_per_px"), path)
-    scan = open_scan(files, fps=rate, um_per_px=scale)
-    return scan.interleaved(bidirectional=said.get("bidirectional", True), **counts)
+    return open_plain(
+        files,
+        fps=rate,
+        um_per_px=scale,
+        bidirectional=said.get("bidirectional", True),
+        **counts,
+    )
 
 
 def has_sidecar(path: Path) -> bool:
