@@ -8,7 +8,6 @@ from pipeline.behavior.clocks import ClockMap
 from pipeline.csvfile import read_columns, read_text_columns
 from pipeline.errors import DataError
 
-FRAME_SLACK = 2  # frames by which a rig's list of times may differ from the movie
 STREAMS = {
     "frames": ("frames", "frame", "frame_times", "imaging", "scan"),
     "trials": ("trials", "trial", "stimulus", "monitor"),
@@ -25,7 +24,9 @@ def clock_of(pairs: dict[str, list[list[float]]], stream: str) -> ClockMap:
 
 
 def read_clocks(path: str) -> dict[str, list[list[float]]]:
-    """Return stream -> list of (stream time, rig time), both in s, sorted by stream time.
+    """Return stream -> list of (stream time, rig time), both in s, sorted by rig time.
+
+    So a clock that was restarted goes back in its own time, and is not hidden by the order.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def read_clocks(path: str) -> dict[str, list[list[float]]]:
                 expected=f"one of {sorted(STREAMS)}",
             )
         pairs.setdefault(names[stream.lower()], []).append([float(a), float(b)])
-    return {stream: sorted(values) for stream, values in pairs.items()}
+    return {stream: sorted(values, key=lambda pair: pair[1]) for stream, values in pairs.items()}
 
 
 def read_pupil(path: str) -> dict[str, np.ndarray]:

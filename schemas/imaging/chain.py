@@ -14,7 +14,6 @@ import numpy as np
 
 from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
-from pipeline.imaging.adapters import open_source
 from pipeline.imaging.deconvolution import deconvolvers
 from pipeline.imaging.extraction import fluorescence_methods
 from pipeline.imaging.importers.extracted import open_extracted
@@ -23,7 +22,7 @@ from pipeline.imaging.movie import MotionCorrected, RasterCorrected
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
 from pipeline.imaging.segmentation.masks import centroids, pack_masks, unpack_masks
-from pipeline.recording.streams import FRAME_SLACK
+from pipeline.recording.frames import TimedScan, open_timed
 from pipeline.registry import config_hash
 from schemas import experiment
 from schemas.imaging.binding import schema
@@ -176,6 +175,16 @@ class ScanInfo(dj.Imported):
         line_period_s : float64      # from one line to the next (s)
         """
 
+    class Finding(dj.Part):
+        definition = """
+        # What was left out or corrected when frames and their times were read
+        -> master
+        finding_idx : int16          # from 0
+        ---
+        finding     : varchar(64)    # name of the kind, as in docs/formats.md
+        finding_text : varchar(1024) # what was found and what was done
+        """
+
     @property
     def key_source(self):
         """Scans that somebody wants processed."""
@@ -185,16 +194,8 @@ class ScanInfo(dj.Imported):
         return (recording_files(key),)
 
     def make_compute(self, key, files):
-        scan = open_recording(files)
-        times = frame_times(files)
-        if abs(len(times) - scan.n_frames) > FRAME_SLACK:
-            raise DataError(
-                "frame times do not fit the frames",
-                file=files["times"][0][0],
-                found=f"{len(times)} times",
-                expected=f"{scan.n_frames} frames as in the files",
-                remedy="send one time per complete frame (volume)",
-            )
+        timed = _timed(files)
+        scan, times = timed.scan, timed.time_s
         channel_position(scan, files)
         fields = [
             {
@@ -218,11 +219,15 @@ class ScanInfo(dj.Imported):
             "fps": float(scan.fps),
             "bidirectional": bool(scan.bidirectional),
         }
-        return info, fields
+        return info, fields, [(item.name, item.text) for item in timed.findings]
 
-    def make_insert(self, key, info, fields):
+    def make_insert(self, key, info, fields, findings):
         self.insert1({**key, **info})
         self.Field.insert({**key, **field} for field in fields)
+        self.Finding.insert(
+            {**key, "finding_idx": index, "finding": name, "finding_text": text[:1024]}
+            for index, (name, text) in enumerate(findings)
+        )
 
 
 def recording_files(key: dict[str, Any]) -> dict[str, Any]:
@@ -240,23 +245,27 @@ def recording_files(key: dict[str, Any]) -> dict[str, Any]:
 
 def frame_times(files: dict[str, Any]) -> np.ndarray:
     """Return when each frame began (s, clock of the frames), shape (frames,)."""
-    if not files["tiff"]:
-        return open_recording(files).time_s
-    (path,) = experiment.existing(files["times"])
-    return read_columns(path, ["frame", "time_s"], rising="time_s")["time_s"]
+    return _timed(files).time_s
 
 
 def open_recording(files: dict[str, Any]):
     """Open what `recording_files` lists: TIFF files, or traces and masks."""
+    return _timed(files).scan
+
+
+def _timed(files: dict[str, Any]) -> TimedScan:
+    """Open a movie with the times of its frames, or traces and masks with theirs."""
     size = files["um_per_px"]
     um_per_px = None if None in size else tuple(size)
     if not files["tiff"]:
         (traces,) = experiment.existing(files["traces"])
         (masks,) = experiment.existing(files["masks"])
-        return open_extracted(traces, masks, um_per_px=um_per_px)
-    times = frame_times(files)
-    fps = 1 / float(np.median(np.diff(times)))  # the rig's clock; a header may be rounded
-    return open_source(experiment.existing(files["tiff"]), fps=fps, um_per_px=um_per_px)
+        scan = open_extracted(traces, masks, um_per_px=um_per_px)
+        return TimedScan(scan, scan.time_s)
+    (path,) = experiment.existing(files["times"])
+    times = read_columns(path, ["frame", "time_s"], rising="time_s")["time_s"]
+    paths = experiment.existing(files["tiff"])
+    return open_timed(paths, times, file=path, um_per_px=um_per_px)
 
 
 def channel_position(scan, files: dict[str, Any]) -> int:

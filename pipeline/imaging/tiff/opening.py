@@ -357,5 +357,6 @@ def _refuse_stack(scan: Scan) -> None:
             field=name,
             found=f"{layout.n_slices} slices, {layout.repeats} pages at each",
             expected="1 page of every slice in turn" if scan.header else "a movie",
-            remedy=f"read it as a structural stack; if its pages are a movie, {SIDECAR}",
+            remedy="read it as a structural stack"
+            + ("" if scan.header else f"; if its pages are a movie, {SIDECAR}"),
         )

@@ -157,6 +157,11 @@ class Scan:
         )
 
     @property
+    def own_fps(self) -> float:
+        """Frames (volumes) per second by the files, whatever rate was given (Hz)."""
+        return self._layout.own_fps or self.fps
+
+    @property
     def layout(self) -> ScanLayout:
         """How the pages are interleaved."""
         return self._layout

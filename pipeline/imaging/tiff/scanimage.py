@@ -45,6 +45,8 @@ class ScanLayout:
         A stack that stays at every slice: no functional scan.
     offset, scale : float
         Gray level of a stored number: offset + scale x number.
+    own_fps : float or None
+        `fps` by the files, where another was given.
     """
 
     fps: float
@@ -61,6 +63,7 @@ class ScanLayout:
     slow: bool = False
     offset: float = 0.0
     scale: float = 1.0
+    own_fps: float | None = None
 
     def at_rate(self, fps: float) -> ScanLayout:
         """Return the layout of a scan that ran at another rate (Hz): every time goes with it."""
@@ -68,6 +71,7 @@ class ScanLayout:
         return replace(
             self,
             fps=float(fps),
+            own_fps=self.own_fps or self.fps,
             line_period_s=self.line_period_s * factor,
             frame_period_s=self.frame_period_s * factor,
         )

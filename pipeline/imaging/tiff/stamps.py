@@ -19,6 +19,7 @@ from pipeline.errors import DataError, Finding
 
 NUMBER, ACQUISITION, WITHIN, SECONDS = range(4)
 NO_STAMP = (-1.0, -1.0, -1.0, -1.0)
+_MOST = 10**10
 NO_PLACE = (-1.0, -1.0, -1.0, -1.0)
 _NAMES = (
     r"(?:frameNumbers?|Frame Number)",
@@ -123,18 +124,27 @@ def numbered(
         If the numbers contradict the header.
     """
     number, acquisition, within, seconds = stamps.T
-    if channels > 1 and len(number) > 1 and (np.diff(number) == 1).all():
+    if stamps[:, :SECONDS].max() > _MOST or (number < 0).any():
+        raise DataError(
+            "numbers of the frames are impossible",
+            file=files[0],
+            field="frameNumbers",
+            found=f"{number.min():.0f} to {stamps[:, :SECONDS].max():.0f}",
+            expected=f"0 to {_MOST}",
+        )
+    rising = len(seconds) > 1 and (seconds >= 0).all() and (np.diff(seconds) > 0).all()
+    if channels > 1 and not rising and (np.diff(number) == 1).all():
         return counted(len(number), channels, slices, written)  # a program that counts pages
-    starts, run = _frames(number, acquisition, channels)
+    starts, run = _frames(number, acquisition)
     first = np.flatnonzero(starts)
     size = np.diff(np.append(first, len(number)))
-    findings: list[Finding] = []
-    if channels == 1 and len(first) < len(number):
+    if size.max() > channels or np.median(size) != channels:
         raise DataError(
-            "pages come in groups of one frame number, but the header names one channel",
+            "frame numbers contradict the saved channels of the header",
             file=files[file_of_page[0]],
             field="frameNumbers",
-            found=f"{number[:4].astype(int).tolist()}",
+            found=f"{number[: 2 * channels + 2].astype(int).tolist()}",
+            expected=f"{channels} pages of every number",
             remedy="the header is not of these pages: export the scan again",
         )
     run = run[first]
@@ -145,29 +155,21 @@ def numbered(
         count = number[first][here] if index is None else index[here]
         zero = 1.0 if index is not None else count[0] - (count[0] - 1) % average
         place[here] = np.floor((count - zero) / _step(count, average)).astype(np.int64)
-        if which == 0 and index is None and written > 1:  # a scan counts from 1
-            whole = int(count[0] - 1) // average
-            place[here] += whole if len(set(run)) == 1 else 0
+        if index is None and run[-1] == 0:  # a scan counts from 1
+            place[here] += max(0, int((count[0] - 1) / _step(count, average)))
     volume, slot = place // written, place % written
-    return _table(
-        first, size, run, volume, slot, seconds, acquisition, slices, channels, written, findings
-    )
+    if average > 1 and written > 1 and _step(number[first], average) == 1:
+        volume = volume // average  # whole volumes were averaged
+    return _table(first, size, run, volume, slot, seconds, acquisition, slices, channels)
 
 
-def _frames(number, acquisition, channels) -> tuple[NDArray, NDArray]:
+def _frames(number, acquisition) -> tuple[NDArray, NDArray]:
     """Return where a frame begins, and the run of each page."""
     changed = np.ones(len(number), bool)
     changed[1:] = (np.diff(number) != 0) | (np.diff(acquisition) != 0)
     begin = np.zeros(len(number), bool)
-    begin[0] = True
     begin[1:] = (np.diff(number) < 0) | (np.diff(acquisition) != 0)
-    last = np.maximum.accumulate(np.where(changed, np.arange(len(number)), 0))
-    more = (np.arange(len(number)) - last) % channels == 0
-    again = more & ~changed  # the same number once more: another acquisition of one frame each
-    if channels > 1:
-        begin |= again
-        changed |= again
-    return changed, np.cumsum(begin) - 1
+    return changed, np.cumsum(begin)
 
 
 def _step(count: NDArray, average: int) -> float:
@@ -178,9 +180,7 @@ def _step(count: NDArray, average: int) -> float:
     return usual if usual >= 1 else 1.0
 
 
-def _table(
-    first, size, run, volume, slot, seconds, acquisition, slices, channels, written, findings
-) -> Arrangement:
+def _table(first, size, run, volume, slot, seconds, acquisition, slices, channels) -> Arrangement:
     key = run * (int(volume.max()) + 2) + volume
     order, row = np.unique(key, return_inverse=True)
     table = np.full((len(order), slices, channels), -1, np.int64)
@@ -190,16 +190,42 @@ def _table(
     kept = (table >= 0).all(axis=(1, 2))
     runs = order // (int(volume.max()) + 2)
     places = order % (int(volume.max()) + 2)
-    last = np.r_[runs[1:] != runs[:-1], True]
-    lost = int((~kept & ~last).sum())
-    if lost:
-        word = "volumes" if written > 1 else "frames"
-        text = f"{lost} {word} in mid-scan lack a page and are left out"
-        findings.append(Finding("frames-missing", text))
     runs, places, table = runs[kept], places[kept], table[kept]
+    if not len(table):
+        return Arrangement(table, places, runs)
     numbers = [int(acquisition[first[run == which][0]]) for which in range(int(run[-1]) + 1)]
-    stamp = seconds[table[:, 0, 0]] if len(table) and (seconds >= 0).all() else None
-    return Arrangement(table, places, runs, numbers, stamp, findings)
+    stamp = seconds[table[:, 0, 0]] if (seconds >= 0).all() else None
+    found = Arrangement(table, places, runs, numbers, stamp)
+    if page_rate(found) is None:
+        found.seconds = None
+    found.place = _timed(found)
+    found.findings = _missing(runs, found.place)
+    return found
+
+
+def _timed(found: Arrangement) -> NDArray[np.int64]:
+    """Return the places of the frames, further apart where only their time stamps jump."""
+    rate = page_rate(found)
+    if rate is None or found.seconds is None:
+        return found.place
+    same = np.diff(found.run) == 0
+    extra = np.diff(found.seconds) * rate - np.diff(found.place)
+    extra = np.where(same & (extra > 0.5), np.rint(extra), 0).astype(np.int64)
+    later = np.concatenate([[0], np.cumsum(extra)])
+    return found.place + later - later[np.searchsorted(found.run, found.run)]
+
+
+def _missing(runs: NDArray, places: NDArray) -> list[Finding]:
+    """Say how many frames are missing before the last one of every acquisition."""
+    same = np.diff(runs) == 0
+    gaps = np.where(same, np.diff(places) - 1, 0)
+    first = int(places[0]) if runs[0] == 0 else 0
+    lost = int(gaps.sum()) + first
+    if not lost:
+        return []
+    at = "at the start" if first else f"first after frame {int(np.flatnonzero(gaps)[0])}"
+    text = f"{lost} of {lost + len(places)} frames are missing by the numbers of the others, {at}; "
+    return [Finding("frames-missing", text + "their places in time stay empty")]
 
 
 def page_rate(found: Arrangement) -> float | None:
