@@ -162,6 +162,16 @@ class Scan:
         return self._layout.own_fps or self.fps
 
     @property
+    def table(self) -> NDArray[np.int64]:
+        """Number of the page of every frame, slice and channel, counted over all files."""
+        return self._table
+
+    @property
+    def n_pages(self) -> int:
+        """Pages of all files."""
+        return int(self._first[-1])
+
+    @property
     def layout(self) -> ScanLayout:
         """How the pages are interleaved."""
         return self._layout
