@@ -16,7 +16,9 @@ from pipeline.errors import DataError
 from pipeline.parameters import check_parameters
 from pipeline.plugins import load_plugins
 
+Choice = str | Mapping[str, Any] | None  # of a method: see `Registry.spec`
 RESERVED = {"name", "revision", "revisions"}  # spell a choice, and name no parameter
+_MOST_REVISIONS = 20_000  # combinations tried to name the revisions of a stored row
 
 
 def canonical_json(value: Any) -> str:
@@ -28,6 +30,11 @@ def canonical_json(value: Any) -> str:
         If the value holds something that JSON cannot say.
     ValueError
         If it holds NaN or an infinity.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 5.0, "a": [1, 0.5]})
+    '{"a":[1,0.5],"b":5}'
     """
     return json.dumps(
         _plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
@@ -35,7 +42,13 @@ def canonical_json(value: Any) -> str:
 
 
 def config_hash(value: Any) -> str:
-    """Return the first 16 hex digits of SHA-256 over the canonical JSON of `value`."""
+    """Return the first 16 hex digits of SHA-256 over the canonical JSON of `value`.
+
+    Examples
+    --------
+    >>> config_hash({"b": 5.0, "a": 1}) == config_hash({"a": 1, "b": 5})
+    True
+    """
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
@@ -206,8 +219,11 @@ class Registry:
                 remedy=remedy,
             )
 
-    def spec(self, given: str | Mapping[str, Any] | None, default: str | None = None) -> dict:
+    def spec(self, given: Choice, default: str | None = None) -> dict[str, Any]:
         """Return a choice in full: ``{"name": ..., **parameters}``, and its revision above 1.
+
+        Functions take a choice; rows and recipes hold a method and its parameters side by side,
+        and are read here as well.
 
         Parameters
         ----------
@@ -227,13 +243,13 @@ class Registry:
         full = self.complete(name, given)
         return {"name": name, **full, **self.revised(name, full)}
 
-    def bind(self, given: str | Mapping[str, Any]) -> partial:
+    def bind(self, given: Choice) -> partial:
         """Return the function of a choice (see `spec`) with its parameters bound."""
         params = self.spec(given)
         name = params.pop("name")
         return partial(self[name], **{k: v for k, v in params.items() if k not in RESERVED})
 
-    def build(self, given: str | Mapping[str, Any], *data: Any) -> Any:
+    def build(self, given: Choice, *data: Any) -> Any:
         """Return what the function of a choice (see `spec`) makes of `data`."""
         return self.bind(given)(*data)
 
@@ -253,8 +269,10 @@ class Registry:
         content = {"method": name, "params": params}
         named = [(self, name), *self._below(name, params)]
         today = [registry.revision(one) for registry, one in named]
+        before = itertools.product(*(range(1, revision + 1) for revision in today))
         ahead = itertools.product(*(range(1, revision + 5) for revision in today))  # newer, too
-        for found in (tuple(today), *ahead):
+        ahead = itertools.islice(ahead, _MOST_REVISIONS)  # 5 to the power of the methods below
+        for found in itertools.chain([tuple(today)], before, ahead):
             below = dict(zip(named[1:], found[1:], strict=True))
             if key_of(config_hash({**content, **self._above_one(found[0], below)})) == key:
                 self.check(name, params, found[0])

@@ -5,9 +5,13 @@ live below the home folder (`INCEPTION_HOME`, else `~/.inception`). Two homes ne
 `DJ_HOST` or a `datajoint.json` names a server, that server is used and nothing is started.
 
 What lies in a home: `server.json` (port and password, readable by its owner only), `server.lock`,
-`server.log`, `pgdata/`, `store/` (arrays). As root the server runs as an existing unprivileged
-account; if that account cannot enter the home (below `/root`), the data folder lies in `/var/tmp`
-and `server.json` says where. No folder's permissions are widened, no account is made.
+`server.log`, `pgdata/`, `store/` (arrays). A home may be moved, renamed or copied: what it holds is
+named relative to it. As root the server runs as an existing unprivileged account; if that account
+cannot enter the home (below `/root`), the data folder lies in `/var/tmp` and `server.json` says
+where. No folder's permissions are widened, no account is made.
+
+A database is made only where neither `server.json` nor a data folder is. A data folder that is
+missing is an error; one whose `server.json` is missing gets a new password.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -45,7 +50,10 @@ __all__ = [
 ]
 
 DATABASE = "inception"
+_SERVER = "server.json"
+_DATA = "pgdata"
 _ELSEWHERE = Path("/var/tmp")
+logger = logging.getLogger("inception.home")
 _children: dict[int, Any] = {}  # servers this process started: reaped when they end
 _own_store: str | None = None  # where this module put the store `main`
 _configured_home: Path | None = None  # the home that dj.config of this process points to
@@ -73,23 +81,36 @@ def expect_home(home: str | os.PathLike | None = None) -> None:
         If the embedded database would be used, and the home has none.
     """
     folder = home_path(home)
-    if is_embedded() and not (folder / "server.json").is_file():
+    if is_embedded(home) and not any((folder / name).exists() for name in (_SERVER, _DATA)):
         raise LookupError(
             f"{folder}: no pipeline is there; `inception ingest` makes one, --home names another"
         )
 
 
-def is_embedded() -> bool:
-    """Tell whether this process uses the embedded database: no other server is configured."""
+def is_embedded(home: str | os.PathLike | None = None) -> bool:
+    """Tell whether this process uses the embedded database: no other server is configured.
+
+    `DJ_HOST` names another one. A `datajoint.json` in this folder or above it does, too, unless a
+    home is named, by argument or INCEPTION_HOME: a file that happens to lie there does not decide
+    over a home that a person chose.
+    """
     if os.environ.get("DJ_HOST"):
         return False
-    dj = _datajoint()
-    file = None if dj.config.ignore_config_file else dj.settings.find_config_file()
-    if file is not None:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        if settings.get("database.host") or settings.get("database", {}).get("host"):
-            return False
-    return dj.config.database.user is None or _configured_home is not None
+    if home is not None or os.environ.get("INCEPTION_HOME") or _configured_home is not None:
+        return True
+    return _server_of_file() is None and _datajoint().config.database.user is None
+
+
+def _server_of_file() -> tuple[Path, str] | None:
+    """Return the `datajoint.json` on the way up from this folder, and the server that it names."""
+    from workers.database import datajoint_internals
+
+    file = datajoint_internals.config_file()
+    if file is None:
+        return None
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    host = settings.get("database.host") or settings.get("database", {}).get("host")
+    return (file, host) if host else None
 
 
 def connect(home: str | os.PathLike | None = None) -> dj.Connection:
@@ -107,12 +128,14 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
         configuration (`DJ_STORES`, `datajoint.json`) has a store of that name.
     """
     global _configured_home
+    from workers.database import datajoint_internals
+
     dj = _datajoint()
     folder = home_folder(home)
-    dj.config.safemode = False  # no questions: the command line asks before it deletes
     present = dj.config.stores.get("main", {})
     ours = present.get("protocol") == "file" and present.get("location") == _own_store
-    if is_embedded():
+    if is_embedded(home):
+        ours = _not_of_file(dj, folder) or ours
         server = start(folder)
         settings = {
             "backend": "postgresql",
@@ -130,12 +153,30 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
         _configured_home = folder
         os.environ["INCEPTION_HOME"] = str(folder)  # children of this process use the same home
         connection = dj.conn(reset=not same_home)
-        if connection.conn_info["port"] != server["port"] or not connection.is_connected:
-            connection.conn_info["port"] = server["port"]  # the server was started anew; the
+        moved = datajoint_internals.address(connection).port != server["port"]
+        if moved or not _lives(connection):  # the server was started anew; the
+            datajoint_internals.move_to_port(connection, server["port"])
             connection.connect()  # schemas bound to this object go on with it
         return connection
     _store(dj, folder, overwrite=ours and home is not None)
     return dj.conn()
+
+
+def _lives(connection: dj.Connection) -> bool:
+    """Ask the server: on PostgreSQL DataJoint's own question never fails."""
+    try:
+        return connection.query("SELECT 1", reconnect=False).fetchone() == (1,)
+    except Exception:  # of whatever driver: what follows is a new connection
+        return False
+
+
+def _not_of_file(dj: Any, folder: Path) -> bool:
+    """Tell whether settings came from a `datajoint.json` that a named home overrules."""
+    found = None if _configured_home is not None else _server_of_file()
+    if found is None:
+        return False
+    logger.warning("%s: names the server %s; not used, the home is %s", *found, folder)
+    return "DJ_STORES" not in os.environ
 
 
 def _datajoint() -> Any:
@@ -175,18 +216,20 @@ def start(home: str | os.PathLike | None = None, *, timeout_s: float = 90.0) -> 
     Raises
     ------
     ServerError
-        If there are no programs, or the server ends or does not answer in time.
+        If there are no programs, the data folder is missing or another home's, or the server
+        ends or does not answer in time.
     """
     folder = home_folder(home)
-    server = _read(folder)
+    server = _own(folder)
     if server is not None and _answers(server):
         return server
     with _locked(folder):
-        server = _read(folder)  # another process may have started it while we waited
+        server = _own(folder)  # another process may have started it while we waited
         if server is not None and _answers(server):
             return server
-        if server is None or not (Path(server["data"]) / "PG_VERSION").exists():
-            server = _initialize(folder)
+        if server is None:
+            server = _adopt(folder) or _initialize(folder)
+        _prepare(folder, Path(server["data"]))
         _run(folder, server, timeout_s)
         return server
 
@@ -197,7 +240,7 @@ def stop(home: str | os.PathLike | None = None) -> bool:
     if not folder.is_dir():
         return False
     with _locked(folder):
-        server = _read(folder)
+        server = _own(folder)
         return server is not None and postgres.halt(Path(server["data"]))
 
 
@@ -229,43 +272,63 @@ def remove(home: str | os.PathLike) -> None:
     """Stop the server of a home and delete its data folder (not the store)."""
     folder = home_folder(home)
     with _locked(folder):
-        server = _read(folder)
+        server = _own(folder)
         if server is None:
             return
         data = Path(server["data"])
         postgres.halt(data, timeout_s=10.0)
-        shutil.rmtree(data.parent if data.parent.parent == _ELSEWHERE else data)
-        (folder / "server.json").unlink()
+        made = data.parent if data.parent.parent == _ELSEWHERE else data
+        if made.exists():
+            shutil.rmtree(made)
+        (folder / _SERVER).unlink()
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
+    """Return what `server.json` says, with the path at which the data folder lies today."""
     try:
-        return json.loads((folder / "server.json").read_text(encoding="utf-8"))
+        server = json.loads((folder / _SERVER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    inside = folder / _DATA  # former versions wrote where that was before the home was moved
+    server["data"] = str(inside if inside.exists() else folder / server["data"])
+    return server
 
 
 def _write(folder: Path, server: dict[str, Any]) -> None:
-    with written_whole(folder / "server.json", private=True) as partial:
-        partial.write_text(json.dumps(server), encoding="utf-8")
+    data = Path(server["data"])
+    named = data.name if data.parent == folder else str(data)
+    with written_whole(folder / _SERVER, private=True) as partial:
+        partial.write_text(json.dumps({**server, "data": named}), encoding="utf-8")
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the home's lock: one process at a time makes, starts or stops its server."""
-    with (folder / "server.lock").open("w", encoding="ascii") as file:
+    try:
+        lock = (folder / "server.lock").open("w", encoding="ascii")
+    except OSError as error:
+        raise ServerError(
+            f"{folder}: its database cannot run there: {error.strerror}; found a home that this "
+            "account cannot write to, expected one that it can: copy it, or change its permissions"
+        ) from error
+    with lock as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released by the kernel if its holder is killed
         yield
 
 
-def _initialize(folder: Path) -> dict[str, Any]:
-    server = {
+def _new(data: Path) -> dict[str, Any]:
+    password = secrets.token_urlsafe(24)
+    return {
         "user": SUPERUSER,
-        "password": secrets.token_urlsafe(24),
-        "data": str(_data_folder(folder) / "pgdata"),
+        "password": password,
+        "data": str(data),
         "port": None,
         "pid": None,
     }
+
+
+def _initialize(folder: Path) -> dict[str, Any]:
+    server = _new(_data_folder(folder) / _DATA)
     data = Path(server["data"])
     programs = postgres.reachable_binaries(postgres.find_binaries(), data.parent)
     postgres.init_cluster(programs, data, server["password"])
@@ -273,19 +336,97 @@ def _initialize(folder: Path) -> dict[str, Any]:
     return server
 
 
+def _adopt(folder: Path) -> dict[str, Any] | None:
+    """Give a data folder that has lost its `server.json` a new password; None if there is none."""
+    inside = folder / _DATA
+    store = folder / "store"
+    places = [inside] if inside.exists() else []
+    if not places and store.is_dir() and any(store.iterdir()):
+        places = [place / _DATA for place in _left_elsewhere(folder) if (place / _DATA).exists()]
+    if not places:
+        return None
+    if len(places) > 1:
+        raise ServerError(
+            f"{folder / _SERVER}: file is missing; found {len(places)} data folders of this home, "
+            f"{', '.join(map(str, places))}; expected one: move the others away"
+        )
+    server = _new(places[0])
+    postgres.halt(places[0])
+    _take_over(places[0])
+    programs = postgres.reachable_binaries(postgres.find_binaries(places[0]), places[0].parent)
+    postgres.set_password(programs, places[0], server["password"])
+    logger.warning("%s: file was missing; %s has a new password", folder / _SERVER, places[0])
+    _write(folder, server)
+    return server
+
+
+def _own(folder: Path) -> dict[str, Any] | None:
+    """Return what `server.json` says, unless its data folder is that of another home."""
+    server = _read(folder)
+    if server is None:
+        return None
+    data = Path(server["data"])
+    label = data.parent / "home"
+    if data.parent.parent == _ELSEWHERE and label.exists():
+        owner = label.read_text(encoding="utf-8")
+        if owner != str(folder) and _refers_to(Path(owner), data):
+            raise ServerError(
+                f"{folder / _SERVER}: the data folder {data} is that of the home {owner}, of which "
+                "this one is a copy; use that home, or `inception backup` and `restore`"
+            )
+        if owner != str(folder):
+            label.write_text(str(folder), encoding="utf-8")  # the home was moved
+    return server
+
+
+def _prepare(folder: Path, data: Path) -> None:
+    """Raise unless the data folder of a home is there and can be entered by the server."""
+    if not (data / "PG_VERSION").exists():
+        raise ServerError(
+            f"{folder / _SERVER}: the data folder of its database is missing; expected {data}; "
+            "mount or move it there, or restore a backup into another home; only who deletes "
+            "server.json begins with an empty database"
+        )
+    _take_over(data)
+    if postgres.server_user() is not None and not postgres.reachable(data.parent):
+        raise ServerError(
+            f"{data}: the account that runs the database cannot enter the folder; move the home "
+            "to where all accounts may pass, or run as another account than root"
+        )
+
+
+def _refers_to(home: Path, data: Path) -> bool:
+    server = _read(home)
+    return server is not None and Path(server["data"]) == data
+
+
+def _take_over(data: Path) -> None:
+    """Give a data folder copied by root to the server's account again, readable by it alone."""
+    user = postgres.server_user()
+    if user is not None and data.stat().st_uid != user.pw_uid:
+        for path in (data, *data.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    if data.stat().st_mode & 0o077:
+        data.chmod(0o700)
+
+
+def _left_elsewhere(folder: Path) -> list[Path]:
+    """Return the folders outside that were made for the data of this home."""
+    return [
+        label.parent
+        for label in _ELSEWHERE.glob("inception-*/home")
+        if label.stat().st_uid == os.getuid() and label.read_text(encoding="utf-8") == str(folder)
+    ]
+
+
 def _data_folder(folder: Path) -> Path:
     """Return the folder that shall hold `pgdata`, one that the server's account can enter."""
     if postgres.server_user() is None or postgres.reachable(folder):
-        if (folder / "pgdata").exists():  # its password is lost with server.json
-            postgres.halt(folder / "pgdata")
-            (folder / "pgdata").rename(folder / f"pgdata.lost{secrets.token_hex(4)}")
         return folder
-    for other in _ELSEWHERE.glob("inception-*/home"):
-        left_behind = other.stat().st_uid == os.getuid() and other.read_text() == str(folder)
-        if left_behind:  # the home was deleted while its server ran, or initdb failed
-            postgres.halt(other.parent / "pgdata")
-            if not (other.parent / "pgdata").exists():
-                shutil.rmtree(other.parent)
+    for other in _left_elsewhere(folder):  # the home was deleted while its server ran, or
+        postgres.halt(other / _DATA)  # initdb failed
+        if not (other / _DATA).exists():
+            shutil.rmtree(other)
     elsewhere = _ELSEWHERE / f"inception-{secrets.token_hex(8)}"
     elsewhere.mkdir(mode=0o755)
     elsewhere.chmod(0o755)  # whatever the umask: the server's account has to pass
@@ -321,8 +462,8 @@ def _run(folder: Path, server: dict[str, Any], timeout_s: float) -> None:
 def _answers(server: dict[str, Any], database: str = "template1") -> bool:
     import psycopg2
 
-    if server["port"] is None:
-        return False
+    if server["port"] is None or postgres.postmaster(Path(server["data"])) is None:
+        return False  # or it is the server of the home that this one was copied from
     try:
         _connection(server, database).close()
     except psycopg2.OperationalError:
