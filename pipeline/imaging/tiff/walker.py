@@ -149,6 +149,8 @@ class _Walker:
             page = len(seen) - 1
             try:
                 entries, following = self.directory(offset, page)
+                if page == 0:
+                    self.refuse_private(entries)
                 shape = self.geometry(entries, page)
                 place = self.place(entries, shape, page)
             except _Cut as error:
@@ -186,6 +188,15 @@ class _Walker:
         if broken is not None:
             self.accept_cut(pages, broken)
         return pages
+
+    def refuse_private(self, entries: dict) -> None:
+        """Raise if private tags describe the planes, which no other reader knows."""
+        for tag, name in _VENDORS.items():
+            if tag in entries and (tag != 33629 or entries[tag][1] > 1):
+                raise self.fail(
+                    f"is a {name} file, which describes its planes in private tags",
+                    remedy="export it as OME-TIFF from the microscope's program or Fiji",
+                )
 
     def accept_cut(self, pages: TiffPages, broken: DataError) -> None:
         """Take the whole pages of a file that was cut off; raise if it was not."""
@@ -345,12 +356,6 @@ class _Walker:
             texts = self.scanimage_block(head, texts)
         across, down = (self.ratio(entries, tag) for tag in (282, 283))
         unit = self.numbers(entries, 296, 2)[0]
-        for tag, name in _VENDORS.items():
-            if tag in entries and (tag != 33629 or entries[tag][1] > 1):
-                raise self.fail(
-                    f"is a {name} file, which describes its planes in private tags",
-                    remedy="export it as OME-TIFF from the microscope's program or Fiji",
-                )
         return TiffPages(
             self.path,
             *shape,
