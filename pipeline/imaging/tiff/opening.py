@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
@@ -250,15 +251,33 @@ def _open_scanimage(
         layout = _by_stamps(layout, arranged, first.path, findings)
     elif acquisition not in (None, 1):
         raise DataError("files do not number acquisitions", file=first.path, found=acquisition)
-    for page in pages[:-1]:
-        if not has_numbers and page.cut:
-            raise cut_inside(page)
-        if not has_numbers and len(page) % per_frame and layout.slices_with_flyback > 1:
-            text = f"{page.path.name} ends within a volume, which the next file is taken to go on"
-            findings.append(Finding("volume-split", text))
+    if not has_numbers:
+        findings += _check_split(pages, per_frame)
     return Scan(
         pages, layout, header, arranged=arranged, findings=findings, numbered=arranged is not None
     )
+
+
+def _check_split(pages: list[TiffPages], per_frame: int) -> list[Finding]:
+    """Refuse files without numbers of which one ends within a frame, unless all make whole ones."""
+    total = sum(len(page) for page in pages)
+    findings = []
+    for page, following in itertools.pairwise(pages):
+        if page.cut:
+            raise cut_inside(page)
+        if not len(page) % per_frame:
+            continue
+        if total % per_frame:
+            raise DataError(
+                "file ends within a frame (volume), and nothing says that the next one goes on",
+                file=page.path,
+                found=f"{len(page)} pages, then {following.path.name}",
+                expected=f"a multiple of {per_frame} pages (channels x slices)",
+                remedy="list the files of one acquisition",
+            )
+        text = f"{page.path.name} ends within a frame (volume), which the next file is taken to go "
+        findings.append(Finding("frame-split", text + "on with, as all files together are whole"))
+    return findings
 
 
 def _compare_headers(pages: list[TiffPages], layout: ScanLayout) -> None:
