@@ -151,18 +151,18 @@ def _noise(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 def _step(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[int, float] | None:
     """Return the pair before which a clock jumped, and by how much (s); None if it did not.
 
-    One line and two of the same rate are compared by the number of pairs that they meet.
+    Left and right of a jump a line of the same rate meets clearly more pairs than one line does,
+    and the jump lies between two neighbors: a clock that drifts leaves the line gradually.
     """
     if len(x) < 2 * _SIDE:
         return None
     near = max(5 * _noise(x, y), 1e-4)
-    slopes = np.diff(y) / np.diff(x)
-    rate = float(np.median(slopes))
-    flat = y - rate * x
+    least = max(1.6 * near, _LEAST_STEP_S)
+    flat = y - float(np.median(np.diff(y) / np.diff(x))) * x
     single = _met(x, y, near)
-    jumps = np.abs(np.diff(flat))
     best: tuple[int, float] | None = None
     most = single + max(_SIDE - 1, 0.05 * len(x))
+    jumps = np.abs(np.diff(flat))
     for before in np.argsort(jumps)[::-1][:_JUMPS]:
         at = int(before) + 1
         if not _SIDE <= at <= len(x) - _SIDE:
@@ -174,9 +174,33 @@ def _step(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[int, float] |
         )
         middle = (x[at - 1] + x[at]) / 2
         height = (right[1] + right[0] * middle) - (left[1] + left[0] * middle)
-        if met > most and abs(height) > max(8 * near / 5, _LEAST_STEP_S):
+        sudden = jumps[before] > 0.5 * abs(height)
+        if met > most and abs(height) > least and sudden:
             best, most = (at, height), met
-    return best
+    return best or _stepped_run(x, y, near, least)
+
+
+def _stepped_run(
+    x: NDArray[np.float64], y: NDArray[np.float64], near: float, least: float
+) -> tuple[int, float] | None:
+    """Return where neighboring pairs leave the line together, by one and the same jump."""
+    rate, offset = _line(x, y)
+    error = y - offset - rate * x
+    keep = np.abs(error) <= near
+    if keep.sum() >= 2:
+        rate, offset = np.polyfit(x[keep], y[keep], 1)
+        error = y - offset - rate * x
+    edges = np.flatnonzero(np.diff(np.r_[False, np.abs(error) > near, False].astype(int)))
+    for low, high in zip(edges[::2], edges[1::2], strict=True):
+        height = float(np.median(error[low:high]))
+        agree = np.abs(error[low:high] - height) <= near
+        if high - low < _SIDE or abs(height) <= least or agree.mean() < 0.8:
+            continue
+        at = low if low > 0 else high
+        jump = abs(error[at] - error[at - 1]) if 0 < at < len(x) else 0.0
+        if jump > 0.5 * abs(height):
+            return int(at), height if low > 0 else -height
+    return None
 
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
