@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.imaging.tiff.opening import open_plain
+from pipeline.imaging.tiff.opening import listed_files, open_plain
 from pipeline.imaging.tiff.scan import Scan
 
 from .base import Adapter, adapters, checked_rate, checked_scale
@@ -60,7 +60,7 @@ def open_with_sidecar(
     >>> scan.n_frames, scan.n_fields
     (3, 2)
     """
-    first = Path(files) if isinstance(files, (str, os.PathLike)) else Path(next(iter(files)))
+    first = listed_files(files)[0]
     path = sidecar_of(first)
     try:
         said = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -101,6 +101,8 @@ def has_sidecar(path: Path) -> bool:
 
     Other programs write JSON files of the same name; those are none of ours.
     """
+    if path.is_dir():
+        path = listed_files(path)[0]
     beside = sidecar_of(path)
     if path.suffix.lower() not in (".tif", ".tiff") or not beside.is_file():
         return False

@@ -144,7 +144,7 @@ def _check_rate(fps: float | None) -> None:
 
 
 def _read(files) -> list[TiffPages]:
-    pages = [read_pages(path) for path in _listed(files)]
+    pages = [read_pages(path) for path in listed_files(files)]
     first = pages[0]
     for page in pages[1:]:
         if (page.height, page.width, page.dtype) != (first.height, first.width, first.dtype):
@@ -162,7 +162,8 @@ def _read(files) -> list[TiffPages]:
     return pages
 
 
-def _listed(files) -> list[Path]:
+def listed_files(files: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
+    """Return the paths of the files of a scan; a folder means its .tif files by name."""
     if isinstance(files, (str, os.PathLike)):
         path = Path(files)
         if path.is_dir() and any(p.suffix.lower() in (".tif", ".tiff") for p in path.iterdir()):

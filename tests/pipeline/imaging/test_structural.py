@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter, shift
 from tiff_files import software
 
 from pipeline.errors import DataError
+from pipeline.imaging.__main__ import main
 from pipeline.imaging.structural import read_stack
 
 
@@ -99,3 +100,12 @@ def test_repeats_are_aligned_before_they_are_averaged(tmp_path):
     aligned, plain = (read_stack(file, align=align).volume[0] for align in (True, False))
     assert aligned.std() > 0.95 * still.std()
     assert plain.std() < 0.8 * still.std()
+
+
+def test_a_stack_from_the_shell(tmp_path, capsys):
+    pages = levels(*[100 * (z + 1) + k for z in range(5) for k in (-1, 0, 1)])
+    file = write_scan(tmp_path / "s.tif", pages, slow(5, 3))
+    assert main(["stack", str(file), "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert '"pages_per_slice": 3' in capsys.readouterr().out
+    volume = np.load(tmp_path / "out" / "stack.npy")
+    assert volume.mean((1, 2)).tolist() == [100, 200, 300, 400, 500]

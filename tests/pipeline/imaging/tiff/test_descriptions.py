@@ -259,3 +259,12 @@ def test_no_description_takes_long(tmp_path):
         with contextlib.suppress(DataError):
             open_scan(tmp_path / "a.tif", fps=10.0)
         assert time.process_time() - began < 2
+
+
+def test_a_folder_is_opened_by_the_json_of_its_first_file(tmp_path):
+    for index in range(3):
+        page = RAMP[:4] + index
+        tifffile.imwrite(tmp_path / f"a_{index}.tif", page, metadata=None, photometric="minisblack")
+    (tmp_path / "a_0.json").write_text('{"fps": 10, "channels": 2}')
+    scan = open_source(tmp_path)
+    assert (scan.n_frames, scan.n_channels, scan.fps) == (6, 2, 10.0)
