@@ -30,6 +30,7 @@ from pipeline.imaging.tiff.stamps import ACQUISITION, NUMBER, Arrangement, numbe
 from pipeline.imaging.tiff.walker import read_pages
 
 log = logging.getLogger("inception.imaging")
+_SAID: set[Finding] = set()
 _RATE = 0.01  # by which a header's rate may differ from that of the time stamps
 
 
@@ -61,7 +62,7 @@ def open_scan(
     Returns
     -------
     Scan
-        Its `findings` say what was left out or corrected; each is logged as a warning too.
+        Its `findings` say what was left out or corrected; each is logged as a warning, once.
 
     Raises
     ------
@@ -85,7 +86,9 @@ def open_scan(
     if um_per_px is not None:
         scan = scan.with_scale((float(um_per_px[0]), float(um_per_px[1])))
     for finding in scan.findings:
-        log.warning("%s", finding)
+        if finding not in _SAID:  # a worker opens a scan for every step
+            _SAID.add(finding)
+            log.warning("%s", finding)
     return scan
 
 
