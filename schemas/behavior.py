@@ -13,7 +13,7 @@ from pipeline.behavior.pupil import pupil_trackers
 from pipeline.behavior.treadmill import treadmill_methods
 from pipeline.csvfile import read_columns
 from pipeline.recording.frames import pair_by_count
-from pipeline.recording.streams import STREAMS, clock_of, read_clocks, read_pupil
+from pipeline.recording.streams import STREAMS, clock_of, read_clocks, read_pupil, read_treadmill
 from schemas import experiment, imaging, stimulus
 from schemas.method import MethodTable
 from schemas.store import number
@@ -234,7 +234,7 @@ class Treadmill(dj.Imported):
         if not given.files:
             return (np.zeros((0, 2)),)
         (path,) = experiment.existing(given.files)
-        columns = read_columns(path, ["time_s", "counts"], rising="time_s")
+        columns = read_treadmill(path)
         time = ClockMap(*given.clock).to_rig(columns["time_s"])
         speed_of = treadmill_methods[given.method]
         found = speed_of(time, columns["counts"], *given.wheel, **given.params)

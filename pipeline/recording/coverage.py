@@ -15,7 +15,7 @@ from pipeline.behavior.clocks import ClockMap
 from pipeline.csvfile import read_columns
 from pipeline.errors import DataError, Finding
 from pipeline.recording.folder import Bundle, inside, optional
-from pipeline.recording.streams import STREAMS, clock_of, read_clocks, read_pupil
+from pipeline.recording.streams import STREAMS, clock_of, read_clocks, read_pupil, read_treadmill
 
 VIDEOS = (".avi", ".mp4", ".mov", ".wmv", ".mkv", ".m4v", ".mpg", ".mpeg", ".tif", ".tiff")
 _LEAST, _USUAL = 0.1, 0.9  # share of the scan that a stream has to cover, and should
@@ -87,7 +87,7 @@ def check_behavior(bundle: Bundle, clocks: dict[str, ClockMap]) -> None:
     treadmill = optional(bundle, "treadmill", "treadmill.csv")
     if treadmill is None:
         return
-    time = read_columns(treadmill, ["time_s", "counts"], rising="time_s")["time_s"]
+    time = read_treadmill(treadmill)["time_s"]
     if bundle.recording.treadmill is None:
         raise DataError(
             "treadmill.csv comes without the wheel's size",

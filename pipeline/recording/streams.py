@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.behavior.clocks import ClockMap
+from pipeline.behavior.counters import single_rows
 from pipeline.csvfile import read_columns, read_text_columns
 from pipeline.errors import DataError
 
@@ -56,3 +57,19 @@ def read_pupil(path: str) -> dict[str, np.ndarray]:
     """Return the columns of pupil.csv: time_s, center_x_px, center_y_px, radius_px."""
     values = ["center_x_px", "center_y_px", "radius_px"]
     return read_columns(path, ["time_s", *values], rising="time_s", nan=values)
+
+
+def read_treadmill(path: str) -> dict[str, np.ndarray]:
+    """Return the columns of treadmill.csv: time_s, counts; of rows that share a time, the last.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or its time goes back.
+    """
+    columns = read_columns(path, ["time_s", "counts"])
+    try:
+        time, counts = single_rows(columns["time_s"], columns["counts"])
+    except DataError as error:
+        raise DataError(str(error), file=path) from None
+    return {"time_s": time, "counts": counts}
