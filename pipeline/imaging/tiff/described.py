@@ -141,7 +141,7 @@ def describe_imagej(pages: Sequence[TiffPages]) -> Description:
         text = entries.get(name, "")
         if not text:
             return default
-        if not text.isdigit() or not 1 <= int(text[:9]) <= 10**8:
+        if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= 10**8:
             raise _contradiction(first, name, text[:40])
         return int(text[:9])
 

@@ -143,6 +143,7 @@ def open_described(pages: list[TiffPages], fps: float | None) -> Scan:
         {},
         arranged=Arrangement(table, place, np.zeros(len(table), np.int64)),
         findings=about.findings,
+        numbered=bool(len(place)) and int(place[-1]) + 1 != len(place),  # some are missing
     )
 
 

@@ -102,7 +102,7 @@ def _names(pixels: ElementTree.Element) -> set[str]:
 
 def _size(pixels: ElementTree.Element, axis: str, master: TiffPages) -> int:
     text = pixels.get(f"Size{axis}", "1")
-    if not text.isdigit() or not 1 <= int(text[:9]) <= 10**8:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= 10**8:
         raise _misfit(master, f"Size{axis}", text[:40], [master])
     return int(text[:9])
 
@@ -177,7 +177,7 @@ def _index(block: ElementTree.Element, name: str, master: TiffPages, default: in
     text = block.get(name)
     if text is None:
         return default
-    if not text.isdigit() or len(text) > 9:
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise _misfit(master, name, text[:40], [master])
     return int(text)
 
@@ -191,7 +191,7 @@ def _rate(pixels, sizes, master: TiffPages, findings: list[Finding]) -> float | 
         if plane.get("TheZ", "0") == "0" and plane.get("TheC", "0") == "0":
             said = in_seconds(plane.get("DeltaT"), plane.get("DeltaTUnit", "s"))
             text = plane.get("TheT", "")
-            if text.isdigit() and len(text) < 10:
+            if text.isascii() and text.isdigit() and len(text) < 10:
                 times[int(text)] = said or 0.0
     found = sorted(times)
     if len(found) < 3 or sizes["T"] < 3:

@@ -25,7 +25,7 @@ from pipeline.imaging.tiff.header import parse_header, regions_of
 from pipeline.imaging.tiff.pages import TiffPages
 from pipeline.imaging.tiff.regions import RoiField
 from pipeline.imaging.tiff.scan import Scan
-from pipeline.imaging.tiff.scanimage import ScanLayout, scan_layout
+from pipeline.imaging.tiff.scanimage import ScanLayout, scan_layout, unsubtracted
 from pipeline.imaging.tiff.stamps import ACQUISITION, NUMBER, Arrangement, numbered, page_rate
 from pipeline.imaging.tiff.walker import read_pages
 
@@ -117,7 +117,7 @@ def open_plain(
     if len(pages) == 1 and len(first) == 1:
         said = tifffile_shape(first) or {"shape": []}
         images = imagej_entries(first).get("images", "1")
-        count = int(images[:9]) if images.isdigit() else 1
+        count = int(images[:9]) if images.isascii() and images.isdigit() else 1
         count = max(count, math.prod(said["shape"][:-2]))
         if count > 1 and first.offsets[0] >= 0:
             first.spread(count)
@@ -237,6 +237,10 @@ def _open_scanimage(
     layout = scan_layout(header, groups, first.height, first.width, first.path)
     _compare_headers(pages, layout)
     findings: list[Finding] = []
+    if left := unsubtracted(header, layout.channels, first.path):
+        text = f"{first.path.name}: ScanImage did not subtract the offset of its digitizer, "
+        text += f"{left} gray levels by channel; dF/F is too small by that much baseline"
+        findings.append(Finding("offset-kept", text))
     arranged = None
     per_frame = len(layout.channels) * layout.slices_with_flyback
     has_numbers = all(page.stamps is not None for page in pages) and not layout.slow

@@ -17,6 +17,7 @@ from pipeline.imaging.tiff.header import standard_names
 from pipeline.imaging.tiff.regions import RoiField, fields_at, regions, single_size
 
 _MOST_SLICES = 10_000
+_MOST = 1e12  # of a positive number, and 1 / the least
 
 
 @dataclass(frozen=True)
@@ -205,12 +206,30 @@ class _Header:
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
-            or not (math.isfinite(value) and value > 0)
+            or not (math.isfinite(value) and 1 / _MOST < value < _MOST)
         ):
             raise self.fail(
                 "header value is impossible", name, found=value, expected="a positive number"
             )
         return float(value)
+
+
+def unsubtracted(header: Mapping[str, object], channels: list[int], file: object) -> dict[int, int]:
+    """Return the offset (gray levels) of every saved channel that ScanImage left in the pixels."""
+    reader = _Header(header, file)
+    value = reader.value("hChannels.channelSubtractOffset")
+    flags = value if isinstance(value, list) else [value]
+    offsets = reader.value("hChannels.channelOffset")
+    offsets = offsets if isinstance(offsets, list) else [offsets]
+    found = {}
+    for channel in channels:
+        if channel > min(len(flags), len(offsets)):
+            continue
+        offset = offsets[channel - 1]
+        known = isinstance(offset, (int, float)) and math.isfinite(offset) and offset != 0
+        if flags[channel - 1] in (False, 0) and flags[channel - 1] is not None and known:
+            found[channel] = int(offset)
+    return found
 
 
 def _slices(reader: _Header, average: int) -> tuple[list[float], int, int, bool]:
@@ -262,7 +281,7 @@ def _fields(
     if several and found:
         fly = reader.value("hScan2D.flytoTimePerScanfield")
         line = reader.positive("hRoiManager.linePeriod", None)
-        timed = isinstance(fly, (int, float)) and math.isfinite(fly) and fly >= 0 and line
+        timed = isinstance(fly, (int, float)) and 0 <= fly < _MOST and line
         return fields_at(
             found,
             depths,

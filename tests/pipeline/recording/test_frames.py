@@ -165,3 +165,15 @@ def test_a_plain_movie_is_opened_at_the_rate_of_its_times(tmp_path):
     timed = open_timed(tmp_path / "p.tif", rig(range(50), jitter=0), file="f.csv")
     assert timed.scan.fps == pytest.approx(10.0, rel=1e-3)
     assert names(timed) == []
+
+
+def test_a_file_of_bruker_that_is_missing_shifts_no_later_frame(tmp_path):
+    for index in range(1, 31):
+        if index != 12:
+            name = f"S-001_Cycle00001_Ch1_{index:06d}.ome.tif"
+            page = np.full((12, 16), index, np.uint16)
+            tifffile.imwrite(tmp_path / name, page, software="Prairie View", metadata=None)
+    timed = open_timed(tmp_path, rig(range(30)), file="frame_times.csv")
+    kept = np.delete(np.arange(30), 11)
+    np.testing.assert_array_equal(timed.scan.movie()[:][:, 0, 0], kept + 1)
+    np.testing.assert_array_equal(timed.time_s, rig(range(30))[kept])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from scanimage_files import levels, planes, write_scan
-from tiff_files import pages_of
+from tiff_files import pages_of, software
 
 from pipeline.errors import DataError
 from pipeline.imaging.adapters import open_source
@@ -268,3 +268,13 @@ def test_a_folder_is_opened_by_the_json_of_its_first_file(tmp_path):
     (tmp_path / "a_0.json").write_text('{"fps": 10, "channels": 2}')
     scan = open_source(tmp_path)
     assert (scan.n_frames, scan.n_channels, scan.fps) == (6, 2, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "offset", "said"),
+    [("[false true]", "[-120 9]", True), ("[true false]", "[-120 9]", False), ("false", "7", True)],
+)
+def test_an_offset_that_scanimage_left_in_the_pixels_is_said(tmp_path, flags, offset, said):
+    header = software(hChannels__channelSubtractOffset=flags, hChannels__channelOffset=offset)
+    scan = open_scan(write_scan(tmp_path / "s.tif", levels(1, 2, 3), header))
+    assert ["offset-kept"] * said == [finding.name for finding in scan.findings]
