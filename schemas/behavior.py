@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 import datajoint as dj
@@ -11,19 +12,14 @@ from pipeline.behavior.clocks import ClockMap
 from pipeline.behavior.pupil import pupil_trackers
 from pipeline.behavior.treadmill import treadmill_methods
 from pipeline.csvfile import read_columns
-from pipeline.errors import DataError
-from pipeline.recording.streams import (
-    FRAME_SLACK,
-    STREAMS,
-    clock_of,
-    read_clocks,
-    read_pupil,
-)
+from pipeline.recording.frames import pair_by_count
+from pipeline.recording.streams import STREAMS, clock_of, read_clocks, read_pupil, read_treadmill
 from schemas import experiment, imaging, stimulus
 from schemas.method import MethodTable
 from schemas.store import number
 
 schema = dj.Schema()
+log = logging.getLogger("inception.behavior")
 
 
 @schema
@@ -173,16 +169,12 @@ class Pupil(dj.Imported):
             (times,) = experiment.existing(files["eye_times"])
             time = read_columns(times, ["frame", "time_s"], rising="time_s")["time_s"]
             found = pupil_trackers[method](video, **params)
-            if abs(len(time) - len(found.radius_px)) > FRAME_SLACK:
-                raise DataError(
-                    "eye frame times do not fit the video",
-                    file=times,
-                    found=f"{len(time)} times",
-                    expected=f"{len(found.radius_px)} frames of {video}",
-                )
-            n = min(len(time), len(found.radius_px))
+            time, findings = pair_by_count(len(found.radius_px), time, file=times)
+            for finding in findings:
+                log.warning("%s", finding)
+            n = len(time)
             parts = (found.center_x_px, found.center_y_px, found.radius_px, found.confidence)
-            table = np.stack([time[:n], *(part[:n] for part in parts)], axis=1)
+            table = np.stack([time, *(part[:n] for part in parts)], axis=1)
             source = "video"
         else:
             table, source = np.zeros((0, 5)), "none"
@@ -242,7 +234,7 @@ class Treadmill(dj.Imported):
         if not given.files:
             return (np.zeros((0, 2)),)
         (path,) = experiment.existing(given.files)
-        columns = read_columns(path, ["time_s", "counts"], rising="time_s")
+        columns = read_treadmill(path)
         time = ClockMap(*given.clock).to_rig(columns["time_s"])
         speed_of = treadmill_methods[given.method]
         found = speed_of(time, columns["counts"], *given.wheel, **given.params)

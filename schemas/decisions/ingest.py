@@ -46,6 +46,10 @@ def ingest_bundle(folder: str | Path) -> dict[str, int]:
         If anything in it is wrong, or another recording has its key. Nothing is inserted then.
     """
     bundle = read_bundle(folder)
+    for line in bundle.clock_report:
+        log.info("%s: %s", bundle.folder, line)
+    for finding in bundle.findings:
+        log.warning("%s: %s", bundle.folder, finding)
     recording = bundle.recording
     key = {name: getattr(recording, name) for name in experiment.Scan.primary_key}
     files = _file_rows(key, bundle)

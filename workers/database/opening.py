@@ -31,7 +31,7 @@ def open_tables(connection: dj.Connection, source: str, prefix: str) -> TaskOrde
 
 
 def open_made(connection: dj.Connection, source: str, prefix: str) -> Plan:
-    """Bind the tables of a deployment that is there, making none: SELECT is all that it needs.
+    """Bind the tables of a deployment that is there, making none; SELECT is enough.
 
     Raises
     ------

@@ -53,7 +53,7 @@ def _descend(
     return now, fft.irfft(fft.rfft(now, size) * transfer, size)[:, :frames]
 
 
-@deconvolvers.register("rise")
+@deconvolvers.register("rise", revision=2)
 def rise(
     fluorescence: NDArray,
     fps: float,
@@ -126,6 +126,7 @@ def rise(
         activity[block] = spikes * ready.noise[block, None]
         denoised[block] += calcium * ready.noise[block, None]
     activity[~ready.valid] = 0
+    activity[ready.missing] = np.nan
     return DeconvolutionResult(
         activity=activity,
         denoised=denoised,
