@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -56,7 +57,7 @@ class Component:
         height, width = self.footprint.shape
         return np.s_[self.top : self.top + height, self.left : self.left + width]
 
-    @property
+    @cached_property
     def center(self) -> tuple[float, float]:
         """Centroid of the mask (y, x) in the field (px)."""
         y, x = np.nonzero(self.mask)
