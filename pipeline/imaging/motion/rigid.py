@@ -15,6 +15,7 @@ from pipeline.imaging.motion.base import (
     replace_outliers,
     with_depth,
 )
+from pipeline.imaging.motion.fixed import without_fixed
 from pipeline.imaging.motion.on_device import DeviceSurface, cuda_device
 from pipeline.imaging.movie import Movie
 
@@ -173,7 +174,7 @@ def _average(stack: NDArray, y: NDArray, x: NDArray) -> NDArray:
     return fft.irfft2(total / len(stack), s=(height, width))
 
 
-@motion_methods.register("rigid")
+@motion_methods.register("rigid", revision=2)
 def rigid(
     movie: Movie,
     *,
@@ -184,6 +185,8 @@ def rigid(
     default_um_per_px: float = 1.0,
 ) -> MotionResult:
     """Estimate one displacement per frame.
+
+    Pixels that are fixed to the scanner are left out (`without_fixed`).
 
     Parameters
     ----------
@@ -209,10 +212,11 @@ def rigid(
     ----------
     See `Correlator`.
     """
+    movie, fixed = without_fixed(movie)
     _, _, y, x, outliers = rigid_shifts(
         movie, max_shift_um, max_step_um, smooth_px, template_frames, default_um_per_px
     )
-    return with_depth(movie, judged(movie, y, x, outliers))
+    return with_depth(movie, judged(movie, y, x, outliers), fixed)
 
 
 def rigid_shifts(
