@@ -11,7 +11,7 @@ from scipy import fft, sparse
 from scipy.ndimage import binary_dilation, gaussian_filter1d, percentile_filter
 from scipy.signal import oaconvolve
 
-from pipeline.imaging.movie import Movie
+from pipeline.imaging.movie import Movie, few_frames
 from pipeline.imaging.stray_light import bridged, flash_frames
 from pipeline.registry import Registry
 
@@ -266,7 +266,7 @@ def demixed(
     both = sparse.vstack([reader, sparse.diags(1 / counts) @ ring_reader]).tocsr()
     both = both.astype(np.float32)
     values = np.empty((2 * units, n_frames), np.float32)
-    for start, frames in movie.batches(16):
+    for start, frames in movie.batches(few_frames(movie)):
         flat = frames.reshape(len(frames), -1)
         _read_pixels(both.indptr, both.indices, both.data, flat, values[:, start:])
     flashed = flash_frames(values[units:], movie.fps)

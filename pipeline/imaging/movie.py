@@ -70,6 +70,14 @@ class MovieBase:
             yield start, np.asarray(self[start : start + size], dtype=np.float32)
 
 
+def few_frames(movie: Movie, most: int = 32) -> int:
+    """Return how many frames to take at a time: float32 copies of 20 MB at most.
+
+    The system takes back larger arrays when they are freed, and clears every page of the next.
+    """
+    return max(1, min(most, 5_000_000 // (movie.shape[1] * movie.shape[2])))
+
+
 class ArrayMovie(MovieBase):
     """A movie held in memory or in a memory map.
 

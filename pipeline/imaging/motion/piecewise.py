@@ -10,9 +10,8 @@ from pipeline.imaging.motion.fixed import without_fixed
 from pipeline.imaging.motion.rigid import rigid_shifts
 from pipeline.imaging.motion.smooth_field import SmoothField, agreed_course, fit_matrix
 from pipeline.imaging.motion.tiles import FARTHEST, Tiles, integer_shift, noise_image
-from pipeline.imaging.movie import Movie, shift_frame
+from pipeline.imaging.movie import Movie, few_frames, shift_frame
 
-_BATCH = 32
 _STEPS = 3  # of Newton's method
 _MIN_FRAMES = 200  # from fewer, what moves cannot be told from noise
 _NODES = 17  # most nodes per axis at which a field is stored
@@ -103,7 +102,7 @@ class FieldEstimator:
             self.coefficients(
                 frames, y[start : start + len(frames)], x[start : start + len(frames)]
             )
-            for start, frames in movie.batches(_BATCH)
+            for start, frames in movie.batches(few_frames(movie))
         ]
         return tuple(np.concatenate(half) for half in zip(*parts, strict=True))
 

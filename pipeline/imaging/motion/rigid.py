@@ -17,9 +17,7 @@ from pipeline.imaging.motion.base import (
 )
 from pipeline.imaging.motion.fixed import without_fixed
 from pipeline.imaging.motion.on_device import DeviceSurface, cuda_device
-from pipeline.imaging.movie import Movie
-
-_BATCH = 32  # frames per transform: the fastest on the machines measured; no result depends on it
+from pipeline.imaging.movie import Movie, few_frames
 
 
 class Correlator:
@@ -149,10 +147,11 @@ def first_template(
     center = np.take_along_axis(alike, best, axis=1).mean(axis=1).argmax()
     template = stack[:: max(1, len(stack) // 100)][best[center]].mean(axis=0)
     power = mean_power(stack[:: max(1, len(stack) // 50)])
+    few = few_frames(movie)
     for step in (4, 2, 1, 1):
         part = stack[::step]
         correlator = Correlator(template, power, max_shift=max_shift, smooth_px=smooth_px)
-        found = [correlator.shifts(part[i : i + _BATCH]) for i in range(0, len(part), _BATCH)]
+        found = [correlator.shifts(part[i : i + few]) for i in range(0, len(part), few)]
         y, x, peak = (np.concatenate(values) for values in zip(*found, strict=True))
         keep = peak >= np.median(peak) * 0.5
         template = _average(part[keep], y[keep], x[keep])
@@ -234,7 +233,7 @@ def rigid_shifts(
         movie, max_shift=limit, smooth_px=smooth_px, frames=template_frames
     )
     correlator = Correlator(template, power, max_shift=limit, smooth_px=smooth_px)
-    parts = [correlator.shifts(frames) for _, frames in movie.batches(_BATCH)]
+    parts = [correlator.shifts(frames) for _, frames in movie.batches(few_frames(movie))]
     y, x, _ = (np.concatenate(values).astype(np.float64) for values in zip(*parts, strict=True))
     y, x, outliers = replace_outliers(
         y,
