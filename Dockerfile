@@ -15,7 +15,8 @@ ARG TORCH_INDEX=""
 ENV PIP_EXTRA_INDEX_URL=$TORCH_INDEX
 WORKDIR /build
 COPY setup.py pyproject.toml constraints.txt ./
-RUN touch README.md && mkdir pipeline schemas workers && pip install -c constraints.txt '.[s3]'
+COPY pipeline/__init__.py pipeline/
+RUN touch README.md && mkdir schemas workers && pip install -c constraints.txt '.[s3]'
 
 FROM packages AS notebook-packages
 RUN pip install -c constraints.txt '.[notebook]'

@@ -1,5 +1,6 @@
 """Packaging of inception-loop (tool settings: pyproject.toml, exact pins: constraints.txt)."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -53,9 +54,15 @@ DEV = [
     "ipykernel",
 ]
 
+VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    Path(__file__).with_name("pipeline").joinpath("__init__.py").read_text(encoding="utf-8"),
+    re.MULTILINE,
+).group(1)
+
 setup(
     name="inception-loop",
-    version="0.1.0",
+    version=VERSION,
     description="DataJoint pipeline for inception loops: scans to models to most exciting inputs",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Header:
         self.nbytes = math.prod(shape) * dtype.itemsize
 
 
-def read_header(stream: BinaryIO) -> Header:
+def read_header(stream: IO[bytes]) -> Header:
     """Read the head of an npy file, to its end.
 
     Raises
@@ -163,7 +163,7 @@ def check_regular(path: str | os.PathLike) -> None:
         raise DataError("is no regular file", file=path, expected="a file")
 
 
-def _read(stream: BinaryIO, size: int) -> NDArray:
+def _read(stream: IO[bytes], size: int) -> NDArray:
     """Read an array from a stream of so many bytes; ValueError if they are others."""
     header = read_header(stream)
     if header.dtype.hasobject:

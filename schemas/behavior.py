@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
@@ -203,6 +203,16 @@ class Pupil(dj.Imported):
         )
 
 
+class TreadmillInputs(NamedTuple):
+    """What the running speed is made of."""
+
+    files: list[tuple]  # of experiment.Scan.files; empty without a treadmill
+    wheel: tuple  # diameter (cm) and counts per revolution
+    clock: tuple  # of ClockMap
+    method: str
+    params: dict[str, Any]
+
+
 @schema
 class Treadmill(dj.Imported):
     definition = """
@@ -226,15 +236,16 @@ class Treadmill(dj.Imported):
             "stream_zero_s", "rig_zero_s", "rate"
         )
         files = experiment.Scan.files(key, "treadmill")
-        return files, wheel, clock, *TreadmillMethod.fetch_method(key)
+        return (TreadmillInputs(files, wheel, clock, *TreadmillMethod.fetch_method(key)),)
 
-    def make_compute(self, key, files, wheel, clock, method, params):
-        if not files:
+    def make_compute(self, key, given):
+        if not given.files:
             return (np.zeros((0, 2)),)
-        (path,) = experiment.existing(files)
+        (path,) = experiment.existing(given.files)
         columns = read_columns(path, ["time_s", "counts"], rising="time_s")
-        time = ClockMap(*clock).to_rig(columns["time_s"])
-        found = treadmill_methods[method](time, columns["counts"], *wheel, **params)
+        time = ClockMap(*given.clock).to_rig(columns["time_s"])
+        speed_of = treadmill_methods[given.method]
+        found = speed_of(time, columns["counts"], *given.wheel, **given.params)
         return (np.stack([found.time_s, found.speed_cm_s], axis=1).astype(np.float64),)
 
     def make_insert(self, key, table):

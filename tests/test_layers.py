@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -28,8 +29,9 @@ BASE = (
 )
 LEAVES = ("simulate", "plotting")
 OUTER = ("recording", *LEAVES)  # of pipeline: they read stages, and no stage reads them
-TOOLS = ("clock", "method", "recipe", "store")  # of schemas: stages import them, they no stage
-DECISIONS = ("tasks", "other_day", "ingest")  # of schemas/decisions: each imports those before
+# of schemas: stages import them, they no stage
+TOOLS = ("clock", "datajoint_internals", "method", "recipe", "store", "whole")
+DECISIONS = ("task_rows", "tasks", "other_day", "ingest")  # of schemas/decisions, in order
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"
     r"|varchar\(\d+\)|<npy@main>|<object@main>)$"
@@ -242,7 +244,7 @@ def test_a_planted_import_is_found(tmp_path, file, code):
 
 FORTH = {
     "schemas/mei/masks.py": "from schemas import model\nfrom . import x\nfrom ..store import y",
-    "schemas/decisions/ingest.py": "from schemas.decisions.tasks import named",
+    "schemas/decisions/ingest.py": "from schemas.decisions.tasks import register_loop",
     "pipeline/mei/parts/x.py": "from ...registry import Registry\nfrom ..view import View",
     "pipeline/plotting/mei.py": "from pipeline.mei import ascent",
     "workers/commands/x.py": "from pipeline import simulate\nfrom .common import Home",
@@ -352,3 +354,10 @@ def test_slow_makes_have_three_parts(name):
     table = TABLES[name]
     parts = [hasattr(table, part) for part in ("make_fetch", "make_compute", "make_insert")]
     assert all(parts) or (not any(parts) and "make" in vars(table))
+
+
+@pytest.mark.parametrize("name", [n for n in COMPUTED if hasattr(TABLES[n], "make_compute")])
+def test_what_a_make_computes_from_is_a_record_or_few_arguments(name):
+    arguments = list(inspect.signature(TABLES[name].make_compute).parameters)
+    assert arguments[:2] == ["self", "key"]
+    assert len(arguments) <= 6, "let make_fetch return one NamedTuple"

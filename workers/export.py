@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from pipeline.stages import STAGES
+from workers.database.datajoint_internals import plain_columns
 
 
 def write_table(name: str, file: Path) -> int:
@@ -37,8 +38,7 @@ def write_table(name: str, file: Path) -> int:
         if table is None:
             raise ValueError(f"no table {name!r} in schemas.{stage}")
     query = table()
-    plain = [n for n in query.heading.names if query.heading[n].codec is None]
-    frame = query.proj(*plain).to_pandas().reset_index()
+    frame = query.proj(*plain_columns(query)).to_pandas().reset_index()
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".csv":
         frame.to_csv(file, index=False)

@@ -147,6 +147,11 @@ def resample(
     ------
     DataError
         If lengths differ or time does not increase.
+
+    Examples
+    --------
+    >>> resample([0, 1, 2, 9], [0, 10, 20, 90], [0.5, 1.5, 5, 10], max_gap_s=2)
+    array([ 5., 15., nan, nan])
     """
     time, value = np.asarray(time_s, np.float64), np.asarray(values, np.float64)
     wanted = np.asarray(new_time_s, np.float64)

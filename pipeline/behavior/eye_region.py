@@ -60,7 +60,8 @@ def frames_of(path: str | os.PathLike, every: int = 1) -> Iterator[NDArray[np.ui
                 good, frame = video.retrieve()
                 if not good:
                     raise DataError("a frame cannot be decoded", file=path, field=f"frame {index}")
-                yield frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+                gray = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+                yield np.asarray(gray, np.uint8)
             index += 1
         if index == 0 or index < expected - max(1, expected // 1000):
             raise DataError(
@@ -129,14 +130,14 @@ def find_eye(path: str | os.PathLike) -> EyeRegion:
             inner = contrast[margin:-margin, margin:-margin]
             if inner.size == 0:
                 continue
-            y, x = np.unravel_index(int(inner.argmax()), inner.shape)
-            if inner[y, x] > best[0]:
-                best = (float(inner[y, x]), x + margin, y + margin, radius)
-        contrast, x, y, radius = best
-        if np.isfinite(contrast):
+            row, column = (int(n) for n in np.unravel_index(int(inner.argmax()), inner.shape))
+            if inner[row, column] > best[0]:
+                best = (float(inner[row, column]), column + margin, row + margin, radius)
+        height, x, y, radius = best
+        if np.isfinite(height):
             dark = float(small[int(y), int(x)])
             half = (1 / scale - 1) / 2  # centers of large pixels on the grid of small ones
-            votes.append([x / scale + half, y / scale + half, radius / scale, contrast, dark])
+            votes.append([x / scale + half, y / scale + half, radius / scale, height, dark])
         if count == 0 and len(votes) >= 20 * SAMPLES:
             break
     table = np.array(votes).reshape(-1, 5)

@@ -64,7 +64,7 @@ def rays(
         Any video that OpenCV reads; read twice as a stream, never held in memory.
     min_confidence, min_visible : float
         Frames below either are NaN: where a lid hides much of the edge, the center moves away from
-        it (`benchmarks/pupil.py`: up to 3 px at half of the edge, under 1 px above 0.62).
+        it (`benchmarks/behavior/pupil.py`: up to 3 px at half of the edge, under 1 px above 0.62).
     max_jump_radii : float
         A frame that differs by more than this (radii) from the median of the five around it, in
         radius or position, and from both neighbors, is NaN.

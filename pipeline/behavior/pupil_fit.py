@@ -29,7 +29,7 @@ class PupilFit:
 
 @lru_cache(maxsize=8)
 def _ellipse(size: int) -> NDArray[np.uint8]:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
 
 
 @lru_cache(maxsize=1)
@@ -50,10 +50,11 @@ def _without_reflections(
     opened = cv2.morphologyEx(crop, cv2.MORPH_OPEN, _ellipse(max(5, size)))
     contrast = max(region.iris_grey - region.pupil_grey, 8.0)
     spot = (cv2.subtract(crop, opened) > 0.6 * contrast).astype(np.uint8)
-    spot = cv2.dilate(spot, _ellipse(5))
+    spot = np.asarray(cv2.dilate(spot, _ellipse(5)), np.uint8)
     calm = np.where(spot > 0, opened, crop)
     blur = float(np.clip(0.07 * region.radius_px, 0.8, 2.0))
-    return cv2.GaussianBlur(calm.astype(np.float32), (0, 0), blur), spot
+    smooth = cv2.GaussianBlur(calm.astype(np.float32), (0, 0), blur)
+    return np.asarray(smooth, np.float32), spot
 
 
 def _seed(calm: NDArray[np.float32], region: EyeRegion) -> tuple[float, float, float] | None:
@@ -63,11 +64,11 @@ def _seed(calm: NDArray[np.float32], region: EyeRegion) -> tuple[float, float, f
     darkest = float(np.percentile(calm, 1.0))
     level = min(level, darkest + 0.5 * (region.iris_grey - region.pupil_grey))
     dark = (calm < level).astype(np.uint8)
-    dark = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _ellipse(5))  # lashes
-    if not dark.any():
+    opened = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _ellipse(5))  # lashes
+    if not np.any(opened):
         return None
-    dark = cv2.copyMakeBorder(dark, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    inside = cv2.distanceTransform(dark, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    framed = cv2.copyMakeBorder(opened, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    inside = cv2.distanceTransform(framed, cv2.DIST_L2, 5)[1:-1, 1:-1]
     _, radius, _, (x, y) = cv2.minMaxLoc(inside)
     if radius < max(2.0, 0.25 * region.radius_px):
         return None

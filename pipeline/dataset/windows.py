@@ -57,11 +57,11 @@ def _frame_edges(times: NDArray, span: float) -> tuple[NDArray, NDArray]:
     edges = [np.array([centre[0] - period / 2])]
     frames, start = [], 0
     for at in [*gap, len(times) - 1]:
-        edges += [middle[start:at], [centre[at] + period / 2]]
+        edges += [middle[start:at], np.array([centre[at] + period / 2])]
         frames.append(np.arange(start, at + 1))
         if at < len(times) - 1:
-            edges.append([centre[at + 1] - period / 2])
-            frames.append([-1])
+            edges.append(np.array([centre[at + 1] - period / 2]))
+            frames.append(np.array([-1]))
         start = at + 1
     return np.concatenate(edges), np.concatenate(frames)
 

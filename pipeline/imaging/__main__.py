@@ -223,13 +223,19 @@ def _deconvolution(options: argparse.Namespace) -> dict[str, Any]:
     return {"file": str(path), "units": len(traces), "activity_unit": result.activity_unit}
 
 
+def _rate_of(times: np.ndarray) -> float | None:
+    return float(1 / np.median(np.diff(times))) if len(times) > 1 else None
+
+
 def _stored_traces(path: str) -> tuple[np.ndarray, float | None]:
     """Return traces and rate of `extraction.npz`, or of `traces.npz` as `import` writes it."""
     found = stages.load(path)
     if "fluorescence" in found:
         times = np.ravel(found.get("time_s", ()))
-        return found["fluorescence"], 1 / np.median(np.diff(times)) if len(times) > 1 else None
-    return stages.load(path, "corrected")["corrected"], found.get("fps")
+        return found["fluorescence"], _rate_of(times)
+    said = found.get("fps")
+    rate = None if said is None else float(said)
+    return stages.load(path, "corrected")["corrected"], rate
 
 
 def _quality(options: argparse.Namespace) -> dict[str, Any]:

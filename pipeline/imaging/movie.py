@@ -153,7 +153,7 @@ def shift_rows(rows: NDArray[np.float32], shift: float) -> NDArray[np.float32]:
     moved = cv2.filter2D(
         flat, cv2.CV_32F, _full_kernel(shift)[None], borderType=cv2.BORDER_REPLICATE
     )
-    return moved.reshape(rows.shape)
+    return np.asarray(moved, np.float32).reshape(rows.shape)
 
 
 def shift_frame(
@@ -169,7 +169,7 @@ def shift_frame(
     if whole_y or whole_x:
         down = int(np.clip(whole_y, 1 - height, height - 1))
         right = int(np.clip(whole_x, 1 - width, width - 1))
-        frame = cv2.copyMakeBorder(
+        bordered = cv2.copyMakeBorder(
             frame[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)],
             max(down, 0),
             max(-down, 0),
@@ -177,9 +177,11 @@ def shift_frame(
             max(-right, 0),
             cv2.BORDER_REPLICATE,
         )
-    return cv2.sepFilter2D(
+        frame = np.asarray(bordered, frame.dtype)
+    moved = cv2.sepFilter2D(
         frame, cv2.CV_32F, taps_x, taps_y, out, (2, 2), borderType=cv2.BORDER_REPLICATE
     )
+    return np.asarray(moved, np.float32)
 
 
 class RasterCorrected(MovieBase):

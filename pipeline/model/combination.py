@@ -94,6 +94,19 @@ def fit_shares(
         If there is no validation tier.
     ValueError
         If the data set has other units.
+
+    Examples
+    --------
+    >>> from pipeline.model.build import build_encoder
+    >>> from pipeline.model.ensemble import Ensemble
+    >>> rng = np.random.default_rng(0)
+    >>> images = rng.integers(0, 256, (12, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], 6)
+    >>> data = Dataset(images, np.arange(12), np.arange(12), rng.random((12, 2)), tiers)
+    >>> one = {"core": {"channels": 4}}
+    >>> ensemble = Ensemble([build_encoder(one, data, seed) for seed in (0, 1)])
+    >>> fit_shares(ensemble, data).tolist()  # of one configuration: equal shares
+    [[0.5, 0.5], [0.5, 0.5]]
     """
     trials = dataset.trials("validation")
     if not len(trials):

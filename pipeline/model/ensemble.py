@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -92,12 +93,13 @@ class Ensemble:
         small = self._small(images)
         each = (e.predict(small, behavior, pupil_center) for e in self.encoders)
         if self.shares is None:
-            mean = sum(each) / len(self.encoders)
+            mean: NDArray = reduce(np.add, each) / len(self.encoders)
         else:
-            mean = sum(rates * share for rates, share in zip(each, self.shares, strict=True))
+            pairs = zip(each, self.shares, strict=True)
+            mean = reduce(np.add, (rates * share for rates, share in pairs))
         return mean if units is None else mean[:, np.asarray(units)]
 
-    def combine(self, predictions: NDArray, dtype: DTypeLike = None) -> NDArray:
+    def combine(self, predictions: NDArray, dtype: DTypeLike | None = None) -> NDArray:
         """Return the ensemble's prediction (n, units) of its members' (members, n, units).
 
         `dtype` is what is added up in, as in `numpy.mean`.

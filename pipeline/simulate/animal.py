@@ -80,14 +80,18 @@ class Animal:
             raise ValueError(f"fps {fps} and field {field_px} px; need fps > 0 and 32 px or more")
         self.seed, self.animal_id = int(seed), int(animal_id)
         self.field_px, self.fps = (int(field_px[0]), int(field_px[1])), float(fps)
-        scalar = np.isscalar(um_per_px)
-        self.um_per_px = (float(um_per_px),) * 2 if scalar else tuple(map(float, um_per_px))
-        self.monitor_px, self.eye_px = tuple(monitor_px), tuple(eye_px)
+        along_y, along_x = np.broadcast_to(um_per_px, 2).tolist()
+        self.um_per_px = (float(along_y), float(along_x))
+        self.monitor_px = (monitor_px[0], monitor_px[1])
+        self.eye_px = (eye_px[0], eye_px[1])
         self.indicator, self.kinetics = indicator, named_indicator(indicator)
         self.raster_px, self.nonrigid_px = float(raster_px), float(nonrigid_px)
         self.detector = detector or Detector()
         self.line_period_s = 0.92 / (self.fps * self.field_px[0])
-        field_um = tuple(n * um for n, um in zip(self.field_px, self.um_per_px, strict=True))
+        field_um = (
+            self.field_px[0] * self.um_per_px[0],
+            self.field_px[1] * self.um_per_px[1],
+        )
         self.tissue = Tissue(
             seed,
             n_cells,

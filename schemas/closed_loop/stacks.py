@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
@@ -107,6 +107,17 @@ def _read_tiff(file: Path) -> np.ndarray:
         ) from error
 
 
+class StackInputs(NamedTuple):
+    """What cells are found again by through a stack."""
+
+    volume: Any  # reference, (slices, height, width)
+    um_per_voxel: list[float]
+    sources: list[dict[str, Any]]  # of views: fields of the source scan
+    targets: list[dict[str, Any]]  # of views: fields of this scan
+    same: dict[int, int]  # field of this scan to the field of the source
+    params: dict[str, Any]
+
+
 @schema
 class StackMatch(dj.Computed):
     definition = """
@@ -147,16 +158,16 @@ class StackMatch(dj.Computed):
         fields = (UnitMatch.Field & key).to_dicts(order_by="field")
         same = {row["field"]: row["source_field"] for row in fields}
         params = MatchMethod.fetch_method(key)[1]
-        return stack, views(source_of(key)), views(key), same, params
+        return (StackInputs(*stack, views(source_of(key)), views(key), same, params),)
 
-    def make_compute(self, key, stack, sources, targets, same, params):
-        view = StackView(stack[0].load(), tuple(stack[1]))
-        shared = {name: params[name] for name in SHARED if name in params}
-        by_field = {source["key"]["field"]: source for source in sources}
+    def make_compute(self, key, given):
+        view = StackView(given.volume.load(), tuple(given.um_per_voxel))
+        shared = {name: given.params[name] for name in SHARED if name in given.params}
+        by_field = {source["key"]["field"]: source for source in given.sources}
         placed: dict[int, tuple] = {}
         fields, pairs = [], {}
-        for target in targets:
-            source = by_field[same[target["key"]["field"]]]
+        for target in given.targets:
+            source = by_field[given.same[target["key"]["field"]]]
             one, two = field_view(source), field_view(target)
             if source["key"]["field"] not in placed:
                 placed[source["key"]["field"]] = register_to_stack(one, view)

@@ -1,10 +1,10 @@
 """Tables of the imaging stage: what a scan is worth, and which masks are somata."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiff_files import BROKEN, break_file
 
 pytestmark = pytest.mark.tables
 
@@ -22,13 +22,13 @@ def test_an_unfit_scan_is_a_row_that_says_why(database, write_bundle):
 
     from schemas import imaging
     from schemas.closed_loop import default_recipe
-    from schemas.decisions import tasks
+    from schemas.decisions import task_rows
     from schemas.decisions.ingest import ingest_bundle
 
     folder = write_bundle(tiff=True, eye=False, running=False, treadmill=None)
     tifffile.imwrite(folder / "scan.tif", darkening(), photometric="minisblack")
     key = ingest_bundle(folder)
-    tasks.scan_tasks(key, default_recipe())
+    task_rows.scan_tasks(key, default_recipe())
     lenient = imaging.QualityMethod.add("limits", {"max_intensity_drift": 2.0})
     for table in (imaging.ScanInfo, imaging.RasterPhase, imaging.Motion, imaging.SummaryImages):
         table.populate(key, suppress_errors=False)
@@ -52,7 +52,7 @@ def labeled(database, write_bundle):
     """A scan with six units, three of them labeled as somata."""
     from schemas import imaging
     from schemas.closed_loop import default_recipe
-    from schemas.decisions import tasks
+    from schemas.decisions import task_rows
     from schemas.decisions.ingest import ingest_bundle
 
     folder = write_bundle(eye=False, running=False, treadmill=None)
@@ -66,7 +66,7 @@ def labeled(database, write_bundle):
             masks[unit, y, x - 3 : x + 2 + unit] = True
     np.savez(folder / "masks.npz", masks=masks, mean_image=masks.sum(0, dtype=np.float32))
     key = ingest_bundle(folder)
-    tasks.scan_tasks(key, default_recipe())
+    task_rows.scan_tasks(key, default_recipe())
     for table in (
         imaging.ScanInfo,
         imaging.RasterPhase,
@@ -124,21 +124,12 @@ def test_no_label_is_said_so(database):
         imaging.LabelSet.add({"animal_id": -1})
 
 
-def malformed():
-    """Return the function that breaks a TIFF file, and the kinds of damage it knows."""
-    path = Path(__file__).parents[1] / "pipeline" / "imaging" / "test_tiff.py"
-    spec = importlib.util.spec_from_file_location("malformed_tiffs", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.break_file, list(module.BROKEN)
-
-
 def test_a_malformed_tiff_costs_one_key_one_clear_error(database, write_bundle):
     import json
 
     from schemas import experiment, imaging
     from schemas.closed_loop import default_recipe
-    from schemas.decisions import tasks
+    from schemas.decisions import task_rows
     from schemas.decisions.ingest import ingest_bundle
 
     plain = {"tiff": True, "eye": False, "running": False, "treadmill": None}
@@ -148,13 +139,12 @@ def test_a_malformed_tiff_costs_one_key_one_clear_error(database, write_bundle):
         said = json.loads((folder / "recording.json").read_text())
         (folder / "recording.json").write_text(json.dumps({**said, "session": session}))
         keys.append(ingest_bundle(folder))
-        tasks.scan_tasks(keys[-1], default_recipe())
+        task_rows.scan_tasks(keys[-1], default_recipe())
     healthy, sick = keys
     path = Path(experiment.Scan.files(sick, "tiff")[0][0])
-    break_file, kinds = malformed()
-    assert len(kinds) >= 14
+    assert len(BROKEN) >= 14
     animal = {"animal_id": sick["animal_id"]}
-    for kind in kinds:
+    for kind in BROKEN:
         if path.is_dir():
             path.rmdir()
         path.unlink(missing_ok=True)

@@ -39,13 +39,13 @@ def test_populating_twice_from_one_tiff_gives_the_same_numbers(database, write_b
 
     from schemas import imaging
     from schemas.closed_loop import default_recipe
-    from schemas.decisions import tasks
+    from schemas.decisions import task_rows
     from schemas.decisions.ingest import ingest_bundle
 
     folder = write_bundle(tiff=True, eye=False, running=False, treadmill=None)
     tifffile.imwrite(folder / "scan.tif", bending(), photometric="minisblack")
     key = ingest_bundle(folder)
-    tasks.scan_tasks(key, default_recipe())
+    task_rows.scan_tasks(key, default_recipe())
     tables = (
         imaging.ScanInfo,
         imaging.RasterPhase,

@@ -1,58 +1,17 @@
 """A report of nine kinds: every name and parameter in it is that of the row it came from."""
 
 import importlib
-import importlib.util
 import re
-from pathlib import Path
 
 import matplotlib.text
-import numpy as np
 import pandas as pd
 import pytest
+from known_neurons import populate, walk
+from nine_kinds import KINDS, RECIPE_OF_NINE, STRANGER, checkerboard
 
 pytestmark = pytest.mark.tables
 
-_spec = importlib.util.spec_from_file_location("chain", Path(__file__).with_name("test_chain.py"))
-chain = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(chain)
-
-STRANGER = "checkerboard"
-KINDS = (
-    "mei",
-    "rf",
-    "gabor",
-    "mni",
-    "fni",
-    "accentuated",
-    "phase_scrambled",
-    "surround_excite",
-    STRANGER,
-)
-SMALL = {
-    "gabor": {"orientations": 2, "n_dy": 2, "n_dx": 2, "refine": 0},
-    "surround_excite": {"steps": 5},
-}
-RECIPE_OF_NINE = {
-    **chain.RECIPE,
-    "controls": [{"method": kind, "params": SMALL.get(kind, {})} for kind in KINDS],
-    "analyses": [{"method": name, "params": {}} for name in ("natural_patches", "linear_filter")],
-    "outcome": {"method": None, "params": {"n_bootstrap": 100}},
-    "display": {"method": None, "params": {"mean_cd_m2": 4000.0, "sd_cd_m2": 1000.0}},
-}
 NAMED = re.compile(r"\b(?:unit|output|neuron|target) \d+(?: \(field \d+\))?")
-
-
-def checkerboard(context, *, size_px: int = 6):
-    """A kind of control that this file alone knows."""
-    import torch
-
-    from pipeline.mei.controls import finished
-    from pipeline.mei.search import match_full
-
-    y, x = np.indices(context.shape)
-    board = 2.0 * ((y // size_px + x // size_px) % 2) - 1
-    images = torch.as_tensor(np.stack([board] * len(context.units)), dtype=torch.float32)[:, None]
-    return finished(context, match_full(images, context.length), [{}] * len(context.units))
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +31,9 @@ def report(_bound, tmp_path_factory):
     tables.declare()
     control_kinds.register(STRANGER)(checkerboard)
     folder, out = tmp_path_factory.mktemp("nine"), tmp_path_factory.mktemp("report")
-    day1, made, day2, _ = chain.walk(database, folder, 91, RECIPE_OF_NINE, targets=4, minutes=8)
+    day1, made, day2, _ = walk(database, folder, 91, RECIPE_OF_NINE, targets=4, minutes=8)
     other = closed_loop.OutcomeMethod.add(None, {"reference": "fni", "n_bootstrap": 100})
-    chain.populate(database, 91)
+    populate(database, 91)
     drawn, save = {}, plotting.save
 
     def kept(figure, path):

@@ -1,21 +1,16 @@
 """Several images of one kind for a neuron, through all tables; what a plan leaves out is told."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from known_neurons import RECIPE, populate, walk
 
 from pipeline.closed_loop.planning.plan import plan_methods
 from pipeline.stimulus.kinds import name_of
 
 pytestmark = pytest.mark.tables
-
-_spec = importlib.util.spec_from_file_location("chain", Path(__file__).with_name("test_chain.py"))
-chain = importlib.util.module_from_spec(_spec)  # its small recordings of known neurons
-_spec.loader.exec_module(chain)
 
 BANK = {"wavelengths_px": [12], "sigmas_px": [4], "n_dy": 3, "n_dx": 3, "orientations": 2}
 CONTROLS = [
@@ -54,10 +49,10 @@ def loop(_bound, tmp_path_factory):
     database, home, _ = _bound
     embedded.connect(home)
     ascent = {"method": "constrained", "params": {"steps": 20}, "starts": 1, "batch_size": 4}
-    recipe = {**chain.RECIPE, "controls": CONTROLS, "mei": ascent}
+    recipe = {**RECIPE, "controls": CONTROLS, "mei": ascent}
     folder = tmp_path_factory.mktemp("variants")
-    day1, made, day2, _ = chain.walk(database, folder, 81, recipe, targets=4, minutes=9)
-    chain.populate(database, 81)
+    day1, made, day2, _ = walk(database, folder, 81, recipe, targets=4, minutes=9)
+    populate(database, 81)
     return {"day1": day1, "day2": day2, "plan": {"plan_id": made["plan_id"]}}
 
 
@@ -151,7 +146,7 @@ def check_dropped(plan):
     }
     wanted = closed_loop.Plan._natural(
         {name: scan[name] for name in ("animal_id", "session", "scan_idx")}, scan["n_natural"]
-    )["hashes"]
+    )
     shown = set((closed_loop.Plan.Image & plan).to_arrays("image_hash").tolist())
     natural = [entry["image_hash"] for entry in dropped if entry["kind"] == "natural"]
     assert sorted(natural) == sorted(set(wanted) - shown)

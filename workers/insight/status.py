@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers.database import schema_version
-from workers.database.connection import exclusive
+from workers.database import datajoint_internals, schema_version
+from workers.database.server import exclusive
 from workers.insight import forecast
 from workers.queue import refresh, tables
 from workers.queue.lease import Ledger
@@ -48,7 +48,7 @@ def status(ledger: Ledger, plan: Plan) -> dict[str, Any]:
             {
                 "table": task.name,
                 "done": ledger.persist(lambda task=task: len(task.table())),
-                "due": ledger.persist(lambda task=task: len(refresh.due(task))),
+                "due": ledger.persist(lambda task=task: len(datajoint_internals.due(task.table()))),
                 **{state: own.get(state, 0) for state in _COLUMNS},
                 "seconds": seconds.get(task.name),
             }

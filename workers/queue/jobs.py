@@ -11,7 +11,8 @@ from typing import Any
 
 import datajoint as dj
 
-from workers.database import connection
+from workers.database import server
+from workers.database.datajoint_internals import ForeignKeys, plain_columns
 from workers.insight import ancestry
 from workers.queue import lease, tables
 from workers.queue.lease import Ledger
@@ -81,13 +82,13 @@ def _input(ledger: Ledger, plan: Plan, row: dict[str, Any]) -> list[str]:
         return []
     names = ancestry.table_names(plan, ledger.connection)
     lines = []
-    for parent, edge in ledger.connection.dependencies.parents(task.table.full_table_name):
-        columns = {theirs: ours for ours, theirs in edge["attr_map"].items()}
+    for parent, pairs in ForeignKeys(ledger.connection).parents(task.table.full_table_name):
+        columns = {theirs: ours for ours, theirs in pairs.items()}
         if not set(columns.values()) <= row["key"].keys():
             continue
         wanted = {theirs: row["key"][ours] for theirs, ours in columns.items()}
         query = dj.FreeTable(ledger.connection, parent) & wanted
-        plain = [name for name in query.heading.names if query.heading[name].codec is None]
+        plain = plain_columns(query)
         shown = ledger.persist(lambda query=query, plain=plain: query.proj(*plain).to_dicts())
         lines += [f"{names[parent]}: {ancestry.sentence(values)}" for values in shown]
     return lines
@@ -123,7 +124,7 @@ def cancel(ledger: Ledger, table: str | None = None, key: dict[str, Any] | None 
 
 def _stop(ledger: Ledger, job: str, token: int) -> bool:
     who = f"cancelled by {_user()} on {socket.gethostname()}"
-    with connection.transaction(ledger.connection):
+    with server.transaction(ledger.connection):
         ended = ledger.connection.query(
             f"UPDATE {tables.Job.full_table_name} SET status='ignore', worker=NULL, "
             "lease_until=NULL, error_class='cancelled', error_message=%s "

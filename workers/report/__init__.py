@@ -10,6 +10,8 @@ import pandas as pd
 
 from pipeline import plotting
 from pipeline.errors import DataError
+from schemas import MODULES, closed_loop
+from workers.insight import status
 from workers.report import day1, day2, methods, recording, stimuli, together
 from workers.report.context import Loop
 from workers.report.numbers import write_numbers
@@ -56,8 +58,6 @@ def write_report(
     DataError
         If there is no loop to report.
     """
-    from schemas import closed_loop
-
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     chosen = closed_loop.Loop & [dict(scan) for scan in scans] if scans else closed_loop.Loop()
@@ -173,9 +173,6 @@ def _missing(sections: Sequence[Section]) -> list[str]:
 
 def _timing(out: Path) -> Section:
     """Draw how long every table took, from the workers' log of attempts."""
-    from schemas import MODULES
-    from workers.insight import status
-
     done, _, _ = status.tally()
     order = {name: rank for rank, name in enumerate(MODULES)}
     stages = sorted(

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline import plotting
+from pipeline.dataset.moments import correlate
+from pipeline.model.evaluate import mean_responses
+from schemas import behavior, closed_loop, dataset, experiment, imaging, mei, model
 from workers.report.context import Loop
 from workers.report.page import Picture, Section
 
@@ -32,8 +35,6 @@ SHORT = {"cnn": "CNN", "ln": "LN"}  # kinds of ensembles that are abbreviations
 
 def overview(page: Loop) -> Section:
     """Return what was decided."""
-    from schemas import experiment
-
     scan = (experiment.Scan & page.scan).fetch1()
     rig = (experiment.Session & page.scan).fetch1("rig")
     rows = {
@@ -61,8 +62,6 @@ def overview(page: Loop) -> Section:
 
 def _counts(page: Loop) -> dict[str, str]:
     """Return what each step of the scheme was made of, as far as it is known."""
-    from schemas import closed_loop, dataset, model
-
     notes = {"scan": page.name}
     if page.display is not None:
         maker = {"ensemble_hash": page.display["ensemble_hash"]}
@@ -86,8 +85,6 @@ def _counts(page: Loop) -> dict[str, str]:
 
 def field(page: Loop) -> Section | None:
     """Return the fields with their masks, and traces of the best targets."""
-    from schemas import imaging
-
     if page.imaging is None:
         return None
     section = Section("Cells")
@@ -126,8 +123,6 @@ def field(page: Loop) -> Section | None:
 
 def _motion(key: dict[str, Any]) -> str:
     """Say how the field moved and drifted, or that it was not measured."""
-    from schemas import closed_loop, imaging
-
     motion = (imaging.Motion & key).fetch1()
     if motion["motion_rms_px"] is None:
         return "; motion not measured"
@@ -148,8 +143,6 @@ def _motion(key: dict[str, Any]) -> str:
 
 
 def _traces(page: Loop) -> Picture | None:
-    from schemas import behavior, imaging
-
     recipe = imaging.ImagingRecipe & page.imaging
     keys = (imaging.Activity & page.scan & recipe).keys(order_by="field")
     times = (behavior.Sync & page.scan).to_dicts()
@@ -179,8 +172,6 @@ def _traces(page: Loop) -> Picture | None:
 
 def selection(page: Loop) -> Section | None:
     """Return which units became targets, and why others did not."""
-    from schemas import mei, model
-
     display = page.display
     if display is None:
         return None
@@ -216,8 +207,6 @@ def selection(page: Loop) -> Section | None:
 
 def models(page: Loop) -> Section | None:
     """Return how well the models predict test images, against what is reproducible (Figure 1)."""
-    from schemas import model
-
     display = page.display
     if display is None:
         return None
@@ -262,10 +251,6 @@ def models(page: Loop) -> Section | None:
 
 def _held_out(page: Loop, key: dict[str, Any], units: pd.DataFrame) -> Picture | None:
     """Draw measured and predicted responses of some targets to the images of the test tier."""
-    from pipeline.dataset.moments import correlate
-    from pipeline.model.evaluate import mean_responses
-    from schemas import dataset, model
-
     targets = page.targets["unit_index"].to_numpy(int)
     spec = (model.EnsembleSpec & key).to_dicts()
     if not spec or not units["to_average"].notna().any():  # without test images there is none

@@ -13,6 +13,7 @@ from pipeline.closed_loop.verdict.direction import tested
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
 from pipeline.stimulus.kinds import stimulus_name
+from schemas import closed_loop, imaging, mei
 from workers.report.context import Loop
 from workers.report.naming import readable, shown_order, source_names, with_direction
 from workers.report.page import Picture, Section
@@ -40,8 +41,6 @@ STATUSES = ("ok", "dropped", "late", "short", "long", "unseen", "repeated", "wro
 
 def presentation(page: Loop, match: dict[str, Any]) -> list[Section]:
     """Return matching, presentation and verdict of one recording."""
-    from schemas import closed_loop
-
     day = f"{match['animal_id']}/{match['session']}/{match['scan_idx']}"
     tag = f"day{match['session']}_{match['scan_idx']}"
     sections = [_matching(page, match, tag, f"The same cells on {day}")]
@@ -59,8 +58,6 @@ def presentation(page: Loop, match: dict[str, Any]) -> list[Section]:
 
 
 def _matching(page: Loop, match: dict[str, Any], tag: str, title: str) -> Section:
-    from schemas import closed_loop
-
     section = Section(title)
     fields = (closed_loop.UnitMatch.Field & match).to_dicts(order_by="field")
     through = (closed_loop.MatchMethod & match).fetch1("match_through")
@@ -121,8 +118,6 @@ def _text(value: float | None) -> str:
 def _field_match(
     page: Loop, match: dict[str, Any], field: dict[str, Any], pairs: list[dict], tag: str
 ) -> Picture:
-    from schemas import closed_loop, imaging
-
     task = (closed_loop.MatchTask & match).fetch1()
     source = {
         "animal_id": match["animal_id"],
@@ -197,8 +192,6 @@ def _verdict(page: Loop, outcome: dict[str, Any], tag: str, day: str) -> list[Se
 
 def _scored(outcome: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, str]:
     """Return responses, tests and populations of an outcome, and what the others stand against."""
-    from schemas import closed_loop, mei
-
     rows, tests, population = (
         mei.as_stimuli(pd.DataFrame((part & outcome).to_dicts()))
         for part in (
@@ -265,8 +258,6 @@ def comparison(page: Loop, outcome: dict[str, Any], tag: str) -> Picture:
 
 
 def _confusions(page: Loop, outcome: dict[str, Any], tag: str) -> list[Picture]:
-    from schemas import closed_loop, mei
-
     pictures = []
     rows = (closed_loop.Confusion.Kind & outcome).to_dicts(order_by=["kind", "variant"])
     frame = mei.as_stimuli(pd.DataFrame(rows))
@@ -302,8 +293,6 @@ def _pooled(
     The recordings are those of `PooledOutcome`, as far as they showed these MEIs; without its row,
     this one alone.
     """
-    from schemas import closed_loop
-
     names = ("animal_id", "match_hash", "response_hash", "outcome_hash")
     days = [outcome]
     for row in (closed_loop.PooledOutcome & outcome).to_dicts():
@@ -332,14 +321,10 @@ def _known(value: float) -> float | None:
 
 def _shown(outcome: dict[str, Any]) -> dict[str, str]:
     """Return the key of the plan that a recording showed, which need not be the loop's newest."""
-    from schemas import closed_loop
-
     return {"plan_id": (closed_loop.Presentation & outcome).fetch1("plan_id")}
 
 
 def _frozen(outcome: dict[str, Any]) -> str:
-    from schemas import closed_loop
-
     frozen = (closed_loop.AnalysisPlan & _shown(outcome)).to_dicts()
     if not frozen:
         return "No analysis plan was frozen before this recording."
@@ -358,8 +343,6 @@ def _checks(
     tag: str,
     day: str,
 ) -> Section:
-    from schemas import closed_loop, mei
-
     section = Section(f"Checks of the verdict of {day}")
     table = mei.as_stimuli(pd.DataFrame((closed_loop.Sensitivity.Threshold & outcome).to_dicts()))
     if len(table):

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
 from pipeline.stimulus.kinds import stimulus_name
+from schemas import behavior, closed_loop, dataset, imaging, mei, model, stimulus
 from workers.report.context import Loop
 from workers.report.page import Section
 from workers.version import code_version
@@ -71,8 +72,6 @@ def _value(value: Any) -> str:
 
 def methods(page: Loop) -> Section:
     """Return the methods as paragraphs; every row that was used is named with its parameters."""
-    from schemas import closed_loop
-
     parts: dict[str, list[str]] = {}
     for step in steps(page):
         parts.setdefault(step.part, []).append(step.text)
@@ -128,8 +127,6 @@ def _distinct(rows: Iterable[Mapping[str, Any]], *names: str) -> list[dict[str, 
 
 def _recording(page: Loop) -> list[Step]:
     """Return what made responses and behavior of day 1, and the data set."""
-    from schemas import behavior, dataset, imaging
-
     found = []
     if page.imaging is not None:
         recipe = (imaging.ImagingRecipe & page.imaging).fetch1()
@@ -165,8 +162,6 @@ def _recording(page: Loop) -> list[Step]:
 
 def _models(page: Loop) -> list[Step]:
     """Return the members of both ensembles, and how they share a prediction."""
-    from schemas import model
-
     found, told = [], set()
     for column in ("ensemble_hash", "ln_ensemble_hash"):
         key = {"ensemble_hash": page.display[column]}
@@ -200,8 +195,6 @@ def _one(values: Iterable[Any]) -> Any:
 
 def _stimuli(page: Loop) -> list[Step]:
     """Return what chose the targets and made, masked, displayed and analyzed their images."""
-    from schemas import mei, stimulus
-
     shown = page.displays
     batches = [{n: row[n] for n in mei.MaskTask.primary_key} for row in shown]
     found = [
@@ -245,8 +238,6 @@ def _stimuli(page: Loop) -> list[Step]:
 
 def _day2(page: Loop) -> list[Step]:
     """Return what planned day 2, found its cells and scored it; and the models of other days."""
-    from schemas import closed_loop, mei
-
     task = (closed_loop.PlanTask & {"plan_id": page.told}).fetch1()
     found = [_method("Plan of day 2", "", closed_loop.PlanMethod, task)]
     plan = {"plan_id": page.told}

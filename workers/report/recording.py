@@ -14,6 +14,7 @@ from pipeline.behavior.eye_region import frames_of
 from pipeline.behavior.pupil import PupilResult
 from pipeline.behavior.treadmill import running_periods
 from pipeline.errors import DataError
+from schemas import behavior, dataset, experiment, imaging
 from workers.report.context import Loop
 from workers.report.page import Picture, Section
 
@@ -51,8 +52,6 @@ def recording(
     tag, title : str
         Of the files, and of the chapter.
     """
-    from schemas import imaging
-
     key = {name: scan[name] for name in ("animal_id", "session", "scan_idx")}
     section = Section(title)
     if imaging_hash is not None:
@@ -70,8 +69,6 @@ def recording(
 
 def _field(page: Loop, section: Section, key: dict[str, Any], tag: str) -> list[dict[str, Any]]:
     """Draw one field; return its rows of `Quality`. Nothing of traces extracted elsewhere."""
-    from schemas import imaging
-
     motion = (imaging.Motion & key).fetch1()
     images = (imaging.SummaryImages & key).to_dicts()
     if motion["correlation_before"] is None or not images:
@@ -101,8 +98,6 @@ def _field(page: Loop, section: Section, key: dict[str, Any], tag: str) -> list[
 def _motion(
     page: Loop, key: dict[str, Any], motion: dict[str, Any], intensity: np.ndarray, tag: str
 ) -> Picture:
-    from schemas import behavior, imaging
-
     y, x = motion["shifts"].load()
     times = (behavior.Sync & key).to_dicts()
     fps = (imaging.ScanInfo & key).fetch1("fps")
@@ -130,8 +125,6 @@ def _motion(
 
 def _behavior(page: Loop, section: Section, scan: dict[str, Any], tag: str) -> None:
     """Draw pupil and running, by the methods that the loop's data set is made with."""
-    from schemas import behavior
-
     eyes = (behavior.Pupil & scan & "n_samples > 0").to_dicts(order_by="pupil_hash")
     wheels = (behavior.Treadmill & scan & "n_samples > 0").to_dicts(order_by="treadmill_hash")
     used = _methods(page)
@@ -161,8 +154,6 @@ def _behavior(page: Loop, section: Section, scan: dict[str, Any], tag: str) -> N
 
 def _eye(page: Loop, section: Section, scan: dict[str, Any], pupil: PupilResult, tag: str) -> None:
     """Draw the pupil on frames from the beginning of the video, if the video is still there."""
-    from schemas import experiment
-
     try:
         (video,) = experiment.existing(experiment.Scan.files(scan, "eye_video"))
     except DataError as error:
@@ -177,8 +168,6 @@ def _eye(page: Loop, section: Section, scan: dict[str, Any], pupil: PupilResult,
 
 def _methods(page: Loop) -> dict[str, Any]:
     """Return the hashes of the methods by which the loop's data set reads pupil and running."""
-    from schemas import dataset
-
     data = {"dataset_hash": page.dataset_hash}
     rows = (dataset.DatasetSpec.Scan & page.scan & data).to_dicts()
     return rows[0] if rows else {}

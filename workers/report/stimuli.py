@@ -14,6 +14,7 @@ from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
 from pipeline.registry import canonical_json
 from pipeline.stimulus.kinds import stimulus_name
+from schemas import closed_loop, dataset, mei, stimulus
 from workers.report.context import Loop
 from workers.report.methods import settings_text
 from workers.report.page import Section
@@ -40,8 +41,6 @@ FIGURES = {
 
 def stimuli(page: Loop) -> Section | None:
     """Return galleries (Figures 2, 4, S4, S8, S11) and predicted responses (Figure 3)."""
-    from schemas import closed_loop, mei
-
     plan = page.plan
     if plan is None:
         return None
@@ -105,8 +104,6 @@ def differences(page: Loop) -> dict[str, str]:
 
     Kinds with one image a neuron are not among them.
     """
-    from schemas import mei
-
     kinds: dict[str, dict[str, dict[str, Any]]] = {}
     for row in page.displays:
         kind, params = mei.ControlMethod.fetch_method({"control_hash": row["control_hash"]})
@@ -191,8 +188,6 @@ def _shown(page: Loop, rows: pd.DataFrame, ranks: pd.Index) -> dict[str, Any]:
 
 def other_days(page: Loop) -> list[Section]:
     """Return, for every other day with a model of its own, the MEIs of both (Figure S1c)."""
-    from schemas import closed_loop, dataset, mei
-
     display = page.display
     if display is None:
         return []
@@ -256,8 +251,6 @@ def _pages(ranks: pd.Index, columns: int) -> Iterator[tuple[int, pd.Index, str]]
 
 def _images(hashes: Iterable[str]) -> dict[str, np.ndarray]:
     """Return the images of some hashes; what is missing (NaN) is left out."""
-    from schemas import stimulus
-
     wanted = [name for name in hashes if isinstance(name, str)]
     found = stimulus.load_images(stimulus.ImageSet.locate(wanted))
     return {name: np.asarray(image) for name, image in found.items()}
@@ -265,8 +258,6 @@ def _images(hashes: Iterable[str]) -> dict[str, np.ndarray]:
 
 def analyses(page: Loop) -> Section | None:
     """Return every in-silico analysis of the targets that is computed."""
-    from schemas import mei
-
     display = page.display
     if display is None:
         return None

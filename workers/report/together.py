@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.closed_loop.verdict.statistics import Comparison, population
+from schemas import closed_loop, mei
 from workers.report.context import Loop
 from workers.report.naming import readable, shown_order, with_direction
 from workers.report.page import Section
@@ -86,8 +87,6 @@ def pooled(every: pd.DataFrame) -> pd.DataFrame:
 
 def _compared(page: Loop) -> pd.DataFrame:
     """Return every neuron's comparison in the newest recording that has a verdict."""
-    from schemas import closed_loop, mei
-
     for match in reversed(page.presentations()):
         outcomes = (closed_loop.Comparison & match).keys(order_by=closed_loop.Outcome.primary_key)
         if not outcomes:

@@ -68,6 +68,18 @@ def open_source(
     ------
     DataError
         If the source is malformed or its frame rate unknown.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> import tifffile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "a.tif"
+    ...     tifffile.imwrite(file, np.zeros((5, 16, 24), np.int16))
+    ...     _ = file.with_suffix(".json").write_text(json.dumps({"fps": 15}))
+    ...     scan = open_source(file)
+    >>> scan.n_frames, scan.fps
+    (5, 15.0)
     """
     load_plugins()
     several = [files] if isinstance(files, (str, os.PathLike)) else list(files)
@@ -146,7 +158,8 @@ class SourceScan:
 
     def __init__(self, movies: Sequence[SourceMovie], file: Path) -> None:
         first = movies[0]
-        self._movies, self.files, self.header = list(movies), [file], {}
+        self._movies, self.files = list(movies), [file]
+        self.header: dict[str, Any] = {}
         self.n_frames, self.fps = first.shape[0], first.fps
         if self.n_frames < 1 or min(first.shape) < 1:
             raise DataError("scan has not one frame", file=file, found=first.shape)

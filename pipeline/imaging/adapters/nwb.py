@@ -40,6 +40,12 @@ def open_nwb(
     ------
     DataError
         If the file is no NWB file, holds no such series, or its frames lie in other files.
+
+    Examples
+    --------
+    >>> open_nwb("nowhere.nwb")
+    Traceback (most recent call last):
+    pipeline.errors.DataError: nowhere.nwb: ...
     """
     path = Path(path)
     file = open_hdf5(path)

@@ -45,6 +45,19 @@ def open_with_sidecar(
     ------
     DataError
         If the JSON file is malformed, or a TIFF file is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import tifffile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "a.tif"
+    ...     tifffile.imwrite(file, np.zeros((6, 16, 24), np.int16))
+    ...     _ = file.with_suffix(".json").write_text('{"fps": 15, "slices": 2}')
+    ...     scan = open_with_sidecar(file)
+    >>> scan.n_frames, scan.n_fields
+    (3, 2)
     """
     first = Path(files) if isinstance(files, (str, os.PathLike)) else Path(next(iter(files)))
     path = sidecar_of(first)

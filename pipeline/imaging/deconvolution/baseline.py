@@ -26,7 +26,9 @@ class Prepared:
 
 def fill_gaps(traces: NDArray) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """Interpolate frames that are not finite; a unit without any finite frame becomes 0."""
-    values = np.array(traces, dtype=np.float32 if traces.dtype == np.float32 else np.float64)
+    values: NDArray[np.floating] = np.array(
+        traces, dtype=np.float32 if traces.dtype == np.float32 else np.float64
+    )
     valid = np.isfinite(values)
     for unit in np.flatnonzero(~valid.all(axis=1)):
         good = np.flatnonzero(valid[unit])

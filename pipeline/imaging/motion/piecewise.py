@@ -74,8 +74,8 @@ class FieldEstimator:
         quarter = np.round(4 * start).astype(int)
         moved = np.stack(
             [
-                integer_shift(frame, *shift, self.fills[tuple(part)])
-                for frame, shift, part in zip(frames, whole, quarter, strict=True)
+                integer_shift(frame, down, right, self.fills[tuple(part)])
+                for frame, (down, right), part in zip(frames, whole, quarter, strict=True)
             ]
         )
         surfaces = self.tiles.surfaces(moved)
@@ -104,12 +104,14 @@ class FieldEstimator:
             )
             for start, frames in movie.batches(few_frames(movie))
         ]
-        return tuple(np.concatenate(half) for half in zip(*parts, strict=True))
+        one, other = (np.concatenate(half) for half in zip(*parts, strict=True))
+        return one, other
 
     def nodes(self) -> tuple[tuple[NDArray, NDArray], NDArray[np.float64]]:
         """Return rows and columns (px) of a grid over the field, and the polynomials there."""
         shape = self.template.shape
-        axes = tuple(np.linspace(0, n - 1, min(_NODES, max(2, n // 16))) for n in shape)
+        rows, columns = (np.linspace(0, n - 1, min(_NODES, max(2, n // 16))) for n in shape)
+        axes = rows, columns
         scaled = [2 * axis / (n - 1) - 1 for axis, n in zip(axes, shape, strict=True)]
         places = np.stack(np.meshgrid(*scaled, indexing="ij"), axis=-1)
         return axes, self.field.at(places.reshape(-1, 2))

@@ -27,10 +27,11 @@ class Alike(nn.Module):
     def __init__(self, members: Sequence[Member], index: list[int]) -> None:
         super().__init__()
         chosen = [members[i] for i in index]
-        self.index, self.chain = index, None
+        self.index = index
+        self.chain: CropChain | None = None
         if _chained(chosen):
             chains = [member.encoder.core.chain for member in chosen]
-            core, plan = chosen[0].encoder.core, chosen[0].crops
+            core, plan = chosen[0].encoder.core, chosen[0].windows
             self.chain = CropChain(chains, plan.lengths, core.contrast)
 
 
@@ -50,7 +51,7 @@ def group_alike(members: Sequence[Member]) -> nn.ModuleList:
 def _chained(members: Sequence[Member]) -> bool:
     """Whether one chain can do the cores of all."""
     cores = [member.encoder.core for member in members]
-    same = all(member.crops.lengths == members[0].crops.lengths for member in members)
+    same = all(member.windows.lengths == members[0].windows.lengths for member in members)
     return same and CropChain.possible(
         [core.chain for core in cores], [core.contrast for core in cores]
     )

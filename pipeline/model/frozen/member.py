@@ -31,7 +31,7 @@ def _moves(encoder: Encoder, pupil_center: NDArray | None) -> NDArray[np.float32
         still, *moved = encoder.shifter(gazes if rest is None else gazes + rest)
     height, width = encoder.input_shape
     shifts = torch.stack([shift - still for shift in moved]).cpu().numpy()
-    return shifts * np.float32([width / 2, height / 2])
+    return shifts * np.array([width / 2, height / 2], np.float32)
 
 
 class Member(nn.Module):
@@ -76,8 +76,15 @@ class Member(nn.Module):
         self.register_buffer("units", units)
         self.register_buffer("scale", encoder.response_scale[units])
         # a moved image is another image: no part of it can be computed alone
-        self.crops = CropPlan.of(encoder, shift, units) if move is None else None
+        self.crop_plan = CropPlan.of(encoder, shift, units) if move is None else None
         self.spectra = stack_spectra(encoder) if move is None else None
+
+    @property
+    def windows(self) -> CropPlan:
+        """The crop plan of a member that has one."""
+        if self.crop_plan is None:
+            raise ValueError("a member without a crop plan reads whole images only")
+        return self.crop_plan
 
     def _features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.move is not None:

@@ -35,7 +35,7 @@ def dataset_fingerprint(dataset: Dataset | Sequence[Dataset]) -> str:
         array = getattr(dataset, name)
         digest.update(f"{name}{None if array is None else array.shape}".encode())
         if array is not None:
-            digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+            digest.update(np.ascontiguousarray(array).data.cast("B"))
     digest.update("".join(tier[0:2] for tier in dataset.tiers).encode())
     return digest.hexdigest()[:16]
 

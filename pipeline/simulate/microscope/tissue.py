@@ -258,7 +258,7 @@ def draw_field(
     """
     canvas = (shape[0] + 2 * margin_px, shape[1] + 2 * margin_px)
     um = np.asarray(um_per_px)
-    grid = np.stack(np.mgrid[: canvas[0], : canvas[1]], -1).astype(float) - margin_px
+    grid = np.moveaxis(np.mgrid[: canvas[0], : canvas[1]], 0, -1).astype(float) - margin_px
     where = view.to_tissue(grid.reshape(-1, 2), shape, um_per_px).reshape(*canvas, 2)
     vessels = tissue.sample("vessels", where)
     static = tissue.sample("texture", where) * vessels
@@ -304,7 +304,7 @@ def draw_field(
     modes /= modes.sum(0).mean()
     modes *= static
     return FieldImage(
-        shape=tuple(shape),
+        shape=(shape[0], shape[1]),
         margin_px=margin_px,
         static=static.astype(np.float32),
         modes=modes.reshape(len(modes), -1).astype(np.float32),

@@ -221,11 +221,11 @@ def write_behavior(
     )
     if own_clocks:
         used = ["treadmill"] if eye == "none" else ["eye", "treadmill"]
-        rows = []
+        paired = []
         for name in used:
             pairs = clock_pairs(clocks[name], begin, end, rng)
-            rows += [(name, f"{s:.6f}", f"{r:.6f}") for s, r in zip(*pairs, strict=True)]
-        write_csv(folder / "clocks.csv", ("stream", "stream_time_s", "rig_time_s"), rows)
+            paired += [(name, f"{s:.6f}", f"{r:.6f}") for s, r in zip(*pairs, strict=True)]
+        write_csv(folder / "clocks.csv", ("stream", "stream_time_s", "rig_time_s"), paired)
     return clocks
 
 

@@ -54,8 +54,8 @@ def draw_scene(seed: int, shape: tuple[int, int], center_px: tuple[float, float]
         column = int(np.clip(x, 0, width - 1))
         root = (x, upper[column] - 1)
         tip = (x + 0.22 * (x - x0) + rng.normal(0, 2), root[1] + rng.uniform(5, 11))
-        points = [tuple(round(16 * v) for v in p) for p in (root, tip)]
-        cv2.line(lashes, *points, 255, 1, cv2.LINE_AA, 4)
+        begin, end = ((round(16 * x), round(16 * y)) for x, y in (root, tip))
+        cv2.line(lashes, begin, end, 255, 1, cv2.LINE_AA, 4)
     return EyeScene(
         fur=np.clip(fur, 40, 235).astype(np.float32),
         globe=globe.astype(np.float32),
@@ -135,7 +135,7 @@ def write_video(
     scene = draw_scene(seed, shape, mean_px)
     fps = float(np.round(1 / np.median(np.diff(time_s)), 3))
     writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (shape[1], shape[0]), True
+        str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (shape[1], shape[0]), True
     )
     if not writer.isOpened():
         raise DataError("OpenCV cannot write motion JPEG here", file=path)

@@ -30,7 +30,7 @@ def test_gray_stored_as_color_is_read_but_color_and_16_bit_are_refused(tmp_path)
     cv2.imwrite(str(tmp_path / "colour.png"), colour)
     cv2.imwrite(str(tmp_path / "deep.png"), image.astype(np.uint16) * 256)
     np.testing.assert_array_equal(read_png(tmp_path / "grey.png"), image)
-    with pytest.raises(DataError, match="coloured"):
+    with pytest.raises(DataError, match="colored"):
         read_png(tmp_path / "colour.png")
     with pytest.raises(DataError, match="bit depth"):
         read_png(tmp_path / "deep.png")
