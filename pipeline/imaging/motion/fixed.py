@@ -142,7 +142,13 @@ def _odd_lines(profile: NDArray[np.float64]) -> NDArray[np.intp]:
     # of many lines, most rows have the tissue's level
     most = profile[longest] if len(longest) >= len(profile) / 4 else profile
     level, least = float(np.median(most)), float(np.abs(steps[edges]).min()) / 2
-    odd = [p for p in parts if p is not longest and abs(np.median(profile[p]) - level) > least]
+    odd = [
+        part
+        for part in parts
+        if part is not longest
+        and len(part) <= len(profile) / 4  # more of them are a field of two halves
+        and abs(np.median(profile[part]) - level) > least
+    ]
     return np.concatenate(odd) if odd else np.zeros(0, np.intp)
 
 
