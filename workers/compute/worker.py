@@ -174,6 +174,7 @@ class Worker:
         variables = {
             **os.environ,
             **limits.thread_environment(threads),
+            **limits.memory_environment(),
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),  # what this process can import
         }
         share = 0.9 * limits.usable_memory() / options.processes
