@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 
-from .pupil_fit import PupilFit, fit_pupil
+from .pupil_fit import PupilFit, disc, fit_pupil
 from .pupil_seeds import find_seeds
 from .video import sample_frames
 
@@ -125,7 +125,7 @@ def _without_reflections(found: list[PupilFit], white: float) -> list[PupilFit]:
     for fit in found:
         lies_on = [other for other in dark if fit.bright and _inside(fit, other)]
         tiny = any(fit.radius < 0.15 * other.radius for other in lies_on)
-        glaring = fit.inner > 0.92 * white
+        glaring = _glares(fit, white)
         on_pupil = any(other.confidence > 0.6 for other in lies_on)
         if not (tiny or (glaring and on_pupil)):
             kept.append(fit)
@@ -137,11 +137,11 @@ def _alike(a: PupilFit, b: PupilFit) -> bool:
     return (
         a.bright == b.bright
         and apart < 1.2 * max(a.radius, b.radius)
-        and abs(np.log(a.radius / b.radius)) < np.log(2.2)
+        and abs(np.log(a.radius / b.radius)) < np.log(1.7)
     )
 
 
-def _gathered(frames: Sequence[list[PupilFit]]) -> list[list[PupilFit]]:
+def _gathered(frames: Sequence[list[PupilFit]], white: float) -> list[list[PupilFit]]:
     """Return groups of candidates that are one thing in several frames, the most likely first."""
     groups = []
     for seed in (fit for found in frames for fit in found if fit.confidence > 0.4):
@@ -151,7 +151,7 @@ def _gathered(frames: Sequence[list[PupilFit]]) -> list[list[PupilFit]]:
             if like:
                 group.append(max(like, key=lambda fit: fit.confidence))
         groups.append(group)
-    return sorted(groups, key=_support, reverse=True)
+    return sorted(groups, key=lambda group: _support(group, white), reverse=True)
 
 
 def _changes(group: list[PupilFit]) -> float:
@@ -164,10 +164,16 @@ def _changes(group: list[PupilFit]) -> float:
     return float(np.hypot(np.hypot(spread[0], spread[1]), spread[2])) / middle
 
 
-def _support(group: list[PupilFit]) -> float:
-    """Return the sum of squared confidence; what never changes (a screw) counts for less."""
+def _support(group: list[PupilFit], white: float) -> float:
+    """Return the sum of squared confidence; less for what never changes (a screw) or is white."""
     change = _changes(group)
-    return sum(fit.confidence**2 for fit in group) * (0.5 + change / (change + 0.02))
+    glare = 0.3 if _glares(_middle(group), white) else 1.0
+    return glare * sum(fit.confidence**2 for fit in group) * (0.5 + change / (change + 0.02))
+
+
+def _glares(fit: PupilFit, white: float) -> bool:
+    """Tell whether something is as white as the reflection of a lamp."""
+    return fit.bright and fit.inner > 0.85 * white
 
 
 def _pupil_of(groups: list[list[PupilFit]], white: float) -> list[PupilFit]:
@@ -180,10 +186,9 @@ def _pupil_of(groups: list[list[PupilFit]], white: float) -> list[PupilFit]:
     for other in groups[1:]:
         middle, around = _middle(other), _middle(best)
         same = middle.bright == around.bright
-        share = _support(other) / _support(best)
-        if _inside(middle, around) and share > (0.5 if same else 0.8):
-            if same or middle.inner < 0.92 * white:
-                best = other
+        share = _support(other, white) / _support(best, white)
+        if _inside(middle, around) and not around.bright and share > (0.5 if same else 0.8):
+            best = other
     return best
 
 
@@ -227,7 +232,7 @@ def find_eye(
     parts = [frames[k][top:bottom, left:right] for k in some]
     white = float(max(part.max() for part in parts))
     found = [_without_reflections(candidates(p, POLARITIES[polarity]), white) for p in parts]
-    groups = [g for g in _gathered(found) if 4 * len(g) >= len(parts)]
+    groups = [g for g in _gathered(found, white) if 4 * len(g) >= len(parts)]
     pupil = _pupil_of(groups, white) if groups else []
     sure = np.sort([fit.confidence for fit in pupil])[len(pupil) // 2 :]
     if not pupil or sure.mean() < CREDIBLE:
@@ -340,13 +345,15 @@ def look(
     if scale < 1:
         small = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), 0.8)
-    low, high = (0.4, 2.2) if loose else (0.65, 1.5)
+    low, high = (0.55, 1.7) if loose else (0.65, 1.5)
     ratio = np.array(small.shape[::-1]) / np.array(crop.shape[::-1])
     levels = _middles(small)
     found = []
     for one in bright:
+        # lines across the pupil: whiskers, and lashes on a bright one
+        calm = cv2.morphologyEx(small, cv2.MORPH_CLOSE if one else cv2.MORPH_OPEN, disc(3))
         seeds = find_seeds(
-            small,
+            calm,
             levels[len(levels) // 2 :] if one else levels[: len(levels) // 2 + 1],
             smallest=max(2.0, low * region.smallest_px * scale),
             largest=min(high * region.largest_px * scale, 0.5 * max(small.shape)),

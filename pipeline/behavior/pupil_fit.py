@@ -131,7 +131,8 @@ def _patch(
     if bright:
         cut = cv2.bitwise_not(cut)
     # gray levels within and around the candidate
-    at = _sample(cut, (center - zero) / step, shape / step, np.array([0.2, 0.4, 0.6, 1.25, 1.5]))
+    middle, form = (center - zero) / step, shape / step
+    at = _sample(cut, middle, form, np.array([0.2, 0.4, 0.6, 1.25, 1.5]))
     inner, outer = float(np.median(at[:, :3])), float(np.median(at[:, 3:]))
     contrast = outer - inner
     if contrast < 3:
@@ -140,12 +141,26 @@ def _patch(
     if bright:  # reflections are brighter than the pupil: here they are darker
         spot = (cut < inner - max(0.35 * contrast, 8)).astype(np.uint8)
         cut = np.maximum(cut, np.uint8(max(0.0, inner)))
-    opened = cv2.morphologyEx(cut, cv2.MORPH_OPEN, disc(max(5, 2 * round(0.4 * radius) + 1)))
-    spot |= cv2.subtract(cut, opened) > max(0.6 * contrast, 5)
-    spot = cv2.dilate(spot, disc(5 if radius > 7 else 3))
-    calm = np.where((spot > 0) & (cut > opened), opened, cut).astype(np.float32)
+    # whiskers over the pupil and dim reflections in it; outside, a thin iris would be taken out
+    thin = cv2.morphologyEx(cut, cv2.MORPH_OPEN, disc(max(5, 2 * round(0.18 * radius) + 1)))
+    spot |= (cv2.subtract(cut, thin) > max(0.3 * contrast, 5)) & _within(cut, middle, form)
+    # lamps: brighter than the iris
+    wide = cv2.morphologyEx(cut, cv2.MORPH_OPEN, disc(max(5, 2 * round(0.4 * radius) + 1)))
+    lamp = (cv2.subtract(cut, wide) > max(0.6 * contrast, 5)) & (cut > outer + 0.3 * contrast)
+    spot = cv2.dilate(spot | lamp, disc(5 if radius > 7 else 3))
+    calm = np.where((spot > 0) & (cut > wide), wide, cut).astype(np.float32)
     calm = cv2.GaussianBlur(calm, (0, 0), float(np.clip(0.07 * radius, 0.6, 2.0)))
     return _Patch(calm, spot, zero, step)
+
+
+def _within(
+    image: NDArray, center: NDArray, shape: NDArray, share: float = 0.9
+) -> NDArray[np.bool_]:
+    """Return where an image lies within a share of an ellipse's radius."""
+    inverse = np.linalg.inv(shape) / share
+    x, y = np.arange(image.shape[1]) - center[0], np.arange(image.shape[0])[:, None] - center[1]
+    u, v = inverse[0, 0] * x + inverse[0, 1] * y, inverse[1, 0] * x + inverse[1, 1] * y
+    return u * u + v * v < 1
 
 
 def _sample(
