@@ -118,16 +118,15 @@ def _inside(inner: PupilFit, outer: PupilFit) -> bool:
     return bool(np.hypot(*offset) < 1.15) and inner.radius < 0.6 * outer.radius
 
 
-def _without_reflections(found: list[PupilFit], white: float) -> list[PupilFit]:
+def _without_reflections(found: list[PupilFit]) -> list[PupilFit]:
     """Leave out bright spots that are reflections of a lamp on something dark."""
     dark = [fit for fit in found if not fit.bright]
     kept = []
     for fit in found:
         lies_on = [other for other in dark if fit.bright and _inside(fit, other)]
         tiny = any(fit.radius < 0.15 * other.radius for other in lies_on)
-        glaring = _glares(fit, white)
         on_pupil = any(other.confidence > 0.6 for other in lies_on)
-        if not (tiny or (glaring and on_pupil)):
+        if not (tiny or (fit.glares and on_pupil)):
             kept.append(fit)
     return kept
 
@@ -141,7 +140,7 @@ def _alike(a: PupilFit, b: PupilFit) -> bool:
     )
 
 
-def _gathered(frames: Sequence[list[PupilFit]], white: float) -> list[list[PupilFit]]:
+def _gathered(frames: Sequence[list[PupilFit]]) -> list[list[PupilFit]]:
     """Return groups of candidates that are one thing in several frames, the most likely first."""
     groups = []
     for seed in (fit for found in frames for fit in found if fit.confidence > 0.4):
@@ -151,7 +150,7 @@ def _gathered(frames: Sequence[list[PupilFit]], white: float) -> list[list[Pupil
             if like:
                 group.append(max(like, key=lambda fit: fit.confidence))
         groups.append(group)
-    return sorted(groups, key=lambda group: _support(group, white), reverse=True)
+    return sorted(groups, key=_support, reverse=True)
 
 
 def _changes(group: list[PupilFit]) -> float:
@@ -164,19 +163,14 @@ def _changes(group: list[PupilFit]) -> float:
     return float(np.hypot(np.hypot(spread[0], spread[1]), spread[2])) / middle
 
 
-def _support(group: list[PupilFit], white: float) -> float:
+def _support(group: list[PupilFit]) -> float:
     """Return the sum of squared confidence; less for what never changes (a screw) or is white."""
     change = _changes(group)
-    glare = 0.3 if _glares(_middle(group), white) else 1.0
+    glare = 0.3 if np.mean([fit.glares for fit in group]) > 0.5 else 1.0
     return glare * sum(fit.confidence**2 for fit in group) * (0.5 + change / (change + 0.02))
 
 
-def _glares(fit: PupilFit, white: float) -> bool:
-    """Tell whether something is as white as the reflection of a lamp."""
-    return fit.bright and fit.inner > 0.85 * white
-
-
-def _pupil_of(groups: list[list[PupilFit]], white: float) -> list[PupilFit]:
+def _pupil_of(groups: list[list[PupilFit]]) -> list[PupilFit]:
     """Return the group that is the pupil: the surest, or one nearly as sure inside of it.
 
     Inside of a dark eye there may be a dark pupil or a bright one, inside of a dark pupil the
@@ -186,7 +180,7 @@ def _pupil_of(groups: list[list[PupilFit]], white: float) -> list[PupilFit]:
     for other in groups[1:]:
         middle, around = _middle(other), _middle(best)
         same = middle.bright == around.bright
-        share = _support(other, white) / _support(best, white)
+        share = _support(other) / _support(best)
         if _inside(middle, around) and not around.bright and share > (0.5 if same else 0.8):
             best = other
     return best
@@ -230,10 +224,9 @@ def find_eye(
         )
     some = np.unique(np.rint(np.linspace(0, len(frames) - 1, LOOKED_AT)).astype(int))
     parts = [frames[k][top:bottom, left:right] for k in some]
-    white = float(max(part.max() for part in parts))
-    found = [_without_reflections(candidates(p, POLARITIES[polarity]), white) for p in parts]
-    groups = [g for g in _gathered(found, white) if 4 * len(g) >= len(parts)]
-    pupil = _pupil_of(groups, white) if groups else []
+    found = [_without_reflections(candidates(p, POLARITIES[polarity])) for p in parts]
+    groups = [g for g in _gathered(found) if 4 * len(g) >= len(parts)]
+    pupil = _pupil_of(groups) if groups else []
     sure = np.sort([fit.confidence for fit in pupil])[len(pupil) // 2 :]
     if not pupil or sure.mean() < CREDIBLE:
         raise DataError(
@@ -265,8 +258,8 @@ def _described(
         for fit in look(frame, region, both, loose=True):
             if fit.confidence > best[fit.bright].confidence if fit.bright in best else True:
                 best[fit.bright] = fit
-        kept = _without_reflections(list(best.values()), 255.0)
-        if len(kept) == 2 and own in best:
+        kept = _without_reflections(list(best.values()))
+        if own in best and best[own].confidence > CREDIBLE:
             kept = [best[own]]
         for fit in kept:
             if fit.confidence > CREDIBLE:
@@ -321,7 +314,7 @@ def look(
     bright: tuple[bool, ...],
     *,
     loose: bool = False,
-    tries: int = 2,
+    tries: int = 4,
     enough: float = 0.8,
 ) -> list[PupilFit]:
     """Return what looks like the pupil in the region of a frame, in px of the region.

@@ -43,6 +43,8 @@ class PupilFit:
         How much the inside varies, in contrasts (median absolute deviation).
     ring_uneven : float
         The same of the ring around the pupil: smooth for an iris, not for fur.
+    white : float
+        Brightest gray level of the image.
     """
 
     x: float
@@ -57,6 +59,7 @@ class PupilFit:
     outer: float
     uneven: float
     ring_uneven: float
+    white: float
 
     @property
     def axes(self) -> NDArray[np.float64]:
@@ -72,6 +75,11 @@ class PupilFit:
     def contrast(self) -> float:
         """Gray levels between pupil and ring; positive."""
         return abs(self.outer - self.inner)
+
+    @property
+    def glares(self) -> bool:
+        """Whether it is as white as the reflection of a lamp."""
+        return self.bright and self.inner > 0.92 * self.white
 
     @property
     def confidence(self) -> float:
@@ -366,4 +374,5 @@ def fit_pupil(
         *grey,
         edges.uneven,
         edges.ring_uneven,
+        float(frame.max()),
     )
