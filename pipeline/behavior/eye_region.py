@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ def _middles(image: NDArray[np.uint8]) -> NDArray:
     return (both[1:] + both[:-1]) / 2
 
 
+def _without_lines(image: NDArray[np.uint8], bright: bool, width: int) -> NDArray[np.uint8]:
+    """Take lines out that may cross a pupil: whiskers, and lashes on a bright one."""
+    return cv2.morphologyEx(image, cv2.MORPH_CLOSE if bright else cv2.MORPH_OPEN, disc(width))
+
+
 def candidates(
     frame: NDArray[np.uint8], polarities: tuple[bool, ...], *, count: int = 14
 ) -> list[PupilFit]:
@@ -86,7 +92,11 @@ def candidates(
         largest = min(16.0, 0.4 * min(small.shape))
         for bright in polarities:
             seeds = find_seeds(
-                small, _levels(small), smallest=4.0, largest=largest, bright=(bright,)
+                _without_lines(small, bright, 3),
+                _levels(small),
+                smallest=4.0,
+                largest=largest,
+                bright=(bright,),
             ).best(count)
             for center, shape, score in zip(seeds.center, seeds.shape, seeds.score, strict=True):
                 if score < 0.15:
@@ -248,7 +258,6 @@ def _described(
     polarity: str,
 ) -> EyeRegion:
     """Look at more frames around the pupil, and measure it there."""
-    left, top, right, bottom = limits
     own = pupil[0].bright
     region = _bounded(pupil, limits, "bright" if own else "dark")
     both = POLARITIES[polarity] if polarity == "auto" else (own,)
@@ -264,15 +273,22 @@ def _described(
         for fit in kept:
             if fit.confidence > CREDIBLE:
                 good[fit.bright].append(fit)
-    mine = good[own] or [fit for fit in pupil]
-    other = [
-        fit for fit in good[not own] if 0.5 < fit.radius / np.median([f.radius for f in mine]) < 2.0
-    ]
+    mine = _surest(good[own]) or pupil
+    typical = float(np.median([fit.radius for fit in mine]))
+    other = [fit for fit in _surest(good[not own]) if 0.5 < fit.radius / typical < 2.0]
     name = "bright" if own else "dark"
     if len(other) >= max(2, 0.04 * len(frames)):
         name, mine = "both", mine + other
-    origin = [f for f in mine]
-    return _bounded(origin, limits, name, (region.left, region.top))
+    origin = (region.left, region.top) if good[own] else (limits[0], limits[1])
+    return _bounded(mine, limits, name, origin)
+
+
+def _surest(fits: list[PupilFit]) -> list[PupilFit]:
+    """Leave out what is far less sure than the rest: the outline of the eye where lids hide all."""
+    if not fits:
+        return []
+    bar = 0.65 * float(np.quantile([fit.confidence for fit in fits], 0.8))
+    return [fit for fit in fits if fit.confidence >= bar]
 
 
 def _bounded(
@@ -341,12 +357,12 @@ def look(
     low, high = (0.55, 1.7) if loose else (0.65, 1.5)
     ratio = np.array(small.shape[::-1]) / np.array(crop.shape[::-1])
     levels = _middles(small)
-    found = []
-    for one in bright:
-        # lines across the pupil: whiskers, and lashes on a bright one
-        calm = cv2.morphologyEx(small, cv2.MORPH_CLOSE if one else cv2.MORPH_OPEN, disc(3))
+    found: list[PupilFit] = []
+    for one, width in itertools.product(bright, (3, 5)):
+        if width > 3 and any(fit.confidence > CREDIBLE for fit in found):
+            continue  # the second look is for broad whiskers
         seeds = find_seeds(
-            calm,
+            _without_lines(small, one, width),
             levels[len(levels) // 2 :] if one else levels[: len(levels) // 2 + 1],
             smallest=max(2.0, low * region.smallest_px * scale),
             largest=min(high * region.largest_px * scale, 0.5 * max(small.shape)),

@@ -208,7 +208,7 @@ def _edges(patch: _Patch, center: NDArray, shape: NDArray) -> _Edges | None:
         room = np.minimum(room, np.where(np.abs(way[i]) > 1e-9, end, np.inf))
     core = polar[:, (rho > 0.1) & (rho < 0.7)]
     inner = float(np.median(core))
-    around = polar[:, (rho > 1.15) & (rho < 1.6)]
+    around = polar[:, (rho > 1.1) & (rho < 1.4)]
     ring = np.median(around, axis=1)
     outer = float(np.median(ring))
     contrast = outer - inner
