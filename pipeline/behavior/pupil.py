@@ -74,6 +74,40 @@ class PupilResult:
     tried: tuple[Tried, ...] = ()
 
 
+def lone_leaps(track: NDArray, limit: float) -> NDArray[np.bool_]:
+    """Return frames alone: far from the median of five and from both neighbors.
+
+    Parameters
+    ----------
+    track : array, shape (3, frames)
+        x, y and radius (px).
+    limit : float
+        What is far (radii).
+    """
+    frames = track.shape[1]
+    if frames < 5:
+        return np.zeros(frames, bool)
+    padded = np.pad(track, ((0, 0), (2, 2)), constant_values=np.nan)
+    around = np.stack([padded[:, k : k + frames] for k in range(5)])
+    # the median of the known ones, by sorting: NaN sort last
+    count = np.isfinite(around).sum(axis=0)
+    order = np.sort(around, axis=0)
+    middle = np.take_along_axis(order, np.maximum((count - 1) // 2, 0)[None], axis=0)[0]
+    size = limit * middle[2]
+    with np.errstate(invalid="ignore"):
+
+        def far(other: NDArray) -> NDArray[np.bool_]:
+            step = np.hypot(track[0] - other[0], track[1] - other[1])
+            return (step > size) | (np.abs(track[2] - other[2]) > size)
+
+        unlike = far(middle)
+        before, after = far(padded[:, 1 : 1 + frames]), far(padded[:, 3 : 3 + frames])
+        lonely = (before | np.isnan(padded[0, 1 : 1 + frames])) & (
+            after | np.isnan(padded[0, 3 : 3 + frames])
+        )
+    return unlike & lonely
+
+
 def to_mm(radius_px: NDArray, eye_width_px: float, eye_width_mm: float = 3.4) -> NDArray:
     """Convert px to mm by a length known in both, e.g. the width of the eye.
 

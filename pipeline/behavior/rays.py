@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .eye_region import EyeRegion, find_eye, look
-from .pupil import PupilResult, Tried, pupil_trackers
+from .pupil import PupilResult, Tried, lone_leaps, pupil_trackers
 from .pupil_fit import PupilFit
 from .video import frames_of
 
@@ -83,7 +83,7 @@ def rays(
     x, y, radius, confidence, ratio, visible, bright = np.array(rows, np.float64).T
     why = np.array(reasons)
     track = np.where(why == 0, np.stack([x, y, radius]), np.nan)
-    leaps = _jumps(track, max_jump_radii)
+    leaps = lone_leaps(track, max_jump_radii)
     why[leaps] = LEAP
     track[:, leaps] = np.nan
     x, y, radius = track
@@ -134,29 +134,3 @@ def _problem(why: NDArray[np.intp]) -> str:
     parts = [(int((why == k).sum()), REASONS[k]) for k in (NONE, HIDDEN, UNSURE, LEAP)]
     text = "; ".join(f"{count}: {words}" for count, words in sorted(parts, reverse=True) if count)
     return f"no pupil in {lost} of {len(why)} frames ({text})"
-
-
-def _jumps(track: NDArray, limit: float) -> NDArray[np.bool_]:
-    """Return frames alone: far from the median of five and from both neighbors."""
-    frames = track.shape[1]
-    if frames < 5:
-        return np.zeros(frames, bool)
-    padded = np.pad(track, ((0, 0), (2, 2)), constant_values=np.nan)
-    around = np.stack([padded[:, k : k + frames] for k in range(5)])
-    # the median of the known ones, by sorting: NaN sort last
-    count = np.isfinite(around).sum(axis=0)
-    order = np.sort(around, axis=0)
-    middle = np.take_along_axis(order, np.maximum((count - 1) // 2, 0)[None], axis=0)[0]
-    size = limit * middle[2]
-    with np.errstate(invalid="ignore"):
-
-        def far(other: NDArray) -> NDArray[np.bool_]:
-            step = np.hypot(track[0] - other[0], track[1] - other[1])
-            return (step > size) | (np.abs(track[2] - other[2]) > size)
-
-        unlike = far(middle)
-        before, after = far(padded[:, 1 : 1 + frames]), far(padded[:, 3 : 3 + frames])
-        lonely = (before | np.isnan(padded[0, 1 : 1 + frames])) & (
-            after | np.isnan(padded[0, 3 : 3 + frames])
-        )
-    return unlike & lonely

@@ -6,11 +6,10 @@ import os
 
 import numpy as np
 
+from pipeline.behavior.pupil import PupilResult, pupil_trackers
 from pipeline.errors import DataError
 from pipeline.imaging.importers.pickle_values import as_numbers
 from pipeline.imaging.importers.unpickle import load_pickled_dict
-
-from .pupil import PupilResult, pupil_trackers
 
 
 @pupil_trackers.register("facemap")
