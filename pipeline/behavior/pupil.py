@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import DataError
 from pipeline.registry import Registry
 
-from .eye_region import EyeRegion
 from .pupil_fit import PupilFit
+
+if TYPE_CHECKING:
+    from .eye_region import EyeRegion
 
 pupil_trackers = Registry("pupil tracker")
 
@@ -35,6 +39,23 @@ class Tried:
     image: NDArray[np.uint8]
     fit: PupilFit | None
     reason: str
+
+
+class NoPupil(DataError):
+    """A video that shows nothing like a pupil.
+
+    Parameters
+    ----------
+    problem : str
+    tried : tuple of Tried
+        Some frames, with what came nearest to a pupil.
+    where : str
+        As in `DataError`: file, field, found, expected, remedy.
+    """
+
+    def __init__(self, problem: str, *, tried: tuple[Tried, ...] = (), **where: Any) -> None:
+        super().__init__(problem, **where)
+        self.tried = tried
 
 
 @dataclass(frozen=True)

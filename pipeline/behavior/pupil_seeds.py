@@ -34,6 +34,15 @@ class Seeds:
     bright: NDArray[np.bool_]
     score: NDArray[np.float64]
 
+    def __add__(self, other: Seeds) -> Seeds:
+        """Return both."""
+        return Seeds(
+            np.concatenate([self.center, other.center]),
+            np.concatenate([self.shape, other.shape]),
+            np.concatenate([self.bright, other.bright]),
+            np.concatenate([self.score, other.score]),
+        )
+
     def best(self, count: int) -> Seeds:
         """Return the first seeds, without those that nearly repeat a better one."""
         order, kept = np.argsort(-self.score, kind="stable"), []
@@ -86,9 +95,9 @@ def _ellipses(mask: NDArray[np.uint8], smallest: float, largest: float) -> list[
         half, apart = (a + d) / 2, float(np.hypot((a - d) / 2, b))
         short, long = 2 * np.sqrt(max(half - apart, 0)), 2 * np.sqrt(half + apart)
         solid = cv2.contourArea(outline) / area
-        if solid > 0.8 and short > 0.42 * long and short > 0.8 * smallest:
-            if short * long <= largest**2:
-                found.append((x, y, 4 * a, 4 * b, 4 * d))
+        sized = short > 0.8 * smallest and short * long <= largest**2
+        if sized and solid > 0.8 and short > 0.42 * long:
+            found.append((x, y, 4 * a, 4 * b, 4 * d))
         if solid < 0.93 or short < 0.7 * long:
             # a shadow or a lash joins the pupil to what is around: its largest disc
             left, top, wide, high = cv2.boundingRect(outline)

@@ -29,7 +29,7 @@ _NOTHING = (np.nan, np.nan, np.nan, 0.0, np.nan, 0.0, 0.0)
 def rays(
     video_path: str | os.PathLike,
     *,
-    min_confidence: float = 0.35,
+    min_confidence: float = 0.4,
     min_visible: float = 0.35,
     max_jump_radii: float = 0.5,
     polarity: Literal["auto", "dark", "bright"] = "auto",
@@ -71,10 +71,10 @@ def rays(
     tried: list[tuple[int, NDArray[np.uint8], PupilFit | None]] = []
     stride = 1
     for number, frame in enumerate(frames_of(video_path)):
-        fit = _best(look(frame, where, where.bright), where)
-        reason = _reason(fit, min_confidence, min_visible)
+        fit, confidence = _best(look(frame, where, where.bright), where)
+        reason = _reason(fit, confidence, min_confidence, min_visible)
         reasons.append(reason)
-        rows.append(_NOTHING if fit is None else _row(fit, where))
+        rows.append(_NOTHING if fit is None else _row(fit, confidence, where))
         if reason and (sum(map(bool, reasons)) - 1) % stride == 0:
             part = frame[where.top : where.bottom, where.left : where.right]
             tried.append((number, part.copy(), fit))
@@ -93,21 +93,21 @@ def rays(
     return PupilResult(x, y, radius, confidence, ratio, visible, where, bright > 0, problem, shown)
 
 
-def _row(fit: PupilFit, region: EyeRegion) -> tuple[float, ...]:
+def _row(fit: PupilFit, confidence: float, region: EyeRegion) -> tuple[float, ...]:
     short, long = fit.axes
     return (
         fit.x + region.left,
         fit.y + region.top,
         fit.radius,
-        fit.confidence,
+        confidence,
         float(short / long),
         fit.visible,
         float(fit.bright),
     )
 
 
-def _best(fits: list[PupilFit], region: EyeRegion) -> PupilFit | None:
-    """Return the surest fit whose size and form are those of this pupil."""
+def _best(fits: list[PupilFit], region: EyeRegion) -> tuple[PupilFit | None, float]:
+    """Return the surest fit whose size and form are those of this pupil, and how sure it is."""
     own = np.linalg.eigvalsh(region.form)
     fine = [
         fit
@@ -115,15 +115,20 @@ def _best(fits: list[PupilFit], region: EyeRegion) -> PupilFit | None:
         if 0.5 * region.smallest_px < fit.radius < 1.8 * region.largest_px
         and fit.axes[0] / fit.axes[1] > 0.65 * own[0] / own[1]
     ]
-    return max(fine, key=lambda fit: fit.confidence, default=None)
+    best = max(fine, key=lambda fit: fit.confidence, default=None)
+    if best is None:
+        return None, 0.0
+    return best, best.confidence * min(1.0, best.contrast / (0.6 * region.contrast))
 
 
-def _reason(fit: PupilFit | None, min_confidence: float, min_visible: float) -> int:
+def _reason(
+    fit: PupilFit | None, confidence: float, min_confidence: float, min_visible: float
+) -> int:
     if fit is None:
         return NONE
     if fit.visible < min_visible:
         return HIDDEN
-    return UNSURE if fit.confidence < min_confidence else 0
+    return UNSURE if confidence < min_confidence else 0
 
 
 def _problem(why: NDArray[np.intp]) -> str:
