@@ -154,7 +154,7 @@ class Pupil(dj.Imported):
         -> master
         ---
         problem     : varchar(500)   # in words, with the number of frames
-        tried       : <npy@main>     # uint8 (H, W, 3): some of them, with what came nearest
+        tried=null  : <npy@main>     # uint8 (H, W, 3): some of them, with what came nearest
         """
 
     @property
@@ -196,7 +196,8 @@ class Pupil(dj.Imported):
             table = np.stack([time[:n], *(part[:n] for part in parts)], axis=1)
             source = "video"
             if found.problem:
-                failure = (found.problem, picture_of(found.tried))
+                picture = picture_of(found.tried) if found.tried else None
+                failure = (found.problem, picture)
         else:
             table, source = np.zeros((0, 5)), "none"
         table[:, 0] = ClockMap(*clock).to_rig(table[:, 0])

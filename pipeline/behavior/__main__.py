@@ -87,11 +87,9 @@ def _pupil(options: argparse.Namespace) -> dict[str, Any]:
     }
     write_csv(options.out, columns)
     if found.problem:
-        raise DataError(
-            found.problem,
-            file=options.video,
-            remedy=f"see {_draw(options.out, found.tried)}; the rest is in {options.out}",
-        )
+        picture = f"see {_draw(options.out, found.tried)}; " if found.tried else ""
+        rest = f"{picture}the other frames are in {options.out}"
+        raise DataError(found.problem, file=options.video, remedy=rest)
     seen = np.isfinite(found.radius_px)
     return {
         "file": options.out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,23 @@ def lone_leaps(track: NDArray, limit: float) -> NDArray[np.bool_]:
             after | np.isnan(padded[0, 3 : 3 + frames])
         )
     return unlike & lonely
+
+
+def problem_of(why: NDArray[np.intp], reasons: Sequence[str]) -> str:
+    """Return in words why most frames have no pupil; nothing if most have one.
+
+    Parameters
+    ----------
+    why : array of int, shape (frames,)
+        Number of the reason; 0 where there is a pupil.
+    reasons : sequence of str
+    """
+    lost = int((why > 0).sum())
+    if 2 * lost <= len(why):
+        return ""
+    counts = sorted((int((why == k).sum()), reasons[k]) for k in range(1, len(reasons)))
+    text = "; ".join(f"{count}: {words}" for count, words in counts[::-1] if count)
+    return f"no pupil in {lost} of {len(why)} frames ({text})"
 
 
 def to_mm(radius_px: NDArray, eye_width_px: float, eye_width_mm: float = 3.4) -> NDArray:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .eye_region import EyeRegion, find_eye, look
-from .pupil import PupilResult, Tried, lone_leaps, pupil_trackers
+from .pupil import PupilResult, Tried, lone_leaps, problem_of, pupil_trackers
 from .pupil_fit import PupilFit
 from .video import frames_of
 
@@ -89,7 +89,7 @@ def rays(
     x, y, radius = track
     ratio = np.where(np.isnan(radius), np.nan, ratio)
     shown = tuple(Tried(n, image, fit, REASONS[why[n]]) for n, image, fit in tried[:SHOWN])
-    problem = _problem(why)
+    problem = problem_of(why, REASONS)
     return PupilResult(x, y, radius, confidence, ratio, visible, where, bright > 0, problem, shown)
 
 
@@ -129,13 +129,3 @@ def _reason(
     if fit.visible < min_visible:
         return HIDDEN
     return UNSURE if confidence < min_confidence else 0
-
-
-def _problem(why: NDArray[np.intp]) -> str:
-    """Return why most frames have no pupil, or nothing if most have one."""
-    lost = int((why > 0).sum())
-    if 2 * lost <= len(why):
-        return ""
-    parts = [(int((why == k).sum()), REASONS[k]) for k in (NONE, HIDDEN, UNSURE, LEAP)]
-    text = "; ".join(f"{count}: {words}" for count, words in sorted(parts, reverse=True) if count)
-    return f"no pupil in {lost} of {len(why)} frames ({text})"

@@ -7,13 +7,20 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.behavior.pupil import PupilResult, lone_leaps
+from pipeline.behavior.pupil import PupilResult, lone_leaps, problem_of
 
 TOLERANCE = 0.2  # radii that a point may lie off the edge
 GAP_DEG = 200.0  # largest part of the edge without a point: points on a lid are on one side
 TRIPLES = 60  # at most, of a frame
 CHUNK = 4000  # frames at a time
 SIZES = 2.5  # times as large or small as the usual pupil: no pupil
+REASONS = (
+    "",
+    "too few points are likely enough",
+    "the points are on no ellipse, or on one side of it",
+    "the size is not that of the pupil in other frames",
+    "a leap away from the frames around it",
+)
 MIDDLE = ("cent", "middle", "mid_")  # in the names of points that are not on the edge
 
 
@@ -63,17 +70,21 @@ def pupil_through(
         fit, used = _circles(u, v, good, least)
         fit[:, :2] = fit[:, :2] @ form.T
     axes = np.linalg.eigvalsh(form) if form is not None else np.ones(2)
+    why = np.where(np.isfinite(fit[:, 2]), 0, np.where(good.sum(axis=1) < least, 1, 2))
     cx, cy, radius = fit.T
     if np.isfinite(radius).any():
         usual = np.nanmedian(radius)
         with np.errstate(invalid="ignore"):
             wrong = (radius > SIZES * usual) | (radius < usual / SIZES)
-        fit[wrong] = np.nan
-    fit[lone_leaps(fit.T, 0.5)] = np.nan
+        fit[wrong], why[wrong] = np.nan, 3
+    leaps = lone_leaps(fit.T, 0.5)
+    fit[leaps], why[leaps] = np.nan, 4
     cx, cy, radius = fit.T
     ratio = np.where(np.isfinite(radius), axes[0] / axes[1], np.nan)
     confidence = np.nan_to_num(likelihood).mean(axis=1)
-    return PupilResult(cx, cy, radius, confidence, ratio, used.mean(axis=1))
+    return PupilResult(
+        cx, cy, radius, confidence, ratio, used.mean(axis=1), problem=problem_of(why, REASONS)
+    )
 
 
 def _circles(
