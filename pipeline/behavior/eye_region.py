@@ -18,7 +18,7 @@ from .pupil_fit import PupilFit, disc, fit_pupil
 from .pupil_seeds import find_seeds
 from .video import sample_frames
 
-LOOKED_AT = 10  # frames in which the whole image is searched
+LOOKED_AT = 8  # frames in which the whole image is searched
 SAMPLES = 25  # to twice as many, in which the eye's surroundings are
 WORK_PX = 640  # the image is searched at this size and at halves of it
 CREDIBLE = 0.45  # confidence of a pupil where the eye is known to be; pupils in view have 0.8
@@ -84,7 +84,7 @@ def _without_lines(image: NDArray[np.uint8], bright: bool, width: int) -> NDArra
 
 
 def candidates(
-    frame: NDArray[np.uint8], polarities: tuple[bool, ...], *, count: int = 14
+    frame: NDArray[np.uint8], polarities: tuple[bool, ...], *, count: int = 10
 ) -> list[PupilFit]:
     """Return what looks like a pupil anywhere in a frame, of any size, the surest first."""
     scale, found = min(1.0, WORK_PX / max(frame.shape)), []
@@ -107,7 +107,7 @@ def candidates(
             )
             seeds = (fine + coarse).best(count)
             for center, shape, score in zip(seeds.center, seeds.shape, seeds.score, strict=True):
-                if score < 0.15:
+                if score < 0.25:
                     continue
                 center = (center + 0.5) / scale - 0.5
                 fit = fit_pupil(frame, center, shape / scale, bright=bright, steps=2)

@@ -14,6 +14,7 @@ RADIUS_PX = 32.0  # patches in which the pupil is larger are reduced to this
 REACH = 1.9  # length of a ray in radii
 ANGLE = 2 * np.pi * np.arange(RAYS) / RAYS
 CIRCLE = np.stack([np.cos(ANGLE), np.sin(ANGLE)])
+NEIGHBORS = (np.arange(RAYS)[:, None] + np.arange(-4, 5)) % RAYS
 # edge = radius + x cos + y sin + c cos 2a + s sin 2a
 DESIGN = np.stack([np.ones(RAYS), *CIRCLE, np.cos(2 * ANGLE), np.sin(2 * ANGLE)], axis=1)
 
@@ -192,8 +193,11 @@ class _Edges:
     ring_uneven: float
 
 
-def _edges(patch: _Patch, center: NDArray, shape: NDArray) -> _Edges | None:
-    """Return the place at which every ray leaves the dark, in radii, and where it is known."""
+def _edges(patch: _Patch, center: NDArray, shape: NDArray, last: bool) -> _Edges | None:
+    """Return the place at which every ray leaves the dark, in radii, and where it is known.
+
+    How even pupil and ring are is measured at the last step only.
+    """
     radius = float(np.sqrt(abs(np.linalg.det(shape))))
     width = float(np.clip(0.5 / radius, 0.02, 0.12))
     rho = np.arange(0.0, REACH, width)
@@ -215,8 +219,9 @@ def _edges(patch: _Patch, center: NDArray, shape: NDArray) -> _Edges | None:
     if contrast < 3:
         return None
     # a shadow or a lid changes the iris along the edge: each ray has its own middle
-    near = np.stack([np.roll(ring, k) for k in range(-4, 5)])
-    local = np.clip(np.median(near, axis=0), inner + 0.35 * contrast, inner + 1.3 * contrast)
+    local = np.clip(
+        np.median(ring[NEIGHBORS], axis=1), inner + 0.35 * contrast, inner + 1.3 * contrast
+    )
     level = (inner + local) / 2
     beyond = polar > level[:, None]
     beyond[:, rho < 0.35] = False
@@ -234,10 +239,12 @@ def _edges(patch: _Patch, center: NDArray, shape: NDArray) -> _Edges | None:
         shift = np.where(curve < 0, 0.5 * (before - after) / curve, 0.0)
     at = (peak + np.clip(shift, -1, 1)) * width
     known &= (hidden[ray, peak] == 0) & (peak > 1) & (peak < len(rho) - 2) & (at < room)
-    uneven = float(np.median(np.abs(core - inner))) / contrast
-    close = polar[:, (rho > 1.12) & (rho < 1.35)]
-    rough = float(np.median(np.abs(close - np.median(close, axis=1)[:, None]))) / contrast
-    rough += float(np.median(np.abs(ring - local))) / contrast
+    uneven = rough = 0.0
+    if last:
+        uneven = float(np.median(np.abs(core - inner))) / contrast
+        close = polar[:, (rho > 1.12) & (rho < 1.35)]
+        rough = float(np.median(np.abs(close - np.median(close, axis=1)[:, None])))
+        rough = (rough + float(np.median(np.abs(ring - local)))) / contrast
     return _Edges(at, known, inner, outer, uneven, rough)
 
 
@@ -341,7 +348,7 @@ def fit_pupil(
     good, spread, edges, error = np.zeros(RAYS, bool), np.inf, None, np.zeros(RAYS)
     limit = 0.5 * max(patch.image.shape)
     for step in range(steps):
-        edges = _edges(patch, middle, form)
+        edges = _edges(patch, middle, form, step == steps - 1)
         if edges is None:
             return None
         radius = float(np.sqrt(abs(np.linalg.det(form))))
