@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pipeline.behavior.pupil import PupilResult, lone_leaps, problem_of
 
 TOLERANCE = 0.2  # radii that a point may lie off the edge
-GAP_DEG = 200.0  # largest part of the edge without a point: points on a lid are on one side
+LOOSE = 0.4  # the same while the form is not known
+GAP_DEG = 150.0  # largest part of the edge without a point: points on a lid leave a half or more
 TRIPLES = 60  # at most, of a frame
 CHUNK = 4000  # frames at a time
 SIZES = 2.5  # times as large or small as the usual pupil: no pupil
@@ -62,12 +63,14 @@ def pupil_through(
     with np.errstate(invalid="ignore"):
         good = (likelihood >= min_likelihood) & np.isfinite(x) & np.isfinite(y)
     least = max(3, min_points)
-    fit, used = _circles(x, y, good, least)
+    fit, used = _circles(x, y, good, least, LOOSE)
     form = _form(x, y, fit, used)
-    if form is not None:
+    if form is None:
+        fit, used = _circles(x, y, good, least, TOLERANCE)
+    else:
         flat = np.linalg.inv(form)
         u, v = flat[0, 0] * x + flat[0, 1] * y, flat[1, 0] * x + flat[1, 1] * y
-        fit, used = _circles(u, v, good, least)
+        fit, used = _circles(u, v, good, least, TOLERANCE)
         fit[:, :2] = fit[:, :2] @ form.T
     axes = np.linalg.eigvalsh(form) if form is not None else np.ones(2)
     why = np.where(np.isfinite(fit[:, 2]), 0, np.where(good.sum(axis=1) < least, 1, 2))
@@ -88,7 +91,7 @@ def pupil_through(
 
 
 def _circles(
-    x: NDArray, y: NDArray, good: NDArray[np.bool_], least: int
+    x: NDArray, y: NDArray, good: NDArray[np.bool_], least: int, tolerance: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return center and radius, (frames, 3), and the points on each circle, (frames, points)."""
     frames, points = x.shape
@@ -97,12 +100,17 @@ def _circles(
     fit, used = np.full((frames, 3), np.nan), np.zeros(x.shape, bool)
     for begin in range(0, frames, CHUNK):
         part = slice(begin, begin + CHUNK)
-        fit[part], used[part] = _some(x[part], y[part], good[part], triples, least)
+        fit[part], used[part] = _some(x[part], y[part], good[part], triples, least, tolerance)
     return fit, used
 
 
 def _some(
-    x: NDArray, y: NDArray, good: NDArray[np.bool_], triples: NDArray, least: int
+    x: NDArray,
+    y: NDArray,
+    good: NDArray[np.bool_],
+    triples: NDArray,
+    least: int,
+    tolerance: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     frame = np.arange(len(x))
     most, used = np.full(len(x), -np.inf), np.zeros(x.shape, bool)
@@ -118,10 +126,10 @@ def _some(
             fine = good[:, start].all(axis=1)
         with np.errstate(invalid="ignore"):
             off = np.abs(np.hypot(x - cx[:, None], y - cy[:, None]) / radius[:, None] - 1)
-            near = good & (off < TOLERANCE) & fine[:, None]
+            near = good & (off < tolerance) & fine[:, None]
             # points on one side are on nearly any large circle
             wide = _gap(x - cx[:, None], y - cy[:, None], near) < GAP_DEG
-            score = near.sum(axis=1) - np.where(near, off, 0).sum(axis=1) / TOLERANCE / 4
+            score = near.sum(axis=1) - np.where(near, off, 0).sum(axis=1) / tolerance / 4
         better = wide & (score > most)
         most[better], used[better] = score[better], near[better]
     cx, cy, radius = _kasa(x, y, used)
