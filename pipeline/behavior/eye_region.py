@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 
-from .pupil import NoPupil, Tried
+from .pupil import EyeRegion, NoPupil, Tried
 from .pupil_fit import PupilFit, disc, fit_pupil
 from .pupil_seeds import find_seeds
 from .video import sample_frames
@@ -23,47 +22,6 @@ SAMPLES = 25  # to twice as many, in which the eye's surroundings are
 WORK_PX = 640  # the image is searched at this size and at halves of it
 CREDIBLE = 0.45  # confidence of a pupil where the eye is known to be; pupils in view have 0.8
 POLARITIES = {"dark": (False,), "bright": (True,), "auto": (False, True)}
-
-
-@dataclass(frozen=True)
-class EyeRegion:
-    """Part of the frame in which the pupil moves, and what it looks like.
-
-    Attributes
-    ----------
-    top, bottom, left, right : int
-        Half-open rows and columns (px).
-    radius_px : float
-        Typical pupil radius.
-    pupil_grey, iris_grey : float
-        Typical gray level inside of the pupil and around it.
-    smallest_px, largest_px : float
-        Range of the radius.
-    polarity : str
-        dark, bright, or both: a laser that is gated makes the pupil bright for some of the time.
-    form : array float64, shape (2, 2)
-        Typical ellipse with the area of the unit circle.
-    contrast : float
-        Usual gray levels between pupil and ring; of the fainter polarity where there are both.
-    """
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-    radius_px: float
-    pupil_grey: float
-    iris_grey: float
-    smallest_px: float
-    largest_px: float
-    polarity: str
-    form: NDArray[np.float64]
-    contrast: float
-
-    @property
-    def bright(self) -> tuple[bool, ...]:
-        """Polarities to look for."""
-        return {"dark": (False,), "bright": (True,)}.get(self.polarity, (False, True))
 
 
 def _levels(image: NDArray[np.uint8]) -> NDArray:

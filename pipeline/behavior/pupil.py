@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,48 @@ from pipeline.registry import Registry
 
 from .pupil_fit import PupilFit
 
-if TYPE_CHECKING:
-    from .eye_region import EyeRegion
-
 pupil_trackers = Registry("pupil tracker")
+
+
+@dataclass(frozen=True)
+class EyeRegion:
+    """Part of the frame in which the pupil moves, and what it looks like.
+
+    Attributes
+    ----------
+    top, bottom, left, right : int
+        Half-open rows and columns (px).
+    radius_px : float
+        Typical pupil radius.
+    pupil_grey, iris_grey : float
+        Typical gray level inside of the pupil and around it.
+    smallest_px, largest_px : float
+        Range of the radius.
+    polarity : str
+        dark, bright, or both: a laser that is gated makes the pupil bright for some of the time.
+    form : array float64, shape (2, 2)
+        Typical ellipse with the area of the unit circle.
+    contrast : float
+        Usual gray levels between pupil and ring; of the fainter polarity where there are both.
+    """
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    radius_px: float
+    pupil_grey: float
+    iris_grey: float
+    smallest_px: float
+    largest_px: float
+    polarity: str
+    form: NDArray[np.float64]
+    contrast: float
+
+    @property
+    def bright(self) -> tuple[bool, ...]:
+        """Polarities to look for."""
+        return {"dark": (False,), "bright": (True,)}.get(self.polarity, (False, True))
 
 
 @dataclass(frozen=True)

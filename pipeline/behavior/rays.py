@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .eye_region import EyeRegion, find_eye, look
-from .pupil import PupilResult, Tried, lone_leaps, problem_of, pupil_trackers
+from .eye_region import find_eye, look
+from .pupil import EyeRegion, PupilResult, Tried, lone_leaps, problem_of, pupil_trackers
 from .pupil_fit import PupilFit
 from .video import frames_of
 
