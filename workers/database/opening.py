@@ -30,7 +30,7 @@ def open_tables(connection: dj.Connection, source: str, prefix: str) -> TaskOrde
     return loaded
 
 
-def open_made(connection: dj.Connection, source: str, prefix: str) -> Plan:
+def open_made(connection: dj.Connection, source: str, prefix: str) -> TaskOrder:
     """Bind the tables of a deployment that is there, making none; SELECT is enough.
 
     Raises

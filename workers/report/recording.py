@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline import plotting
-from pipeline.behavior.eye_region import frames_of
 from pipeline.behavior.pupil import PupilResult
 from pipeline.behavior.treadmill import running_periods
+from pipeline.behavior.video import frames_of
 from pipeline.errors import DataError
 from schemas import behavior, dataset, experiment, imaging
 from workers.report.context import LoopPage

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.errors import DataError
+
+UNITS_PER_FIELD = 100_000
+
 
 class PixelStack:
     """One image a unit, held as lists of pixels and read like an array, image by image.
@@ -115,11 +119,6 @@ class PixelStack:
         unit, pixel = np.divmod(place[last], height * width)
         start = np.searchsorted(unit, np.arange(shape[0] + 1)).astype(np.int64)
         return cls(start, pixel.astype(np.int32), weight[last].astype(np.float32), (height, width))
-
-
-from pipeline.errors import DataError
-
-UNITS_PER_FIELD = 100_000
 
 
 def pack_masks(
