@@ -18,6 +18,7 @@ from pipeline.recording.streams import (
     clock_of,
     read_clocks,
     read_pupil,
+    read_running,
 )
 from schemas import experiment, imaging, stimulus
 from schemas.method import MethodTable
@@ -235,13 +236,18 @@ class Treadmill(dj.Imported):
         clock = (Sync.Stream & key & {"stream": "treadmill"}).fetch1(
             "stream_zero_s", "rig_zero_s", "rate"
         )
-        files = experiment.Scan.files(key, "treadmill")
+        files = {kind: experiment.Scan.files(key, kind) for kind in ("treadmill", "running")}
         return (TreadmillInputs(files, wheel, clock, *TreadmillMethod.fetch_method(key)),)
 
     def make_compute(self, key, given):
-        if not given.files:
+        if given.files["running"]:  # a rig that keeps speed, not counts
+            (path,) = experiment.existing(given.files["running"])
+            columns = read_running(path)
+            time = ClockMap(*given.clock).to_rig(columns["time_s"])
+            return (np.stack([time, columns["speed_cm_s"]], axis=1),)
+        if not given.files["treadmill"]:
             return (np.zeros((0, 2)),)
-        (path,) = experiment.existing(given.files)
+        (path,) = experiment.existing(given.files["treadmill"])
         columns = read_columns(path, ["time_s", "counts"], rising="time_s")
         time = ClockMap(*given.clock).to_rig(columns["time_s"])
         speed_of = treadmill_methods[given.method]

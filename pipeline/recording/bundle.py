@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pipeline.csvfile import read_columns, read_text_columns
 from pipeline.errors import DataError
 from pipeline.imaging.importers.extracted import open_extracted
-from pipeline.recording.streams import FRAME_SLACK, read_clocks, read_pupil
+from pipeline.recording.streams import FRAME_SLACK, read_clocks, read_pupil, read_running
 from pipeline.stimulus.images import check_aspect, image_hash, load_images
 from pipeline.stimulus.monitor import MonitorCurve
 
@@ -102,7 +102,7 @@ class Bundle:
     recording : Recording
     files : dict
         Kind (tiff, traces, masks, frame_times, trials, monitor, eye_video, eye_times, pupil,
-        treadmill, clocks, photodiode, player, recording, images) to paths.
+        treadmill, running, clocks, photodiode, player, recording, images) to paths.
     trials : dict of column to array or list
         `trial_idx, image_hash, onset_s, offset_s, blank_before_s`.
     images : dict of content hash to uint8 array (H, W)
@@ -110,6 +110,8 @@ class Bundle:
     missing : list of str
         Content hashes on trials that the database must know.
     curve : MonitorCurve
+    movie : Path, optional
+        File beside the folder that a person named, and that `imaging.files` may name.
     """
 
     folder: Path
@@ -119,10 +121,18 @@ class Bundle:
     images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     curve: MonitorCurve | None = None
+    movie: Path | None = None
 
 
-def read_bundle(folder: str | Path) -> Bundle:
+def read_bundle(folder: str | Path, movie: str | Path | None = None) -> Bundle:
     """Read and check all of a bundle but the pixels of its movies.
+
+    Parameters
+    ----------
+    folder : path
+    movie : path, optional
+        A file that a person named, such as an NWB file of which the folder was made: the one file
+        outside of the folder that `imaging.files` may name, without its folder.
 
     Raises
     ------
@@ -133,6 +143,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     if not root.is_dir():
         raise DataError("no such folder", file=folder)
     bundle = Bundle(root, _read_recording(root / "recording.json"))
+    bundle.movie = None if movie is None else Path(movie).resolve()
     bundle.files["recording"] = [root / "recording.json"]
     frames = _check_imaging(bundle)
     _check_monitor(bundle)
@@ -178,9 +189,11 @@ def _read_recording(path: Path) -> Recording:
 
 
 def _inside(bundle: Bundle, name: str, entry: str) -> Path:
-    """Return the path of a file that must be in the folder."""
+    """Return the path of a file that must be in the folder, or be the movie beside it."""
     path = (bundle.folder / name).resolve()
-    if not path.is_relative_to(bundle.folder):
+    if entry == "imaging.files" and bundle.movie is not None and name == bundle.movie.name:
+        path = bundle.movie
+    elif not path.is_relative_to(bundle.folder):
         raise DataError(
             "file lies outside of the bundle",
             file="recording.json",
@@ -464,4 +477,15 @@ def _check_behavior(bundle: Bundle) -> None:
                 file="recording.json",
                 field="treadmill",
                 expected='{"diameter_cm": ..., "counts_per_rev": ...}',
+            )
+    running = _optional(bundle, "running", "running.csv")
+    if running is not None:
+        read_running(running)
+        if treadmill is not None:
+            raise DataError(
+                "speed comes twice",
+                file=running,
+                found="treadmill.csv and running.csv",
+                expected="one of them",
+                remedy="remove the one that is less exact",
             )

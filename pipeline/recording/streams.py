@@ -55,3 +55,8 @@ def read_pupil(path: str) -> dict[str, np.ndarray]:
     """Return the columns of pupil.csv: time_s, center_x_px, center_y_px, radius_px."""
     values = ["center_x_px", "center_y_px", "radius_px"]
     return read_columns(path, ["time_s", *values], rising="time_s", nan=values)
+
+
+def read_running(path: str) -> dict[str, np.ndarray]:
+    """Return the columns of running.csv: time_s, speed_cm_s (NaN in gaps)."""
+    return read_columns(path, ["time_s", "speed_cm_s"], rising="time_s", nan=["speed_cm_s"])
