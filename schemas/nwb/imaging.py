@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.imaging.tiff.pages import read_pages
 from pipeline.recording.nwb.session import Column, Plane, Table, Trace
 from schemas import dataset, imaging
 
@@ -91,12 +92,20 @@ def fetch_planes(key: Mapping[str, int], recipe: Mapping[str, Any], movie: str) 
         if files["tiff"] and movie == "raw":
             plane.movie = imaging.field_movie(files, plane.index)
         elif files["tiff"] and movie == "link":
-            plane.linked = [Path(path) for path, _ in files["tiff"]]
+            plane.linked = _links([Path(path) for path, _ in files["tiff"]], info[0]["n_frames"])
         of_field = {**{name: key[name] for name in key}, "field": plane.index}
         steps = {name: recipe[name] for name in recipe if name.endswith("_hash")}
         _fill(plane, {**of_field, **steps}, extracted=not files["tiff"])
         planes.append(plane)
     return planes
+
+
+def _links(paths: list[Path], frames: int) -> list[tuple[Path, int]]:
+    """Return files with the frame (volume) in which each begins."""
+    if len(paths) == 1:
+        return [(paths[0], 0)]
+    first = np.concatenate([[0], np.cumsum([len(read_pages(path)) for path in paths])])
+    return [(path, int(n * frames // first[-1])) for path, n in zip(paths, first[:-1], strict=True)]
 
 
 def _fill(plane: Plane, key: dict[str, Any], *, extracted: bool) -> None:

@@ -96,8 +96,8 @@ class Plane:
     bidirectional : bool
     movie : movie, optional
         `shape` (frames, H, W) and slices of frames; the raw one, as recorded.
-    linked : list of Path
-        Files of the movie, where it is named and not copied.
+    linked : list of (Path, int)
+        Files of the movie, where it is named and not copied, and the frame that each begins with.
     raster_px : float, optional
         Content of odd rows against even rows (px).
     motion : array, shape (2, frames), optional
@@ -121,7 +121,7 @@ class Plane:
     line_period_s: float = 0.0
     bidirectional: bool = False
     movie: Any = None
-    linked: list[Path] = field(default_factory=list)
+    linked: list[tuple[Path, int]] = field(default_factory=list)
     raster_px: float | None = None
     motion: NDArray | None = None
     blocks: tuple[NDArray, list[float], list[float]] | None = None

@@ -76,8 +76,8 @@ def add_behavior(file: NWBFile, session: Session, folder: Path) -> None:
                     format="external",
                     starting_frame=[0],
                     unit="n.a.",
-                    rate=float(1 / np.median(np.diff(time))),
-                    starting_time=float(time[0]),
+                    num_samples=len(time) if "rate" in when else None,
+                    **when,
                 )
             )
     if session.counts is not None and len(session.counts):

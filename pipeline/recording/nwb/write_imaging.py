@@ -226,13 +226,13 @@ def _add_movie(
         file.add_acquisition(
             TwoPhotonSeries(
                 description="Raw frames in the files of the rig, all fields and channels together.",
-                external_file=[os.path.relpath(path, folder) for path in plane.linked],
+                external_file=[os.path.relpath(path, folder) for path, _ in plane.linked],
                 format="external",
-                starting_frame=[0] * len(plane.linked),
+                starting_frame=[first for _, first in plane.linked],
                 dimension=[width, height],
+                num_samples=len(session.frame_times) if "rate" in times else None,
                 **common,
-                rate=_rate(session),
-                starting_time=float(session.frame_times[0]),
+                **times,
             )
         )
 
