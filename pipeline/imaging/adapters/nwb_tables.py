@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.npy import FREE_BYTES, MOST_RATIO
 
 from .hdf5 import text
 
@@ -16,6 +18,31 @@ if TYPE_CHECKING:
 
 FIELDS = "imaging_fields"  # table of what ImagingPlane has no place for
 MOST_ROWS = 10_000_000
+
+
+def check_claim(data: h5py.Dataset, path: Path) -> None:
+    """Raise DataError if an array claims far more than is stored of it: a few bytes can claim all.
+
+    Raises
+    ------
+    DataError
+        If it has more than `FREE_BYTES` and `MOST_RATIO` times the bytes in the file.
+    """
+    claimed, stored = math.prod(data.shape) * data.dtype.itemsize, data.id.get_storage_size()
+    if claimed > max(FREE_BYTES, MOST_RATIO * stored):
+        raise DataError(
+            "array claims more than the file holds",
+            file=path,
+            field=data.name,
+            found=f"{data.shape} {data.dtype} in {stored} bytes",
+            expected=f"at most {FREE_BYTES} bytes, or {MOST_RATIO} times those stored",
+        )
+
+
+def values(data: h5py.Dataset, path: Path) -> Any:
+    """Return all of an array that claims no more than it holds."""
+    check_claim(data, path)
+    return data[()]
 
 
 def read_table(group: h5py.Group, path: Path) -> dict[str, Any]:
@@ -45,11 +72,11 @@ def read_table(group: h5py.Group, path: Path) -> dict[str, Any]:
                 expected=f"at most {MOST_ROWS} rows",
             )
         if h5py.check_string_dtype(data.dtype) is not None:
-            found[name] = [text(value) for value in data[()].reshape(-1)]
+            found[name] = [text(value) for value in values(data, path).reshape(-1)]
         elif data.dtype.kind in "biuf" and data.ndim == 1:
-            found[name] = data[()]
+            found[name] = values(data, path)
         elif h5py.check_enum_dtype(data.dtype) is not None:
-            found[name] = data[()].astype(bool)
+            found[name] = values(data, path).astype(bool)
     lengths = {name: len(values) for name, values in found.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(

@@ -64,7 +64,8 @@ class ExtractedScan:
         self.n_fields = self.n_channels = 1
         self.channel_numbers = [1]
         self.fps, self.bidirectional, self.header = movie.fps, False, {}
-        self.fields = [FieldInfo(0, height, width, movie.um_per_px, None, None, None, 0.0, 0.0)]
+        times = (float(seconds) for seconds in movie.given.get("timing", (0.0, 0.0)))
+        self.fields = [FieldInfo(0, height, width, movie.um_per_px, None, None, None, *times)]
 
     def movie(self, field: int = 0, channel: int = 0) -> ExtractedMovie:
         """Return the one movie."""
@@ -88,7 +89,8 @@ def open_extracted(
         `neuropil` (units, frames).
     masks : path
         npz with `masks` bool (units, H, W) and `mean_image` (H, W); optionally `weights`
-        (units, H, W) and `soma_probability` (units).
+        (units, H, W), `soma_probability` (units) and `timing` (2): the middle line after the start
+        of the frame, and from one line to the next (s).
     um_per_px : tuple (y, x), optional
         Size of a pixel (um).
 
@@ -99,7 +101,7 @@ def open_extracted(
     """
     traces, masks = Path(traces), Path(masks)
     first = _arrays(traces, ("time_s", "fluorescence"), ("raw", "neuropil"))
-    second = _arrays(masks, ("masks", "mean_image"), ("weights", "soma_probability"))
+    second = _arrays(masks, ("masks", "mean_image"), ("weights", "soma_probability", "timing"))
     time = np.asarray(first["time_s"], np.float64)
     fluorescence = np.asarray(first["fluorescence"], np.float32)
     shapes = np.asarray(second["masks"]) != 0
@@ -144,6 +146,7 @@ def open_extracted(
         "neuropil": (traces, first, fluorescence.shape),
         "weights": (masks, second, shapes.shape),
         "soma_probability": (masks, second, shapes.shape[:1]),
+        "timing": (masks, second, (2,)),
     }
     given = {}
     for name, (file, arrays, expected) in fits.items():

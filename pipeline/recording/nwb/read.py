@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.imaging.adapters.hdf5 import of_type, spacing_of, text, times_of
-from pipeline.imaging.adapters.nwb_tables import find_table
+from pipeline.imaging.adapters.hdf5 import of_type, spacing_of, text
+from pipeline.imaging.adapters.nwb_tables import check_claim, find_table
 from pipeline.recording.nwb import session as names
 from pipeline.recording.nwb.read_behavior import read_counts, read_pupil, read_speed
 from pipeline.recording.nwb.read_rois import read_rois
 from pipeline.recording.nwb.read_stimuli import read_stimuli
 from pipeline.recording.nwb.session import Plane, Session, flat, nested
-from pipeline.recording.nwb.timing import checked_times
+from pipeline.recording.nwb.timing import exact, series_times
 
 if TYPE_CHECKING:
     import h5py
@@ -171,8 +171,9 @@ def _movies(
             )
     planes, times = [], None
     for index, item in enumerate(series):
+        check_claim(item["data"], path)
         frames, x, y = item["data"].shape[:3]
-        own = checked_times(times_of(item, frames), frames, {"file": path, "field": item.name})
+        own = series_times(item, frames, path)
         if times is not None and (len(own) != len(times) or not np.allclose(own, times)):
             raise DataError(
                 "series differ in their times",
@@ -184,4 +185,4 @@ def _movies(
             )
         times = own if times is None else times
         planes.append(Plane(index, (y, x), movie=item["data"]))
-    return planes, times
+    return planes, exact(series[0].file, "frames", times, path)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.imaging.adapters.hdf5 import of_type, text, times_of
+from pipeline.imaging.adapters.hdf5 import of_type, text
+from pipeline.imaging.adapters.nwb_tables import values
 from pipeline.recording.nwb.session import COUNTS
-from pipeline.recording.nwb.timing import checked_times
+from pipeline.recording.nwb.timing import exact, series_times
 
 if TYPE_CHECKING:
     import h5py
@@ -54,14 +55,14 @@ def read_pupil(file: h5py.File, path: Path) -> NDArray[np.float64] | None:
             expected=f"a series whose name has one of {sorted(TO_RADIUS)}",
         )
     item, kind = sizes[0]
-    value, time = _samples(item, path)
+    value, time = _samples(item, path, "pupil")
     radius = TO_RADIUS[kind](value * float(item["data"].attrs.get("conversion", 1.0)))
     center = np.full((len(time), 2), np.nan)
     for group in of_type(file, "EyeTracking"):
         for other in group.values():
             data = other.get("data")
             if data is not None and data.shape == (len(time), 2):
-                center = np.asarray(data[()], np.float64)
+                center = np.asarray(values(data, path), np.float64)
     return np.column_stack([time, center, radius, np.isfinite(radius).astype(np.float64)])
 
 
@@ -87,7 +88,7 @@ def read_speed(file: h5py.File, path: Path) -> NDArray[np.float64] | None:
             found=repr(unit),
             expected=f"one of {sorted(TO_CM_S)}",
         )
-    value, time = _samples(found[name], path)
+    value, time = _samples(found[name], path, "speed")
     scale = round(float(data.attrs.get("conversion", 1.0)) * TO_CM_S[unit], 6)  # a float32
     return np.column_stack([time, value * scale])
 
@@ -97,7 +98,7 @@ def read_counts(file: h5py.File, path: Path) -> NDArray[np.float64] | None:
     item = file.get(f"acquisition/{COUNTS}")
     if item is None or "data" not in item:
         return None
-    value, time = _samples(item, path)
+    value, time = _samples(item, path, "counts")
     return np.column_stack([time, value])
 
 
@@ -105,7 +106,9 @@ def _last(item: h5py.Group) -> str:
     return item.name.rsplit("/", 1)[-1]
 
 
-def _samples(item: h5py.Group, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _samples(
+    item: h5py.Group, path: Path, stream: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return values and times of a series of numbers."""
     data = item["data"]
     where = {"file": path, "field": item.name}
@@ -116,5 +119,6 @@ def _samples(item: h5py.Group, path: Path) -> tuple[NDArray[np.float64], NDArray
             found=f"{data.shape} {data.dtype}",
             expected="one number a sample",
         )
-    value = np.asarray(data[()], np.float64)
-    return value, checked_times(times_of(item, len(value)), len(value), where)
+    value = np.asarray(values(data, path), np.float64)
+    times = series_times(item, len(value), path)
+    return value, exact(item.file, stream, times, path)

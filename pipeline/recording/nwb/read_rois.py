@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.imaging.adapters.hdf5 import of_type, spacing_of, times_of
-from pipeline.imaging.adapters.nwb_tables import FIELDS, find_table, read_table
+from pipeline.imaging.adapters.hdf5 import of_type, spacing_of
+from pipeline.imaging.adapters.nwb_tables import FIELDS, find_table, read_table, values
 from pipeline.imaging.importers.nwb import nwb
 from pipeline.imaging.segmentation.masks import pack_masks
 from pipeline.recording.nwb.session import Column, Plane, Table, Trace
-from pipeline.recording.nwb.timing import checked_times
+from pipeline.recording.nwb.timing import exact, rising, series_times
 
 if TYPE_CHECKING:
     import h5py
@@ -37,6 +37,7 @@ def read_rois(
     found = nwb(path, **picked)
     columns = {
         "unit_id": Column("", np.arange(1, len(found.masks) + 1)),
+        "keep": Column("", found.keep),
         "soma_probability": Column("", found.soma_probability),
     }
     traces = {"corrected": found.corrected, "raw": found.raw, "neuropil": found.neuropil}
@@ -53,7 +54,7 @@ def read_rois(
             if data is not None
         },
     )
-    times = checked_times(found.time_s, len(found.time_s), {"file": path, "field": "timestamps"})
+    times = rising(found.time_s, {"file": path, "field": "timestamps"})
     return [plane], times
 
 
@@ -83,10 +84,9 @@ def _own(
         if field != str(index):
             continue
         data = item["data"]
-        where = {"file": path, "field": item.name}
-        own = checked_times(times_of(item, data.shape[0]), data.shape[0], where)
+        own = series_times(item, data.shape[0], path)
         times = own if times is None or name == "corrected" else times
-        traces[name] = Trace(lambda data=data: data[()].T, "", "")
+        traces[name] = Trace(lambda data=data: values(data, path).T, "", "")
     if times is None or "corrected" not in traces:
         raise DataError(
             "holds no corrected traces of these units",
@@ -100,24 +100,26 @@ def _own(
         index,
         shape,
         um_per_px=spacing_of(table.get("imaging_plane")),
-        images=_mean_image(file, index),
+        delay_s=float(fields["delay_s"][row]),
+        line_period_s=float(fields["line_period_s"][row]),
+        images=_mean_image(file, index, path),
         masks=_masks(table, shape, path),
         units=Table("units", "", units),
         traces=traces,
     )
-    return [plane], times
+    return [plane], exact(file, "frames", times, path)
 
 
-def _mean_image(file: h5py.File, index: int) -> dict[str, NDArray]:
+def _mean_image(file: h5py.File, index: int, path: Path) -> dict[str, NDArray]:
     place = file.get(f"processing/ophys/summary_images_{index}/mean_image")
-    return {} if place is None else {"mean_image": np.asarray(place[()], np.float32).T}
+    return {} if place is None else {"mean_image": np.asarray(values(place, path), np.float32).T}
 
 
 def _masks(
     table: h5py.Group, shape: tuple[int, int], path: Path
 ) -> tuple[NDArray, NDArray, NDArray]:
-    ends = np.asarray(table["pixel_mask_index"][()], np.int64)
-    pixels = table["pixel_mask"][()]
+    ends = np.asarray(values(table["pixel_mask_index"], path), np.int64)
+    pixels = values(table["pixel_mask"], path)
     x, y = (pixels[name].astype(np.int64) for name in ("x", "y"))
     ordered = len(ends) and ends[-1] == len(pixels) and (np.diff(ends) >= 0).all()
     inside = (

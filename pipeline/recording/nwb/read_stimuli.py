@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.imaging.adapters.hdf5 import of_type, text, times_of
-from pipeline.imaging.adapters.nwb_tables import read_table
+from pipeline.imaging.adapters.hdf5 import of_type, text
+from pipeline.imaging.adapters.nwb_tables import check_claim, read_table, values
 from pipeline.recording.nwb.session import Column, Table
-from pipeline.recording.nwb.timing import checked_times
+from pipeline.recording.nwb.timing import series_times
 from pipeline.stimulus.images import check_aspect, image_hash
 
 if TYPE_CHECKING:
@@ -64,14 +64,15 @@ class Templates:
     def _collection(self, file: h5py.File, group: h5py.Group) -> None:
         order = group.get("order_of_images")
         if order is not None:
-            items = [file[reference] for reference in order[()]]
+            items = [file[reference] for reference in values(order, self.path)]
         else:
             items = [group[name] for name in sorted(group)]
         for item in items:
             self.by_name.setdefault(item.name.rsplit("/", 1)[-1], len(self.places))
-            self.places.append(lambda item=item: item[()])
+            self.places.append(lambda item=item: values(item, self.path))
 
     def _stack(self, data: h5py.Dataset) -> None:
+        check_claim(data, self.path)
         for row in range(data.shape[0]):
             self.places.append(lambda row=row: data[row])
 
@@ -252,9 +253,9 @@ def _presentations(
 
 def _onsets(series: h5py.Group, path: Path, choices: Mapping[str, Any]) -> dict[str, Any]:
     """Return presentations of an IndexSeries, which has no times at which images went off."""
-    data = series["data"][()]
+    data = values(series["data"], path)
     where = {"file": path, "field": series.name}
-    onset = checked_times(times_of(series, len(data)), len(data), where)
+    onset = series_times(series, len(data), path)
     duration = choices.get("duration_s")
     if not isinstance(duration, (int, float)) or not duration > 0:
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -21,6 +22,16 @@ from pipeline.recording.nwb.read import read_session
 from pipeline.recording.nwb.session import Plane, Session, flat, nested
 from pipeline.stimulus.monitor import MonitorCurve
 
+log = logging.getLogger("inception.ingest")
+
+NEEDED = (
+    "animal_id",
+    "session",
+    "scan_idx",
+    "rig",
+    "monitor.width_px",
+    "monitor.height_px",
+)
 MARK = "nwb"  # entry of recording.json that says from which file a folder was made
 
 
@@ -40,6 +51,11 @@ def read_entries(path: str | os.PathLike | None) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise DataError("is not a JSON object", file=path, found=type(found).__name__)
+    for name in ("monitor", "imaging", "treadmill", "nwb"):
+        if not isinstance(found.get(name, {}), dict):
+            raise DataError(
+                "is not a JSON object", file=path, field=name, found=repr(found[name])[:80]
+            )
     curve = found.get("monitor", {}).get("calibration")
     if curve is not None:
         found["monitor"]["calibration"] = str((path.parent / curve).resolve())
@@ -83,15 +99,25 @@ def unpack(
                 expected=f"nothing, or what {path.name} holds",
                 remedy="name another folder with --into, or remove this one",
             )
-    except (KeyError, RuntimeError, OSError, TypeError, IndexError) as error:  # of damaged files
-        raise DataError(
-            "is damaged, or laid out in a way that is not understood",
-            file=path,
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
-        ) from error
+    except DataError:
+        raise
+    except OSError as error:
+        if error.errno is not None:  # of the disk; HDF5's own have none
+            raise
+        raise _not_understood(path, error) from error
+    except Exception as error:  # h5py raises anything of bytes that are damaged, also SystemError
+        raise _not_understood(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _not_understood(path: Path, error: Exception) -> DataError:
+    return DataError(
+        "is damaged, or laid out in a way that is not understood",
+        file=path,
+        found=f"{type(error).__name__}: {ascii(' '.join(str(error).split()))[:200]}",
+    )
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -108,15 +134,15 @@ def _write(session: Session, folder: Path, path: Path) -> None:
         entries["scan_ts"] = session.start.isoformat()
     entries["imaging"] = dict(entries.get("imaging", {}))
     entries["imaging"].pop("channel", None)  # a file has the one channel that was used
-    movie = session.planes[0].movie is not None
-    if movie:
+    _check_said(flat(entries), path)
+    if session.planes[0].movie is not None:
         entries["imaging"]["files"] = [path.name]
         _csv(
             folder / "frame_times.csv",
             {"frame": np.arange(len(session.frame_times)), "time_s": session.frame_times},
         )
     else:
-        _units(folder, session.planes[0], session.frame_times)
+        _units(folder, session.planes[0], session.frame_times, path)
         entries["imaging"] |= {"traces": "traces.npz", "masks": "masks.npz"}
     entries["monitor"] = _monitor(folder, session, path)
     _trials(folder, session)
@@ -144,6 +170,19 @@ def _write(session: Session, folder: Path, path: Path) -> None:
     (folder / "recording.json").write_text(text + "\n", encoding="utf-8")
 
 
+def _check_said(entries: Mapping[str, Any], path: Path) -> None:
+    """Raise DataError for what a recording has to say, and neither file nor person did."""
+    for name in NEEDED:
+        if name not in entries:
+            raise DataError(
+                "is not in the file",
+                file=path,
+                field=name,
+                expected="an entry of recording.json",
+                remedy="say it in a JSON file and give that with --entries",
+            )
+
+
 def _stack(images: list[NDArray], path: Path) -> NDArray:
     sizes = sorted({image.shape for image in images})
     if len(sizes) > 1:
@@ -157,21 +196,35 @@ def _stack(images: list[NDArray], path: Path) -> NDArray:
     return np.stack(images)
 
 
-def _units(folder: Path, plane: Plane, times: NDArray) -> None:
-    """Write traces.npz and masks.npz, as `pipeline.imaging.importers.extracted` reads them."""
+def _units(folder: Path, plane: Plane, times: NDArray, path: Path) -> None:
+    """Write traces.npz and masks.npz of the units that were kept.
+
+    They are what `pipeline.imaging.importers.extracted` reads: who extracted vouches for the units.
+    """
+    columns = {name: np.asarray(column.values) for name, column in plane.units.columns.items()}
+    keep = columns.get("keep", np.ones(len(plane.units), bool)).astype(bool)
+    if not keep.any():
+        raise DataError("no unit was kept", file=path, found=f"{len(keep)} units", expected="some")
+    if not keep.all():
+        log.warning("%s: %d of %d units are kept", path, keep.sum(), len(keep))
     traces = {
-        "fluorescence" if name == "corrected" else name: np.asarray(trace.load(), np.float32)
+        "fluorescence" if name == "corrected" else name: np.asarray(trace.load(), np.float32)[keep]
         for name, trace in plane.traces.items()
         if name in ("corrected", "raw", "neuropil")
     }
     np.savez(folder / "traces.npz", time_s=np.asarray(times, np.float64), **traces)
-    masks, weights = unpack_masks(*plane.masks, plane.shape)
-    mean = plane.images.get("mean_image", masks.sum(0, dtype=np.float32))
+    masks, weights = (part[keep] for part in unpack_masks(*plane.masks, plane.shape))
     optional = {}
-    if "soma_probability" in plane.units.columns:
-        values = plane.units.columns["soma_probability"].values
-        optional["soma_probability"] = np.asarray(values, np.float32)
-    np.savez(folder / "masks.npz", masks=masks, weights=weights, mean_image=mean, **optional)
+    if "soma_probability" in columns:
+        optional["soma_probability"] = columns["soma_probability"].astype(np.float32)[keep]
+    np.savez(
+        folder / "masks.npz",
+        masks=masks,
+        weights=weights,
+        mean_image=plane.images.get("mean_image", masks.sum(0, dtype=np.float32)),
+        timing=np.array([plane.delay_s, plane.line_period_s]),
+        **optional,
+    )
 
 
 def _monitor(folder: Path, session: Session, path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pipeline.files import written_whole
 from pipeline.imaging.adapters.nwb_tables import FIELDS
 from pipeline.recording.nwb import session as names
 from pipeline.recording.nwb.session import Column, Session, Table, flat
+from pipeline.recording.nwb.timing import exact_times
 from pipeline.recording.nwb.write_behavior import add_behavior
 from pipeline.recording.nwb.write_imaging import add_imaging, plain
 from pipeline.recording.nwb.write_stimuli import add_stimuli
@@ -73,7 +74,7 @@ def write_session(session: Session, path: str | os.PathLike) -> Path:
         name="misc", description="Tables of the inception pipeline: how the session came about."
     )
     own = (_entries_table(session), _fields_table(session), _monitor_table(session))
-    for table in (*own, *session.tables):
+    for table in (*own, *_times(session), *session.tables):
         if len(table):
             misc.add(dynamic_table(table))
     with written_whole(path) as partial:
@@ -167,6 +168,15 @@ def _entries_table(session: Session) -> Table:
             "value": Column("Its value, as JSON", [text_of(value) for value in entries.values()]),
         },
     )
+
+
+def _times(session: Session) -> list[Table]:
+    streams = {"frames": session.frame_times}
+    for name in ("pupil", "counts", "speed"):
+        samples = getattr(session, name)
+        if samples is not None and len(samples):
+            streams[name] = samples[:, 0]
+    return [exact_times(name, times) for name, times in streams.items()]
 
 
 def _fields_table(session: Session) -> Table:
