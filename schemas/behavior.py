@@ -14,7 +14,14 @@ from pipeline.behavior.treadmill import treadmill_methods
 from pipeline.behavior.tried import picture_of
 from pipeline.csvfile import read_columns
 from pipeline.recording.frames import pair_by_count
-from pipeline.recording.streams import STREAMS, clock_of, read_clocks, read_pupil, read_treadmill
+from pipeline.recording.streams import (
+    STREAMS,
+    clock_of,
+    read_clocks,
+    read_pupil,
+    read_running,
+    read_treadmill,
+)
 from schemas import experiment, imaging, stimulus
 from schemas.method import MethodTable
 from schemas.store import number
@@ -214,7 +221,7 @@ class Pupil(dj.Imported):
 class TreadmillInputs(NamedTuple):
     """What the running speed is made of."""
 
-    files: list[tuple]  # of experiment.Scan.files; empty without a treadmill
+    files: dict[str, list[tuple]]  # of experiment.Scan.files, by kind: treadmill, running
     wheel: tuple  # diameter (cm) and counts per revolution
     clock: tuple  # of ClockMap
     method: str
@@ -243,13 +250,18 @@ class Treadmill(dj.Imported):
         clock = (Sync.Stream & key & {"stream": "treadmill"}).fetch1(
             "stream_zero_s", "rig_zero_s", "rate"
         )
-        files = experiment.Scan.files(key, "treadmill")
+        files = {kind: experiment.Scan.files(key, kind) for kind in ("treadmill", "running")}
         return (TreadmillInputs(files, wheel, clock, *TreadmillMethod.fetch_method(key)),)
 
     def make_compute(self, key, given):
-        if not given.files:
+        if given.files["running"]:  # a rig that keeps speed, not counts
+            (path,) = experiment.existing(given.files["running"])
+            columns = read_running(path)
+            time = ClockMap(*given.clock).to_rig(columns["time_s"])
+            return (np.stack([time, columns["speed_cm_s"]], axis=1),)
+        if not given.files["treadmill"]:
             return (np.zeros((0, 2)),)
-        (path,) = experiment.existing(given.files)
+        (path,) = experiment.existing(given.files["treadmill"])
         columns = read_treadmill(path)
         time = ClockMap(*given.clock).to_rig(columns["time_s"])
         speed_of = treadmill_methods[given.method]
