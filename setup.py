@@ -48,6 +48,7 @@ DEV = [
     "kubernetes-validate",  # Kubernetes' own schemas, for the manifests, offline
     "pynwb",  # tests of the NWB and CaImAn readers, which are extras, write such files
     "h5py",
+    "nwbinspector",  # best practices and what DANDI asks for, of the NWB files that are written
     "zarr",  # likewise of zarr arrays
     "jupytext",
     "nbclient",
@@ -77,7 +78,7 @@ setup(
     extras_require={
         "notebook": NOTEBOOK,
         "dev": DEV,
-        "nwb": ["pynwb", "h5py"],  # NWB and CaImAn files read
+        "nwb": ["pynwb", "h5py"],  # NWB written (pynwb) and read; CaImAn files read (h5py)
         "zarr": ["zarr"],  # movies in zarr arrays
         "s3": ["s3fs"],  # the store in a bucket
     },

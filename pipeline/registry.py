@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -70,6 +71,14 @@ def _plain(value: Any) -> Any:
 Below = Callable[[str, Mapping[str, Any]], Iterable[tuple["Registry", str]]]
 
 
+_made: weakref.WeakSet[Registry] = weakref.WeakSet()
+
+
+def registries() -> list[Registry]:
+    """Return every registry that was made in this process, by kind."""
+    return sorted(_made, key=lambda registry: registry.kind)
+
+
 class Registry:
     """Named functions whose keyword-only arguments are their parameters.
 
@@ -87,6 +96,7 @@ class Registry:
         self._functions: dict[str, Callable] = {}
         self._revisions: dict[str, int] = {}
         self._default: str | None = None
+        _made.add(self)
 
     def register(
         self, name: str, *, default: bool = False, revision: int = 1
@@ -124,6 +134,11 @@ class Registry:
             return function
 
         return decorate
+
+    @property
+    def has_default(self) -> bool:
+        """Whether one of the methods is recommended."""
+        return self._default is not None
 
     @property
     def default(self) -> str:
@@ -270,9 +285,9 @@ class Registry:
         named = [(self, name), *self._below(name, params)]
         today = [registry.revision(one) for registry, one in named]
         before = itertools.product(*(range(1, revision + 1) for revision in today))
-        ahead = itertools.product(*(range(1, revision + 5) for revision in today))  # newer, too
-        ahead = itertools.islice(ahead, _MOST_REVISIONS)  # 5 to the power of the methods below
-        for found in itertools.chain([tuple(today)], before, ahead):
+        newer = itertools.product(*(range(1, revision + 5) for revision in today))
+        some = itertools.islice(newer, _MOST_REVISIONS)  # 5 to the power of the methods below
+        for found in itertools.chain([tuple(today)], before, some):
             below = dict(zip(named[1:], found[1:], strict=True))
             if key_of(config_hash({**content, **self._above_one(found[0], below)})) == key:
                 self.check(name, params, found[0])

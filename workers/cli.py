@@ -12,7 +12,16 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
-from workers.commands import computing, database, ingest, inspect, jobs, maintenance, results
+from workers.commands import (
+    choices,
+    computing,
+    database,
+    ingest,
+    inspect,
+    jobs,
+    maintenance,
+    results,
+)
 from workers.commands.common import Home
 from workers.compute import limits
 from workers.version import code_version
@@ -25,8 +34,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets would be taken for markup and left out
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _group in (ingest, computing, inspect, jobs, results, maintenance):
+for _group in (ingest, choices, computing, inspect, jobs, results, maintenance):
     app.add_typer(_group.app)
+app.add_typer(choices.recipes, name="recipe")
 app.add_typer(database.app, name="db")
 
 

@@ -1,10 +1,13 @@
-"""Take tables out of the database."""
+"""Take tables, and whole scans, out of the database."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from pipeline.errors import DataError
 from pipeline.stages import STAGES
 from workers.database.datajoint_internals import plain_columns
 
@@ -49,3 +52,53 @@ def write_table(name: str, file: Path) -> int:
     else:
         raise ValueError(f"{file.name}: unknown suffix; use .csv, .json or .parquet")
     return len(frame)
+
+
+def write_nwb(
+    scan: Mapping[str, int],
+    out: Path,
+    *,
+    movie: str = "raw",
+    imaging_hash: str | None = None,
+    entries: Path | None = None,
+) -> dict[str, Any]:
+    """Write a scan with all that is known of it as an NWB file.
+
+    Parameters
+    ----------
+    scan : mapping
+        `animal_id, session, scan_idx`; the schemas are active.
+    out : path
+        Ends in `.nwb`.
+    movie, imaging_hash
+        See `schemas.nwb.session.fetch_session`.
+    entries : path, optional
+        JSON object with entries of `pipeline.recording.nwb.write.SAID`, which no row knows.
+
+    Returns
+    -------
+    dict
+        `bytes` of the file, and `not_said`: entries that archives ask for and nobody has said.
+
+    Raises
+    ------
+    DataError
+        If pynwb is not installed, or the scan cannot be written.
+    """
+    try:
+        from pipeline.recording.nwb.write import missing_facts, write_session
+    except ImportError as error:
+        raise DataError(
+            "pynwb is not installed",
+            file=out,
+            found=error.name,
+            remedy="pip install 'inception-loop[nwb]'",
+        ) from error
+    from pipeline.recording.nwb.unpack import read_entries
+    from schemas.nwb.session import fetch_session
+
+    session = fetch_session(
+        scan, imaging_hash=imaging_hash, movie=movie, said=read_entries(entries)
+    )
+    written = write_session(session, out)
+    return {"bytes": written.stat().st_size, "not_said": missing_facts(session)}

@@ -1,5 +1,6 @@
 """Pupil, running and the clocks that they were recorded on."""
 
+from . import imported, rays  # noqa: F401  registers the trackers
 from .clocks import ClockMap, resample
 from .counters import camera_seconds, lost_frames, single_rows
 from .pupil import PupilResult, pupil_trackers

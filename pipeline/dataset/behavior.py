@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -117,7 +117,7 @@ def _sample(traces: _Traces, onset_s: ArrayLike, window: _Window) -> TrialBehavi
     return TrialBehavior(behavior=behavior, pupil_center=gaze)
 
 
-def _recorded(array: ArrayLike | None) -> bool:
+def _recorded(array: ArrayLike | None) -> TypeGuard[ArrayLike]:
     return array is not None and len(np.asarray(array)) > 0
 
 

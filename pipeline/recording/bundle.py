@@ -23,8 +23,15 @@ MIN_FRAMES = 10
 MIN_SECONDS = 1.0
 
 
-def read_bundle(folder: str | Path) -> Bundle:
+def read_bundle(folder: str | Path, movie: str | Path | None = None) -> Bundle:
     """Read and check all of a bundle but the pixels of its movies.
+
+    Parameters
+    ----------
+    folder : path
+    movie : path, optional
+        A file that a person named, such as an NWB file of which the folder was made: the one file
+        outside of the folder that `imaging.files` may name, without its folder.
 
     Returns
     -------
@@ -40,6 +47,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     if not root.is_dir():
         raise DataError("no such folder", file=folder)
     bundle = Bundle(root, read_recording(root / "recording.json"))
+    bundle.movie = None if movie is None else Path(movie).resolve()
     bundle.files["recording"] = [root / "recording.json"]
     bundle.frames = _check_imaging(bundle)
     _check_monitor(bundle)

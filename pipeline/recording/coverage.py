@@ -15,7 +15,14 @@ from pipeline.behavior.clocks import ClockMap
 from pipeline.csvfile import read_columns
 from pipeline.errors import DataError, Finding
 from pipeline.recording.folder import Bundle, inside, optional
-from pipeline.recording.streams import STREAMS, clock_of, read_clocks, read_pupil, read_treadmill
+from pipeline.recording.streams import (
+    STREAMS,
+    clock_of,
+    read_clocks,
+    read_pupil,
+    read_running,
+    read_treadmill,
+)
 
 VIDEOS = (".avi", ".mp4", ".mov", ".wmv", ".mkv", ".m4v", ".mpg", ".mpeg", ".tif", ".tiff")
 _LEAST, _USUAL = 0.1, 0.9  # share of the scan that a stream has to cover, and should
@@ -84,7 +91,23 @@ def check_behavior(bundle: Bundle, clocks: dict[str, ClockMap]) -> None:
     if photodiode is not None:
         read_columns(photodiode, ["time_s", "level"], rising="time_s")
     optional(bundle, "player", "player.json")
+    _check_running(bundle, clocks)
+
+
+def _check_running(bundle: Bundle, clocks: dict[str, ClockMap]) -> None:
+    """Check the wheel's counts, or the speed of a rig that keeps no counts."""
     treadmill = optional(bundle, "treadmill", "treadmill.csv")
+    running = optional(bundle, "running", "running.csv")
+    if running is not None:
+        if treadmill is not None:
+            raise DataError(
+                "speed comes twice",
+                file=running,
+                found="treadmill.csv and running.csv",
+                expected="one of them",
+                remedy="remove the one that is less exact",
+            )
+        _check_cover(bundle, running, read_running(running)["time_s"], clocks, "treadmill")
     if treadmill is None:
         return
     time = read_treadmill(treadmill)["time_s"]

@@ -24,7 +24,7 @@ class Bundle:
     recording : Recording
     files : dict
         Kind (tiff, traces, masks, frame_times, trials, monitor, eye_video, eye_times, pupil,
-        treadmill, clocks, photodiode, player, recording, images) to paths.
+        treadmill, running, clocks, photodiode, player, recording, images) to paths.
     trials : dict of column to array or list
         `trial_idx, image_hash, onset_s, offset_s, blank_before_s`.
     images : dict of content hash to uint8 array (H, W)
@@ -32,6 +32,8 @@ class Bundle:
     missing : list of str
         Content hashes on trials that the database must know.
     curve : MonitorCurve
+    movie : Path, optional
+        File beside the folder that a person named, and that `imaging.files` may name.
     frames : tuple of float
         Times of the first and the last frame (s, clock of the frames).
     clock_report : list of str
@@ -47,15 +49,18 @@ class Bundle:
     images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     curve: MonitorCurve | None = None
+    movie: Path | None = None
     frames: tuple[float, float] = (0.0, 0.0)
     clock_report: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
 
 def inside(bundle: Bundle, name: str, entry: str) -> Path:
-    """Return the path of a file that must be in the folder."""
+    """Return the path of a file that must be in the folder, or be the movie beside it."""
     path = (bundle.folder / name).resolve()
-    if not path.is_relative_to(bundle.folder):
+    if entry == "imaging.files" and bundle.movie is not None and name == bundle.movie.name:
+        path = bundle.movie
+    elif not path.is_relative_to(bundle.folder):
         raise DataError(
             "file lies outside of the bundle",
             file="recording.json",

@@ -73,3 +73,8 @@ def read_treadmill(path: str) -> dict[str, np.ndarray]:
     except DataError as error:
         raise DataError(str(error), file=path) from None
     return {"time_s": time, "counts": counts}
+
+
+def read_running(path: str) -> dict[str, np.ndarray]:
+    """Return the columns of running.csv: time_s, speed_cm_s (NaN in gaps)."""
+    return read_columns(path, ["time_s", "speed_cm_s"], rising="time_s", nan=["speed_cm_s"])

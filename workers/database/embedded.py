@@ -21,16 +21,14 @@ import fcntl
 import json
 import logging
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.files import written_whole
-from workers.database import postgres
-from workers.database.postgres import SUPERUSER, ServerError
+from workers.database import home_data, postgres
+from workers.database.postgres import ServerError
 
 if TYPE_CHECKING:
     import datajoint as dj
@@ -50,9 +48,6 @@ __all__ = [
 ]
 
 DATABASE = "inception"
-_SERVER = "server.json"
-_DATA = "pgdata"
-_ELSEWHERE = Path("/var/tmp")
 logger = logging.getLogger("inception.home")
 _children: dict[int, Any] = {}  # servers this process started: reaped when they end
 _own_store: str | None = None  # where this module put the store `main`
@@ -81,7 +76,9 @@ def expect_home(home: str | os.PathLike | None = None) -> None:
         If the embedded database would be used, and the home has none.
     """
     folder = home_path(home)
-    if is_embedded(home) and not any((folder / name).exists() for name in (_SERVER, _DATA)):
+    if is_embedded(home) and not any(
+        (folder / name).exists() for name in (home_data.SERVER, home_data.DATA)
+    ):
         raise LookupError(
             f"{folder}: no pipeline is there; `inception ingest` makes one, --home names another"
         )
@@ -220,16 +217,16 @@ def start(home: str | os.PathLike | None = None, *, timeout_s: float = 90.0) -> 
         ends or does not answer in time.
     """
     folder = home_folder(home)
-    server = _own(folder)
+    server = home_data.own(folder)
     if server is not None and _answers(server):
         return server
     with _locked(folder):
-        server = _own(folder)  # another process may have started it while we waited
+        server = home_data.own(folder)  # another process may have started it while we waited
         if server is not None and _answers(server):
             return server
         if server is None:
-            server = _adopt(folder) or _initialize(folder)
-        _prepare(folder, Path(server["data"]))
+            server = home_data.adopt(folder) or home_data.initialize(folder)
+        home_data.prepare(folder, Path(server["data"]))
         _run(folder, server, timeout_s)
         return server
 
@@ -240,14 +237,14 @@ def stop(home: str | os.PathLike | None = None) -> bool:
     if not folder.is_dir():
         return False
     with _locked(folder):
-        server = _own(folder)
+        server = home_data.own(folder)
         return server is not None and postgres.halt(Path(server["data"]))
 
 
 def status(home: str | os.PathLike | None = None) -> dict[str, Any]:
     """Say what is known about a home's server: `home, initialised, running, port, pid, data`."""
     folder = home_path(home)
-    server = _read(folder) or {}
+    server = home_data.read(folder) or {}
     process = postgres.postmaster(Path(server["data"])) if server else None
     return {
         "home": str(folder),
@@ -261,7 +258,7 @@ def status(home: str | os.PathLike | None = None) -> dict[str, Any]:
 
 def url(home: str | os.PathLike | None = None) -> str:
     """Return the URL for other clients, password included; the server must have been made."""
-    server = _read(home_path(home))
+    server = home_data.read(home_path(home))
     if server is None:
         raise ServerError(f"{home_path(home)} has no database yet; run `inception db start`")
     login = f"{server['user']}:{server['password']}"
@@ -272,33 +269,15 @@ def remove(home: str | os.PathLike) -> None:
     """Stop the server of a home and delete its data folder (not the store)."""
     folder = home_folder(home)
     with _locked(folder):
-        server = _own(folder)
+        server = home_data.own(folder)
         if server is None:
             return
         data = Path(server["data"])
         postgres.halt(data, timeout_s=10.0)
-        made = data.parent if data.parent.parent == _ELSEWHERE else data
+        made = data.parent if data.parent.parent == home_data.ELSEWHERE else data
         if made.exists():
             shutil.rmtree(made)
-        (folder / _SERVER).unlink()
-
-
-def _read(folder: Path) -> dict[str, Any] | None:
-    """Return what `server.json` says, with the path at which the data folder lies today."""
-    try:
-        server = json.loads((folder / _SERVER).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    inside = folder / _DATA  # former versions wrote where that was before the home was moved
-    server["data"] = str(inside if inside.exists() else folder / server["data"])
-    return server
-
-
-def _write(folder: Path, server: dict[str, Any]) -> None:
-    data = Path(server["data"])
-    named = data.name if data.parent == folder else str(data)
-    with written_whole(folder / _SERVER, private=True) as partial:
-        partial.write_text(json.dumps({**server, "data": named}), encoding="utf-8")
+        (folder / home_data.SERVER).unlink()
 
 
 @contextlib.contextmanager
@@ -314,124 +293,6 @@ def _locked(folder: Path) -> Iterator[None]:
     with lock as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released by the kernel if its holder is killed
         yield
-
-
-def _new(data: Path) -> dict[str, Any]:
-    password = secrets.token_urlsafe(24)
-    return {
-        "user": SUPERUSER,
-        "password": password,
-        "data": str(data),
-        "port": None,
-        "pid": None,
-    }
-
-
-def _initialize(folder: Path) -> dict[str, Any]:
-    server = _new(_data_folder(folder) / _DATA)
-    data = Path(server["data"])
-    programs = postgres.reachable_binaries(postgres.find_binaries(), data.parent)
-    postgres.init_cluster(programs, data, server["password"])
-    _write(folder, server)
-    return server
-
-
-def _adopt(folder: Path) -> dict[str, Any] | None:
-    """Give a data folder that has lost its `server.json` a new password; None if there is none."""
-    inside = folder / _DATA
-    store = folder / "store"
-    places = [inside] if inside.exists() else []
-    if not places and store.is_dir() and any(store.iterdir()):
-        places = [place / _DATA for place in _left_elsewhere(folder) if (place / _DATA).exists()]
-    if not places:
-        return None
-    if len(places) > 1:
-        raise ServerError(
-            f"{folder / _SERVER}: file is missing; found {len(places)} data folders of this home, "
-            f"{', '.join(map(str, places))}; expected one: move the others away"
-        )
-    server = _new(places[0])
-    postgres.halt(places[0])
-    _take_over(places[0])
-    programs = postgres.reachable_binaries(postgres.find_binaries(places[0]), places[0].parent)
-    postgres.set_password(programs, places[0], server["password"])
-    logger.warning("%s: file was missing; %s has a new password", folder / _SERVER, places[0])
-    _write(folder, server)
-    return server
-
-
-def _own(folder: Path) -> dict[str, Any] | None:
-    """Return what `server.json` says, unless its data folder is that of another home."""
-    server = _read(folder)
-    if server is None:
-        return None
-    data = Path(server["data"])
-    label = data.parent / "home"
-    if data.parent.parent == _ELSEWHERE and label.exists():
-        owner = label.read_text(encoding="utf-8")
-        if owner != str(folder) and _refers_to(Path(owner), data):
-            raise ServerError(
-                f"{folder / _SERVER}: the data folder {data} is that of the home {owner}, of which "
-                "this one is a copy; use that home, or `inception backup` and `restore`"
-            )
-        if owner != str(folder):
-            label.write_text(str(folder), encoding="utf-8")  # the home was moved
-    return server
-
-
-def _prepare(folder: Path, data: Path) -> None:
-    """Raise unless the data folder of a home is there and can be entered by the server."""
-    if not (data / "PG_VERSION").exists():
-        raise ServerError(
-            f"{folder / _SERVER}: the data folder of its database is missing; expected {data}; "
-            "mount or move it there, or restore a backup into another home; only who deletes "
-            "server.json begins with an empty database"
-        )
-    _take_over(data)
-    if postgres.server_user() is not None and not postgres.reachable(data.parent):
-        raise ServerError(
-            f"{data}: the account that runs the database cannot enter the folder; move the home "
-            "to where all accounts may pass, or run as another account than root"
-        )
-
-
-def _refers_to(home: Path, data: Path) -> bool:
-    server = _read(home)
-    return server is not None and Path(server["data"]) == data
-
-
-def _take_over(data: Path) -> None:
-    """Give a data folder copied by root to the server's account again, readable by it alone."""
-    user = postgres.server_user()
-    if user is not None and data.stat().st_uid != user.pw_uid:
-        for path in (data, *data.rglob("*")):
-            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
-    if data.stat().st_mode & 0o077:
-        data.chmod(0o700)
-
-
-def _left_elsewhere(folder: Path) -> list[Path]:
-    """Return the folders outside that were made for the data of this home."""
-    return [
-        label.parent
-        for label in _ELSEWHERE.glob("inception-*/home")
-        if label.stat().st_uid == os.getuid() and label.read_text(encoding="utf-8") == str(folder)
-    ]
-
-
-def _data_folder(folder: Path) -> Path:
-    """Return the folder that shall hold `pgdata`, one that the server's account can enter."""
-    if postgres.server_user() is None or postgres.reachable(folder):
-        return folder
-    for other in _left_elsewhere(folder):  # the home was deleted while its server ran, or
-        postgres.halt(other / _DATA)  # initdb failed
-        if not (other / _DATA).exists():
-            shutil.rmtree(other)
-    elsewhere = _ELSEWHERE / f"inception-{secrets.token_hex(8)}"
-    elsewhere.mkdir(mode=0o755)
-    elsewhere.chmod(0o755)  # whatever the umask: the server's account has to pass
-    (elsewhere / "home").write_text(str(folder), encoding="utf-8")
-    return elsewhere
 
 
 def _run(folder: Path, server: dict[str, Any], timeout_s: float) -> None:
@@ -453,7 +314,7 @@ def _run(folder: Path, server: dict[str, Any], timeout_s: float) -> None:
             process = postgres.launch(programs, data, server["port"], log)
             server["pid"] = process.pid
             _children[process.pid] = process
-            _write(folder, server)
+            home_data.write(folder, server)
         time.sleep(0.05)
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
     raise ServerError(f"the database does not answer after {timeout_s:.0f} s; {log}: {tail}")

@@ -78,6 +78,12 @@ def balanced_blocks(
         `pooled_fraction` of a block, then targets are left out from the last one on.
     overhead_s : float
         Time lost per trial to flips (waiting for the monitor's refresh).
+    seed : int
+        Of the order and the blanks.
+    pooled_kinds : sequence of str
+        Names of the stimuli that are re-test images, without a target.
+    pooled_fraction : float
+        Share of a block that re-test images may have where time is short.
 
     Raises
     ------
@@ -143,7 +149,7 @@ def _block_by_block(images: int, repeats: int, rng: np.random.Generator) -> np.n
         block = rng.permutation(images)
         if order and block[0] == order[-1]:
             swap = rng.integers(1, len(block))
-            block[[0, swap]] = block[[swap, 0]]
+            block[0], block[swap] = block[swap], block[0]
         order.extend(block)
     return np.array(order)
 
