@@ -293,8 +293,8 @@ def _compare_headers(pages: list[TiffPages], layout: ScanLayout) -> None:
     first, seen = pages[0], {}
     names = ("channels", "n_slices", "slices_with_flyback", "fields", "average", "slow")
     for page in pages[1:]:
-        text = page.software or page.description
-        if page.software == first.software and page.software:
+        text = (page.software or page.description, page.artist)
+        if page.software and text == (first.software, first.artist):
             continue
         if text not in seen:
             header, groups = _header(page)
@@ -376,7 +376,7 @@ def _by_stamps(
 
 def _refuse_stack(scan: Scan) -> None:
     layout = scan.layout
-    if layout.slow:
+    if layout.slow or (layout.n_slices > 1 and scan.n_frames == 1):
         name = "SI.hStackManager.framesPerSlice" if scan.header else "slices"
         raise DataError(
             "is a slow z stack, not a functional scan" if scan.header else "is one z stack",
