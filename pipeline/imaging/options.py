@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from pipeline.errors import DataError
 from pipeline.registry import Registry
 
 
@@ -71,6 +74,19 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
     options = parser.parse_args(arguments)
     try:
         found = options.command(options)
+    except np.linalg.LinAlgError as error:  # a ValueError that names no file
+        names = ("files", "file", "path", "traces")
+        given = next((found for name in names if (found := getattr(options, name, None))), "input")
+        where = given if isinstance(given, str) else ", ".join(map(str, given[:3]))
+        problem = DataError(
+            "numbers cannot be solved for",
+            file=where,
+            found=error,
+            expected="a movie that varies everywhere",
+            remedy="look for dead pixels, lines or borders, and cut them off",
+        )
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:  # DataError is a ValueError
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -24,6 +24,8 @@ FRAME_SLACK = 2  # frames by which a rig's list of times may differ from a movie
 _SHORT = 0.5  # share of the usual interval below which a pulse is one too many
 _RATE = 0.02  # by which the rig's rate may differ from that of the microscope's stamps
 _FILLED = 0.05  # share of frames that may lack a pulse
+_GAIN = 0.3  # of the difference between pulse and prediction that is believed
+_PAUSES = 8  # of the rig, after which the first frame is looked for
 _MOST_RATIO = 1000  # pulses in one frame (volume)
 
 
@@ -172,13 +174,17 @@ def _by_numbers(scan: Any, times: NDArray, file: Path) -> tuple[NDArray, list[Fi
     usual = float(np.median(np.diff(times)))
     seconds, period = _microscope_time(scan, usual)
     ratio = _pulses_per_frame(scan, period, usual, file)
-    scaled = seconds * (usual * ratio / period)  # in seconds of the rig, about
+    scaled = seconds
+    if scan.frame_seconds is None:  # counted at a nominal rate
+        scaled = seconds * (usual * ratio / period)
     runs = np.flatnonzero(np.r_[True, np.diff(scan.frame_run) != 0])
     index = _placed(scaled, runs, times, usual, int(scan.frame_place[0]) * ratio, file, scan)
     findings = []
     where = f"{file.name}: {len(times)} times for {scan.n_frames} frames"
     lacking = int((index < 0).sum())
-    if lacking > max(FRAME_SLACK, _FILLED * scan.n_frames):
+    met = np.flatnonzero(index >= 0)
+    outer = scan.n_frames - 1 - int(met[-1]) + int(met[0]) if len(met) else scan.n_frames
+    if outer > FRAME_SLACK or lacking > max(FRAME_SLACK, _FILLED * scan.n_frames):
         raise DataError(
             "frame times do not fit the frames",
             file=file,
@@ -192,6 +198,9 @@ def _by_numbers(scan: Any, times: NDArray, file: Path) -> tuple[NDArray, list[Fi
         findings.append(Finding("frame-times-per-page", text))
     if lacking:
         text = f"{where}; {lacking} frames have no pulse, their times were filled in evenly"
+        if outer:
+            text += f". {outer} of them are taken to be the last ones: if the rig missed the first "
+            text += "pulses, all frames are this much early"
         findings.append(Finding("frame-times-filled", text))
     if ratio == 1:
         findings += _left_over(index, times, usual, where)
@@ -221,8 +230,11 @@ def _left_over(index: NDArray, times: NDArray, usual: float, where: str) -> list
     if head:
         parts.append(f"{head} come before the first frame")
     if tail:
-        parts.append(f"{tail} come after the last frame")
-    return [Finding("frame-times-left-over", f"{where}; of the others {', '.join(parts)}")]
+        parts.append(f"{tail} are taken to come after the last frame")
+    text = f"{where}; of the others {', '.join(parts)}"
+    if tail > FRAME_SLACK:
+        text += ". If the rig began before the microscope, all frames are this much early"
+    return [Finding("frame-times-left-over", text)]
 
 
 def _microscope_time(scan: Any, usual: float) -> tuple[NDArray, float]:
@@ -274,14 +286,18 @@ def _placed(
 
     Frames are followed one by one: the next pulse is looked for where the last one and the time
     between the two frames lead, so that drift and pauses do not add up. The first frame may have
-    any of the pulses near number `start`; another one than that has to fit better.
+    any of the pulses near number `start`, or near the first one after a pause; another one than
+    that of its number has to fit better.
     """
     best: NDArray[np.int64] | None = None
     most, least = -1, np.inf
-    for shift in sorted(range(-FRAME_SLACK, FRAME_SLACK + 1), key=abs):
-        if start + shift >= len(times):
+    pauses = np.flatnonzero(np.diff(times) > 1.5 * usual)[:_PAUSES] + 1
+    near = sorted(range(-FRAME_SLACK, FRAME_SLACK + 1), key=abs)
+    begins = [begin + shift for begin in (start, 0, *pauses.tolist()) for shift in near]
+    for begin in dict.fromkeys(begins):
+        if begin >= len(times):
             continue
-        found = _followed(seconds, runs, times, usual, start + shift)
+        found = _followed(seconds, runs, times, usual, begin)
         known = np.flatnonzero(found >= 0)
         steps = np.diff(seconds[known])
         uneven = np.abs(np.diff(times[found[known]]) - steps)[steps > 0]
@@ -328,7 +344,7 @@ def _followed(
             pointer += 1
         if pointer <= last and abs(times[pointer] - at) < _SHORT * usual:
             index[frame] = pointer
-            at = times[pointer]
+            at += _GAIN * (times[pointer] - at)
     repeated = np.flatnonzero(np.diff(index[index >= 0]) <= 0)
     if len(repeated):
         good = np.flatnonzero(index >= 0)

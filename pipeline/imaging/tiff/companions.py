@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from pipeline.imaging.tiff.pages import TiffPages
 _PRAIRIE = re.compile(
     r"(.{1,200})_Cycle(\d{1,9})_(?:.{0,40}_)?Ch(\d{1,3})_(\d{1,9})\.(?:ome\.)?tiff?$"
 )
-_MOST_BYTES = 1 << 28
+_MOST_BYTES = 1 << 30
 
 
 def is_prairie(pages: Sequence[TiffPages]) -> bool:
@@ -24,7 +25,7 @@ def is_prairie(pages: Sequence[TiffPages]) -> bool:
     return all(_PRAIRIE.match(page.path.name) for page in pages)
 
 
-def _read(path: Path, most: int = _MOST_BYTES):
+def _read(path: Path, most: int = 1 << 26):
     if path.stat().st_size > most:
         raise DataError("file is too large", file=path, expected=f"at most {most} bytes")
     try:
@@ -58,7 +59,7 @@ def describe_prairie(pages: Sequence[TiffPages]) -> Description:
     number = {page.path.name: int(start[i]) for i, page in enumerate(pages)}
     beside = first.with_name(f"{stems.pop()}.xml")
     if beside.is_file():
-        return _by_xml(_read(beside), beside, pages, number)
+        return _by_xml(beside, pages, number)
     return _by_name(pages, named, start)
 
 
@@ -92,32 +93,63 @@ def _gaps(table, file: Path) -> list[Finding]:
     return [Finding("frames-missing", f"{file.name}: {missing} of {len(table)} frames lack a file")]
 
 
-def _by_xml(root, beside: Path, pages: Sequence[TiffPages], number: dict[str, int]) -> Description:
+def _frames(path: Path) -> Iterator[tuple[str, int, bool, ElementTree.Element]]:
+    """Yield ("state", ...) elements and ("frame", index in the sequence, planes?, element)."""
+    kind, index = "", 0
+    events = ElementTree.iterparse(path, events=("start", "end"))
+    for event, element in events:
+        if element.tag == "Sequence":
+            kind, index = element.get("type", ""), 0
+            if event == "end":
+                element.clear()
+        elif event == "end" and element.tag == "Frame":
+            yield "frame", index, "ZSeries" in kind, element
+            element.clear()  # a long recording has hundreds of thousands
+            index += 1
+        elif event == "end" and element.tag == "PVStateShard" and not kind:
+            yield "state", 0, False, element
+
+
+def _by_xml(beside: Path, pages: Sequence[TiffPages], number: dict[str, int]) -> Description:
+    if beside.stat().st_size > _MOST_BYTES:
+        raise DataError("file is too large", file=beside, expected=f"at most {_MOST_BYTES} bytes")
+    with beside.open("rb") as file:
+        if b"<!DOCTYPE" in file.read(1 << 16):
+            raise DataError("XML cannot be read", file=beside, expected="no document type")
+    try:
+        return _place_by_xml(beside, pages, number)
+    except (ElementTree.ParseError, OSError, RecursionError) as error:
+        raise DataError("XML is damaged", file=beside, found=str(error)[:120]) from error
+
+
+def _place_by_xml(beside: Path, pages: Sequence[TiffPages], number: dict[str, int]) -> Description:
     rows: list[dict[tuple[int, int], int]] = []
     times: list[float] = []
     depths: dict[int, float] = {}
     volumes = 0
-    for sequence in root.iter("Sequence"):
-        frames = list(sequence.iter("Frame"))
-        volumetric = "ZSeries" in sequence.get("type", "") and len(frames) > 1
-        volumes += volumetric
-        row: dict[tuple[int, int], int] = {}
-        for plane, frame in enumerate(frames):
-            if not volumetric:
-                row = {}
-                plane = 0
-            if plane == 0:
-                times.append(_number(frame.get("relativeTime")))
-                rows.append(row)
-            for file in frame.iter("File"):
-                name = Path(file.get("filename", "").replace("\\", "/")).name
-                page = _number(file.get("page")) if file.get("page") else 1
-                channel = _number(file.get("channel"))
-                if name in number and page >= 1 and channel >= 0:
-                    row[(plane, int(channel))] = number[name] + int(page) - 1
-            depth = _depth(frame)
-            if depth is not None:
-                depths.setdefault(plane, depth)
+    state: dict[str | None, ElementTree.Element] = {}
+    own: dict[str | None, str | None] = {}
+    row: dict[tuple[int, int], int] = {}
+    for kind, index, planes_differ, element in _frames(beside):
+        if kind == "state":
+            state |= {value.get("key"): value for value in element.iterfind("PVStateValue")}
+            continue
+        plane = index if planes_differ else 0
+        volumes += plane == 1
+        if plane == 0:
+            row = {}
+            times.append(_number(element.get("relativeTime")))
+            rows.append(row)
+        for file in element.iter("File"):
+            name = Path(file.get("filename", "").replace("\\", "/")).name
+            page = _number(file.get("page")) if file.get("page") else 1
+            channel = _number(file.get("channel"))
+            if name in number and page >= 1 and channel >= 0:
+                row[(plane, int(channel))] = number[name] + int(page) - 1
+        if (depth := _depth(element)) is not None:
+            depths.setdefault(plane, depth)
+        if len(rows) == 1:
+            own |= {v.get("key"): v.get("value") for v in element.iter("PVStateValue")}
     total = sum(len(page) for page in pages)
     placed = {page for row in rows for page in row.values()}
     if len(placed) != total or max(placed, default=0) >= total:
@@ -135,11 +167,8 @@ def _by_xml(root, beside: Path, pages: Sequence[TiffPages], number: dict[str, in
     for index, row in enumerate(rows):
         for (plane, channel), page in row.items():
             table[index, plane, channels.index(channel)] = page
-    state = {v.get("key"): v for v in root.iterfind("PVStateShard/PVStateValue")}
     axes = {v.get("index"): v.get("value") for v in state.get("micronsPerPixel", ())}
     across, down = (in_um(axes.get(f"{axis}Axis"), "um") for axis in "XY")
-    shards = [v for frame in root.iter("Frame") for v in frame.iter("PVStateValue")][:64]
-    own = {v.get("key"): v.get("value") for v in shards}
 
     def said(name: str) -> str | None:
         general = state.get(name)

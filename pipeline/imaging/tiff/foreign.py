@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.imaging.tiff.companions import describe_prairie, is_prairie, thor_rate
 from pipeline.imaging.tiff.described import (
+    SIDECAR,
     Description,
     describe_imagej,
     describe_micromanager,
@@ -155,3 +157,15 @@ def cut_inside(page: TiffPages) -> DataError:
         found=f"{len(page)} whole pages",
         remedy="copy the file again, or list only the files before or after it",
     )
+
+
+def refuse_unknown(first: TiffPages, header: dict[str, object]) -> None:
+    """Raise if a file is ScanImage's, but its header is not understood."""
+    start = first.description[:4096] + first.software[:4096]
+    if not header and re.search(r"scanimage|\bstate\.|\bSI\d?\.", start, re.IGNORECASE):
+        raise DataError(
+            "has a header of ScanImage that is not understood",
+            file=first.path,
+            found=" ".join(start.split())[:80],
+            remedy=SIDECAR,
+        )

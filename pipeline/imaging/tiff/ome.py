@@ -13,7 +13,7 @@ from pipeline.errors import DataError, Finding
 from pipeline.imaging.tiff.described import SIDECAR, Description, in_seconds, in_um
 from pipeline.imaging.tiff.pages import TiffPages
 
-_MOST_TEXT = 1 << 27  # characters
+_MOST_TEXT = 1 << 26  # characters: ten times as much in memory
 _MOST_PLANES = 1 << 24
 
 
@@ -32,7 +32,7 @@ def read_xml(text: str, file: object) -> ElementTree.Element:
         If it is damaged, too long, or declares entities.
     """
     if len(text) > _MOST_TEXT or "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise DataError("XML cannot be read", file=file, expected="no document type, 128 MB")
+        raise DataError("XML cannot be read", file=file, expected="no document type, 64 MB")
     try:
         root = ElementTree.fromstring(text.lstrip("\ufeff \r\n\t"))
     except (ElementTree.ParseError, ValueError, RecursionError) as error:

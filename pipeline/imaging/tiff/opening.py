@@ -20,8 +20,9 @@ from pipeline.imaging.tiff.described import (
     imagej_entries,
     tifffile_shape,
 )
-from pipeline.imaging.tiff.foreign import cut_inside, open_described
+from pipeline.imaging.tiff.foreign import cut_inside, open_described, refuse_unknown
 from pipeline.imaging.tiff.header import parse_header, regions_of
+from pipeline.imaging.tiff.ome import is_ome
 from pipeline.imaging.tiff.pages import TiffPages
 from pipeline.imaging.tiff.regions import RoiField
 from pipeline.imaging.tiff.scan import Scan
@@ -74,7 +75,7 @@ def open_scan(
     pages = _read(files)
     first = pages[0]
     header, groups = _header(first)
-    _check_companions(pages, header)
+    refuse_unknown(pages[0], header)
     if header:
         scan = _open_scanimage(pages, header, groups, fps, acquisition)
     else:
@@ -147,7 +148,17 @@ def _check_rate(fps: float | None) -> None:
 
 
 def _read(files) -> list[TiffPages]:
-    pages = [read_pages(path) for path in listed_files(files)]
+    pages, texts, described = [], {}, False
+    for path in listed_files(files):
+        page = read_pages(path)
+        if is_ome(page) and "<BinaryOnly" not in page.description[:4096]:
+            if described:  # one description of all files is enough, and each may hold megabytes
+                page.description = page.description[:4096]
+            described = True
+        for name in ("description", "software", "artist"):
+            text = getattr(page, name)
+            setattr(page, name, texts.setdefault(text, text))
+        pages.append(page)
     first = pages[0]
     for page in pages[1:]:
         if (page.height, page.width, page.dtype) != (first.height, first.width, first.dtype):
@@ -201,19 +212,6 @@ def _header(page: TiffPages) -> tuple[dict[str, object], dict]:
     header = parse_header(page.description, page.software)
     groups = regions_of(page.artist, page.software, page.description) if header else {}
     return header, groups
-
-
-def _check_companions(pages: list[TiffPages], header: dict[str, object]) -> None:
-    """Refuse files that are ScanImage's, but whose header is not understood."""
-    first = pages[0]
-    start = first.description[:4096] + first.software[:4096]
-    if not header and re.search(r"scanimage|\bstate\.|\bSI\d?\.", start, re.IGNORECASE):
-        raise DataError(
-            "has a header of ScanImage that is not understood",
-            file=first.path,
-            found=" ".join(start.split())[:80],
-            remedy=SIDECAR,
-        )
 
 
 def _open_scanimage(
@@ -293,8 +291,8 @@ def _compare_headers(pages: list[TiffPages], layout: ScanLayout) -> None:
     first, seen = pages[0], {}
     names = ("channels", "n_slices", "slices_with_flyback", "fields", "average", "slow")
     for page in pages[1:]:
-        text = page.software or page.description
-        if page.software == first.software and page.software:
+        text = (page.software or page.description, page.artist)
+        if page.software and text == (first.software, first.artist):
             continue
         if text not in seen:
             header, groups = _header(page)
@@ -376,7 +374,7 @@ def _by_stamps(
 
 def _refuse_stack(scan: Scan) -> None:
     layout = scan.layout
-    if layout.slow:
+    if layout.slow or (layout.n_slices > 1 and scan.n_frames == 1):
         name = "SI.hStackManager.framesPerSlice" if scan.header else "slices"
         raise DataError(
             "is a slow z stack, not a functional scan" if scan.header else "is one z stack",

@@ -166,6 +166,8 @@ def _gap(slices: list[list[dict]], height: int, width: int, fly_lines: int | Non
         near = [gap for gap in fitting if abs(gap - fly_lines) <= _ROUNDING]
         if near:
             return min(near, key=lambda gap: abs(gap - fly_lines))
+        if abs(height - filled(fly_lines) - fly_lines) <= _ROUNDING:  # and flight after the last
+            return fly_lines
         if len(sizes) > 1 or not fitting or fly_lines > 0:
             expected = f"{height} lines with {fly_lines} lines of flight between two fields"
             raise fail("imaging fields do not fit the page", expected)

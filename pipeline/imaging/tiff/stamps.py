@@ -20,6 +20,7 @@ from pipeline.errors import DataError, Finding
 NUMBER, ACQUISITION, WITHIN, SECONDS = range(4)
 NO_STAMP = (-1.0, -1.0, -1.0, -1.0)
 _MOST = 10**10
+_SLOWEST_HZ, _FASTEST_HZ = 1e-3, 1e5
 NO_PLACE = (-1.0, -1.0, -1.0, -1.0)
 _NAMES = (
     r"(?:frameNumbers?|Frame Number)",
@@ -210,6 +211,8 @@ def _timed(found: Arrangement) -> NDArray[np.int64]:
         return found.place
     same = np.diff(found.run) == 0
     extra = np.diff(found.seconds) * rate - np.diff(found.place)
+    if not (np.abs(extra) < _MOST).all():
+        return found.place
     extra = np.where(same & (extra > 0.5), np.rint(extra), 0).astype(np.int64)
     later = np.concatenate([[0], np.cumsum(extra)])
     return found.place + later - later[np.searchsorted(found.run, found.run)]
@@ -238,4 +241,4 @@ def page_rate(found: Arrangement) -> float | None:
     if not len(gaps) or (gaps <= 0).any() or (steps <= 0).any():
         return None
     period = float(np.median(gaps / steps))
-    return 1 / period if period > 0 else None
+    return 1 / period if _SLOWEST_HZ <= 1 / max(period, 1e-12) <= _FASTEST_HZ else None

@@ -100,3 +100,12 @@ def test_shifts_of_another_movie_are_refused(movie, tmp_path, capsys):
     np.savez(tmp_path / "motion.npz", shifts_y=np.zeros(7), shifts_x=np.zeros(7))
     assert main(["segmentation", str(movie), "--out", str(tmp_path)]) == 1
     assert "shifts are of another movie; found 7 frames" in capsys.readouterr().err
+
+
+def test_a_movie_that_cannot_be_solved_for_is_named(tmp_path, monkeypatch, capsys):
+    def singular(options):
+        raise np.linalg.LinAlgError("A singular matrix detected")
+
+    monkeypatch.setitem(COMMANDS, "info", (singular, "fails"))
+    assert main(["info", str(tmp_path / "a.tif")]) == 1
+    assert "a.tif: numbers cannot be solved for; found A singular" in capsys.readouterr().err

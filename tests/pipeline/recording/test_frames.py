@@ -92,10 +92,12 @@ def test_a_tail_that_was_cut_and_pulses_that_stop_early(tmp_path):
     file = movie(tmp_path / "a.tif", list(range(1, 151)))
     timed = open_timed(file, rig(range(200)), file="frame_times.csv")
     check(timed, range(200), list(range(1, 151)))
-    assert "50 come after the last frame" in timed.findings[0].text
-    early = open_timed(file, rig(range(146)), file="frame_times.csv")
+    assert "50 are taken to come after the last frame" in timed.findings[0].text
+    early = open_timed(file, rig(range(148)), file="frame_times.csv")
     assert names(early) == ["frame-times-filled"]
     np.testing.assert_allclose(early.time_s, rig(range(150)), atol=0.02)
+    with pytest.raises(DataError, match="frame times do not fit the frames"):
+        open_timed(file, rig(range(146)), file="frame_times.csv")
     with pytest.raises(DataError, match=r"frame_times\.csv: frame times do not fit the frames"):
         open_timed(file, rig(range(100)), file="frame_times.csv")
 
@@ -107,6 +109,20 @@ def test_an_odd_first_pulse_does_not_shift_the_others(tmp_path):
     np.testing.assert_array_equal(timed.time_s, times[1:])
     late = rig(np.append([0.3], np.arange(1.0, 100)))
     np.testing.assert_array_equal(open_timed(file, late, file="f.csv").time_s, late)
+
+
+def test_pulses_of_an_earlier_scan_are_left_out_by_the_pause(tmp_path):
+    file = movie(tmp_path / "a.tif", list(range(1, 101)))
+    pulses = [*np.arange(-140.0, -60), *np.arange(100.0)]
+    timed = open_timed(file, rig(pulses), file="frame_times.csv")
+    np.testing.assert_array_equal(timed.time_s, rig(pulses)[80:])
+    assert "80 come before the first frame" in timed.findings[0].text
+
+
+def test_uneven_times_of_a_slow_log_are_taken_one_for_one(tmp_path):
+    file = movie(tmp_path / "a.tif", list(range(1, 601)))
+    times = np.sort(rig(range(600), jitter=0.02))
+    np.testing.assert_array_equal(open_timed(file, times, file="f.csv").time_s, times)
 
 
 def test_a_pulse_for_every_page_of_a_volume_is_understood(tmp_path):

@@ -98,10 +98,10 @@ def _cases():
             ("frame_times.csv", "Hz"),
             MOVIE,
         ),
-        "scan: slices do not divide the frames": (
+        "scan: more volumes than times, by page or by volume": (
             lambda f: scanimage(
                 f,
-                600,
+                2400,
                 hFastZ__enable="true",
                 hStackManager__zs="[0 20 40]",
                 hFastZ__numFramesPerVolume="3",

@@ -186,3 +186,78 @@ def test_hundreds_of_files_are_read_with_few_of_them_open(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, usual)
     np.testing.assert_array_equal(movie[:, 0, 0], np.arange(300))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_one_volume_is_no_movie(tmp_path, fast):
+    slow = software(
+        hStackManager__enable="true",
+        hStackManager__framesPerSlice="1",
+        hStackManager__numSlices="3",
+        hStackManager__zs="[0 1 2]",
+    )
+    header = volume_header(3) if fast else slow
+    file = write_scan(tmp_path / "z.tif", levels(1, 2, 3), header)
+    with pytest.raises(DataError, match=r"z\.tif: .*is a slow z stack"):
+        open_scan(file)
+    assert planes(open_scan(file, stack=True)) == [[1], [2], [3]]
+
+
+def mesoscope(path, page_lines, filled, rois, *, fly=4, slices=1):
+    """Write pages in which lines from a place on have a level: (place, lines, level)."""
+    changes = {
+        "hRoiManager__mroiEnable": "true",
+        "hScan2D__flytoTimePerScanfield": str(fly * 6.25e-5),
+    }
+    header = volume_header(slices, **changes) if slices > 1 else software(**changes)
+    group = [
+        {
+            "enable": 1,
+            "zs": z,
+            "discretePlaneMode": 1,
+            "scanfields": {
+                "centerXY": [2 * index, 0],
+                "sizeXY": [1, lines / 10],
+                "pixelResolutionXY": [16, lines],
+            },
+        }
+        for index, (lines, z) in enumerate(rois)
+    ]
+    pages = []
+    for depth in filled * 3:
+        page = np.zeros((page_lines, 16), np.int16)
+        for top, lines, level in depth:
+            page[top : top + lines] = level
+        pages.append(page)
+    artist = {"RoiGroups": {"imagingRoiGroup": {"rois": group}}}
+    return write_scan(path, pages, header, artist=artist)
+
+
+def test_fields_of_every_depth_lie_where_the_flight_ends(tmp_path):
+    upper, lower = [(0, 10, 1), (14, 8, 2)], [(0, 6, 3), (10, 4, 4)]
+    rois = [(10, 0), (8, 0), (6, 20), (4, 20)]
+    two = mesoscope(tmp_path / "2.tif", 22, [upper, lower], rois, slices=2)
+    assert planes(open_scan(two)) == [[1], [2], [3], [4]]
+    turned = [(6, 0), (4, 0), (10, 20), (8, 20)]
+    other = mesoscope(tmp_path / "t.tif", 22, [lower, upper], turned, slices=2)
+    assert planes(open_scan(other)) == [[3], [4], [1], [2]]
+    one = mesoscope(tmp_path / "1.tif", 22, [upper, lower[:1]], rois[:3], slices=2)
+    assert planes(open_scan(one)) == [[1], [2], [3]]
+    after = mesoscope(tmp_path / "a.tif", 26, [upper], rois[:2])  # flight after the last one too
+    assert planes(open_scan(after)) == [[1], [2]]
+    rounded = mesoscope(tmp_path / "r.tif", 23, [[(0, 10, 1), (15, 8, 2)]], rois[:2])
+    assert planes(open_scan(rounded)) == [[1], [2]]
+
+
+@pytest.mark.parametrize(("lines", "rois"), [(33, [(10, 0), (8, 0)]), (22, [(10, 5)]), (12, [])])
+def test_fields_that_do_not_fill_the_page_are_refused(tmp_path, lines, rois):
+    file = mesoscope(tmp_path / "m.tif", lines, [[]], rois)
+    with pytest.raises(DataError, match=r"m\.tif: (RoiGroups|SI\.hRoiManager\.mroiEnable)"):
+        open_scan(file)
+
+
+def test_another_region_in_a_second_file_is_refused(tmp_path):
+    a = mesoscope(tmp_path / "a.tif", 22, [[]], [(10, 0), (8, 0)])
+    b = mesoscope(tmp_path / "b.tif", 22, [[]], [(8, 0), (10, 0)])
+    with pytest.raises(DataError, match=r"b\.tif: fields: file is of another kind of scan"):
+        open_scan([a, b])
