@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.errors import DataError
 from pipeline.files import written_whole
 
-from .checks import check_one_image_one_id, check_pixels, wild_trials
+from .checks import check_one_image_one_id, check_pixels, wild_trials, wild_values
 
 SD_FLOOR = 1e-6  # of the unit's own rms: one that varies less is left as it is
 TIERS = ("train", "validation", "test")
@@ -305,12 +305,17 @@ class Dataset:
         wild = np.zeros(self.n_trials, bool)
         wild[whole] = wild_trials(self.responses[np.ix_(whole, np.flatnonzero(units))])
         reasons["a wild response"] = wild
+        for name, array in (("behavior", behavior), ("gaze", pupil_center)):
+            if array is not None:
+                odd = np.zeros(self.n_trials, bool)
+                odd[whole] = wild_values(array[whole])
+                reasons[f"a wild value of {name}"] = odd
         notes += [
             f"{rows.sum()} of {self.n_trials} trials have {name}"
             for name, rows in reasons.items()
             if rows.any()
         ]
-        keep = ~(drop | wild)
+        keep = ~np.any(list(reasons.values()), axis=0)
         if not keep.any():
             raise DataError(
                 "every trial lacks a response, behavior or gaze",
