@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from pipeline.imaging.importers.extracted import open_extracted
 from pipeline.recording.streams import FRAME_SLACK, read_clocks, read_pupil
 from pipeline.stimulus.images import check_aspect, image_hash, load_images
 from pipeline.stimulus.monitor import MonitorCurve
+
+log = logging.getLogger("inception.ingest")
 
 FORMAT = "inception-recording/1"
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -234,6 +237,8 @@ def _check_imaging(bundle: Bundle) -> tuple[float, float]:
         masks = _inside(bundle, imaging.masks, "imaging.masks")
         bundle.files |= {"traces": [traces], "masks": [masks]}
         scan = open_extracted(traces, masks)
+        for note in scan.notes:
+            log.warning("%s: %s", masks, note)
         _check_traces(traces, scan.movie().fluorescence)
         path, times = traces, scan.time_s
     else:

@@ -123,7 +123,8 @@ def assemble(
     file : path
         For error messages.
     weights : PixelStack, shape (units, H, W)
-        Of any scale; listed pixels are the mask. A unit without any is left out.
+        Of any scale; listed pixels are the mask. A unit without any, or without a number in its
+        trace, is left out.
     mean_image : array, shape (H, W), optional
         Drawn from masks and mean traces where the program kept none.
     keep, soma_probability : array, shape (units,), optional
@@ -170,12 +171,15 @@ def assemble(
             )
     keep = np.ones(units, bool) if keep is None else np.asarray(keep, bool)
     probability = np.asarray(keep if soma_probability is None else soma_probability, np.float32)
-    notes, rows = list(notes or ()), np.flatnonzero(weights.counts > 0)
+    notes = list(notes or ())
+    gone = {"pixel": weights.counts == 0, "number in their traces": ~np.isfinite(corrected).any(1)}
+    rows = np.flatnonzero(~np.any(list(gone.values()), axis=0))
+    for name, units_without in gone.items():
+        if len(lost := np.flatnonzero(units_without)):
+            notes.append(f"{len(lost)} units without a {name} are left out, the first is {lost[0]}")
     if not len(rows):
-        raise DataError("no mask has a pixel", file=file, found=f"{units} units")
+        raise DataError("no unit can be used", file=file, found="; ".join(notes))
     if len(rows) < units:
-        empty = np.flatnonzero(weights.counts == 0)
-        notes.append(f"{len(empty)} units without a pixel are left out, the first is {empty[0]}")
         weights, corrected = weights.select(rows), corrected[rows]
         keep, probability = keep[rows], probability[rows]
         optional = {n: None if v is None else np.asarray(v)[rows] for n, v in optional.items()}

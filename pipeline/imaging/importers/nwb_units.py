@@ -28,7 +28,7 @@ FREE_BYTES = 1 << 29
 _BLOCK = 1 << 22  # pixels of masks that are dense at a time
 
 
-def decisions(table, path: Path) -> tuple[NDArray | None, NDArray | None]:
+def decisions(table, units: int, path: Path) -> tuple[NDArray | None, NDArray | None]:
     """Return who was kept, and the probability of being a cell, (units,) each; None if unsaid."""
     columns = {name.lower(): table[name] for name in table if hasattr(table[name], "dtype")}
     keep = probability = None
@@ -36,7 +36,7 @@ def decisions(table, path: Path) -> tuple[NDArray | None, NDArray | None]:
         if name not in columns or (keep is not None and name in REJECTED):
             continue
         values = whole(columns[name])
-        if values.dtype.kind not in "biuf" or values.ndim > 2:
+        if values.dtype.kind not in "biuf" or values.ndim not in (1, 2) or len(values) != units:
             raise DataError(
                 "does not say which units were kept",
                 file=path,
@@ -53,7 +53,7 @@ def decisions(table, path: Path) -> tuple[NDArray | None, NDArray | None]:
     for name in PROBABILITY:
         if probability is None and name in columns and columns[name].dtype.kind in "fiub":
             values = whole(columns[name])
-            probability = values.astype(np.float32) if values.ndim == 1 else None
+            probability = values.astype(np.float32) if values.shape == (units,) else None
     return keep, probability
 
 
