@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Header:
         self.nbytes = math.prod(shape) * dtype.itemsize
 
 
-def read_header(stream: BinaryIO) -> Header:
+def read_header(stream: IO[bytes]) -> Header:
     """Read the head of an npy file, to its end.
 
     Raises
@@ -256,7 +256,7 @@ def check_regular(path: str | os.PathLike) -> None:
         raise DataError("is no regular file", file=path, expected="a file")
 
 
-def _checked_header(stream: BinaryIO, size: int) -> Header:
+def _checked_header(stream: IO[bytes], size: int) -> Header:
     """Read the head of an array that so many bytes hold; ValueError if they cannot."""
     header = read_header(stream)
     if header.dtype.hasobject:
@@ -266,7 +266,7 @@ def _checked_header(stream: BinaryIO, size: int) -> Header:
     return header
 
 
-def _read(stream: BinaryIO, size: int) -> NDArray:
+def _read(stream: IO[bytes], size: int) -> NDArray:
     """Read an array from a stream of so many bytes; ValueError if they are others."""
     header = _checked_header(stream, size)
     if header.dtype.itemsize == 0 or header.nbytes == 0:
@@ -276,7 +276,7 @@ def _read(stream: BinaryIO, size: int) -> NDArray:
     return flat.reshape(header.shape, order="F" if header.fortran else "C")
 
 
-def _fill(stream: BinaryIO, flat: NDArray) -> None:
+def _fill(stream: IO[bytes], flat: NDArray) -> None:
     """Fill an array from a stream; ValueError if that ends early."""
     there, place = flat.view(np.uint8), 0
     while place < flat.nbytes:

@@ -96,7 +96,8 @@ def _read_npz(path: Path) -> tuple[Content, bool]:
                 expected="(trials, H, W) and (trials, units)",
             )
         images, index = unique_images(images)
-    tiers, notes = plain_tiers(arrays["tiers"], path), []
+    tiers = plain_tiers(arrays["tiers"], path)
+    notes: list[str] = []
     known_tiers(tiers, path, notes)
     optional = {name: arrays.get(name) for name in OPTIONAL_FIELDS}
     found = Content(images, index, arrays["image_id"], responses, tiers, optional, notes)

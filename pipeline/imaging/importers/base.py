@@ -86,16 +86,13 @@ class ImportedScan:
             raise DataError("cannot be made", file=folder, found=error.strerror) from error
         traces, masks = folder / "traces.npz", folder / "masks.npz"
         optional = {"raw": self.raw, "neuropil": self.neuropil, "activity": self.activity}
-        given = {name: value for name, value in optional.items() if value is not None}
-        np.savez(traces, time_s=self.time_s, fluorescence=self.corrected, **given)
-        np.savez(
-            masks,
-            **as_lists(self.pixels),
-            mean_image=self.mean_image,
-            keep=self.keep,
-            soma_probability=self.soma_probability,
-            source_row=self.source_row,
-        )
+        first: dict[str, Any] = {"time_s": self.time_s, "fluorescence": self.corrected}
+        first |= {name: value for name, value in optional.items() if value is not None}
+        second: dict[str, Any] = as_lists(self.pixels)
+        for name in ("mean_image", "keep", "soma_probability", "source_row"):
+            second[name] = getattr(self, name)
+        np.savez(traces, **first)
+        np.savez(masks, **second)
         return traces, masks
 
     def scan(self, folder: str | os.PathLike) -> ExtractedScan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ def mean_image_of(file, table, size: tuple[int, int] | None) -> NDArray | None:
     """
     found = {item.name: item.get("data") for item in of_type(file, "GrayscaleImage")}
 
-    def look(_: str, item: object) -> None:  # whatever else it returned would end the walk
+    def look(_: str, item: Any) -> None:  # whatever else it returned would end the walk
         if hasattr(item, "dtype"):
             found.setdefault(item.name, item)
 
@@ -164,7 +165,7 @@ def _from_images(masks, rows_first: bool, path: Path) -> PixelStack:
 def _from_pixels(
     table, name: str, image: NDArray | None, rows_first: bool, path: Path
 ) -> PixelStack:
-    where = {"file": path, "field": f"{table.name}/{name}"}
+    where: dict[str, Any] = {"file": path, "field": f"{table.name}/{name}"}
     ends = whole(table[f"{name}_index"]).astype(int)
     pixels = whole(table[name])
     if pixels.dtype.names is None or not {"x", "y", "weight"} <= set(pixels.dtype.names):
