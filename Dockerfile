@@ -15,7 +15,8 @@ ARG TORCH_INDEX=""
 ENV PIP_EXTRA_INDEX_URL=$TORCH_INDEX
 WORKDIR /build
 COPY setup.py pyproject.toml constraints.txt ./
-RUN touch README.md && mkdir pipeline schemas workers && pip install -c constraints.txt '.[s3]'
+COPY pipeline/__init__.py pipeline/
+RUN touch README.md && mkdir schemas workers && pip install -c constraints.txt '.[s3]'
 
 FROM packages AS notebook-packages
 RUN pip install -c constraints.txt '.[notebook]'
@@ -28,9 +29,9 @@ FROM notebook-packages AS built-notebook
 COPY . .
 RUN pip install --no-deps --force-reinstall .
 
-# what all final images share: an account without rights, one folder to write to
+# what all final images share: an account without rights, a folder to write to and one for scratch
 FROM base AS runtime
-RUN useradd --uid 10001 --create-home inception && install -d -o inception /data
+RUN useradd --uid 10001 --create-home inception && install -d -o inception /data /scratch
 ENV PATH=/opt/venv/bin:$PATH INCEPTION_HOME=/data \
     MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba
 WORKDIR /data

@@ -89,7 +89,7 @@ endif
 # hours: jobs arrive while workers are killed, and nothing may grow
 SOAK_MINUTES ?= 120
 soak: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/soak.py --minutes $(SOAK_MINUTES) \
+	OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/harness/soak.py --minutes $(SOAK_MINUTES) \
 	--home .cache/soak
 
 lint: $(STAMP)

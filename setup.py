@@ -1,5 +1,6 @@
 """Packaging of inception-loop (tool settings: pyproject.toml, exact pins: constraints.txt)."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -47,15 +48,22 @@ DEV = [
     "kubernetes-validate",  # Kubernetes' own schemas, for the manifests, offline
     "pynwb",  # tests of the NWB and CaImAn readers, which are extras, write such files
     "h5py",
+    "nwbinspector",  # best practices and what DANDI asks for, of the NWB files that are written
     "zarr",  # likewise of zarr arrays
     "jupytext",
     "nbclient",
     "ipykernel",
 ]
 
+VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    Path(__file__).with_name("pipeline").joinpath("__init__.py").read_text(encoding="utf-8"),
+    re.MULTILINE,
+).group(1)
+
 setup(
     name="inception-loop",
-    version="0.1.0",
+    version=VERSION,
     description="DataJoint pipeline for inception loops: scans to models to most exciting inputs",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -70,7 +78,7 @@ setup(
     extras_require={
         "notebook": NOTEBOOK,
         "dev": DEV,
-        "nwb": ["pynwb", "h5py"],  # NWB and CaImAn files read
+        "nwb": ["pynwb", "h5py"],  # NWB written (pynwb) and read; CaImAn files read (h5py)
         "zarr": ["zarr"],  # movies in zarr arrays
         "s3": ["s3fs"],  # the store in a bucket
     },

@@ -13,19 +13,24 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
-from mei import NORM, SESSION, SHAPE, build_members, search_context
 from torch import nn
-from train import dataset
 
 from pipeline import model as models
 from pipeline.device import pick_device
 from pipeline.mei import synthesize
 from pipeline.mei.controls import control_kinds
+
+sys.path += [str(Path(__file__).resolve().with_name(stage)) for stage in ("mei", "model")]
+
+from speed import NORM, SESSION, SHAPE, build_members, search_context
+from train import dataset
 
 IMAGES, VALIDATES = 4500, 10  # of a recording; one in so many validates
 SEARCHED, BATCH = 50_000, 256  # natural images, and how many a bare forward pass takes

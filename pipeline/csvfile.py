@@ -152,7 +152,7 @@ def read_columns(
                 field=f"{rising}, line {line}",
                 found=f"{arrays[rising][line - 2]:g} s",
                 expected="rising times",
-                remedy="sort the lines and remove repeated times",
+                remedy="write more digits if times are equal; a clock that goes back was restarted",
             )
     return arrays
 

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -48,14 +49,15 @@ def repeatable(device: torch.device) -> Iterator[None]:
         return
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    switches: Any = torch.utils.deterministic  # its stub lacks the attribute
+    fill = switches.fill_uninitialized_memory
     with warnings.catch_warnings():
         # it names the gradient of the images, which nothing asks for
         warnings.filterwarnings("ignore", "grid_sampler_2d_backward_cuda")
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        switches.fill_uninitialized_memory = False
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-            torch.utils.deterministic.fill_uninitialized_memory = fill
+            switches.fill_uninitialized_memory = fill

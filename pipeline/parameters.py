@@ -15,7 +15,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union
 
@@ -156,6 +156,59 @@ def check_value(name: str, value: Any, kind: Any, owner: str = "", path: str = "
         raise ParameterError(path or name, value, expected, owner)
 
 
+def takes(preset: Any) -> Callable[[Callable], Callable]:
+    """Return a decorator by which a function takes a record's fields as keywords.
+
+    Parameters
+    ----------
+    preset : frozen dataclass
+        Its values are the defaults, the annotations of its class those of the parameters.
+
+    Returns
+    -------
+    decorator
+        Of a function whose last positional argument is such a record.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Window:
+    ...     start_s: float = 0.05
+    ...     length_s: float = 0.5
+    >>> @takes(Window(length_s=1.0))
+    ... def end_s(onset_s, window):
+    ...     return onset_s + window.start_s + window.length_s
+    >>> end_s(10.0, start_s=0.25)
+    11.25
+    """
+    hints = typing.get_type_hints(type(preset), include_extras=True)
+    keywords = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=getattr(preset, field.name),
+            annotation=hints[field.name],
+        )
+        for field in fields(preset)
+    ]
+
+    def decorate(function: Callable) -> Callable:
+        own = inspect.signature(function)
+        *data, _ = own.parameters.values()
+
+        def with_keywords(*given: Any, **changes: Any) -> Any:
+            return function(*given, replace(preset, **changes))
+
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            setattr(with_keywords, name, getattr(function, name))
+        signature = own.replace(parameters=[*data, *keywords])
+        with_keywords.__signature__ = signature  # type: ignore[attr-defined]  # as inspect reads it
+        with_keywords.__annotations__ = {one.name: one.annotation for one in keywords}
+        return with_keywords
+
+    return decorate
+
+
 @functools.cache
 def kinds_of(function: Callable) -> dict[str, Any]:
     """Return the annotation, or else the type of the default, of every keyword-only parameter."""
@@ -208,7 +261,7 @@ def _numbers(value: Any) -> Iterator[float]:
         for item in value:
             yield from _numbers(item)
     elif isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
-        yield value
+        yield float(value)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -16,7 +17,9 @@ from pipeline.errors import DataError
 from pipeline.parameters import check_parameters
 from pipeline.plugins import load_plugins
 
+Choice = str | Mapping[str, Any] | None  # of a method: see `Registry.spec`
 RESERVED = {"name", "revision", "revisions"}  # spell a choice, and name no parameter
+_MOST_REVISIONS = 20_000  # combinations tried to name the revisions of a stored row
 
 
 def canonical_json(value: Any) -> str:
@@ -28,6 +31,11 @@ def canonical_json(value: Any) -> str:
         If the value holds something that JSON cannot say.
     ValueError
         If it holds NaN or an infinity.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 5.0, "a": [1, 0.5]})
+    '{"a":[1,0.5],"b":5}'
     """
     return json.dumps(
         _plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
@@ -35,7 +43,13 @@ def canonical_json(value: Any) -> str:
 
 
 def config_hash(value: Any) -> str:
-    """Return the first 16 hex digits of SHA-256 over the canonical JSON of `value`."""
+    """Return the first 16 hex digits of SHA-256 over the canonical JSON of `value`.
+
+    Examples
+    --------
+    >>> config_hash({"b": 5.0, "a": 1}) == config_hash({"a": 1, "b": 5})
+    True
+    """
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
@@ -57,6 +71,14 @@ def _plain(value: Any) -> Any:
 Below = Callable[[str, Mapping[str, Any]], Iterable[tuple["Registry", str]]]
 
 
+_made: weakref.WeakSet[Registry] = weakref.WeakSet()
+
+
+def registries() -> list[Registry]:
+    """Return every registry that was made in this process, by kind."""
+    return sorted(_made, key=lambda registry: registry.kind)
+
+
 class Registry:
     """Named functions whose keyword-only arguments are their parameters.
 
@@ -74,6 +96,7 @@ class Registry:
         self._functions: dict[str, Callable] = {}
         self._revisions: dict[str, int] = {}
         self._default: str | None = None
+        _made.add(self)
 
     def register(
         self, name: str, *, default: bool = False, revision: int = 1
@@ -111,6 +134,11 @@ class Registry:
             return function
 
         return decorate
+
+    @property
+    def has_default(self) -> bool:
+        """Whether one of the methods is recommended."""
+        return self._default is not None
 
     @property
     def default(self) -> str:
@@ -206,8 +234,11 @@ class Registry:
                 remedy=remedy,
             )
 
-    def spec(self, given: str | Mapping[str, Any] | None, default: str | None = None) -> dict:
+    def spec(self, given: Choice, default: str | None = None) -> dict[str, Any]:
         """Return a choice in full: ``{"name": ..., **parameters}``, and its revision above 1.
+
+        Functions take a choice; rows and recipes hold a method and its parameters side by side,
+        and are read here as well.
 
         Parameters
         ----------
@@ -227,13 +258,13 @@ class Registry:
         full = self.complete(name, given)
         return {"name": name, **full, **self.revised(name, full)}
 
-    def bind(self, given: str | Mapping[str, Any]) -> partial:
+    def bind(self, given: Choice) -> partial:
         """Return the function of a choice (see `spec`) with its parameters bound."""
         params = self.spec(given)
         name = params.pop("name")
         return partial(self[name], **{k: v for k, v in params.items() if k not in RESERVED})
 
-    def build(self, given: str | Mapping[str, Any], *data: Any) -> Any:
+    def build(self, given: Choice, *data: Any) -> Any:
         """Return what the function of a choice (see `spec`) makes of `data`."""
         return self.bind(given)(*data)
 
@@ -253,8 +284,10 @@ class Registry:
         content = {"method": name, "params": params}
         named = [(self, name), *self._below(name, params)]
         today = [registry.revision(one) for registry, one in named]
-        ahead = itertools.product(*(range(1, revision + 5) for revision in today))  # newer, too
-        for found in (tuple(today), *ahead):
+        before = itertools.product(*(range(1, revision + 1) for revision in today))
+        newer = itertools.product(*(range(1, revision + 5) for revision in today))
+        some = itertools.islice(newer, _MOST_REVISIONS)  # 5 to the power of the methods below
+        for found in itertools.chain([tuple(today)], before, some):
             below = dict(zip(named[1:], found[1:], strict=True))
             if key_of(config_hash({**content, **self._above_one(found[0], below)})) == key:
                 self.check(name, params, found[0])

@@ -16,10 +16,12 @@ import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.plugins import load_plugins
 from pipeline.stages import STAGES
+from schemas.datajoint_internals import let_help_read_tables
+from schemas.whole import declared_whole
 
 if TYPE_CHECKING:
     from datajoint import Connection
@@ -41,30 +43,6 @@ def _worth_reading(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("datajoint").addFilter(_worth_reading)
-
-
-def _let_help_read_tables() -> None:
-    """Let an attribute that needs a database be absent from a class that has none.
-
-    `help()` looks up the attributes of a table in all its base classes. In `dj.Computed`, which no
-    schema binds, DataJoint fails an assertion then, where Python expects AttributeError.
-    """
-    from datajoint.user_tables import TableMeta
-
-    original = TableMeta.__getattribute__
-    if getattr(original, "absent_without_database", False):
-        return
-
-    def look_up(cls: type, name: str) -> Any:
-        try:
-            return original(cls, name)
-        except AssertionError as error:
-            if type.__getattribute__(cls, "_connection") is not None:
-                raise
-            raise AttributeError(f"{cls.__name__}.{name}: no database is bound") from error
-
-    look_up.absent_without_database = True
-    TableMeta.__getattribute__ = look_up
 
 
 def set_default_connector(connector: Connector | None) -> None:
@@ -112,17 +90,24 @@ def activate(
         raise ValueError(
             f"this process is bound to prefix {_active!r} already; start another one for {prefix!r}"
         )
-    _let_help_read_tables()
+    let_help_read_tables()
     load_plugins()
     if connection is None:
         connection = (_connector or _installed_connector())(home)
     _ensure_store(home)
-    for name in MODULES:
-        importlib.import_module(f"schemas.{name}").schema.activate(
-            f"{prefix}_{name}", connection=connection, create_tables=create_tables
-        )
+    modules = {name: importlib.import_module(f"schemas.{name}") for name in MODULES}
+    with declared_whole(connection):
+        for name, module in modules.items():
+            module.schema.activate(
+                f"{prefix}_{name}", connection=connection, create_tables=create_tables
+            )
     _active = prefix
     return connection
+
+
+def active_prefix() -> str | None:
+    """Return the prefix that this process is bound to by `activate`, None before it."""
+    return _active
 
 
 def declare() -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from schemas.datajoint_internals import backend
+
 
 def now_sql(connection: Any, plus_s: float = 0.0) -> str:
     """Return SQL for the server's UTC time, milliseconds, some seconds from now.
 
     Cut, never rounded, to milliseconds: what is stored as now is not later than now.
     """
-    if connection.adapter.backend == "postgresql":
+    if backend(connection) == "postgresql":
         clock = "date_trunc('milliseconds', clock_timestamp() AT TIME ZONE 'UTC')"
         return f"({clock} + INTERVAL '{plus_s:.3f} seconds')"
     return f"(UTC_TIMESTAMP(3) + INTERVAL {round(plus_s * 1e6):d} MICROSECOND)"

@@ -17,7 +17,7 @@ def number(value: float | None) -> float | None:
 
 
 @contextlib.contextmanager
-def local_file(reference: dj.objectref.ObjectRef) -> Iterator[Path]:
+def local_file(reference: dj.ObjectRef) -> Iterator[Path]:
     """Give the path of a stored file; one of a remote store is fetched for the time being."""
     spec = dj.config.stores.get(reference.store or dj.config.stores.get("default"), {})
     if spec.get("protocol") == "file":

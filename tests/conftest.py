@@ -62,6 +62,26 @@ def ledger(_bound, database):
     tables.schema.database = tables.schema.connection = None
 
 
+# folders whose files share what their conftest computes
+TOGETHER = ("tests/schemas/chain/", "tests/schemas/deadline/")
+LONGEST = ("tests/test_loop.py", *TOGETHER)
+
+
 def pytest_collection_modifyitems(items):
-    """Begin with the demo, which takes longest, so that no process waits for it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_loop.py")
+    """Begin with what takes longest, so that no process waits for it at the end."""
+    items.sort(key=lambda item: next((i for i, n in enumerate(LONGEST) if n in item.nodeid), 9))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give one process all files of a folder that shares what it computes, else file by file."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadFolderScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return next((name for name in TOGETHER if name in nodeid), super()._split_scope(nodeid))
+
+    config.option.loadscopereorder = False  # it would begin with the files of most tests
+    return LoadFolderScheduling(config, log)

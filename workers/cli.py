@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-from workers.commands import computing, database, ingest, inspect, jobs, maintenance, results
+from pipeline import __version__
+from workers.commands import (
+    choices,
+    computing,
+    database,
+    ingest,
+    inspect,
+    jobs,
+    maintenance,
+    results,
+)
 from workers.commands.common import Home
 from workers.compute import limits
+from workers.version import code_version
 
 app = typer.Typer(
     help="Inception loops: from two-photon scans to most exciting inputs and back.",
@@ -22,13 +34,28 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets would be taken for markup and left out
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _group in (ingest, computing, inspect, jobs, results, maintenance):
+for _group in (ingest, choices, computing, inspect, jobs, results, maintenance):
     app.add_typer(_group.app)
+app.add_typer(choices.recipes, name="recipe")
 app.add_typer(database.app, name="db")
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"inception-loop {__version__}, code {code_version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main(home: Home = None) -> None:
+def _main(
+    home: Home = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_tell_version, help="Print release and code."
+        ),
+    ] = False,
+) -> None:
     """Inception loops: from two-photon scans to most exciting inputs and back."""
 
 

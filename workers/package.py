@@ -17,6 +17,9 @@ from pipeline.closed_loop.package.files import (
 )
 from pipeline.closed_loop.package.manifest import opened, read_manifest
 from pipeline.errors import DataError
+from schemas import dataset, experiment, imaging, stimulus
+from schemas.closed_loop import AnalysisPlan, Loop, Package, Plan, PlanMethod, PlanTask, Recipe
+from workers.queue import tables
 from workers.version import code_version
 
 _RENAMED = {"image_hash": "image"}
@@ -54,9 +57,6 @@ def write(
         If there is no loop on the scan, its plan is not computed yet, it has several, or the folder
         holds something else.
     """
-    from schemas import experiment, stimulus
-    from schemas.closed_loop import AnalysisPlan, Package, Plan, PlanMethod
-
     task = _task(scan, plan_id)
     plan = {"plan_id": task["plan_id"]}
     source = {name: task[name] for name in ("session", "scan_idx")}
@@ -106,8 +106,6 @@ def choices(scan: Mapping[str, int]) -> list[dict[str, Any]]:
     DataError
         If there is no loop on the scan, or the plan of the newest one is not computed yet.
     """
-    from schemas.closed_loop import Loop, Plan, PlanTask, Recipe
-
     name = _slashed(scan)
     loops = (Loop & scan).to_dicts(order_by="registered DESC")
     if not loops:
@@ -128,8 +126,6 @@ def size(plan_id: str) -> dict[str, Any]:
     dict
         `plan, images, units, repeats, trials, minutes`; `left_out`, stimuli in `Plan.dropped`.
     """
-    from schemas.closed_loop import Plan
-
     row = (Plan & {"plan_id": plan_id}).fetch1()
     return {
         "plan": plan_id,
@@ -174,9 +170,6 @@ def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None 
     DataError
         One line: what was edited or is missing, or of which plan, animal or monitor it is.
     """
-    from schemas import experiment
-    from schemas.closed_loop import Package, PlanTask
-
     if plan_id is None and len(PlanTask & scan) > 1:
         with opened(folder) as root:
             named = read_manifest(root, name=str(folder))["plan"]
@@ -202,8 +195,6 @@ def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None 
 
 def _task(scan: Mapping[str, int], plan_id: str | None) -> dict[str, Any]:
     """Return the plan task, with a computed plan, that is named or the only one on a scan."""
-    from schemas.closed_loop import PlanTask
-
     name = _slashed(scan)
     tasks = {task["plan_id"]: task for task in (PlanTask & scan).to_dicts(order_by="plan_id")}
     if plan_id is not None and tasks:
@@ -234,8 +225,6 @@ def _slashed(scan: Mapping[str, int]) -> str:
 
 
 def _refuse_uncomputed(asked: Any, name: str) -> None:
-    from schemas.closed_loop import Plan
-
     if Plan & asked:
         return
     failed = _set_aside()
@@ -255,16 +244,11 @@ def line(plan: Mapping[str, Any]) -> str:
 
 
 def _set_aside() -> int:
-    from workers.queue import tables
-
     return len(tables.Job & "status='error'") if tables.schema.database else 0
 
 
 def _targets(plan: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return image, kind, variant, unit and prediction of every target, and where the units are."""
-    from schemas import dataset, imaging
-    from schemas.closed_loop import Plan
-
     order = ("unit_index", "kind", "variant")
     targets = pd.DataFrame((Plan.Target & plan).to_dicts(order_by=order))
     units = dataset.Dataset.Unit & (Plan.Target & plan)

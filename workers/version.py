@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from pipeline import __version__
 
 
 @functools.cache
@@ -24,7 +25,4 @@ def code_version() -> str:
             done = None  # no git here: the release's number will do
         if done is not None and done.returncode == 0:
             return done.stdout.strip()[:64]
-    try:
-        return version("inception-loop")
-    except PackageNotFoundError:
-        return "unknown"
+    return __version__

@@ -40,7 +40,7 @@ def unwrap_counts(counts: ArrayLike) -> NDArray[np.float64]:
     raw = np.asarray(counts)
     steps = np.diff(raw.astype(np.int64))
     half = WRAP // 2
-    shortest = (steps + half) % WRAP - half
+    shortest = np.mod(steps + half, WRAP) - half
     return np.concatenate([[0.0], np.cumsum(shortest)]) if len(raw) else np.zeros(0)
 
 
@@ -151,8 +151,8 @@ def local_slope(
         times.append(time[piece])
         speeds.append(slope)
         if end < len(time):
-            times.append([(time[end - 1] + time[end]) / 2])
-            speeds.append([np.nan])
+            times.append(np.array([(time[end - 1] + time[end]) / 2]))
+            speeds.append(np.array([np.nan]))
     return SpeedResult(np.concatenate(times), np.concatenate(speeds))
 
 
@@ -176,6 +176,12 @@ def running_periods(
         Shorter pauses (s) do not end a period, unless samples are missing there.
     min_duration_s : float
         Shorter periods (s) are dropped.
+
+    Examples
+    --------
+    >>> speed = [0, 0, 4, 5, 4, 0, 0]  # one sample a second
+    >>> running_periods(range(7), speed, max_pause_s=0).tolist()
+    [[2.0, 4.0]]
     """
     time, speed = np.asarray(time_s, np.float64), np.asarray(speed_cm_s, np.float64)
     with np.errstate(invalid="ignore"):

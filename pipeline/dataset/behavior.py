@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,45 +61,64 @@ def _slope(values: NDArray, time: NDArray, weight: NDArray) -> NDArray:
     return np.where(valid.sum(1) >= 2, slope, np.nan)
 
 
-def _sample(
-    pupil_time_s: ArrayLike | None,
-    center_x_px: ArrayLike | None,
-    center_y_px: ArrayLike | None,
-    radius_px: ArrayLike | None,
-    treadmill_time_s: ArrayLike | None,
-    speed_cm_s: ArrayLike | None,
-    onset_s: ArrayLike,
-    centre_s: float,
-    half_s: float,
-    hamming: bool,
-    min_valid: float,
-) -> TrialBehavior:
-    onset = np.asarray(onset_s, np.float64)
-    begin, end = onset + centre_s - half_s, onset + centre_s + half_s
-    behavior = np.full((len(onset), 3), np.nan)
-    center = np.full((len(onset), 2), np.nan)
+class _Traces(NamedTuple):
+    """What eye camera and treadmill recorded; None where there was none."""
 
-    def weights(stream: _Stream) -> NDArray:
-        if not hamming:
-            return np.ones_like(stream.time)
-        return 0.54 + 0.46 * np.cos(np.pi * stream.time / half_s)
+    pupil_time_s: ArrayLike | None
+    center_x_px: ArrayLike | None
+    center_y_px: ArrayLike | None
+    radius_px: ArrayLike | None
+    treadmill_time_s: ArrayLike | None
+    speed_cm_s: ArrayLike | None
 
-    if pupil_time_s is not None and len(np.asarray(pupil_time_s)):
-        stream = _Stream(pupil_time_s, begin, end)
-        weight = weights(stream)
-        columns = [(behavior, 0, radius_px), (center, 0, center_x_px), (center, 1, center_y_px)]
-        for target, column, array in columns:
+
+class _Window(NamedTuple):
+    """Which samples around the onset of an image count, and how much."""
+
+    center_s: float
+    half_s: float
+    weight: Callable[[NDArray, float], NDArray]  # of times from the center (s) and `half_s`
+    min_valid: float
+
+
+def _flat(time_s: NDArray, half_s: float) -> NDArray:
+    return np.ones_like(time_s)
+
+
+def _hamming(time_s: NDArray, half_s: float) -> NDArray:
+    return 0.54 + 0.46 * np.cos(np.pi * time_s / half_s)
+
+
+def _sample(traces: _Traces, onset_s: ArrayLike, window: _Window) -> TrialBehavior:
+    center = np.asarray(onset_s, np.float64) + window.center_s
+    begin, end = center - window.half_s, center + window.half_s
+    behavior, gaze = np.full((len(center), 3), np.nan), np.full((len(center), 2), np.nan)
+
+    def mean(stream: _Stream, values: NDArray) -> NDArray:
+        weight = window.weight(stream.time, window.half_s)
+        return _mean(values, weight, window.min_valid, stream.inside)
+
+    if _recorded(traces.pupil_time_s):
+        stream = _Stream(traces.pupil_time_s, begin, end)
+        for target, column, array in (
+            (behavior, 0, traces.radius_px),
+            (gaze, 0, traces.center_x_px),
+            (gaze, 1, traces.center_y_px),
+        ):
             if array is not None:
-                values = stream.values(array)
-                target[:, column] = _mean(values, weight, min_valid, stream.inside)
-        if radius_px is not None:
-            slope = _slope(stream.values(radius_px), stream.time, weight)
+                target[:, column] = mean(stream, stream.values(array))
+        if traces.radius_px is not None:
+            weight = window.weight(stream.time, window.half_s)
+            slope = _slope(stream.values(traces.radius_px), stream.time, weight)
             behavior[:, 1] = np.where(np.isnan(behavior[:, 0]), np.nan, slope)
-    if treadmill_time_s is not None and speed_cm_s is not None and len(np.asarray(speed_cm_s)):
-        stream = _Stream(treadmill_time_s, begin, end)
-        values = np.abs(stream.values(speed_cm_s))
-        behavior[:, 2] = _mean(values, weights(stream), min_valid, stream.inside)
-    return TrialBehavior(behavior=behavior, pupil_center=center)
+    if _recorded(traces.treadmill_time_s) and _recorded(traces.speed_cm_s):
+        stream = _Stream(traces.treadmill_time_s, begin, end)
+        behavior[:, 2] = mean(stream, np.abs(stream.values(traces.speed_cm_s)))
+    return TrialBehavior(behavior=behavior, pupil_center=gaze)
+
+
+def _recorded(array: ArrayLike | None) -> TypeGuard[ArrayLike]:
+    return array is not None and len(np.asarray(array)) > 0
 
 
 @behavior_windows.register("boxcar", default=True)
@@ -136,19 +157,11 @@ def boxcar(
     TrialBehavior
         NaN where a trial has too few valid samples, and throughout where a stream is None.
     """
-    return _sample(
-        pupil_time_s,
-        center_x_px,
-        center_y_px,
-        radius_px,
-        treadmill_time_s,
-        speed_cm_s,
-        onset_s,
-        start_s + length_s / 2,
-        length_s / 2,
-        False,
-        min_valid,
+    traces = _Traces(
+        pupil_time_s, center_x_px, center_y_px, radius_px, treadmill_time_s, speed_cm_s
     )
+    window = _Window(start_s + length_s / 2, length_s / 2, _flat, min_valid)
+    return _sample(traces, onset_s, window)
 
 
 @behavior_windows.register("hamming2019")
@@ -178,18 +191,10 @@ def hamming2019(
 
     References
     ----------
-    Walker et al. (2019), doi:10.1038/s41593-019-0517-x; REFERENCE 1.4.
+    Walker et al. (2019), doi:10.1038/s41593-019-0517-x.
     """
-    return _sample(
-        pupil_time_s,
-        center_x_px,
-        center_y_px,
-        radius_px,
-        treadmill_time_s,
-        speed_cm_s,
-        onset_s,
-        offset_s + length_s / 2,
-        length_s,
-        True,
-        min_valid,
+    traces = _Traces(
+        pupil_time_s, center_x_px, center_y_px, radius_px, treadmill_time_s, speed_cm_s
     )
+    window = _Window(offset_s + length_s / 2, length_s, _hamming, min_valid)
+    return _sample(traces, onset_s, window)

@@ -52,6 +52,21 @@ def load(path: str | os.PathLike) -> Dataset:
     ------
     DataError
         If a file or field is missing, unreadable, or does not fit the others.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> arrays = {
+    ...     "images": np.arange(4 * 9 * 16, dtype=np.uint8).reshape(4, 9, 16),
+    ...     "responses": np.ones((4, 2)),
+    ...     "tiers": ["train", "train", "validation", "test"],
+    ...     "image_id": ["a", "b", "c", "d"],
+    ... }
+    >>> with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+    ...     np.savez(file.name, **arrays)
+    ...     data = load(file.name)
+    >>> data.n_trials, data.n_units, data.shape
+    (4, 2, (9, 16))
     """
     path = Path(path)
     if not path.exists():

@@ -48,6 +48,15 @@ def reconcile(datasets: Sequence[Dataset]) -> tuple[list[Dataset], list[int]]:
     DataError
         If images differ in aspect ratio, or a data set would lose all trials of train or
         validation.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).integers(0, 256, (4, 9, 16), np.uint8)
+    >>> tiers = np.array(["train", "train", "validation", "test"])
+    >>> one = Dataset(images, np.arange(4), np.arange(4), np.ones((4, 2)), tiers)
+    >>> other = Dataset(images, np.arange(4), np.arange(4), np.ones((4, 3)), tiers[[3, 0, 2, 1]])
+    >>> [data.n_trials for data in reconcile([one, other])[0]]  # images that test elsewhere
+    [3, 3]
     """
     shape = min(data.shape for data in datasets)
     names = [image_digests(to_model(data.images, shape))[data.image_index] for data in datasets]

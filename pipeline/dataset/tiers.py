@@ -48,6 +48,11 @@ def assign_tiers(
     ------
     DataError
         If no image would be left to train on.
+
+    Examples
+    --------
+    >>> assign_tiers(["a", "b", "b", "c"]).tolist()
+    ['train', 'test', 'test', 'train']
     """
     if not 0 < validation_fraction < 1:
         raise ValueError(f"validation_fraction must be between 0 and 1, got {validation_fraction}")

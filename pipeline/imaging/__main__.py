@@ -5,6 +5,7 @@
     python -m pipeline.imaging deconvolution DIR/extraction.npz --out DIR --set indicator=GCaMP6s
     python -m pipeline.imaging quality scan.tif --out DIR
     python -m pipeline.imaging import suite2p/plane0 --out DIR
+    python -m pipeline.imaging stack zstack.tif --out DIR
 
 Without the name of a command, `process` is meant.
 """
@@ -30,6 +31,7 @@ from pipeline.imaging.quality import Evidence, quality_methods
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
 from pipeline.imaging.segmentation.mask_files import read_masks
+from pipeline.imaging.structural import read_stack
 from pipeline.imaging.summary import summarize
 from pipeline.npy import read_npy
 
@@ -67,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
             _process_arguments(one, deconvolvers)
         elif name == "import":
             _import_arguments(one)
+        elif name == "stack":
+            one.add_argument("file", help="TIFF of a structural stack")
+            one.add_argument("--channel", type=int, help="as on the microscope; else the first")
+            one.add_argument("--unaligned", action="store_true", help="average pages as they are")
+            one.add_argument("--out", required=True, help="folder that receives stack.npy")
         elif name == "deconvolution":
             one.add_argument("traces", help="npz of extraction or import, or npy (units, frames)")
             one.add_argument("--fps", type=float, help="frames per second, for npy")
@@ -90,6 +97,7 @@ def _movie_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fps", type=float, help="frames per second, for a movie without")
     parser.add_argument("--um-per-px", type=float, help="pixel size, where the header lacks it")
+    parser.add_argument("--acquisition", type=int, help="the one that is meant, of several")
     parser.add_argument("--field", type=int, default=0, help="which field, from 0")
     parser.add_argument("--channel", type=int, default=0, help="which channel, from 0")
 
@@ -127,7 +135,7 @@ def _process_arguments(parser: argparse.ArgumentParser, deconvolvers) -> None:
 def _scan(options: argparse.Namespace):
     files = options.files[0] if len(options.files) == 1 else options.files
     scale = (options.um_per_px,) * 2 if options.um_per_px else None
-    return open_source(files, fps=options.fps, um_per_px=scale)
+    return open_source(files, fps=options.fps, um_per_px=scale, acquisition=options.acquisition)
 
 
 def _movie(options: argparse.Namespace):
@@ -143,6 +151,21 @@ def _info(options: argparse.Namespace) -> dict[str, Any]:
         "channels": scan.channel_numbers,
         "bidirectional": scan.bidirectional,
         "fields": [asdict(field) for field in scan.fields],
+        "findings": [str(finding) for finding in getattr(scan, "findings", [])],
+    }
+
+
+def _stack(options: argparse.Namespace) -> dict[str, Any]:
+    found = read_stack(options.file, channel=options.channel, align=not options.unaligned)
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / "stack.npy", found.volume)
+    return {
+        "file": str(out / "stack.npy"),
+        "slices": len(found.volume),
+        "pages_per_slice": found.repeats,
+        "um_per_voxel": found.um_per_voxel,
+        "findings": [str(finding) for finding in found.findings],
     }
 
 
@@ -235,13 +258,19 @@ def _deconvolution(options: argparse.Namespace) -> dict[str, Any]:
     return {"file": str(path), "units": len(traces), "activity_unit": result.activity_unit}
 
 
+def _rate_of(times: np.ndarray) -> float | None:
+    return float(1 / np.median(np.diff(times))) if len(times) > 1 else None
+
+
 def _stored_traces(path: str) -> tuple[np.ndarray, float | None]:
     """Return traces and rate of `extraction.npz`, or of `traces.npz` as `import` writes it."""
     found = stages.load(path)
     if "fluorescence" in found:
         times = np.ravel(found.get("time_s", ()))
-        return found["fluorescence"], 1 / np.median(np.diff(times)) if len(times) > 1 else None
-    return stages.load(path, "corrected")["corrected"], found.get("fps")
+        return found["fluorescence"], _rate_of(times)
+    said = found.get("fps")
+    rate = None if said is None else float(said)
+    return stages.load(path, "corrected")["corrected"], rate
 
 
 def _quality(options: argparse.Namespace) -> dict[str, Any]:
@@ -294,6 +323,7 @@ COMMANDS = {
     "segmentation": (_segmentation, "Find cells: segmentation.npz. Takes raster and motion."),
     "extraction": (_extraction, "Traces of the masks: extraction.npz. Takes raster and motion."),
     "deconvolution": (_deconvolution, "Activity of traces: deconvolution.npz."),
+    "stack": (_stack, "Average the pages of every slice of a structural stack: stack.npy."),
     "import": (_import, "Take the results of another program: traces.npz and masks.npz."),
 }
 

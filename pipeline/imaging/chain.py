@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.imaging.motion import corrected_movie, motion_methods
 from pipeline.imaging.movie import RasterCorrected
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
+from pipeline.registry import Choice
 
 
 def process(
@@ -28,16 +29,11 @@ def process(
     field: int = 0,
     channel: int = 0,
     soma_diameter_um: float | None = None,
-    raster: str | None = None,
-    motion: str | None = None,
-    segmenter: str | None = None,
-    fluorescence: str | None = None,
-    deconvolver: str | None = None,
-    raster_params: Mapping[str, Any] | None = None,
-    motion_params: Mapping[str, Any] | None = None,
-    segmenter_params: Mapping[str, Any] | None = None,
-    fluorescence_params: Mapping[str, Any] | None = None,
-    deconvolver_params: Mapping[str, Any] | None = None,
+    raster: Choice = None,
+    motion: Choice = None,
+    segmenter: Choice = None,
+    fluorescence: Choice = None,
+    deconvolver: Choice = None,
     min_snr: float = 3.0,
     min_soma_probability: float = 0.5,
     progress: Callable[[str], None] | None = None,
@@ -56,10 +52,9 @@ def process(
         Which of the scan's, counted from 0.
     soma_diameter_um : float, optional
         Expected diameter of a soma (um); the segmenter's default otherwise.
-    raster, motion, segmenter, fluorescence, deconvolver : str, optional
-        Registered methods; the recommended ones otherwise.
-    raster_params, ..., deconvolver_params : dict, optional
-        Parameters of each method that differ from its defaults.
+    raster, motion, segmenter, fluorescence, deconvolver : str or dict, optional
+        Registered methods, each a name or ``{"name": ..., **parameters}``; what is left out is
+        the recommended one.
     min_snr, min_soma_probability : float
         Units below either are written with `keep` False.
     progress : callable, optional
@@ -82,37 +77,41 @@ def process(
         If the files cannot be used.
     ValueError
         If a method or parameter does not exist.
+
+    Examples
+    --------
+    >>> process("nowhere.tif", "out", deconvolver={"name": "oasis_ar1", "decay_s": 0.6})
+    Traceback (most recent call last):
+    pipeline.errors.DataError: nowhere.tif: ...
     """
     from pipeline.imaging.deconvolution import deconvolvers  # compiled code: load when needed
 
     say = progress or (lambda line: None)
     if isinstance(um_per_px, (int, float)):
         um_per_px = (float(um_per_px), float(um_per_px))
-    segmenter = segmenter or segmenters.default
-    segmenter_params = dict(segmenter_params or {})
-    if soma_diameter_um is not None and "soma_diameter_um" in segmenters.defaults(segmenter):
-        segmenter_params["soma_diameter_um"] = soma_diameter_um
-    steps = {}
-    for name, registry, method, params in (
-        ("raster", raster_methods, raster, raster_params),
-        ("motion", motion_methods, motion, motion_params),
-        ("segmentation", segmenters, segmenter, segmenter_params),
-        ("fluorescence", fluorescence_methods, fluorescence, fluorescence_params),
-        ("deconvolution", deconvolvers, deconvolver, deconvolver_params),
-    ):
-        method = method or registry.default
-        steps[name] = (registry[method], registry.complete(method, params))
+    units = segmenters.spec(segmenter)
+    if soma_diameter_um is not None and "soma_diameter_um" in units:
+        units["soma_diameter_um"] = soma_diameter_um
+    steps = {
+        "raster": raster_methods.bind(raster),
+        "motion": motion_methods.bind(motion),
+        "segmentation": segmenters.bind(units),
+        "fluorescence": fluorescence_methods.bind(fluorescence),
+        "deconvolution": deconvolvers.bind(deconvolver),
+    }
 
     def run(name: str, *data: Any) -> Any:
-        function, params = steps[name]
         say(name)
-        return function(*data, **params)
+        return steps[name](*data)
 
     scan = open_source(files, fps=fps, um_per_px=um_per_px)
     movie = scan.movie(field, channel)
     offset = run("raster", movie)
     steady = RasterCorrected(movie, offset.raster_px)
     moved = run("motion", steady)
+    if moved.fixed is not None:
+        share = float(moved.fixed.mean())
+        say(f"motion: {share:.1%} of the field is fixed to the scanner and was not looked at")
     corrected = corrected_movie(steady, moved)
     cells = run("segmentation", corrected)
     traces = run("fluorescence", corrected, cells.masks, cells.weights)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.parameters import under
+from pipeline.parameters import check_value, under
 from pipeline.registry import Registry
 from pipeline.rng import generator
 
+from .climb import Mover, Normalise, Schedule
 from .objectives import objectives
 from .parts import (
     Scene,
@@ -40,6 +42,9 @@ PARTS: dict[str, Registry] = {
 }
 CANDIDATES_AT_ONCE = 4096
 
+Keep = Literal["best", "last"]
+Part = str | dict[str, Any]  # a name, or {"name": ..., **parameters}
+
 
 class Ascents(Registry):
     """Ascent methods; a parameter named after a part is completed from that part's registry.
@@ -62,9 +67,10 @@ class Ascents(Registry):
     def check(self, name: str, params: Mapping[str, Any] | None = None, revision: int = 1) -> None:
         """Raise DataError unless a method and its parts as they were stored are those of today."""
         super().check(name, params, revision)
+        given = params or {}
         for part, registry in self._parts().items():
-            if part in (params or {}):
-                stored = {"name": params[part]} if isinstance(params[part], str) else params[part]
+            if part in given:
+                stored = {"name": given[part]} if isinstance(given[part], str) else given[part]
                 below = {k: v for k, v in stored.items() if k not in ("name", "revision")}
                 registry.check(stored["name"], below, stored.get("revision", 1))
 
@@ -100,7 +106,77 @@ class Ascended:
     members: NDArray[np.float32]  # (n, members) response by each member of the ensemble
 
 
-def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
+@dataclass(frozen=True, kw_only=True)
+class AscentParameters:
+    """All that rules one ascent; the defaults are those of `constrained`.
+
+    Parameters
+    ----------
+    steps : int
+        Evaluations of model and gradient.
+    step_start, step_end : float
+        Length of a step as a share of the norm (`normalise` "l2"), or in z-scored pixels
+        ("mean_abs").
+    schedule : {"geometric", "linear"}
+        How the step falls.
+    normalise : {"l2", "mean_abs"}
+        Length of a gradient that counts as 1.
+    candidates, scouts, scout_steps : int
+        Starts that are drawn for one; the most exciting of them, `scouts` many, climb
+        `scout_steps` steps; the highest of these goes on.
+    restarts : int
+        Further draws for a unit that is silent, without gradient, to all of them.
+    keep : {"best", "last"}
+        Which image of the way is returned; of those as good as the best, up to rounding, the
+        latest.
+    converged_within : float
+        An ascent counts as converged if its last tenth brought no more than this share.
+    crop : bool
+        Ascend only the pixels that the unit sees, if the model knows them exactly.
+    priors : {"ensembles", "all", "none"}
+        For which models `transform` and `finish` are used. They lower the true response slightly
+        and pay off only where the model is wrong, so a model without `members` skips them.
+    initial, transform, objective, gradient, regulariser, constraint, stopper, finish : str or dict
+        The parts.
+
+    Raises
+    ------
+    ParameterError
+        If a value is of another type, out of its range or none of its words.
+    """
+
+    steps: int = 100
+    step_start: float = 2.0
+    step_end: float = 0.01
+    schedule: Schedule = "geometric"
+    normalise: Normalise = "l2"
+    candidates: int = 32
+    scouts: int = 16
+    scout_steps: int = 25
+    restarts: int = 20
+    keep: Keep = "best"
+    converged_within: float = 0.01
+    crop: bool = True
+    priors: Literal["ensembles", "all", "none"] = "ensembles"
+    initial: Part = "smooth_noise"
+    transform: Part = "none"
+    objective: Part = "activation"
+    gradient: Part = "none"
+    regulariser: Part = "none"
+    constraint: Part = "norm"
+    stopper: Part = "last_step"
+    finish: Part = "none"
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            check_value(name, getattr(self, name), kind, "ascent")
+
+    def parts(self) -> dict[str, partial]:
+        """Return the functions of the parts with their parameters bound."""
+        return {name: registry.bind(getattr(self, name)) for name, registry in PARTS.items()}
+
+
+def ascend(problem: Problem, parameters: AscentParameters) -> Ascended:
     """Run one ascent for every pair of a batch.
 
     Of every pair's `candidates` the `scouts` most exciting climb `scout_steps` steps; the one that
@@ -110,27 +186,22 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
     Parameters
     ----------
     problem : Problem
-    params : dict
-        Completed parameters of an ascent method: `steps`, `step_start`, `step_end`, `schedule`,
-        `normalise`, `candidates`, `scouts`, `scout_steps`, `restarts`, `keep`,
-        `converged_within`, `priors`, and the parts.
+    parameters : AscentParameters
     """
     view = problem.view
-    part = {name: registry.bind(params[name]) for name, registry in PARTS.items()}
-    if params["priors"] not in ("ensembles", "all", "none"):
-        raise ValueError(f"priors must be 'ensembles', 'all' or 'none', got {params['priors']!r}")
+    part = parameters.parts()
     trained = hasattr(view.model, "members")
-    if params["priors"] == "none" or (params["priors"] == "ensembles" and not trained):
-        part["transform"], part["finish"] = transforms["none"], finishes["none"]
-    climber = _Climber(problem, part, params)
+    if parameters.priors == "none" or (parameters.priors == "ensembles" and not trained):
+        part["transform"], part["finish"] = transforms.bind("none"), finishes.bind("none")
+    climber = _Climber(problem, part, parameters)
     rough = {**part, "objective": getattr(part["objective"].func, "rough", part["objective"])}
-    x, background, restarted, silent = _start(problem, rough, params)
+    x, background, restarted, silent = _start(problem, rough, parameters)
     n, scouts = len(problem.units), x.shape[1]
     alive = torch.as_tensor(np.flatnonzero(~silent), device=x.device)
     if scouts > 1 and len(alive):
         many = view.select(alive.repeat_interleave(scouts))
-        tried, _ = _Climber(problem, rough, params).run(
-            many, x[alive].flatten(0, 1), background[alive].flatten(0, 1), params["scout_steps"]
+        tried, _ = _Climber(problem, rough, parameters).run(
+            many, x[alive].flatten(0, 1), background[alive].flatten(0, 1), parameters.scout_steps
         )
         height = tried.value
         if rough["objective"] is not part["objective"]:
@@ -140,10 +211,10 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
         start, level = tried.images[best].to(x.device), tried.background[best].to(x.device)
     else:
         start, level = x[alive, 0], background[alive, 0]
-    climbed, steps = climber.run(view.select(alive), start, level, params["steps"])
+    climbed, steps = climber.run(view.select(alive), start, level, parameters.steps)
     images = torch.zeros((n, *x.shape[2:]))
     level = torch.zeros((n, x.shape[2]))
-    trace = np.full((params["steps"] + 1, n), np.nan, np.float32)
+    trace = np.full((parameters.steps + 1, n), np.nan, np.float32)
     kept = alive.cpu()
     images[kept], level[kept], trace[:, kept.numpy()] = climbed.images, climbed.background, steps
     with torch.no_grad():
@@ -156,21 +227,31 @@ def ascend(problem: Problem, params: Mapping[str, Any]) -> Ascended:
         value = part["objective"](view, images).float().cpu().numpy()
         frames = view.frame(images, level).float().cpu().numpy()
     trace[:, silent] = value[silent]
-    converged = _converged(trace, params["converged_within"]) & ~silent
+    converged = _converged(trace, parameters.converged_within) & ~silent
     return Ascended(frames, activations, value, trace, converged, restarted, silent, members)
 
 
 class _Climber:
     """The loop of the ascent, for any images of a batch."""
 
-    def __init__(self, problem: Problem, part: Mapping[str, Any], params: Mapping[str, Any]):
-        self.scene, self.seed, self.part, self.keep = problem.scene, problem.seed, part, params
-        self.mover = Mover(params, part["gradient"], problem.scene)
+    def __init__(
+        self, problem: Problem, part: Mapping[str, Callable], parameters: AscentParameters
+    ) -> None:
+        self.scene, self.seed, self.part = problem.scene, problem.seed, part
+        self.keep = parameters.keep
+        self.mover = Mover(
+            problem.scene,
+            step_start=parameters.step_start,
+            step_end=parameters.step_end,
+            schedule=parameters.schedule,
+            normalise=parameters.normalise,
+            precondition=part["gradient"],
+        )
 
     def run(self, view: View, x: torch.Tensor, background: torch.Tensor, steps: int):
         """Climb; returns what was kept and the objective, shape (steps + 1, n)."""
         part, scene = self.part, self.scene
-        done = _Kept(len(x), x.shape[1:], background.shape[1], self.keep["keep"])
+        done = _Kept(len(x), x.shape[1:], background.shape[1], self.keep)
         traces = torch.full((steps + 1, len(x)), torch.nan)
         alive, now = torch.arange(len(x), device=x.device), view
         for step in range(steps + 1):
@@ -197,44 +278,13 @@ class _Climber:
         return done, _fill_forward(traces.numpy())
 
 
-class Mover:
-    """One step up the gradient, its length set for every image by itself."""
-
-    def __init__(self, params: Mapping[str, Any], precondition, scene: Scene) -> None:
-        self.first, self.last = params["step_start"], params["step_end"]
-        self.normalise, self.precondition, self.scene = params["normalise"], precondition, scene
-        self.schedule = params["schedule"]
-        if self.schedule not in ("linear", "geometric"):
-            raise ValueError(f"schedule must be 'linear' or 'geometric', got {self.schedule!r}")
-        if self.normalise not in ("l2", "mean_abs"):
-            raise ValueError(f"normalize must be 'l2' or 'mean_abs', got {self.normalise!r}")
-
-    def move(self, x: torch.Tensor, gradient: torch.Tensor, fraction: float) -> torch.Tensor:
-        """Return images (n, C, h, w) moved along their gradients, at a fraction of the ascent."""
-        if self.schedule == "geometric":
-            size = self.first * (self.last / self.first) ** fraction
-        else:
-            size = self.first + (self.last - self.first) * fraction
-        # first to a largest value of 1, so that tiny gradients do not underflow when squared
-        gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-38)
-        gradient = self.precondition(gradient, fraction)
-        if self.normalise == "l2":
-            length = gradient.square().sum((1, 2, 3), keepdim=True).sqrt()
-            size = size * self.scene.norm
-        else:
-            length = gradient.abs().mean((1, 2, 3), keepdim=True)
-        return x + size * gradient / length.clamp_min(1e-12)
-
-
 class _Kept:
     """The image to return for every pair: the best on the way, or the last.
 
     Of images as good as the best, up to rounding, the latest is kept: the end of an ascent is flat.
     """
 
-    def __init__(self, n: int, shape: torch.Size, channels: int, keep: str) -> None:
-        if keep not in ("best", "last"):
-            raise ValueError(f"keep must be 'best' or 'last', got {keep!r}")
+    def __init__(self, n: int, shape: torch.Size, channels: int, keep: Keep) -> None:
         self.keep = keep
         self.value = torch.full((n,), -torch.inf)  # of the image that is kept
         self.peak = torch.full((n,), -torch.inf)
@@ -254,20 +304,20 @@ class _Kept:
         self.background[chosen] = background.cpu()[better]
 
 
-def _start(problem: Problem, part: Mapping[str, Any], params: Mapping[str, Any]):
+def _start(problem: Problem, part: Mapping[str, Callable], parameters: AscentParameters):
     """Draw starting images (n, scouts, C, h, w), best first.
 
     A pair to all of whose `candidates` the unit is silent draws again, up to `restarts` times.
     Fewer than `scouts` live candidates: the best stands for the missing ones.
     """
     view, scene = problem.view, problem.scene
-    n, device, count = len(problem.units), view.units.device, params["candidates"]
-    scouts = min(params["scouts"], count)
+    n, device, count = len(problem.units), view.units.device, parameters.candidates
+    scouts = min(parameters.scouts, count)
     x = torch.zeros((n, scouts, scene.shape[0], *view.size), device=device)
     background = torch.zeros((n, scouts, scene.shape[0]), device=device)
     attempts = np.zeros(n, np.int64)
     pending = np.arange(n)
-    for attempt in range(params["restarts"] + 1):
+    for attempt in range(parameters.restarts + 1):
         if not len(pending):
             break
         for block in np.array_split(pending, -(-len(pending) * count // CANDIDATES_AT_ONCE)):
@@ -294,8 +344,8 @@ def _start(problem: Problem, part: Mapping[str, Any], params: Mapping[str, Any])
             x[at], background[at] = images.detach()[pick], level[pick]
             attempts[block[~found.cpu().numpy()]] += 1
         pending = pending[attempts[pending] == attempt + 1]
-    silent = attempts > params["restarts"]
-    return x, background, np.minimum(attempts, params["restarts"]), silent
+    silent = attempts > parameters.restarts
+    return x, background, np.minimum(attempts, parameters.restarts), silent
 
 
 def _fill_forward(trace: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,14 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
-from .ascent import Mover
 from .parts import Scene
 
 Objective = Callable[[torch.Tensor], torch.Tensor]
+Precondition = Callable[[torch.Tensor, float], torch.Tensor]
+Schedule = Literal["geometric", "linear"]
+Normalise = Literal["l2", "mean_abs"]
 Projection = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Mover:
+    """One step up the gradient, its length set for every image by itself.
+
+    Parameters
+    ----------
+    scene : Scene
+    step_start, step_end, schedule, normalise
+        See `AscentParameters`.
+    precondition : function, optional
+        Gradients (n, C, h, w) and fraction of the ascent to the gradients that are followed.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        *,
+        step_start: float,
+        step_end: float,
+        schedule: Schedule = "geometric",
+        normalise: Normalise = "l2",
+        precondition: Precondition | None = None,
+    ) -> None:
+        self.scene, self.first, self.last = scene, step_start, step_end
+        self.schedule, self.normalise, self.precondition = schedule, normalise, precondition
+
+    def move(self, x: torch.Tensor, gradient: torch.Tensor, fraction: float) -> torch.Tensor:
+        """Return images (n, C, h, w) moved along their gradients, at a fraction of the ascent."""
+        if self.schedule == "geometric":
+            size = self.first * (self.last / self.first) ** fraction
+        else:
+            size = self.first + (self.last - self.first) * fraction
+        # first to a largest value of 1, so that tiny gradients do not underflow when squared
+        gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-38)
+        if self.precondition is not None:
+            gradient = self.precondition(gradient, fraction)
+        if self.normalise == "l2":
+            length = gradient.square().sum((1, 2, 3), keepdim=True).sqrt()
+            size = size * self.scene.norm
+        else:
+            length = gradient.abs().mean((1, 2, 3), keepdim=True)
+        return x + size * gradient / length.clamp_min(1e-12)
 
 
 def climb(
@@ -39,8 +85,7 @@ def climb(
     step_start, step_end : float
         Length of a step as a share of the norm; falls geometrically.
     """
-    schedule = {"step_start": step_start, "step_end": step_end}
-    mover = Mover({**schedule, "schedule": "geometric", "normalise": "l2"}, lambda g, _: g, scene)
+    mover = Mover(scene, step_start=step_start, step_end=step_end)
     x = project(images.detach())
     for step in range(steps):
         x.requires_grad_(True)

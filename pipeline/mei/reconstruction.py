@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from pipeline.rng import generator
+from pipeline.rng import generator, normal_rows
 
 from .climb import climb, on_sphere
 from .parts import Scene
+from .view import frame_shape
 
 FRAMES_AT_ONCE = 64
 
@@ -58,20 +59,17 @@ def reconstruct(
         Root mean squared difference of the responses, in sd; 1 or more is chance.
     """
     pick = torch.as_tensor(np.asarray(units, np.int64), device=images.device)
-    shape = tuple(images.shape[1:])
-    blur = (0, start_blur_px, start_blur_px)
-    noise = np.stack(
-        [
-            gaussian_filter(generator(seed, "metamer", name).normal(size=shape), blur, mode="wrap")
-            for name in names
-        ]
-    )
+    shape = frame_shape(images)
+    if not len(images):
+        return images, np.zeros(0)
+    blur = (0, 0, start_blur_px, start_blur_px)
+    noise = gaussian_filter(normal_rows(seed, "metamer", names, shape), blur, mode="wrap")
     project = on_sphere(norm)
     start = project(torch.as_tensor(noise.astype(np.float32), device=images.device))
     with torch.no_grad():
         # one scale for all images: that of the noise, which does not depend on the company
-        probe = generator(seed, "probe").normal(size=(32, *shape))
-        probe = project(torch.as_tensor(probe.astype(np.float32), device=images.device))
+        drawn = generator(seed, "probe").normal(size=(32, *shape)).astype(np.float32)
+        probe = project(torch.as_tensor(drawn, device=images.device))
         wanted = torch.cat([model(part)[:, pick] for part in images.split(FRAMES_AT_ONCE)])
         sd = model(probe)[:, pick].std(0)
         sd = sd + 0.1 * sd.mean() + 1e-6
@@ -83,8 +81,15 @@ def reconstruct(
         def objective(x, goal=wanted[part]):
             return -(((model(x)[:, pick] - goal) / sd) ** 2).mean(1)
 
-        lengths = {"steps": steps, "step_start": step_start, "step_end": step_end}
-        made = climb(start[part], objective, project, scene, **lengths)
+        made = climb(
+            start[part],
+            objective,
+            project,
+            scene,
+            steps=steps,
+            step_start=step_start,
+            step_end=step_end,
+        )
         found.append(made)
         with torch.no_grad():
             unlike.append((-objective(made)).sqrt().double().cpu().numpy())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .objectives import activation
-from .view import View
+from .view import View, exact_units, frame_shape
 
 POOL_CHUNK = 256  # images of a stream at a time
 CROPS_AT_ONCE = 2048
@@ -102,8 +102,8 @@ class Histogram:
 def responses(model: nn.Module, images: torch.Tensor, units: NDArray[np.int64]) -> NDArray:
     """Return what every unit answers to every image: (n, C, h, w) z-scored to (n, units)."""
     pick = torch.as_tensor(units, device=images.device)
-    can_crop = len(units) < CROP_PAYS_BELOW and hasattr(model, "patch_reader")
-    if not can_crop or not model.patches(units).exact.all():
+    can_crop = len(units) < CROP_PAYS_BELOW and hasattr(model, "crop_reader")
+    if not can_crop or not exact_units(model, units).all():
         return model(images)[:, pick].float().cpu().numpy()
     pairs = pick.repeat_interleave(len(images))
     many = images.repeat(len(units), 1, 1, 1)
@@ -122,7 +122,7 @@ def own_responses(
     Z-scored images (n, C, h, w) to (n,).
     """
     out = np.empty(len(images), np.float32)
-    for index, view in views(model, units, tuple(images.shape[1:])):
+    for index, view in views(model, units, frame_shape(images)):
         value = objective(view, view.cut(images[index]))
         out[index.cpu().numpy()] = value.float().cpu().numpy()
     return out
@@ -132,9 +132,7 @@ def views(
     model: nn.Module, units: torch.Tensor, shape: tuple[int, int, int]
 ) -> Iterator[tuple[torch.Tensor, View]]:
     """Yield parts of a batch with the fastest exact way to read them."""
-    exact = np.zeros(len(units), bool)
-    if hasattr(model, "patch_reader"):
-        exact = np.asarray(model.patches(units.cpu().numpy()).exact)
+    exact = exact_units(model, units.cpu().numpy())
     for flag, step in ((True, CROPS_AT_ONCE), (False, CROPS_AT_ONCE // 8)):
         index = torch.as_tensor(np.flatnonzero(exact == flag), device=units.device)
         for part in index.split(step):

@@ -23,7 +23,7 @@ from .parts import Scene
 from .parts.ties import first_best
 from .resume import Checkpoint
 from .search import own_responses
-from .view import View
+from .view import View, exact_units
 
 DEFAULT_RMS = 0.25  # contrast of an image without a given norm: 12 in z-scored pixels at 36 x 64
 TRACE_POINTS = 51
@@ -55,6 +55,11 @@ def default_norm(shape: tuple[int, ...]) -> float:
 
     That is 12 for 36 x 64: about what 10 +- 2 cd/m2 over the frame is on a gamma-2 monitor (rms
     10-15 of about 60 gray levels), and what the published system used as `train_norm` (11).
+
+    Examples
+    --------
+    >>> default_norm((1, 36, 64))
+    12.0
     """
     return float(DEFAULT_RMS * np.sqrt(np.prod(shape)))
 
@@ -126,11 +131,21 @@ def synthesize(
     ------
     ValueError
         If a unit does not exist, or a method or parameter is unknown.
+
+    Examples
+    --------
+    >>> filters = torch.eye(6 * 8)[[20, 27]]  # two neurons that see one pixel each
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2, bias=False), nn.Softplus())
+    >>> _ = model[1].weight.data.copy_(filters)
+    >>> made = synthesize(model, [0, 1], shape=(1, 6, 8), mean=110, sd=50, norm=3.0)
+    >>> made.images.reshape(2, -1).argmax(1)
+    array([20, 27])
     """
     chosen = np.atleast_1d(np.asarray(units)).astype(np.int64)
-    shape = tuple(int(size) for size in shape)
     if len(shape) != 3 or starts < 1 or sd <= 0:
         raise ValueError(f"need shape (C, H, W), starts >= 1, sd > 0; got {shape}, {starts}, {sd}")
+    channels, height, width = (int(size) for size in shape)
+    shape = (channels, height, width)
     where = pick_device(device)
     scene = Scene(shape, float(mean), float(sd), default_norm(shape) if norm is None else norm)
     name = method or ascent_methods.default
@@ -199,9 +214,7 @@ def _batches(model: nn.Module, units: NDArray, starts: int, crop: bool, size: in
 
     All starts of a unit are in one batch: some methods make them as a set.
     """
-    exact = np.zeros(len(units), bool)
-    if crop and hasattr(model, "patch_reader"):
-        exact = np.asarray(model.patches(units).exact)
+    exact = exact_units(model, units) if crop else np.zeros(len(units), bool)
     for flag, default in ((True, CROPS_AT_ONCE), (False, FRAMES_AT_ONCE)):
         index = np.flatnonzero(exact == flag)
         step = max(1, (size or default) // starts) * starts

@@ -258,6 +258,19 @@ def walker2019(
     fraction oracle; ranked by their difference; none within 20 um of a better one), from
     validation data and half of the repeats where the published one used the test tier.
 
+    Parameters
+    ----------
+    n_targets : int
+        Most units to take.
+    oracle_percentile : float
+        Units above this percentile of the oracle correlation are reliable (%).
+    fraction_percentile : float
+        Percentile of fraction oracle that both models have to exceed (%).
+    edge_um : float
+        Least distance from the edge of the field (um).
+    distance_um : float
+        Least distance between two units (um).
+
     References
     ----------
     Walker et al. (2019), Nature Neuroscience, doi:10.1038/s41593-019-0517-x

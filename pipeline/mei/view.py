@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.model.shifters import move_images
@@ -15,7 +20,7 @@ class View:
     ----------
     model : Module
         Z-scored images (n, C, h, w) to responses (n, units). `forward_units`, `members`,
-        `combine`, `shares`, `patch_reader` and `frame_reader` of a frozen ensemble are used if
+        `combine`, `shares`, `crop_reader` and `frame_reader` of a frozen ensemble are used if
         there.
     units : long tensor, shape (n,)
     shape : (int, int, int)
@@ -27,15 +32,17 @@ class View:
     def __init__(
         self, model: nn.Module, units: torch.Tensor, shape: tuple[int, int, int], crop: bool
     ) -> None:
-        self.model, self.units, self.shape, self.crop = model, units, tuple(shape), crop
-        self._reader, self._shifted = None, None
+        self.model, self.units, self.shape, self.crop = model, units, shape, crop
+        self._offers = cast(Any, model)  # methods beyond `forward` are looked for by their names
+        self._reader: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._shifted: View | None = None
         if crop:
-            patches = model.patches(units.cpu().numpy())
-            self.top = torch.as_tensor(patches.top, device=units.device)
-            self.left = torch.as_tensor(patches.left, device=units.device)
-            self.size = (patches.height, patches.width)
+            crops = self._offers.crops(units.cpu().numpy())
+            self.top = torch.as_tensor(crops.top, device=units.device)
+            self.left = torch.as_tensor(crops.left, device=units.device)
+            self.size: tuple[int, int] = (crops.height, crops.width)
         else:
-            self.size = self.shape[1:]
+            self.size = (shape[1], shape[2])
 
     @property
     def outside(self) -> int:
@@ -51,24 +58,26 @@ class View:
         if self._reads():
             return self.combine(self.members(images))
         if hasattr(self.model, "forward_units"):
-            return self.model.forward_units(images, self.units)
+            return self._offers.forward_units(images, self.units)
         return self.model(images).gather(1, self.units[:, None])[:, 0]
 
     def members(self, images: torch.Tensor) -> torch.Tensor:
         """Return what each member of an ensemble says, shape (members, n)."""
         if self._reads():
-            if self._reader is None:  # prepared once for all steps of an ascent
-                read = self.model.patch_reader if self.crop else self.model.frame_reader
-                self._reader = read(self.units)
-            return self._reader(images)
+            reader = self._reader
+            if reader is None:  # prepared once for all steps of an ascent
+                offers = self._offers
+                read = offers.crop_reader if self.crop else offers.frame_reader
+                self._reader = reader = read(self.units)
+            return reader(images)
         if hasattr(self.model, "members"):
-            return self.model.members(images, self.units)
+            return self._offers.members(images, self.units)
         return self.rates(images)[None]
 
     def combine(self, members: torch.Tensor) -> torch.Tensor:
         """Return the mean (n,) of what the members of an ensemble say (members, n), by shares."""
         if hasattr(self.model, "combine"):
-            return self.model.combine(members, self.units)
+            return self._offers.combine(members, self.units)
         return members.mean(0)
 
     def shares(self) -> torch.Tensor | None:
@@ -92,12 +101,13 @@ class View:
             Displacements (x, y) of all receptive fields (pixels).
         """
         n, k = len(images), len(shifts)
-        if self._shifted is None or len(self._shifted.units) != n * k:
+        shifted = self._shifted
+        if shifted is None or len(shifted.units) != n * k:
             units = self.units.repeat_interleave(k)
-            self._shifted = View(self.model, units, self.shape, self.crop)
+            self._shifted = shifted = View(self.model, units, self.shape, self.crop)
         half = shifts.new_tensor([images.shape[3] / 2, images.shape[2] / 2])
         moved = move_images(images.repeat_interleave(k, 0), (shifts / half).repeat(n, 1))
-        return self._shifted.rates(moved).reshape(n, k)
+        return shifted.rates(moved).reshape(n, k)
 
     def _reads(self) -> bool:
         return self.crop or hasattr(self.model, "frame_reader")
@@ -134,3 +144,20 @@ class View:
         rows = self.top[:, None] + torch.arange(self.size[0], device=self.top.device)
         columns = self.left[:, None] + torch.arange(self.size[1], device=self.top.device)
         return (rows[:, :, None] * self.shape[2] + columns[:, None, :]).flatten(1)
+
+
+def exact_units(model: nn.Module, units: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which units a model reads from crops as exactly as from whole images.
+
+    None of a model without `crop_reader`, as of a toy or a single encoder.
+    """
+    offers = cast(Any, model)
+    if not hasattr(model, "crop_reader"):
+        return np.zeros(len(units), bool)
+    return np.asarray(offers.crops(units).exact)
+
+
+def frame_shape(images: torch.Tensor | NDArray) -> tuple[int, int, int]:
+    """Return channels, height and width of images (n, C, h, w)."""
+    _, channels, height, width = images.shape
+    return channels, height, width

@@ -16,7 +16,7 @@ from .ensemble import Ensemble
 from .evaluate import Evaluation, metrics
 from .evaluation.comparison import Comparison, compare
 from .files import load_encoder, save_encoder
-from .frozen.model import FrozenModel, Patches
+from .frozen.model import Crops, FrozenModel
 from .frozen.receptive_fields import field_centers_px
 from .multiscan import JointEncoder, build_joint_encoder, train_jointly
 from .training.methods import TrainingResult, train, trainers
@@ -24,12 +24,12 @@ from .training.transfer import joint_config, train_readout, transfer_config, tra
 
 __all__ = [
     "Comparison",
+    "Crops",
     "Encoder",
     "Ensemble",
     "Evaluation",
     "FrozenModel",
     "JointEncoder",
-    "Patches",
     "TrainingResult",
     "build_encoder",
     "build_joint_encoder",

@@ -31,6 +31,15 @@ def build_encoder(
         receptive fields' places where the readout wants them.
     seed : int
         Names the initial weights.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).integers(0, 256, (6, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], 3)
+    >>> data = Dataset(images, np.arange(6), np.arange(6), np.ones((6, 2)), tiers)
+    >>> encoder = build_encoder({"core": {"channels": 4}}, data)
+    >>> encoder.predict(images[:3]).shape
+    (3, 2)
     """
     config = complete_config(config)
     shape = model_shape(dataset.shape)
@@ -39,7 +48,7 @@ def build_encoder(
     small = model_images(dataset, shape)
     shown = small[dataset.image_index[train]]
     sd = float(shown.std(dtype=np.float64))
-    statistics = {
+    statistics: dict[str, Any] = {
         "image_mean": float(shown.mean(dtype=np.float64)),
         "image_sd": sd if sd > 0 else 1.0,
         "response_scale": stats.response_scale,

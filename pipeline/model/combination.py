@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +13,7 @@ from pipeline.dataset.moments import correlate
 from pipeline.errors import DataError
 from pipeline.registry import Registry
 
-if TYPE_CHECKING:
-    from .ensemble import Ensemble
+from .ensemble import Ensemble
 
 combinations = Registry("combination of members")
 
@@ -94,6 +93,19 @@ def fit_shares(
         If there is no validation tier.
     ValueError
         If the data set has other units.
+
+    Examples
+    --------
+    >>> from pipeline.model.build import build_encoder
+    >>> from pipeline.model.ensemble import Ensemble
+    >>> rng = np.random.default_rng(0)
+    >>> images = rng.integers(0, 256, (12, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], 6)
+    >>> data = Dataset(images, np.arange(12), np.arange(12), rng.random((12, 2)), tiers)
+    >>> one = {"core": {"channels": 4}}
+    >>> ensemble = Ensemble([build_encoder(one, data, seed) for seed in (0, 1)])
+    >>> fit_shares(ensemble, data).tolist()  # of one configuration: equal shares
+    [[0.5, 0.5], [0.5, 0.5]]
     """
     trials = dataset.trials("validation")
     if not len(trials):

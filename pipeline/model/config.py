@@ -42,6 +42,14 @@ def complete_config(config: Mapping[str, Mapping[str, Any]] | None = None) -> Co
     ------
     ValueError
         If a section, name or parameter is unknown, or a value is of another type or out of range.
+
+    Examples
+    --------
+    >>> config = complete_config({"core": {"channels": 8}})
+    >>> sorted(config)
+    ['core', 'loss', 'modulator', 'readout', 'shifter', 'training']
+    >>> config["core"]["channels"], config == complete_config(config)
+    (8, True)
     """
     if config is not None and not isinstance(config, Mapping):
         raise ParameterError("configuration", config, f"a JSON object of {list(SECTIONS)}")
@@ -60,7 +68,15 @@ def complete_config(config: Mapping[str, Mapping[str, Any]] | None = None) -> Co
 
 
 def check_config(config: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise DataError unless the methods of a stored configuration are of today's revisions."""
+    """Raise DataError unless the methods of a stored configuration are of today's revisions.
+
+    Examples
+    --------
+    >>> check_config(default_config())
+    >>> check_config({"core": {"name": "strided", "revision": 99}})
+    Traceback (most recent call last):
+    pipeline.errors.DataError: revision 99 of core 'strided' is not known to this program...
+    """
     for section, registry in SECTIONS.items():
         if stored := dict(config.get(section, {})):
             registry.check(stored.pop("name"), stored, stored.pop("revision", 1))
@@ -70,17 +86,36 @@ def check_config(config: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def default_config() -> Config:
-    """Return the recommended encoder: fast, and the best known on simulated and real V1."""
+    """Return the recommended encoder: fast, and the best known on simulated and real V1.
+
+    Examples
+    --------
+    >>> default_config()["training"]["name"]
+    'annealed'
+    """
     return complete_config()
 
 
 def ln_config() -> Config:
-    """Return the linear-nonlinear twin: linear core, all else and the training as the default."""
+    """Return the linear-nonlinear twin: linear core, all else and the training as the default.
+
+    Examples
+    --------
+    >>> default, linear = default_config(), ln_config()
+    >>> [section for section in default if default[section] != linear[section]]
+    ['core']
+    """
     return complete_config({"core": {"name": "linear"}})
 
 
 def paper_config() -> Config:
-    """Return the convolutional model of Walker et al. (2019), REFERENCE 2.8."""
+    """Return the convolutional model of Walker et al. (2019), REFERENCE 2.8.
+
+    Examples
+    --------
+    >>> paper_config()["core"]["name"]
+    'gaussian_laplace'
+    """
     return complete_config(
         {
             "core": {"name": "gaussian_laplace"},
@@ -94,7 +129,13 @@ def paper_config() -> Config:
 
 
 def paper_ln_config() -> Config:
-    """Return the linear-nonlinear model of Walker et al. (2019): the same without ELUs."""
+    """Return the linear-nonlinear model of Walker et al. (2019): the same without ELUs.
+
+    Examples
+    --------
+    >>> paper_config()["core"]["linear"], paper_ln_config()["core"]["linear"]
+    (False, True)
+    """
     config = paper_config()
     config["core"]["linear"] = True
     return config

@@ -15,13 +15,15 @@ from pipeline.dataset import Dataset
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
 from pipeline.stimulus.images import to_model
+from pipeline.stimulus.sizes import same_aspect
 
 from .cores import cores
 from .modulators import modulators
 from .readouts import readouts
 from .shifters import move_images, shifters
 
-HEIGHT_PX = 36  # of the model's image; the width follows from the aspect ratio
+HEIGHTS_PX = (36, 40, 32, 34, 38, 44, 48)  # of the model's image, the first that fits its width
+TOLERANCE = 0.01 - 1e-9  # of its aspect ratio: one off by exactly 1 % is refused
 PREDICT_BATCH = 256
 
 
@@ -33,17 +35,15 @@ def model_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
     DataError
         If no such size has the aspect ratio to 1 %.
     """
-    height, width = image_shape
-    for rows in (HEIGHT_PX, 40, 32, 34, 38, 44, 48):
-        columns = 2 * round(rows * width / height / 2)
-        if columns >= 8 and abs(columns / rows * height / width - 1) <= 0.01:
-            return rows, columns
-    raise DataError(
-        "images of this shape cannot be brought to the model's size",
-        field="images",
-        found=f"{height} x {width}",
-        remedy="crop them to an aspect ratio such as 16:9 or 4:3",
-    )
+    found = same_aspect(image_shape, HEIGHTS_PX, tolerance=TOLERANCE, multiple=2, least_columns=8)
+    if found is None:
+        raise DataError(
+            "images of this shape cannot be brought to the model's size",
+            field="images",
+            found=" x ".join(map(str, image_shape)),
+            remedy="crop them to an aspect ratio such as 16:9 or 4:3",
+        )
+    return found
 
 
 def model_images(dataset: Dataset, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         config: Mapping[str, Mapping[str, Any]],
-        statistics: Mapping[str, NDArray | float | None],
+        statistics: Mapping[str, Any],
         input_shape: tuple[int, int],
         unit_ids: NDArray,
     ) -> None:
@@ -154,7 +154,7 @@ class Encoder(nn.Module):
 
     def rate(self, out: torch.Tensor, gain: torch.Tensor | None) -> torch.Tensor:
         """Return the rate of a readout's output and a gain, or gain and offset: ELU + 1."""
-        if gain is None:
+        if gain is None or self.modulator is None:
             return F.elu(out) + 1
         if self.modulator.offsets:
             gain, offset = gain.unbind(-1)
@@ -184,13 +184,13 @@ class Encoder(nn.Module):
         mean, sd = getattr(self, f"{name}_mean"), getattr(self, f"{name}_sd")
         if value is None or mean is None:
             return None
-        raw = np.asarray(value, np.float64)
-        if raw.shape not in ((len(mean),), (n, len(mean))):
+        given = np.asarray(value, np.float64)
+        if given.shape not in ((len(mean),), (n, len(mean))):
             expected = f"({n}, {len(mean)}) or ({len(mean)},)"
-            raise ValueError(f"{name} must be {expected}, got {raw.shape}")
-        if not np.isfinite(raw).all():
+            raise ValueError(f"{name} must be {expected}, got {given.shape}")
+        if not np.isfinite(given).all():
             raise ValueError(f"{name} is not finite; drop such trials, or give None for the mean")
-        raw = torch.as_tensor(np.broadcast_to(raw, (n, len(mean))).copy())
+        raw = torch.as_tensor(np.broadcast_to(given, (n, len(mean))).copy())
         return ((raw - mean.double().cpu()) / sd.double().cpu()).float().to(mean.device)
 
     @torch.no_grad()

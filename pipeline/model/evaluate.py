@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import types
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,10 +23,8 @@ from pipeline.dataset.moments import (
 from pipeline.errors import DataError
 from pipeline.rng import generator
 
+from .ensemble import Ensemble
 from .evaluation.intervals import intervals
-
-if TYPE_CHECKING:
-    from .ensemble import Ensemble
 
 N_BOOTSTRAP = 1000
 
@@ -69,6 +66,14 @@ def metrics(
     ----------
     .. [1] Cadena et al. (2019), doi:10.1371/journal.pcbi.1006897
     .. [2] Schoppe et al. (2016), doi:10.3389/fncom.2016.00010
+
+    Examples
+    --------
+    >>> responses = np.array([[1.0], [3.0], [4.0], [8.0]])  # two images, shown twice
+    >>> predictions = np.array([[1.0], [2.0], [5.0], [6.0]])
+    >>> found = metrics(responses, predictions, ["a", "a", "b", "b"])
+    >>> found["to_average"].round(3).tolist()
+    [1.0]
     """
     responses, number = as_trials(responses, image_id)
     predictions = np.asarray(predictions, np.float64)
@@ -208,6 +213,18 @@ def evaluate(ensemble: Ensemble, dataset: Dataset, tier: str = "test") -> Evalua
     ------
     DataError
         If the tier has no trials.
+
+    Examples
+    --------
+    >>> from pipeline.model.build import build_encoder
+    >>> from pipeline.model.ensemble import Ensemble
+    >>> rng, ids = np.random.default_rng(0), np.repeat(np.arange(6), 3)
+    >>> images = rng.integers(0, 256, (6, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation", "test"], 6)
+    >>> data = Dataset(images, ids, ids, rng.random((18, 2)), tiers)
+    >>> encoder = build_encoder({"core": {"channels": 4}}, data)
+    >>> evaluate(Ensemble([encoder]), data).per_unit["single_trial"].shape
+    (2,)
     """
     trials = dataset.trials(tier)
     if not len(trials):

@@ -23,7 +23,23 @@ _STATISTICS = ("behavior_mean", "behavior_sd", "pupil_mean", "pupil_sd", "respon
 
 
 def save_encoder(encoder: Encoder, path: str | os.PathLike) -> None:
-    """Write weights, and configuration and statistics in the file's metadata."""
+    """Write weights, and configuration and statistics in the file's metadata.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pipeline.dataset import Dataset
+    >>> from pipeline.model.build import build_encoder
+    >>> images = np.random.default_rng(0).integers(0, 256, (6, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], 3)
+    >>> data = Dataset(images, np.arange(6), np.arange(6), np.ones((6, 2)), tiers)
+    >>> encoder = build_encoder({"core": {"channels": 4}}, data)
+    >>> with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+    ...     save_encoder(encoder, file.name)
+    ...     found = load_encoder(file.name)
+    >>> found.model_hash == encoder.model_hash
+    True
+    """
     description = {
         "format": FORMAT,
         "config": encoder.config,
@@ -44,6 +60,12 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
         If the file is missing, damaged, something else, or of a version of this program whose
         encoders had other parameters: a default of today would change what it computes. How an
         encoder was trained changes nothing of what it computes now, and may be of any version.
+
+    Examples
+    --------
+    >>> load_encoder("nowhere.safetensors")
+    Traceback (most recent call last):
+    pipeline.errors.DataError: nowhere.safetensors: ...
     """
     try:
         with safe_open(path, "pt") as file:
@@ -119,7 +141,7 @@ def _complete(config: Config, path: str | os.PathLike) -> Config:
         lacking = sorted(_leaves(whole) - _leaves(built))
         found = f"without {lacking}" if lacking else None
     except ValueError as error:  # a part or parameter that there is not
-        found = error
+        found = str(error)
     if found is not None:
         raise DataError(
             "encoder of another version",

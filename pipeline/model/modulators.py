@@ -28,10 +28,11 @@ class ExpMLP(nn.Module):
         super().__init__()
         self.after = after
         sizes = [inputs, *[hidden] * layers]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        chain = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        self.hidden = nn.ModuleList(chain)
         self.out = nn.Linear(hidden, n_units)
         self.skip = nn.Linear(inputs, n_units, bias=False) if skip else None
-        for layer in self.hidden:
+        for layer in chain:
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
         nn.init.normal_(self.out.weight, 0, 0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,33 +29,38 @@ class JointEncoder(nn.Module):
 
     Parameters
     ----------
-    members : sequence of Encoder
+    encoders : sequence of Encoder
         Of one configuration and image shape; all get the core of the first.
     """
 
-    def __init__(self, members: Sequence[Encoder]) -> None:
+    def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
-        first = members[0]
-        for member in members[1:]:
+        first = encoders[0]
+        for member in encoders[1:]:
             if member.config != first.config or member.input_shape != first.input_shape:
                 raise ValueError("members of a joint encoder must share configuration and shape")
             member.core = first.core
-        self.members = nn.ModuleList(members)
+        self.members = nn.ModuleList(encoders)  # its name is in stored weights
+
+    @property
+    def encoders(self) -> list[Encoder]:
+        """The members, in the order of their data sets."""
+        return cast(list[Encoder], list(self.members))
 
     @property
     def core(self) -> nn.Module:
         """The core that all members share."""
-        return self.members[0].core
+        return self.encoders[0].core
 
     @property
     def config(self) -> dict[str, dict[str, Any]]:
         """Configuration of every member."""
-        return self.members[0].config
+        return self.encoders[0].config
 
     @property
     def model_hash(self) -> str:
         """Hash of the configuration."""
-        return self.members[0].model_hash
+        return self.encoders[0].model_hash
 
 
 def build_joint_encoder(
@@ -71,6 +76,16 @@ def build_joint_encoder(
         Images of one size. Statistics are of each one's own train tier.
     seed : int
         Names the initial weights.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).integers(0, 256, (6, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], 3)
+    >>> ids = np.arange(6)
+    >>> scans = [Dataset(images, ids, ids, np.ones((6, n)), tiers) for n in (2, 5)]
+    >>> joint = build_joint_encoder({"core": {"channels": 4}}, scans)
+    >>> [encoder.n_units for encoder in joint.encoders]
+    [2, 5]
     """
     if not datasets:
         raise ValueError("a joint encoder needs at least one data set")
@@ -109,10 +124,20 @@ def train_jointly(
     -------
     TrainingResult
         Its `validation_correlation` is the mean over the units of all data sets.
+
+    Examples
+    --------
+    >>> rng, ids = np.random.default_rng(0), np.arange(12)
+    >>> images = rng.integers(0, 256, (12, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], [8, 4])
+    >>> scans = [Dataset(images, ids, ids, rng.random((12, n)), tiers) for n in (2, 3)]
+    >>> joint = build_joint_encoder({"core": {"channels": 4}}, scans)
+    >>> train_jointly(joint, scans, max_epochs=1, device="cpu").epochs
+    1
     """
     if len(datasets) != len(encoder.members):
         raise ValueError(f"{len(encoder.members)} members, {len(datasets)} data sets")
-    for member, data in zip(encoder.members, datasets, strict=True):
+    for member, data in zip(encoder.encoders, datasets, strict=True):
         check_finite(data)
         if data.n_units != member.n_units:
             raise ValueError(f"a member has {member.n_units} units, its data set {data.n_units}")
@@ -132,7 +157,7 @@ class JointTiers:
 
     def validation_correlation(self, encoder: JointEncoder) -> float:
         """Return the mean over all units of the single-trial correlation."""
-        pairs = list(zip(encoder.members, self.members, strict=True))
+        pairs = list(zip(encoder.encoders, self.members, strict=True))
         units = np.array([member.n_units for member, _ in pairs])
         values = np.array([tiers.validation_correlation(member) for member, tiers in pairs])
         return float((units * values).sum() / units.sum())
@@ -142,12 +167,12 @@ class JointRun(Run):
     """Training of several data sets: the steps of an epoch are of one data set each."""
 
     def _hold(self, datasets: Sequence[Dataset]) -> JointTiers:
-        pairs = zip(self.encoder.members, datasets, strict=True)
+        pairs = zip(self.encoder.encoders, datasets, strict=True)
         return JointTiers(Tiers(member, data, self.device) for member, data in pairs)
 
     def _batches(self, batch_size: int) -> list[tuple[Encoder, Tiers, torch.Tensor]]:
         epoch = self.state.epoch
-        pairs = zip(self.encoder.members, self.tiers.members, strict=True)
+        pairs = zip(self.encoder.encoders, self.tiers.members, strict=True)
         steps = [
             step
             for index, (member, tiers) in enumerate(pairs)

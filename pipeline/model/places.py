@@ -53,7 +53,7 @@ def receptive_field_places(
     answer = answer - answer.mean(0)
     answer = answer / answer.norm(dim=0).clamp_min(1e-12)
     scale = height / 36
-    score: torch.Tensor | None = None
+    score = torch.zeros(())
     for wavelength in WAVELENGTHS_PX:
         for angle in np.arange(ORIENTATIONS) * np.pi / ORIENTATIONS:
             kernel = _gabor_pair(wavelength * scale, angle)
@@ -67,7 +67,7 @@ def receptive_field_places(
                 flat = flat - flat.mean(0)
                 flat = flat / flat.norm(dim=0).clamp_min(1e-12)
                 square = (answer.T @ flat).square()
-                score = square if score is None else score + square
+                score = score + square
     maps = score.reshape(-1, 1, *size)
     axis = torch.arange(-3.0, 4.0)
     taps = torch.exp(-(axis**2) / 2)

@@ -60,7 +60,7 @@ def random(
     seed : int
         Names the draws.
     """
-    drawn = []
+    drawn: list[Config] = []
     for index in range(20 * n):
         rng = generator(seed, "search", index)
         values = {name: _draw(name, space[name], rng) for name in sorted(space)}

@@ -21,8 +21,9 @@ class MLPShifter(nn.Module):
     def __init__(self, hidden: int, layers: int) -> None:
         super().__init__()
         sizes = [2, *[hidden] * (layers - 1), 2]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        for layer in self.layers:
+        chain = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        self.layers = nn.ModuleList(chain)
+        for layer in chain:
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -102,7 +103,7 @@ def move_images(images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     lies the mean.
     """
     still = torch.eye(2, 3, dtype=shift.dtype, device=shift.device)
-    grid = F.affine_grid(still[None], (1, 1, *images.shape[2:]), False) + shift[:, None, None]
+    grid = F.affine_grid(still[None], [1, 1, *images.shape[2:]], False) + shift[:, None, None]
     return F.grid_sample(images, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import wilcoxon
 
 from pipeline.closed_loop.verdict.direction import above
 from pipeline.plotting.analysis_images import (
@@ -20,7 +21,15 @@ from pipeline.plotting.analysis_images import (
     natural_patches_figure,
     stability_figure,
 )
-from pipeline.plotting.style import COLORS, color_of, name_of, new_figure, tidy, whole_numbers
+from pipeline.plotting.style import (
+    COLORS,
+    color_of,
+    evenly,
+    name_of,
+    new_figure,
+    tidy,
+    whole_numbers,
+)
 
 Arrays = Mapping[str, NDArray]
 
@@ -39,7 +48,7 @@ def gradient_spectrum_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     left.set_ylabel("relative to the largest", fontsize=9)
     left.legend(frameon=False, fontsize=8)
     top = max(2.0, float(np.nanmax(units["cnn_dimensions"], initial=1)))
-    right.hist(units["cnn_dimensions"].dropna(), np.linspace(1, top, 25), color=COLORS["mei"])
+    right.hist(units["cnn_dimensions"].dropna(), evenly(1, top, 25), color=COLORS["mei"])
     right.axvline(units["ln_dimensions"].median(), color=COLORS["rf"], linestyle="--")
     right.set_xlabel("effective directions (LN dashed)", fontsize=9)
     right.set_ylabel("units", fontsize=9)
@@ -82,8 +91,6 @@ def spectrum_difference_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
 
 def linear_filter_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     """Scatter how well MEI and RF predict measured responses as linear filters."""
-    from scipy.stats import wilcoxon
-
     figure = new_figure(3.9, 3.9)
     axes = figure.add_subplot()
     known = units[["mei_rho", "rf_rho"]].dropna()
@@ -158,11 +165,11 @@ def orientation_tuning_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     first.plot(away, turned.mean(0), color=COLORS["mei"], linewidth=2)
     first.set_xlabel("orientation from the preferred (deg)", fontsize=9)
     first.set_ylabel("response, of the largest", fontsize=9)
-    second.hist(units["selectivity"].dropna(), np.linspace(0, 1, 25), color=COLORS["mei"])
+    second.hist(units["selectivity"].dropna(), evenly(0, 1, 25), color=COLORS["mei"])
     second.set_xlabel("orientation selectivity (1 - circular variance)", fontsize=9)
     second.set_ylabel("units", fontsize=9)
     whole_numbers(second.yaxis)
-    third.hist(units["modulation"].dropna(), np.linspace(0, 2, 25), color=COLORS["rf"])
+    third.hist(units["modulation"].dropna(), evenly(0, 2, 25), color=COLORS["rf"])
     third.axvline(1, color="0.4", linestyle=":")
     third.set_xlabel("phase modulation F1/F0 (simple cells above 1)", fontsize=9)
     third.set_ylabel("units", fontsize=9)
@@ -179,7 +186,7 @@ def size_tuning_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     left.plot(arrays["radius_px"], curves.mean(0), "o-", color=COLORS["mei"], markersize=3)
     left.set_xlabel("radius of the grating (px)", fontsize=9)
     left.set_ylabel("response, of the largest", fontsize=9)
-    right.hist(units["suppression"].dropna(), np.linspace(0, 1, 25), color=COLORS["mei"])
+    right.hist(units["suppression"].dropna(), evenly(0, 1, 25), color=COLORS["mei"])
     right.set_xlabel("suppression by the largest grating", fontsize=9)
     right.set_ylabel("units", fontsize=9)
     whole_numbers(right.yaxis)

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from pipeline.plotting.sheets import filters_sheet_figure, neurons_a_sheet
-from pipeline.plotting.style import COLORS, bare, new_figure, tidy, whole_numbers
+from pipeline.plotting.style import COLORS, bare, evenly, new_figure, split, tidy, whole_numbers
 
 Arrays = Mapping[str, NDArray]
 ROWS = 6
@@ -30,7 +31,7 @@ def stability_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     labels = _labels(units, rows, "r", units["median_r"])
     figure, numbers = _sheet(images[rows], labels, notes)
     left, right = (tidy(axes) for axes in numbers)
-    left.hist(units["median_r"].dropna(), np.linspace(-1, 1, 41), color=COLORS["mei"])
+    left.hist(units["median_r"].dropna(), evenly(-1, 1, 41), color=COLORS["mei"])
     left.set_title(f"{len(units)} neurons, median {units['median_r'].median():.3f}", fontsize=9)
     left.set_xlabel("correlation between starts, inside the mask", fontsize=9)
     left.set_ylabel("neurons", fontsize=9)
@@ -59,7 +60,7 @@ def linearised_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
         numbers, ("grey", "natural"), ("grey", "natural images"), strict=True
     ):
         values = units[f"{name}_r"].dropna()
-        tidy(axes).hist(values, np.linspace(-1, 1, 33), color=COLORS["rf"])
+        tidy(axes).hist(values, evenly(-1, 1, 33), color=COLORS["rf"])
         axes.set_xlabel(f"correlation with the RF, at {where}", fontsize=9)
         axes.set_title(f"median {values.median():.2f}", fontsize=9)
     numbers[0].set_ylabel("neurons", fontsize=9)
@@ -88,7 +89,7 @@ def gabor_similarity_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     images = np.stack([arrays["meis"][rows], arrays["fits"][rows]], axis=1)
     labels = _labels(units, rows, "r", units["fit_r"])
     figure, (left, right) = _sheet(images, labels, None, ["MEI", "Gabor fitted to it"])
-    tidy(left).hist(units["fit_r"].dropna(), np.linspace(0, 1, 26), color=COLORS["gabor"])
+    tidy(left).hist(units["fit_r"].dropna(), evenly(0, 1, 26), color=COLORS["gabor"])
     left.set_xlabel("correlation of MEI and its Gabor", fontsize=9)
     left.set_ylabel("units", fontsize=9)
     whole_numbers(left.yaxis)
@@ -109,11 +110,11 @@ def natural_patches_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     titles = ["MEI", "most alike in natural images"] + [""] * (images.shape[1] - 2)
     labels = [names_of(units)[row] for row in rows]
     figure, (left, right) = _sheet(images, labels, notes, titles)
-    tidy(left).hist(units["best_r"].dropna(), np.linspace(0, 1, 26), color=COLORS["mni"])
+    tidy(left).hist(units["best_r"].dropna(), evenly(0, 1, 26), color=COLORS["mni"])
     left.set_xlabel("highest correlation inside the mask", fontsize=9)
     left.set_ylabel("units", fontsize=9)
     whole_numbers(left.yaxis)
-    tidy(right).hist(units["share_similar"].dropna(), np.linspace(0, 1, 26), color=COLORS["fni"])
+    tidy(right).hist(units["share_similar"].dropna(), evenly(0, 1, 26), color=COLORS["fni"])
     right.set_xlabel("share of images with such a patch", fontsize=9)
     return figure
 
@@ -131,8 +132,6 @@ def _labels(units: pd.DataFrame, rows: NDArray, what: str, values: pd.Series) ->
 
 def _rho(x: NDArray, y: NDArray) -> str:
     """Return Spearman's rank correlation as text."""
-    from scipy.stats import spearmanr
-
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() < 3 or np.ptp(x[known]) == 0 or np.ptp(y[known]) == 0:
         return f"n = {known.sum()}"
@@ -157,7 +156,7 @@ def _sheet(
     n_rows, n_columns, h, w = images.shape
     width = 1.45 * n_columns
     figure = new_figure(width + 3.4, max(1.45 * h / w * n_rows + 0.5, 4.6))
-    left, right = figure.subfigures(1, 2, width_ratios=[width, 3.2])
+    left, right = split(figure, [width, 3.2])
     places = left.subplots(n_rows, n_columns, squeeze=False)
     for row in range(n_rows):
         for column in range(n_columns):

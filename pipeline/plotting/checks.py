@@ -13,6 +13,7 @@ from pipeline.plotting.style import (
     COLORS,
     bare,
     color_of,
+    evenly,
     name_of,
     name_ticks,
     new_figure,
@@ -48,7 +49,7 @@ def confirmation_figure(
     axes = tidy(figure.add_subplot(1, 2, 2))
     own = np.diag(matrix)
     other = matrix[~np.eye(len(matrix), dtype=bool)]
-    edges = np.linspace(-1, 1, 25)
+    edges = evenly(-1, 1, 25)
     for values, color, label in ((other, "0.7", "other pairs"), (own, COLORS["mei"], "matches")):
         known = values[np.isfinite(values)]
         if len(known):

@@ -9,7 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.plotting.style import COLORS, bare, name_of, new_figure, tidy, whole_numbers
+from pipeline.plotting.style import (
+    COLORS,
+    bare,
+    evenly,
+    name_of,
+    new_figure,
+    split,
+    tidy,
+    whole_numbers,
+)
 
 WIDTH = 11.0  # of a gallery (inches); more kinds make smaller images
 
@@ -95,7 +104,7 @@ def day_stability_figure(
     height, width = images.shape[2:]
     tall = 0.5 + max(2.6, shown * (1.7 * height / width + 0.06))
     figure = new_figure(8.2, tall)
-    left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1.0])
+    left, right = split(figure, [1.15, 1.0])
     grid = left.subplots(shown, 2, squeeze=False)
     for row in range(shown):
         for column, day in enumerate(days):
@@ -107,7 +116,7 @@ def day_stability_figure(
             grid[row, 1].set_ylabel(f"r = {correlation[row]:.2f}", fontsize=7)
     axes = tidy(right.subplots())
     known = np.isfinite(correlation) & np.isfinite(others)
-    bins = np.linspace(-1, 1, 21)
+    bins = evenly(-1, 1, 21)
     axes.hist(others[known], bins, color=COLORS["truth"], alpha=0.7, label="other cells' (mean)")
     axes.hist(correlation[known], bins, color=COLORS["mei"], alpha=0.7, label="same cell")
     if known.any():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from colorsys import hls_to_rgb
 from os import PathLike
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -58,7 +59,8 @@ def color_of(stimulus: str) -> str:
         else:
             color = _further(len(others) + _strangers.setdefault(kind, len(_strangers)))
     white = 1 - 1 / (1 + 0.6 * variant)
-    return to_hex([part + white * (1 - part) for part in to_rgb(color)])
+    red, green, blue = (part + white * (1 - part) for part in to_rgb(color))
+    return to_hex((red, green, blue))
 
 
 def _further(place: int) -> str:
@@ -72,8 +74,19 @@ def name_ticks(axis: Axis, names: Sequence[str], *, most: int = 40) -> None:
     """Label an axis of rows or columns with the names of neurons, `most` of them at most."""
     step = -(-len(names) // most) if len(names) else 1
     places = range(0, len(names), step)
-    upright = {"rotation": 90} if axis.axis_name == "x" else {}
+    upright: dict[str, Any] = {"rotation": 90} if isinstance(axis, XAxis) else {}
     axis.set_ticks(places, [names[place] for place in places], fontsize=6, **upright)
+
+
+def evenly(first: float, last: float, n: int) -> list[float]:
+    """Return n edges of bins from `first` to `last`."""
+    return np.linspace(first, last, n).tolist()
+
+
+def split(figure: Figure, widths: Sequence[float]) -> tuple[SubFigure, SubFigure]:
+    """Return the left and the right part of a figure, of relative widths."""
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=widths)[0]
+    return left, right
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -10,7 +10,7 @@ from pipeline.rng import generator
 from .brain.calcium import indicator as named_indicator
 from .brain.population import Population, TrueResponse
 from .microscope.movie import Detector
-from .microscope.tissue import Tissue, View
+from .microscope.tissue import Placement, Tissue
 
 
 class Animal:
@@ -80,14 +80,18 @@ class Animal:
             raise ValueError(f"fps {fps} and field {field_px} px; need fps > 0 and 32 px or more")
         self.seed, self.animal_id = int(seed), int(animal_id)
         self.field_px, self.fps = (int(field_px[0]), int(field_px[1])), float(fps)
-        scalar = np.isscalar(um_per_px)
-        self.um_per_px = (float(um_per_px),) * 2 if scalar else tuple(map(float, um_per_px))
-        self.monitor_px, self.eye_px = tuple(monitor_px), tuple(eye_px)
+        along_y, along_x = np.broadcast_to(um_per_px, 2).tolist()
+        self.um_per_px = (float(along_y), float(along_x))
+        self.monitor_px = (monitor_px[0], monitor_px[1])
+        self.eye_px = (eye_px[0], eye_px[1])
         self.indicator, self.kinetics = indicator, named_indicator(indicator)
         self.raster_px, self.nonrigid_px = float(raster_px), float(nonrigid_px)
         self.detector = detector or Detector()
         self.line_period_s = 0.92 / (self.fps * self.field_px[0])
-        field_um = tuple(n * um for n, um in zip(self.field_px, self.um_per_px, strict=True))
+        field_um = (
+            self.field_px[0] * self.um_per_px[0],
+            self.field_px[1] * self.um_per_px[1],
+        )
         self.tissue = Tissue(
             seed,
             n_cells,
@@ -117,14 +121,14 @@ class Animal:
         """Gray levels of one z-scored unit."""
         return self.population.image_sd
 
-    def view(self, day: int) -> View:
+    def placement(self, day: int) -> Placement:
         """Return where the field of a day lies: day 1 centered, later ones shifted and rotated."""
         if day == 1:
-            return View()
+            return Placement()
         rng = generator(self.seed, "view", day)
         length, angle = rng.uniform(5, 14), rng.uniform(0, 2 * np.pi)
         turn = rng.uniform(0.8, 2.0) * rng.choice([-1, 1])
-        return View((length * np.sin(angle), length * np.cos(angle)), float(turn))
+        return Placement((length * np.sin(angle), length * np.cos(angle)), float(turn))
 
     def drive(
         self,

@@ -37,7 +37,7 @@ def _read_gray(path: Path) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise DataError("not an image that OpenCV reads", file=path)
-    return image
+    return np.asarray(image, np.uint8)
 
 
 @lru_cache(maxsize=1)
@@ -102,9 +102,10 @@ def _crops(
         seen.add(key)
         crop = photo[top : top + crop_h, left : left + crop_w]
         shrinks = crop_h >= height
-        out = cv2.resize(
+        resized = cv2.resize(
             crop, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
         )
+        out = np.asarray(resized, np.uint8)
         yield np.ascontiguousarray(out[:, ::-1]) if mirrored else out
 
 
@@ -141,6 +142,11 @@ def natural_images(
     ------
     DataError
         If the photographs do not hold that many different images of that contrast.
+
+    Examples
+    --------
+    >>> natural_images(2, (36, 64)).shape
+    (2, 36, 64)
     """
     photographs = packaged_photographs() if folder is None else folder_photographs(folder)
     images = np.empty((n, *shape), np.uint8)

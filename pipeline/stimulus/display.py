@@ -8,8 +8,9 @@ those of the luminance of the final 8-bit image, after rounding and clipping.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ _THRESHOLD = (
 _CHUNK = 64  # images at a time
 _STEPS = 40  # of the fixed-point search; usually 5-10 suffice
 _MAX_GAIN = 1e4
+FALLBACK_CONTRAST = 0.2  # sd over mean of the luminance where what is wanted is beyond the monitor
 _FLAT_SD = 1e-3  # (gray levels or cd/m2) below it there is nothing to amplify but round-off
 
 
@@ -67,6 +69,22 @@ def upscale(images: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
             (smooth @ np.linalg.inv(area_matrix(n_in, n_out) @ smooth)).astype(np.float32)
         )
     return matrices[0] @ (images @ matrices[1].T)
+
+
+def within_range(params: Mapping[str, Any], curve: MonitorCurve) -> dict[str, Any]:
+    """Return display parameters with a luminance and contrast that the monitor has.
+
+    The recipe's, if the monitor reaches three standard deviations around its mean; else the
+    luminance of mid-gray, at the same contrast.
+    """
+    params = dict(params)
+    mean, sd = params.get("mean_cd_m2"), params.get("sd_cd_m2")
+    low, high = curve.luminance_range
+    if mean is None or sd is None or (low <= mean - 3 * sd and mean + 3 * sd <= high):
+        return params
+    mean = round(float(curve.to_luminance(sum(curve.pixel_range) / 2)), 3)
+    sd = min(FALLBACK_CONTRAST * mean, (mean - low) / 3, (high - mean) / 3)
+    return {**params, "mean_cd_m2": mean, "sd_cd_m2": round(sd, 4)}
 
 
 @displays.register("frame", default=True)
@@ -111,6 +129,15 @@ def to_monitor(
     ------
     ValueError
         For shapes that do not fit, values that are not finite, or luminance outside the monitor's.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).normal(110, 20, (2, 36, 64))
+    >>> gray = np.linspace(0, 255, 9)
+    >>> curve = MonitorCurve(gray, 40 * (gray / 255) ** 2)
+    >>> shown = to_monitor(images, curve, mean_cd_m2=10, sd_cd_m2=2)
+    >>> shown.images.shape, shown.images.dtype
+    ((2, 144, 256), dtype('uint8'))
     """
     images = np.asarray(images)
     if images.ndim != 3:

@@ -36,6 +36,11 @@ def image_hash(image: NDArray[np.uint8]) -> str:
     ------
     ValueError
         If the image is not a two-dimensional uint8 array.
+
+    Examples
+    --------
+    >>> image_hash(np.zeros((36, 64), np.uint8))[:16]
+    '784ba712e03efde0'
     """
     image = _gray8(image)
     digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}:".encode())
@@ -57,6 +62,15 @@ def read_png(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[n
     DataError
         If the path is no regular file, or the file cannot be decoded, has more than `MOST_PIXELS`
         or 8 bits, is colored or transparent, or has another size.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    ...     write_png(file.name, np.full((36, 64), 127, np.uint8))
+    ...     image = read_png(file.name)
+    >>> image.shape, int(image.max())
+    ((36, 64), 127)
     """
     try:
         check_regular(path)
@@ -113,6 +127,12 @@ def write_png(path: str | Path, image: NDArray[np.uint8]) -> None:
     ------
     ValueError
         If the image is not a two-dimensional uint8 array.
+
+    Examples
+    --------
+    >>> write_png("never.png", np.zeros((36, 64)))
+    Traceback (most recent call last):
+    ValueError: ...
     """
     done, data = cv2.imencode(".png", np.ascontiguousarray(_gray8(image)))
     if not done:
@@ -139,6 +159,15 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
     ------
     DataError
         If there is no image, sizes differ, or a name comes twice.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_png(Path(folder) / "gray.png", np.full((36, 64), 127, np.uint8))
+    ...     names, images = load_images(folder)
+    >>> names, images.shape
+    (['gray.png'], (1, 36, 64))
     """
     path = Path(path)
     if path.is_dir():
@@ -165,13 +194,13 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
     missing = sorted({"names", "images"} - set(stored))
     if missing:
         raise DataError("arrays missing", file=path, found=npz_names(path), expected=missing)
-    names, images = [str(name) for name in stored["names"].reshape(-1)], stored["images"]
-    if images.ndim != 3 or images.dtype != np.uint8 or len(images) != len(names):
+    names, pixels = [str(name) for name in stored["names"].reshape(-1)], stored["images"]
+    if pixels.ndim != 3 or pixels.dtype != np.uint8 or len(pixels) != len(names):
         raise DataError(
             "wrong array",
             file=path,
             field="images",
-            found=f"{images.dtype} {images.shape}",
+            found=f"{pixels.dtype} {pixels.shape}",
             expected=f"uint8 ({len(names)}, height, width)",
         )
     if len(set(names)) != len(names):
@@ -183,12 +212,18 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
             found=again,
             expected="one image for every name",
         )
-    return names, images
+    return names, pixels
 
 
 @lru_cache(maxsize=64)
 def area_matrix(n_out: int, n_in: int) -> NDArray[np.float64]:
-    """Return the matrix (n_out, n_in) that averages a line of pixels by overlap."""
+    """Return the matrix (n_out, n_in) that averages a line of pixels by overlap.
+
+    Examples
+    --------
+    >>> area_matrix(2, 3).round(3).tolist()
+    [[0.667, 0.333, 0.0], [0.0, 0.333, 0.667]]
+    """
     edges = np.arange(n_out + 1) * (n_in / n_out)
     pixels = np.arange(n_in)
     low = np.maximum(edges[:-1, None], pixels)
@@ -216,6 +251,11 @@ def to_model(images: NDArray, shape: tuple[int, int] = (36, 64)) -> NDArray[np.f
     ------
     DataError
         If the aspect ratios differ by more than 1 %.
+
+    Examples
+    --------
+    >>> to_model(np.arange(16.0).reshape(1, 4, 4), (2, 2)).tolist()
+    [[[2.5, 4.5], [10.5, 12.5]]]
     """
     images = np.asarray(images)
     if images.ndim != 3:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 SEPARATOR = ":"
 LONGEST = 64  # characters of a kind, as the tables store it
+MEI = "mei"
 NATURAL = "natural"  # images of the source scan that a plan shows again; they belong to no neuron
 
 
@@ -33,6 +34,18 @@ def stimulus_columns(name: str) -> dict[str, Any]:
 def name_of(row: Mapping[str, Any]) -> str:
     """Return the name of a row that has the columns `kind` and `variant`."""
     return stimulus_name(row["kind"], row["variant"])
+
+
+def names_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of all rows, the MEI first: the first names an image that two share.
+
+    Examples
+    --------
+    >>> names_of([{"kind": kind, "variant": number} for kind, number in [("rf", 1), ("mei", 0)]])
+    ['mei', 'rf:1']
+    """
+    names = {name_of(row): kind_and_variant(name_of(row)) for row in rows}
+    return sorted(names, key=lambda name: (names[name][0] != MEI, names[name]))
 
 
 def check_kind(kind: str) -> str:

@@ -117,7 +117,7 @@ class MonitorCurve:
 
     def to_pixel(self, luminance_cd_m2: ArrayLike) -> NDArray[np.float64]:
         """Return the pixel value (not rounded) of a luminance, clipped to the measured range."""
-        return np.interp(luminance_cd_m2, *self._inverse)
+        return np.interp(np.asarray(luminance_cd_m2, np.float64), *self._inverse)
 
     @cached_property
     def table(self) -> NDArray[np.float64]:

@@ -10,10 +10,6 @@ from schemas import mei
 from schemas.clock import now_sql
 from schemas.closed_loop.loop import Loop
 
-NOT_READY = "not ready at the deadline"
-WITHOUT_MEI = "its MEI was not ready at the deadline"
-NOT_SHOWABLE = "its MEI cannot be shown"
-
 
 def overdue() -> Any:
     """Return the loops whose deadline has come, by the clock of the database server."""

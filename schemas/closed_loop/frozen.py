@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
@@ -47,6 +48,20 @@ class AnalysisPlan(dj.Computed):
         self.insert1({**key, "analysis_hash": digest, "analysis_plan": found})
 
 
+class PowerInputs(NamedTuple):
+    """What a plan can detect is simulated from this; lists in the order of the targets."""
+
+    file: Any  # of Dataset.fetch_file
+    weights: dict[str, Any]  # of EnsembleSpec.fetch_weights
+    images: list[str]  # image_hash of the MEI
+    image_files: list[tuple]  # of stimulus.ImageSet.locate
+    units: list[int]  # unit_index
+    best: list[float]  # predicted response to the MEI (a.u.)
+    controls: list[list[float]]  # to the other images (a.u.)
+    repeats: int
+    outcome: dict[str, Any]  # parameters of the outcome method
+
+
 @schema
 class PlanPower(dj.Computed):
     definition = """
@@ -81,31 +96,33 @@ class PlanPower(dj.Computed):
         images = [target["image_hash"] for target in targets]
         # the model that made the MEIs is that of the displayed stimuli, in whatever batches
         (ensemble,) = set((mei.Display * Plan.Source & key).to_arrays("ensemble_hash").tolist())
-        return (
-            dataset.Dataset.fetch_file(data),
-            model.EnsembleSpec.fetch_weights({"ensemble_hash": ensemble}),
-            (images, stimulus.ImageSet.locate(images)),
-            units,
-            [row["predicted"] for row in targets],
-            [controls[unit] for unit in units],
-            (Plan & key).fetch1("n_repeats"),
-            (Recipe & (PlanTask & key)).fetch1("recipe")["outcome"]["params"],
+        given = PowerInputs(
+            file=dataset.Dataset.fetch_file(data),
+            weights=model.EnsembleSpec.fetch_weights({"ensemble_hash": ensemble}),
+            images=images,
+            image_files=stimulus.ImageSet.locate(images),
+            units=units,
+            best=[row["predicted"] for row in targets],
+            controls=[controls[unit] for unit in units],
+            repeats=(Plan & key).fetch1("n_repeats"),
+            outcome=(Recipe & (PlanTask & key)).fetch1("recipe")["outcome"]["params"],
         )
+        return (given,)
 
-    def make_compute(self, key, file, weights, images, units, best, controls, repeats, outcome):
-        data = dataset.load_dataset(file)
+    def make_compute(self, key, given):
+        data, units, repeats = dataset.load_dataset(given.file), given.units, given.repeats
         rows = np.concatenate([rows for _, rows in data.repeats()] or [np.zeros(0, int)])
         names = np.asarray(data.image_id)[rows]
         try:
             responses = np.maximum(data.responses[np.ix_(rows, units)], 0)
-            seen, own = self._in_states(data, rows, weights, images, units)
+            seen, own = self._in_states(data, rows, given)
             noise = fit_noise(responses, names, seen, own)
         except ValueError:  # day 1 repeats too few images: a plan is possible, its power unknown
             return {"power_curve": {}}, []
-        control = [np.median(c) if c else np.nan for c in controls]
+        control = [np.median(c) if c else np.nan for c in given.controls]
         noise = noise.with_controls(control)
-        level = {name: outcome[name] for name in ("alpha", "normalization") if name in outcome}
-        level["effect"] = relative_effect(best, control)
+        level = {n: given.outcome[n] for n in ("alpha", "normalization") if n in given.outcome}
+        level["effect"] = relative_effect(given.best, control)
         counts = sorted({max(repeats, 2), *REPEATS})
         found = {
             (n, count): simulate_power(noise, n_neurons=n, repeats=count, **level)
@@ -133,9 +150,9 @@ class PlanPower(dj.Computed):
         return row, designs
 
     @staticmethod
-    def _in_states(data, rows, weights, images, units):
+    def _in_states(data, rows, given):
         """Return the model's responses on repeats, and to the MEIs in states of that day."""
-        ensemble, (hashes, located) = model.load_ensemble(weights), images
+        ensemble, units = model.load_ensemble(given.weights), given.units
         states = [
             None if values is None else np.asarray(values)
             for values in (data.behavior, data.pupil_center)
@@ -146,8 +163,8 @@ class PlanPower(dj.Computed):
 
         index = np.asarray(data.image_index)[rows]
         seen = ensemble.predict(data.images[index], *at(rows), units=units)
-        shown = stimulus.load_images(located)
-        best = np.stack([shown[name] for name in hashes])
+        shown = stimulus.load_images(given.image_files)
+        best = np.stack([shown[name] for name in given.images])
         every = np.linspace(0, len(data.responses) - 1, STATES).astype(int)
         own = [
             np.diag(ensemble.predict(best, *at(np.full(len(best), trial)), units=units))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
 
 from pipeline.closed_loop.planning.plan import plan_methods
-from pipeline.errors import DataError
-from pipeline.stimulus.kinds import NATURAL, kind_and_variant, name_of, stimulus_columns
+from pipeline.closed_loop.planning.request import LUMINANCE, NOT_READY, Request, make_plan
+from pipeline.stimulus.kinds import name_of
 from schemas import dataset, experiment, mei, stimulus
 from schemas.closed_loop.binding import schema
-from schemas.closed_loop.deadline import NOT_READY, NOT_SHOWABLE, WITHOUT_MEI, overdue, showable
+from schemas.closed_loop.deadline import overdue, showable
 from schemas.closed_loop.loop import Loop
 from schemas.method import MethodTable
 from schemas.store import number
@@ -48,6 +48,37 @@ class PlanTask(dj.Manual):
         -> master
         -> mei.DisplayTask
         """
+
+
+DISPLAYED = (
+    "dataset_hash",
+    "unit_index",
+    "target_rank",
+    "kind",
+    "variant",
+    "image_hash",
+    "image_row",
+    "array",
+    "display",
+    *LUMINANCE,
+    "ok",
+    "reason",
+    "predicted",
+)
+
+
+class PlanInputs(NamedTuple):
+    """What is read for a plan: rows and references; `Request` says what the rows hold."""
+
+    displayed: list[dict[str, Any]]  # columns `DISPLAYED`
+    arrays: list[Any]  # references, each (images, height, width); column `array` counts them
+    sources: list[dict[str, Any]]  # keys of mei.Display
+    asked: list[dict[str, Any]]
+    natural: list[str]  # image hashes
+    natural_files: list[tuple]  # of stimulus.ImageSet.locate
+    curve: tuple  # of experiment.monitor_curve
+    method: str
+    params: dict[str, Any]
 
 
 @schema
@@ -155,27 +186,19 @@ class Plan(dj.Computed):
             arrays.append(display["images"])
         scan = {name: task[name] for name in experiment.Scan.primary_key}
         natural = self._natural(scan, task["n_natural"])
-        minutes = (Loop & task).fetch1("minutes")
-        wanted = (
-            "dataset_hash",
-            "unit_index",
-            "target_rank",
-            "kind",
-            "variant",
-            "image_hash",
-            "image_row",
-            "array",
-            "display",
-            "mean_cd_m2",
-            "sd_cd_m2",
-            "clipped_fraction",
-            "ok",
-            "reason",
-            "predicted",
+        method, params = PlanMethod.fetch_method(task)
+        given = PlanInputs(
+            displayed=[{name: row[name] for name in DISPLAYED} for row in rows],
+            arrays=arrays,
+            sources=sources,
+            asked=self._asked(key),
+            natural=natural,
+            natural_files=stimulus.ImageSet.locate(natural),
+            curve=(experiment.MonitorCalibration & scan).fetch1("pixel_value", "luminance_cd_m2"),
+            method=method,
+            params={**params, "minutes": (Loop & task).fetch1("minutes")},
         )
-        rows = [{name: row[name] for name in wanted} for row in rows]
-        asked = self._asked(key)
-        return rows, arrays, sources, asked, natural, minutes, *PlanMethod.fetch_method(task)
+        return (given,)
 
     @staticmethod
     def _asked(key: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -220,204 +243,43 @@ class Plan(dj.Computed):
         return rows
 
     @staticmethod
-    def _natural(scan: Mapping[str, Any], most: int) -> dict[str, Any]:
+    def _natural(scan: Mapping[str, Any], most: int) -> list[str]:
         """Return images that the scan repeated, most often shown first: they tell cells apart."""
         shown = dj.U("image_hash").aggr(stimulus.Trial & scan, n_shown="count(*)")
         rows = sorted(
             (shown & "n_shown > 1").to_dicts(), key=lambda row: (-row["n_shown"], row["image_hash"])
         )
-        hashes = [row["image_hash"] for row in rows[:most]]
-        curve = (experiment.MonitorCalibration & scan).fetch1("pixel_value", "luminance_cd_m2")
-        return {"hashes": hashes, "images": stimulus.ImageSet.locate(hashes), "curve": curve}
+        return [row["image_hash"] for row in rows[:most]]
 
-    def make_compute(self, key, rows, arrays, sources, asked, natural, minutes, method, params):
-        good = [row for row in rows if row["ok"]]
-        best = {_unit(row): row["target_rank"] for row in good if name_of(row) == "mei"}
-        units = sorted(best, key=lambda unit: (best[unit], unit))
-        if not units:
-            raise DataError(
-                "no MEI can be shown",
-                field="DisplayMethod",
-                found=f"{len(rows)} images, none within tolerance",
-                remedy="choose a lower contrast or another luminance",
+    def make_compute(self, key, given):
+        natural = stimulus.load_images(given.natural_files)
+        plan = make_plan(
+            Request(
+                asked=given.asked,
+                displayed=given.displayed,
+                natural={image: natural[image] for image in given.natural},
+                curve=experiment.monitor_curve(*given.curve),
+                method=given.method,
+                params=given.params,
             )
-        by_kind = {kind: [None] * len(units) for kind in kinds_of(good)}
-        chosen = {}  # of several displays of one stimulus of a unit, the last
-        for row in good:
-            if _unit(row) in best:
-                by_kind[name_of(row)][units.index(_unit(row))] = row["image_hash"]
-                chosen[_unit(row), name_of(row)] = row
-        lists = {**by_kind, NATURAL: natural["hashes"]}
-        result = plan_methods[method](lists, **{**params, "minutes": minutes})
-        used = dict(zip(result.trials["image"], result.trials["kind"], strict=True))
-        late = {
-            (units[entry["target"]], name): entry["reason"]
-            for entry in result.dropped
-            if entry["target"] is not None
-            for name in entry["images"]
-        }
-        planned = [  # an image of a target that is left out may be shown: another target shares it
-            row
-            for stimulus_of, row in chosen.items()
-            if row["image_hash"] in used and stimulus_of not in late
-        ]
-        targets = [
-            {
-                name: row[name]
-                for name in (
-                    "dataset_hash",
-                    "unit_index",
-                    "kind",
-                    "variant",
-                    "image_hash",
-                    "target_rank",
-                    "predicted",
-                )
-            }
-            for row in planned
-        ]
+        )
+        shown = {image["image_hash"] for image in plan.images}
         pixels = {
-            row["image_hash"]: arrays[row["array"]].load(mmap_mode="r")[row["image_row"]]
-            for row in good
-            if row["image_hash"] in used
+            row["image_hash"]: given.arrays[row["array"]].load(mmap_mode="r")[row["image_row"]]
+            for row in given.displayed
+            if row["ok"] and row["image_hash"] in shown
         }
-        statistics = {row["image_hash"]: row for row in good}
-        shown_again = stimulus.load_images(natural["images"])
-        luminance = _luminance(shown_again, natural["curve"])
-        images = [
-            {
-                "image_hash": image,
-                **stimulus_columns(label),
-                **{
-                    name: number(statistics.get(image, luminance.get(image, {})).get(name))
-                    for name in ("mean_cd_m2", "sd_cd_m2", "clipped_fraction")
-                },
-            }
-            for image, label in sorted(used.items())
-        ]
-        trials = [
-            {
-                "trial_idx": int(trial.trial_idx),
-                "image_hash": trial.image,
-                "duration_s": float(trial.duration_s),
-                "blank_before_s": float(trial.blank_before_s),
-            }
-            for trial in result.trials.itertuples()
-        ]
-        otherwise = f"left out by the plan method {method!r}"
-        row = {
-            "n_trials": len(trials),
-            "n_images": len(images),
-            "n_targets": len({target["unit_index"] for target in targets}),
-            "n_repeats": int(result.repeats),
-            "total_s": float(result.total_s),
-            "dropped": [
-                *_left_out(asked, rows, planned, chosen, late, otherwise),
-                *_natural_left_out(natural["hashes"], used, result.dropped, otherwise),
-            ],
-        }
-        return row, sources, images, targets, trials, pixels
+        return plan, given.sources, pixels
 
-    def make_insert(self, key, row, sources, images, targets, trials, pixels):
+    def make_insert(self, key, plan, sources, pixels):
         hashes = sorted(pixels)  # the back edge: a planned image becomes an image like any other
         stacked = np.stack([np.asarray(pixels[name]) for name in hashes])
         stimulus.ImageSet.add(hashes, stacked, name=f"plan {key['plan_id']}")
-        self.insert1({**key, **row})
+        self.insert1({**key, **plan.totals})
         self.Source.insert({**key, **source} for source in sources)
-        self.Image.insert({**key, **image} for image in images)
-        self.Target.insert({**key, **target} for target in targets)
-        self.Trial.insert({**key, **trial} for trial in trials)
-
-
-def kinds_of(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the names of the stimuli, the MEI first: the first names an image that two share."""
-    names = {name_of(row): kind_and_variant(name_of(row)) for row in rows}
-    return sorted(names, key=lambda name: (names[name][0] != "mei", names[name]))
-
-
-def _unit(row: Mapping[str, Any]) -> tuple[str, int]:
-    return row["dataset_hash"], row["unit_index"]
-
-
-def _left_out(
-    asked: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    planned: list[dict[str, Any]],
-    chosen: Mapping[tuple[tuple[str, int], str], Mapping[str, Any]],
-    late: Mapping[tuple[tuple[str, int], str], str],
-    otherwise: str,
-) -> list[dict[str, Any]]:
-    """Return every stimulus of a target that is not planned, and why.
-
-    Parameters
-    ----------
-    asked, rows, planned : list of dict
-        What the plan asks for, what of it is displayed, and what of that is planned.
-    chosen : mapping
-        Displayed row of a unit and a name of a stimulus.
-    late : mapping
-        Reason why the plan method leaves a unit's stimulus out.
-    otherwise : str
-        Reason of what the plan method left out without giving one.
-
-    Returns
-    -------
-    list of dict
-        `unit_index, unit_id, kind, variant, image_hash, reason`; what is not known is None.
-    """
-    displayed = {(*row["display"], row["unit_index"]): row for row in rows}
-    taken = {(_unit(row), name_of(row), row["image_hash"]) for row in planned}
-    with_mei = {unit for unit, name in chosen if name == "mei"}
-    waiting = {  # units whose MEI is not displayed
-        wanted["unit_index"]
-        for wanted in asked
-        if wanted["display"] is not None
-        and name_of(wanted) == "mei"
-        and (*wanted["display"], wanted["unit_index"]) not in displayed
-    }
-    found = []
-    for wanted in asked:
-        row = displayed.get((*(wanted["display"] or ()), wanted["unit_index"]))
-        if row is not None and (_unit(row), name_of(row), row["image_hash"]) in taken:
-            continue
-        if wanted["display"] is None:
-            reason = wanted["reason"]
-        elif row is None:
-            reason = NOT_READY
-        elif not row["ok"]:
-            reason = f"not displayable: {row['reason']}" if row["reason"] else "not displayable"
-        elif _unit(row) not in with_mei:
-            reason = WITHOUT_MEI if wanted["unit_index"] in waiting else NOT_SHOWABLE
-        elif chosen[_unit(row), name_of(row)] is not row:
-            reason = "another image of this kind and variant is planned"
-        else:
-            reason = late.get((_unit(row), name_of(row)), otherwise)
-        entry = {name: wanted[name] for name in ("unit_index", "unit_id", "kind", "variant")}
-        image = None if row is None else row["image_hash"]
-        found.append({**entry, "image_hash": image, "reason": reason})
-    return found
-
-
-def _natural_left_out(
-    wanted: list[str], used: Mapping[str, str], dropped: list[dict[str, Any]], otherwise: str
-) -> list[dict[str, Any]]:
-    """Return the natural images that are not shown again, as `_left_out` does."""
-    why = {image: entry["reason"] for entry in dropped for image in entry["images"].values()}
-    nobody = {"unit_index": None, "unit_id": None, "kind": NATURAL, "variant": 0}
-    return [
-        {**nobody, "image_hash": image, "reason": why.get(image, otherwise)}
-        for image in wanted
-        if image not in used
-    ]
-
-
-def _luminance(images: Mapping[str, np.ndarray], curve: tuple) -> dict[str, dict[str, float]]:
-    table = experiment.monitor_curve(*curve).table
-    return {
-        name: {
-            "mean_cd_m2": float(table[image].mean()),
-            "sd_cd_m2": float(table[image].std()),
-            "clipped_fraction": 0.0,
-        }
-        for name, image in images.items()
-    }
+        self.Image.insert(
+            {**key, **image, **{name: number(image[name]) for name in LUMINANCE}}
+            for image in plan.images
+        )
+        self.Target.insert({**key, **target} for target in plan.targets)
+        self.Trial.insert({**key, **trial} for trial in plan.trials)

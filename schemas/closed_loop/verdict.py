@@ -13,11 +13,11 @@ import numpy as np
 from pipeline.closed_loop.verdict.outcome import outcome_methods
 from pipeline.closed_loop.verdict.outcome_file import load_outcome, save_outcome
 from pipeline.errors import DataError
-from pipeline.stimulus.kinds import name_of, stimulus_columns
+from pipeline.stimulus.kinds import name_of, names_of, stimulus_columns
 from schemas import dataset, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import MatchTask, UnitMatch
-from schemas.closed_loop.planning import Plan, kinds_of
+from schemas.closed_loop.planning import Plan
 from schemas.closed_loop.presentation import Audit, Presentation
 from schemas.closed_loop.stacks import (
     CombinedMatch,  # noqa: F401  in a foreign key
@@ -76,7 +76,7 @@ def fetch_scored(key: Mapping[str, Any]) -> dict[str, Any]:
         )
     return {
         "dataset_hash": data["dataset_hash"],
-        "kinds": kinds_of(targets),
+        "kinds": names_of(targets),
         "neurons": neurons,
         "rows": [rows[row["trial_idx"]] for row in audit],
         "images": [trials[rows[row["trial_idx"]]]["image_hash"] for row in audit],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import datajoint as dj
 import numpy as np
 
@@ -23,6 +25,16 @@ class ReliabilityMethod(MethodTable, dj.Lookup):
     reliability_params : json        # every keyword parameter, defaults filled in
     """
     registry = reliability_methods
+
+
+class ReliabilityInputs(NamedTuple):
+    """What the reliability of the units of a scan is measured on."""
+
+    responses: Any  # reference, (trials, units)
+    images: list[str]  # image_hash of every trial
+    units: list[int]  # unit_id of every column
+    method: str
+    params: dict[str, Any]
 
 
 @schema
@@ -55,17 +67,19 @@ class Reliability(dj.Computed):
     def make_fetch(self, key):
         trials = (stimulus.Trial & key).to_dicts(order_by="trial_idx")
         units = (Responses.Unit & key).to_arrays("unit_id", order_by="response_column").tolist()
-        return (
+        given = ReliabilityInputs(
             (Responses & key).fetch1("responses"),
             [trial["image_hash"] for trial in trials],
             units,
             *ReliabilityMethod.fetch_method(key),
         )
+        return (given,)
 
-    def make_compute(self, key, responses, images, units, method, params):
-        values = responses.load()
+    def make_compute(self, key, given):
+        values, images = given.responses.load(), np.array(given.images)
         known = np.isfinite(values).all(axis=1)
-        return units, reliability_methods[method](values[known], np.array(images)[known], **params)
+        measure = reliability_methods[given.method]
+        return given.units, measure(values[known], images[known], **given.params)
 
     def make_insert(self, key, units, values):
         known = values[np.isfinite(values)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
@@ -159,6 +159,16 @@ class TrialBehaviorTask(dj.Manual):
     """
 
 
+class BehaviorInputs(NamedTuple):
+    """What the state of the animal on every trial is made of; all but the method references."""
+
+    pupil: Any  # (samples, 5)
+    speed: Any  # (samples, 2)
+    trial_times: Any  # (trials, 2)
+    method: str
+    params: dict[str, Any]
+
+
 @schema
 class TrialBehavior(dj.Computed):
     definition = """
@@ -173,19 +183,21 @@ class TrialBehavior(dj.Computed):
     """
 
     def make_fetch(self, key):
-        return (
+        given = BehaviorInputs(
             (behavior.Pupil & key).fetch1("pupil"),
             (behavior.Treadmill & key).fetch1("speed"),
             (behavior.Sync & key).fetch1("trial_times"),
             *BehaviorWindow.fetch_method(key),
         )
+        return (given,)
 
-    def make_compute(self, key, pupil, speed, trial_times, method, params):
-        eye, wheel = pupil.load(), speed.load()
-        time, x, y, radius = eye[:, :4].T if len(eye) else (None,) * 4
-        run_time, run = wheel.T if len(wheel) else (None,) * 2
-        onset = trial_times.load()[:, 0]
-        result = behavior_windows[method](time, x, y, radius, run_time, run, onset, **params)
+    def make_compute(self, key, given):
+        eye, wheel = given.pupil.load(), given.speed.load()
+        time_and_eye = eye[:, :4].T if len(eye) else (None,) * 4
+        time_and_speed = wheel.T if len(wheel) else (None,) * 2
+        onset = given.trial_times.load()[:, 0]
+        sample = behavior_windows[given.method]
+        result = sample(*time_and_eye, *time_and_speed, onset, **given.params)
         return (
             np.asarray(result.behavior, np.float64),
             np.asarray(result.pupil_center, np.float64),

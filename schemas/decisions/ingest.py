@@ -18,6 +18,7 @@ from pipeline.closed_loop.presentation.audit import STATUSES, audit_presentation
 from pipeline.dataset import load
 from pipeline.errors import DataError
 from pipeline.recording.bundle import Bundle, read_bundle
+from pipeline.recording.nwb.unpack import unpack
 from pipeline.recording.streams import clock_of, read_clocks
 from pipeline.registry import config_hash
 from schemas import closed_loop, dataset, experiment, stimulus
@@ -27,13 +28,45 @@ from schemas.store import number
 log = logging.getLogger("inception.ingest")
 
 
-def ingest_bundle(folder: str | Path) -> dict[str, int]:
+def ingest_nwb(
+    file: str | Path,
+    *,
+    into: str | Path | None = None,
+    entries: Mapping[str, Any] | None = None,
+) -> dict[str, int]:
+    """Check an NWB file and insert the recording in it.
+
+    Parameters
+    ----------
+    file : path
+        Stays where it is; a movie is read from it.
+    into : path, optional
+        Folder for the small files of the recording; default: `FILE.bundle` beside it.
+    entries : mapping, optional
+        What the file does not say, as in recording.json.
+
+    Returns
+    -------
+    dict
+        As of `ingest_bundle`. The same file again changes nothing.
+
+    Raises
+    ------
+    DataError
+        If it cannot be used.
+    """
+    return ingest_bundle(unpack(file, into, entries), movie=file)
+
+
+def ingest_bundle(folder: str | Path, movie: str | Path | None = None) -> dict[str, int]:
     """Check a recording bundle and insert it, with the tasks of day 2 if it shows a plan.
 
     Parameters
     ----------
     folder : path
         Bundle as in docs/formats.md. Its movies stay where they are.
+    movie : path, optional
+        See `pipeline.recording.bundle.read_bundle`.
 
     Returns
     -------
@@ -45,11 +78,15 @@ def ingest_bundle(folder: str | Path) -> dict[str, int]:
     DataError
         If anything in it is wrong, or another recording has its key. Nothing is inserted then.
     """
-    bundle = read_bundle(folder)
+    bundle = read_bundle(folder, movie)
+    for line in bundle.clock_report:
+        log.info("%s: %s", bundle.folder, line)
+    for finding in bundle.findings:
+        log.warning("%s: %s", bundle.folder, finding)
     recording = bundle.recording
     key = {name: getattr(recording, name) for name in experiment.Scan.primary_key}
     files = _file_rows(key, bundle)
-    content = {row["path"].removeprefix(str(bundle.folder)): row["fingerprint"] for row in files}
+    content = {_within(row["path"], bundle): row["fingerprint"] for row in files}
     digest = _digest(content)
     known = experiment.Scan & key
     if known:
@@ -61,7 +98,7 @@ def ingest_bundle(folder: str | Path) -> dict[str, int]:
             field="animal_id, session, scan_idx",
             found="/".join(str(v) for v in key.values()),
             expected=f"a free key; {known.fetch1('folder')} has this one",
-            remedy="correct recording.json, or delete the earlier scan",
+            remedy="correct recording.json (of an NWB file: --entries), or delete the earlier scan",
         )
     _check_known_images(bundle)
     if recording.plan is not None:
@@ -89,6 +126,13 @@ def ingest_bundle(folder: str | Path) -> dict[str, int]:
         if recording.plan is not None:
             register_presentation(key, recording.plan)
     return key
+
+
+def _within(path: str, bundle: Bundle) -> str:
+    """Return a path without the folder that it lies in: moved files are the same files."""
+    if bundle.movie is not None and path == str(bundle.movie):
+        return f"/{bundle.movie.name}"
+    return path.removeprefix(str(bundle.folder))
 
 
 def _digest(content: Mapping[str, str]) -> str:

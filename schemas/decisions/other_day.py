@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import DataError
-from schemas import closed_loop, dataset, experiment, mei
-from schemas.decisions.tasks import model_ensembles, model_shape, named, scan_tasks, transaction
+from schemas import closed_loop, experiment, mei
+from schemas.decisions.task_rows import (
+    dataset_of,
+    model_ensembles,
+    named,
+    scan_tasks,
+    transaction,
+)
 
 
 def register_other_day(
@@ -63,9 +69,7 @@ def register_other_day(
     recipe = (closed_loop.Recipe & loops[0]).fetch1("recipe")
     with transaction():
         member = scan_tasks(scan, recipe)
-        spec = dataset.DatasetSpec.add(
-            member, model_shape(scan, recipe["dataset"]["height_px"]), recipe["dataset"]["tiers"]
-        )
+        spec = dataset_of(member, recipe)
         if seeds is not None:
             recipe = {**recipe, "model": {**recipe["model"], "cnn_seeds": list(seeds)}}
         other, _ = model_ensembles(spec, recipe)

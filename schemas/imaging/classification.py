@@ -14,7 +14,8 @@ from pipeline.imaging.segmentation.classifier import mask_classifiers, mask_feat
 from pipeline.registry import config_hash
 from schemas import experiment  # noqa: F401  named in a definition
 from schemas.imaging.binding import schema
-from schemas.imaging.chain import ScanInfo, Segmentation, load_masks
+from schemas.imaging.scan import ScanInfo
+from schemas.imaging.segmentation import Segmentation, load_masks
 from schemas.imaging.summary import SummaryImages
 from schemas.method import MethodTable
 
@@ -101,7 +102,6 @@ def _fetch_segmentation(key: dict[str, Any]) -> dict[str, Any]:
     key = {name: key[name] for name in Segmentation.primary_key}
     mean, correlation = (SummaryImages & key).fetch1("mean_image", "correlation_image")
     size = (ScanInfo.Field & key).fetch1("um_per_px_y", "um_per_px_x")
-    units = (Segmentation.Unit & key).to_arrays("unit_id", order_by="unit_id").tolist()
     where = f"{key['animal_id']}/{key['session']}/{key['scan_idx']} field {key['field']}"
     packed = Segmentation.fetch_masks(key)
     return {
@@ -110,7 +110,7 @@ def _fetch_segmentation(key: dict[str, Any]) -> dict[str, Any]:
         "mean": mean,
         "correlation": correlation,
         "um_per_px": size,
-        "units": units,
+        "units": Segmentation.fetch_units(key),
     }
 
 

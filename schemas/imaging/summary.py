@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import datajoint as dj
 import numpy as np
 
 from pipeline.imaging.quality import Evidence, not_measured, quality_methods
 from pipeline.imaging.summary import summarize
 from schemas.imaging.binding import schema
-from schemas.imaging.chain import Motion, RasterPhase, ScanInfo, corrected_movie, field_movie
+from schemas.imaging.motion import Motion, RasterPhase, corrected_movie
+from schemas.imaging.opening import field_movie
+from schemas.imaging.scan import ScanInfo
 from schemas.method import MethodTable
 from schemas.store import number
 
@@ -64,6 +68,20 @@ class QualityMethod(MethodTable, dj.Lookup):
     registry = quality_methods
 
 
+class QualityInputs(NamedTuple):
+    """What is known of a field before it is judged."""
+
+    files: dict[str, Any]  # of recording_files
+    intensity: Any  # reference, (frames,)
+    contrast: Any  # reference, (frames,)
+    raster_drift_px: float | None
+    motion_rms_px: float | None  # None: of traces alone
+    motion_outliers: float | None
+    motion_accepted: bool | None
+    method: str
+    params: dict[str, Any]
+
+
 @schema
 class Quality(dj.Computed):
     definition = """
@@ -94,28 +112,28 @@ class Quality(dj.Computed):
         """
 
     def make_fetch(self, key):
-        return (
+        given = QualityInputs(
             Motion.fetch_corrections(key)["files"],
-            (SummaryImages & key).fetch1("intensity", "contrast"),
+            *(SummaryImages & key).fetch1("intensity", "contrast"),
             (RasterPhase & key).fetch1("drift_px"),
-            (Motion & key).fetch1("motion_rms_px", "outlier_fraction", "accepted"),
+            *(Motion & key).fetch1("motion_rms_px", "outlier_fraction", "accepted"),
             *QualityMethod.fetch_method(key),
         )
+        return (given,)
 
-    def make_compute(self, key, files, course, raster_drift, motion, method, params):
-        if motion[0] is None:  # traces alone: their movie is made of the given images
+    def make_compute(self, key, given):
+        if given.motion_rms_px is None:  # traces alone: their movie is made of the given images
             return (not_measured(),)
-        intensity, contrast = (values.load() for values in course)
         evidence = Evidence(
-            raw=field_movie(files, key["field"]),
-            intensity=intensity,
-            contrast=contrast,
-            raster_drift_px=raster_drift,
-            motion_rms_px=motion[0],
-            motion_outliers=motion[1],
-            motion_accepted=bool(motion[2]),
+            raw=field_movie(given.files, key["field"]),
+            intensity=given.intensity.load(),
+            contrast=given.contrast.load(),
+            raster_drift_px=given.raster_drift_px,
+            motion_rms_px=given.motion_rms_px,
+            motion_outliers=given.motion_outliers,
+            motion_accepted=bool(given.motion_accepted),
         )
-        return (quality_methods[method](evidence, **params),)
+        return (quality_methods[given.method](evidence, **given.params),)
 
     def make_insert(self, key, found):
         self.insert1(

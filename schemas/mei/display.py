@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import datajoint as dj
 import numpy as np
 
@@ -39,6 +41,21 @@ class DisplayTask(dj.Manual):
     """
 
 
+class DisplayInputs(NamedTuple):
+    """What the shown images of a batch are made of."""
+
+    data_hash: str
+    units: list[int]  # unit_index, in the order of the images
+    curve: tuple  # of experiment.monitor_curve
+    kind: str
+    images: Any  # reference, (units, height, width) of the model
+    masks: Any  # reference, the same, or (0, ...) without masks
+    weights: dict[str, Any]  # of EnsembleSpec.fetch_weights
+    size_px: tuple[int, int]  # height, width of the shown images
+    method: str
+    params: dict[str, Any]
+
+
 @schema
 class Display(dj.Computed):
     definition = """
@@ -74,25 +91,34 @@ class Display(dj.Computed):
         curve = (experiment.MonitorCalibration & calibration).fetch1(
             "pixel_value", "luminance_cd_m2"
         )
-        control = (Control & key).fetch1("kind", "images", "masks")
-        weights = model.EnsembleSpec.fetch_weights({"ensemble_hash": key["ensemble_hash"]})
-        size = (task["height_px"], task["width_px"])
-        return data_hash, units, curve, control, weights, size, *DisplayMethod.fetch_method(key)
+        given = DisplayInputs(
+            data_hash,
+            units,
+            curve,
+            *(Control & key).fetch1("kind", "images", "masks"),
+            model.EnsembleSpec.fetch_weights({"ensemble_hash": key["ensemble_hash"]}),
+            (task["height_px"], task["width_px"]),
+            *DisplayMethod.fetch_method(key),
+        )
+        return (given,)
 
-    def make_compute(self, key, data_hash, units, curve, control, weights, size, method, params):
-        kind, images, masks = control
-        if not units:
-            return np.zeros((0, *size), np.uint8), [], data_hash
-        window = masks.load()
-        given = {**params, "size_px": size, "masks": window if len(window) else None}
-        shown = displays[method](images.load(), experiment.monitor_curve(*curve), **given)
-        predicted = model.load_ensemble(weights).predict(shown.images)
+    def make_compute(self, key, given):
+        if not given.units:
+            return np.zeros((0, *given.size_px), np.uint8), [], given.data_hash
+        window, curve = given.masks.load(), experiment.monitor_curve(*given.curve)
+        params = {
+            **given.params,
+            "size_px": given.size_px,
+            "masks": window if len(window) else None,
+        }
+        shown = displays[given.method](given.images.load(), curve, **params)
+        predicted = model.load_ensemble(given.weights).predict(shown.images)
         rows = [
             {
                 "unit_index": unit,
                 "image_hash": image_hash(shown.images[row]),
                 "image_row": row,
-                "kind": kind,
+                "kind": given.kind,
                 "mean_cd_m2": float(shown.mean_cd_m2[row]),
                 "sd_cd_m2": float(shown.sd_cd_m2[row]),
                 "clipped_fraction": float(shown.clipped_fraction[row]),
@@ -100,9 +126,9 @@ class Display(dj.Computed):
                 "reason": shown.reason[row][:255],
                 "predicted": float(predicted[row, unit]),
             }
-            for row, unit in enumerate(units)
+            for row, unit in enumerate(given.units)
         ]
-        return shown.images, rows, data_hash
+        return shown.images, rows, given.data_hash
 
     def make_insert(self, key, images, rows, data_hash):
         self.insert1({**key, "images": images, "n_ok": sum(row["ok"] for row in rows)})

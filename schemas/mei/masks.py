@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import datajoint as dj
 import numpy as np
 
@@ -34,6 +36,17 @@ class MaskTask(dj.Manual):
     """
 
 
+class MaskInputs(NamedTuple):
+    """What the masks of a batch of MEIs are made of."""
+
+    data_hash: str
+    units: list[int]  # unit_index, in the order of the images
+    images: Any  # reference, (units, height, width)
+    weights: dict[str, Any]  # of EnsembleSpec.fetch_weights
+    method: str
+    params: dict[str, Any]
+
+
 @schema
 class Mask(dj.Computed):
     definition = """
@@ -60,18 +73,19 @@ class Mask(dj.Computed):
         data_hash, units = batch_units(key)
         weights = model.EnsembleSpec.fetch_weights({"ensemble_hash": key["ensemble_hash"]})
         images = (MEI & key).fetch1("images")
-        return data_hash, units, images, weights, *MaskMethod.fetch_method(key)
+        return (MaskInputs(data_hash, units, images, weights, *MaskMethod.fetch_method(key)),)
 
-    def make_compute(self, key, data_hash, units, images, weights, method, params):
-        found = images.load()
+    def make_compute(self, key, given):
+        found, units = given.images.load(), given.units
         if not units:
-            return found, [], data_hash
-        ensemble = model.load_ensemble(weights)
+            return found, [], given.data_hash
+        ensemble = model.load_ensemble(given.weights)
 
         def rates(shown: np.ndarray) -> np.ndarray:
             return ensemble.predict(shown)[np.arange(len(units)), units]
 
-        masks = mask_methods[method](found, ensemble.image_mean, rates, **params)
+        find = mask_methods[given.method]
+        masks = find(found, ensemble.image_mean, rates, **given.params)
         about = mask_properties(found, masks, ensemble.image_mean)
         rows = [
             {
@@ -83,7 +97,7 @@ class Mask(dj.Computed):
             }
             for row, unit in enumerate(units)
         ]
-        return np.asarray(masks, np.float32), rows, data_hash
+        return np.asarray(masks, np.float32), rows, given.data_hash
 
     def make_insert(self, key, masks, rows, data_hash):
         self.insert1({**key, "masks": masks})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
@@ -44,6 +44,19 @@ class MEITask(dj.Manual):
     """
 
 
+class AscentInputs(NamedTuple):
+    """What the MEIs of a batch are made of."""
+
+    data_hash: str
+    units: list[int]  # unit_index
+    weights: dict[str, Any]  # of EnsembleSpec.fetch_weights
+    starts: int
+    seed: int
+    norm: float | None
+    method: str
+    params: dict[str, Any]
+
+
 @schema
 class MEI(dj.Computed):
     definition = """
@@ -77,27 +90,27 @@ class MEI(dj.Computed):
         data_hash, units = batch_units(key)
         weights = model.EnsembleSpec.fetch_weights({"ensemble_hash": key["ensemble_hash"]})
         settings = (MEITask & key).fetch1("starts", "seed", "norm")
-        return data_hash, units, weights, settings, *AscentMethod.fetch_method(key)
+        method = AscentMethod.fetch_method(key)
+        return (AscentInputs(data_hash, units, weights, *settings, *method),)
 
-    def make_compute(self, key, data_hash, units, weights, settings, method, params):
-        starts, seed, norm = settings
-        ensemble = model.load_ensemble(weights)
-        if not units:  # fewer targets than this batch begins at
+    def make_compute(self, key, given):
+        ensemble, starts = model.load_ensemble(given.weights), given.starts
+        if not given.units:  # fewer targets than this batch begins at
             empty = np.zeros((0, *ensemble.input_shape), np.float32)
             none = np.zeros((0, starts), np.float32)
             every = np.zeros((0, starts, *ensemble.input_shape), np.float32)
-            return empty, none, every, np.zeros((0, 0, starts)), [], data_hash
+            return empty, none, every, np.zeros((0, 0, starts)), [], given.data_hash
         result = synthesize(
             ensemble.frozen(),
-            np.array(units),
+            np.array(given.units),
             shape=(1, *ensemble.input_shape),
             mean=ensemble.image_mean,
             sd=ensemble.image_sd,
-            norm=norm,
-            method=method,
+            norm=given.norm,
+            method=given.method,
             starts=starts,
-            seed=seed,
-            params=params,
+            seed=given.seed,
+            params=given.params,
         )
         rows = [
             {
@@ -108,10 +121,10 @@ class MEI(dj.Computed):
                 "restarted": int(result.restarted[row]),
                 "member_sd": number(result.member_sd[row]),
             }
-            for row, unit in enumerate(units)
+            for row, unit in enumerate(given.units)
         ]
         images, every = result.images[:, 0], result.all_images[:, :, 0]
-        return images, result.all_activations, every, result.trace, rows, data_hash
+        return images, result.all_activations, every, result.trace, rows, given.data_hash
 
     def make_insert(self, key, images, activations, every, trace, rows, data_hash):
         self.insert1(

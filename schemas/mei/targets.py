@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
@@ -36,6 +36,18 @@ class TargetTask(dj.Manual):
     -> model.EnsembleSpec.proj(ln_ensemble_hash='ensemble_hash')
     -> TargetRule
     """
+
+
+class TargetInputs(NamedTuple):
+    """What targets are selected by; all lists in the order of unit_index."""
+
+    data_hash: str
+    scores: tuple[list, list]  # validation correlations of the ensemble and of the LN models
+    places: Any  # of the units in the scan
+    names: list[str]
+    file: Any  # of Dataset.fetch_file
+    method: str
+    params: dict[str, Any]
 
 
 @schema
@@ -76,7 +88,7 @@ class Targets(dj.Computed):
                 "ensembles of different data sets", field="TargetTask", expected=data_hash
             )
         scores = tuple([row["validation"] for row in rows] for rows in (good, plain))
-        return (
+        given = TargetInputs(
             data_hash,
             scores,
             _places(data_hash),
@@ -84,11 +96,12 @@ class Targets(dj.Computed):
             dataset.Dataset.fetch_file({"dataset_hash": data_hash}),
             *TargetRule.fetch_method(key),
         )
+        return (given,)
 
-    def make_compute(self, key, data_hash, scores, places, names, file, method, params):
-        loaded = dataset.load_dataset(file)
-        data = replace(target_data(scores, places, loaded), names=names)
-        result = target_rules[method](data, **params)
+    def make_compute(self, key, given):
+        loaded = dataset.load_dataset(given.file)
+        data = replace(target_data(given.scores, given.places, loaded), names=given.names)
+        result = target_rules[given.method](data, **given.params)
         explained, (seen, held) = result.explained(), reliabilities(loaded)
         rows = [
             {
@@ -109,7 +122,7 @@ class Targets(dj.Computed):
                 found=f"{len(rows)} units: {rows[0]['reason']} ...",
                 remedy="choose a more lenient rule or record longer",
             )
-        return rows, data_hash
+        return rows, given.data_hash
 
     def make_insert(self, key, rows, data_hash):
         kept = sum(row["kept"] for row in rows)

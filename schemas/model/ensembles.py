@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
@@ -105,12 +105,12 @@ class EnsembleSpec(dj.Manual):
         return plain if cls & plain else None
 
     @classmethod
-    def trained(cls) -> dj.expression.QueryExpression:
+    def trained(cls) -> dj.Table:
         """Return the ensembles whose members are all trained."""
         return cls - (cls.Member - TrainedModel.proj())
 
     @classmethod
-    def complete(cls) -> dj.expression.QueryExpression:
+    def complete(cls) -> dj.Table:
         """Return the ensembles that can predict: trained, and their shares known."""
         return cls.trained() - (cls.Combination - MemberShares.proj())
 
@@ -149,6 +149,16 @@ def _sorted(tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return sorted(keys, key=lambda key: [str(key[name]) for name in names])
 
 
+class SharesInputs(NamedTuple):
+    """What the shares of the members of an ensemble are fitted to."""
+
+    members: list[dict[str, Any]]  # keys
+    weights: list[Any]  # references, in the order of the members
+    file: Any  # of Dataset.fetch_file
+    method: str
+    params: dict[str, Any]
+
+
 @schema
 class MemberShares(dj.Computed):
     definition = """
@@ -178,12 +188,13 @@ class MemberShares(dj.Computed):
         members = (EnsembleSpec.Member & key).keys(order_by=["model_hash", "seed"])
         method = CombinationMethod.fetch_method(EnsembleSpec.Combination & key)
         file = dataset.Dataset.fetch_file({"dataset_hash": data})
-        return members, EnsembleSpec.fetch_members(key), file, *method
+        return (SharesInputs(members, EnsembleSpec.fetch_members(key), file, *method),)
 
-    def make_compute(self, key, members, weights, file, method, params):
-        ensemble, data = load_ensemble({"members": weights}), dataset.load_dataset(file)
-        shares = fit_shares(ensemble, data, method, params)
-        return members, np.asarray(shares, np.float32)
+    def make_compute(self, key, given):
+        ensemble = load_ensemble({"members": given.weights})
+        data = dataset.load_dataset(given.file)
+        shares = fit_shares(ensemble, data, given.method, given.params)
+        return given.members, np.asarray(shares, np.float32)
 
     def make_insert(self, key, members, shares):
         self.insert1({**key, "shares": shares})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import datajoint as dj
 
@@ -189,6 +189,16 @@ class Shortlist(dj.Computed):
         self.Candidate.insert({**key, "model_hash": name} for name in chosen)
 
 
+class TrialInputs(NamedTuple):
+    """What a candidate of a search is trained with."""
+
+    file: Any  # of Dataset.fetch_file
+    data_key: dict[str, str]
+    config: dict[str, Any]
+    seed: int
+    epochs: int
+
+
 @schema
 class SearchTrial(dj.Computed):
     definition = """
@@ -215,14 +225,15 @@ class SearchTrial(dj.Computed):
         epochs = (Search.Rung & key).fetch1("max_epochs")
         config = ModelConfig.fetch_config(key)
         data = {"dataset_hash": search["dataset_hash"]}
-        return dataset.Dataset.fetch_file(data), data, config, search["search_seed"], epochs
+        file = dataset.Dataset.fetch_file(data)
+        return (TrialInputs(file, data, config, search["search_seed"], epochs),)
 
-    def make_compute(self, key, file, data_key, config, seed, epochs):
-        data = dataset.load_dataset(file)
-        encoder = build_encoder(config, data, seed=seed)
-        checkpoint = checkpoint_file(*key.values())
-        result = train(encoder, data, seed=seed, checkpoint=checkpoint, max_epochs=epochs)
-        return {**data_key, **figures(result)}, checkpoint
+    def make_compute(self, key, given):
+        data, checkpoint = dataset.load_dataset(given.file), checkpoint_file(*key.values())
+        encoder = build_encoder(given.config, data, seed=given.seed)
+        options = {"checkpoint": checkpoint, "max_epochs": given.epochs}
+        result = train(encoder, data, seed=given.seed, **options)
+        return {**given.data_key, **figures(result)}, checkpoint
 
     def make_insert(self, key, row, checkpoint):
         self.insert1({**key, **row})

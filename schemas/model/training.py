@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import datajoint as dj
 
@@ -23,6 +23,16 @@ from schemas.model.binding import schema
 from schemas.model.tasks import CoreSource, JointTask, ModelConfig, TrainingTask
 from schemas.model.weights import checkpoint_file, figures, stored
 from schemas.store import local_file, number
+
+
+class JointInputs(NamedTuple):
+    """What the encoders of several data sets are trained with together."""
+
+    files: list[tuple]  # of DatasetGroup.fetch_files
+    members: list[dict[str, Any]]  # keys, in the order of the files
+    config: dict[str, Any]
+    seed: int
+    max_seconds: float | None
 
 
 @schema
@@ -61,13 +71,15 @@ class JointModel(dj.Computed):
         config = ModelConfig.fetch_config(task)
         files = dataset.DatasetGroup.fetch_files(task)
         members = (JointTask.Member & key).keys(order_by="dataset_hash")
-        return files, members, config, task["joint_seed"], task["joint_max_seconds"]
+        limit = task["joint_max_seconds"]
+        return (JointInputs(files, members, config, task["joint_seed"], limit),)
 
-    def make_compute(self, key, files, members, config, seed, limit):
-        sets = [dataset.load_dataset(file) for _, file in files]
-        encoder = build_joint_encoder(config, sets, seed=seed)
+    def make_compute(self, key, given):
+        sets = [dataset.load_dataset(file) for _, file in given.files]
+        encoder = build_joint_encoder(given.config, sets, seed=given.seed)
         checkpoint = checkpoint_file(key["joint_hash"])
-        result = train_jointly(encoder, sets, seed=seed, checkpoint=checkpoint, max_seconds=limit)
+        options = {"checkpoint": checkpoint, "max_seconds": given.max_seconds}
+        result = train_jointly(encoder, sets, seed=given.seed, **options)
         rows = [
             {
                 **member,
@@ -76,7 +88,7 @@ class JointModel(dj.Computed):
                 "n_left_out": left_out,
             }
             for member, (name, _), trained, left_out in zip(
-                members, files, encoder.members, reconcile(sets)[1], strict=True
+                given.members, given.files, encoder.members, reconcile(sets)[1], strict=True
             )
         ]
         return figures(result), rows, checkpoint
@@ -85,6 +97,16 @@ class JointModel(dj.Computed):
         self.insert1({**key, **row})
         self.Member.insert({**member, **key} for member in rows)
         checkpoint.unlink(missing_ok=True)
+
+
+class TrainingInputs(NamedTuple):
+    """What an encoder is trained with, or taken from."""
+
+    file: Any  # of Dataset.fetch_file
+    config: dict[str, Any]
+    max_seconds: float | None
+    source: Any  # reference to the weights whose core is kept; None: all is trained
+    joint: tuple | None  # what a joint training gave: weights, epochs, seconds, device, history
 
 
 @schema
@@ -126,19 +148,20 @@ class TrainedModel(dj.Computed):
             joint = (JointModel * JointModel.Member & key).fetch1(
                 "weights", "epochs", "seconds", "device", "history"
             )
-        return dataset.Dataset.fetch_file(key), config, limit, source, joint
+        return (TrainingInputs(dataset.Dataset.fetch_file(key), config, limit, source, joint),)
 
-    def make_compute(self, key, file, config, limit, source, joint):
-        data = dataset.load_dataset(file)
-        if joint is not None:
-            return _member(data, joint), None
+    def make_compute(self, key, given):
+        data, config = dataset.load_dataset(given.file), given.config
+        if given.joint is not None:
+            return _member(data, given.joint), None
         seed, checkpoint = key["seed"], checkpoint_file(*(key[n] for n in TrainingTask.primary_key))
-        options: dict[str, Any] = {"seed": seed, "checkpoint": checkpoint, "max_seconds": limit}
-        if source is None:
+        options: dict[str, Any] = {"seed": seed, "checkpoint": checkpoint}
+        options["max_seconds"] = given.max_seconds
+        if given.source is None:
             encoder = build_encoder(config, data, seed=seed)
             result = train(encoder, data, **options)
         else:
-            encoder = transfer_core(_load(source), data, seed, config)
+            encoder = transfer_core(_load(given.source), data, seed, config)
             result = train_readout(encoder, data, **options)
         return {"weights": stored(encoder), **figures(result)}, checkpoint
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1] / "workers" / "test_containers.py"
+TESTS = Path(__file__).with_name("test_containers.py")
 NO_PLUGIN = """echo "docker: unknown command: docker compose" >&2; exit 1"""
 NO_ENGINE = """[ "$1" = compose ] || { echo "Cannot connect to the daemon" >&2; exit 1; }"""
 

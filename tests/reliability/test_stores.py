@@ -92,7 +92,7 @@ def test_r18_urgent_keys_start_before_a_deep_queue(fleet, record, bulk):
     def first(_task, keys):
         return [1 if key["number"] in urgent else refresh.ORDINARY for key in keys]
 
-    refresh.refresh_table(ledger, task, first)
+    refresh.refresh_table(ledger, task, refresh.Ranking(first))
     texts = [f'{{"number":{number}}}' for number in urgent]
     chosen = tables.Attempt & [{"job_key": text} for text in texts]
     fleet.wait(lambda: len(chosen & "outcome='done'") == len(urgent))

@@ -1,58 +1,17 @@
 """A report of nine kinds: every name and parameter in it is that of the row it came from."""
 
 import importlib
-import importlib.util
 import re
-from pathlib import Path
 
 import matplotlib.text
-import numpy as np
 import pandas as pd
 import pytest
+from known_neurons import populate, walk
+from nine_kinds import KINDS, RECIPE_OF_NINE, STRANGER, checkerboard
 
 pytestmark = pytest.mark.tables
 
-_spec = importlib.util.spec_from_file_location("chain", Path(__file__).with_name("test_chain.py"))
-chain = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(chain)
-
-STRANGER = "checkerboard"
-KINDS = (
-    "mei",
-    "rf",
-    "gabor",
-    "mni",
-    "fni",
-    "accentuated",
-    "phase_scrambled",
-    "surround_excite",
-    STRANGER,
-)
-SMALL = {
-    "gabor": {"orientations": 2, "n_dy": 2, "n_dx": 2, "refine": 0},
-    "surround_excite": {"steps": 5},
-}
-RECIPE_OF_NINE = {
-    **chain.RECIPE,
-    "controls": [{"method": kind, "params": SMALL.get(kind, {})} for kind in KINDS],
-    "analyses": [{"method": name, "params": {}} for name in ("natural_patches", "linear_filter")],
-    "outcome": {"method": None, "params": {"n_bootstrap": 100}},
-    "display": {"method": None, "params": {"mean_cd_m2": 4000.0, "sd_cd_m2": 1000.0}},
-}
 NAMED = re.compile(r"\b(?:unit|output|neuron|target) \d+(?: \(field \d+\))?")
-
-
-def checkerboard(context, *, size_px: int = 6):
-    """A kind of control that this file alone knows."""
-    import torch
-
-    from pipeline.mei.controls import finished
-    from pipeline.mei.search import match_full
-
-    y, x = np.indices(context.shape)
-    board = 2.0 * ((y // size_px + x // size_px) % 2) - 1
-    images = torch.as_tensor(np.stack([board] * len(context.units)), dtype=torch.float32)[:, None]
-    return finished(context, match_full(images, context.length), [{}] * len(context.units))
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +30,11 @@ def report(_bound, tmp_path_factory):
     tables.activate(prefix)
     tables.declare()
     control_kinds.register(STRANGER)(checkerboard)
+    scored_by_others = closed_loop.OutcomeMethod.keys()
     folder, out = tmp_path_factory.mktemp("nine"), tmp_path_factory.mktemp("report")
-    day1, made, day2, _ = chain.walk(database, folder, 91, RECIPE_OF_NINE, targets=4, minutes=8)
-    other = closed_loop.OutcomeMethod.add(None, {"reference": "fni", "n_bootstrap": 100})
-    chain.populate(database, 91)
+    day1, made, day2, _ = walk(database, folder, 91, RECIPE_OF_NINE, targets=4, minutes=8)
+    closed_loop.OutcomeMethod.add(None, {"reference": "fni", "n_bootstrap": 100})
+    populate(database, 91)
     drawn, save = {}, plotting.save
 
     def kept(figure, path):
@@ -99,7 +59,7 @@ def report(_bound, tmp_path_factory):
         "plan": {"plan_id": made["plan_id"]},
         "page": (out / "index.html").read_text(),
     }
-    (closed_loop.OutcomeMethod & other).delete(prompt=False)
+    (closed_loop.OutcomeMethod - scored_by_others).delete(prompt=False)  # of every presentation
     del control_kinds._functions[STRANGER]
     import datajoint as dj
 
@@ -339,10 +299,10 @@ def test_the_methods_state_the_luminance_of_the_display_and_not_the_recipes(data
 def test_what_a_plan_leaves_out_is_named(database, report, tmp_path):
     from schemas import closed_loop
     from workers.report import stimuli
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
     loop = (closed_loop.Loop & report["day1"]).fetch1()
-    page = Loop(loop, tmp_path, "loop")
+    page = LoopPage(loop, tmp_path, "loop")
     first = page.targets.iloc[0]
     dropped = [
         {"unit_index": int(first.unit_index), "kind": "gabor", "variant": 1, "reason": "no time"},
@@ -377,9 +337,9 @@ def test_an_explanation_names_its_neuron(database, report):
 def test_images_of_one_kind_are_told_apart_by_their_parameters(database, report, tmp_path):
     from schemas import closed_loop, mei
     from workers.report import stimuli
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
-    class Two(Loop):
+    class Two(LoopPage):
         @property
         def displays(self):
             rows = [
@@ -390,7 +350,7 @@ def test_images_of_one_kind_are_told_apart_by_their_parameters(database, report,
 
     page = Two((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
     assert stimuli.differences(page) == {"accentuated": "level 0.25", "accentuated:1": "level 0.75"}
-    plain = Loop((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
+    plain = LoopPage((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
     assert stimuli.differences(plain) == {}
 
 

@@ -1,21 +1,16 @@
 """Several images of one kind for a neuron, through all tables; what a plan leaves out is told."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from known_neurons import populate, trained_for, walk
 
 from pipeline.closed_loop.planning.plan import plan_methods
 from pipeline.stimulus.kinds import name_of
 
 pytestmark = pytest.mark.tables
-
-_spec = importlib.util.spec_from_file_location("chain", Path(__file__).with_name("test_chain.py"))
-chain = importlib.util.module_from_spec(_spec)  # its small recordings of known neurons
-_spec.loader.exec_module(chain)
 
 BANK = {"wavelengths_px": [12], "sigmas_px": [4], "n_dy": 3, "n_dx": 3, "orientations": 2}
 CONTROLS = [
@@ -54,10 +49,10 @@ def loop(_bound, tmp_path_factory):
     database, home, _ = _bound
     embedded.connect(home)
     ascent = {"method": "constrained", "params": {"steps": 20}, "starts": 1, "batch_size": 4}
-    recipe = {**chain.RECIPE, "controls": CONTROLS, "mei": ascent}
+    recipe = {**trained_for(5), "controls": CONTROLS, "mei": ascent}
     folder = tmp_path_factory.mktemp("variants")
-    day1, made, day2, _ = chain.walk(database, folder, 81, recipe, targets=4, minutes=9)
-    chain.populate(database, 81)
+    day1, made, day2, _ = walk(database, folder, 81, recipe, targets=4, minutes=9)
+    populate(database, 81)
     return {"day1": day1, "day2": day2, "plan": {"plan_id": made["plan_id"]}}
 
 
@@ -65,10 +60,10 @@ def test_figure_s6_is_drawn_for_every_image_of_the_kind_mei(loop, tmp_path, monk
     from pipeline import plotting
     from schemas import closed_loop
     from workers.report import day2
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
     (outcome,) = (closed_loop.Outcome & loop["day2"]).keys()
-    page = Loop((closed_loop.Loop & loop["day1"]).fetch1(), tmp_path, "loop")
+    page = LoopPage((closed_loop.Loop & loop["day1"]).fetch1(), tmp_path, "loop")
     drawn, draw = [], plotting.confusion_figure
 
     def kept(matrix, **named):
@@ -151,35 +146,43 @@ def check_dropped(plan):
     }
     wanted = closed_loop.Plan._natural(
         {name: scan[name] for name in ("animal_id", "session", "scan_idx")}, scan["n_natural"]
-    )["hashes"]
+    )
     shown = set((closed_loop.Plan.Image & plan).to_arrays("image_hash").tolist())
     natural = [entry["image_hash"] for entry in dropped if entry["kind"] == "natural"]
     assert sorted(natural) == sorted(set(wanted) - shown)
     return dropped
 
 
-@pytest.fixture
-def replan(database, loop):
-    """Return a function that plans the loop's displays anew; its plans are deleted at the end."""
+@pytest.fixture(scope="module")
+def replanned(_bound, loop):
+    """Keys of the plans made anew, deleted together: one walk through all that hangs on them."""
     from schemas import closed_loop
+    from workers.database import embedded
 
     made = []
+    yield made
+    embedded.connect(_bound[1])
+    (closed_loop.PlanTask & made).delete(prompt=False)
 
-    def plan(name, params=None, more=(), without=()):
+
+@pytest.fixture
+def replan(database, loop, replanned):
+    """Return a function that plans the loop's displays anew."""
+    from schemas import closed_loop
+
+    def plan(name, params=None, more=()):
         first = (closed_loop.PlanTask & loop["plan"]).fetch1()
         method = closed_loop.PlanMethod.add(name, {"minutes": 9, **(params or {})})
-        key = {"plan_id": f"variant{len(made):09d}"}
-        made.append(key)
+        key = {"plan_id": f"variant{len(replanned):09d}"}
+        replanned.append(key)
         closed_loop.PlanTask.insert1({**first, **method, **key})
         displays = (closed_loop.PlanTask.Display & loop["plan"]).to_dicts()
-        rows = [{**row, **key} for row in [*displays, *more] if row not in without]
+        rows = [{**row, **key} for row in [*displays, *more]]
         closed_loop.PlanTask.Display.insert(rows, ignore_extra_fields=True)
         closed_loop.Plan.populate(key, suppress_errors=False)
         return key
 
-    yield plan
-    for key in made:
-        (closed_loop.PlanTask & key).delete(prompt=False)
+    return plan
 
 
 def test_every_image_of_every_kind_is_planned(database, loop):

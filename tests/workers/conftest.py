@@ -7,11 +7,19 @@ import time
 import uuid
 from pathlib import Path
 
+import datajoint as dj
 import pytest
+from typer.testing import CliRunner
 
+from workers.cli import app
+from workers.compute.options import Options
+from workers.compute.worker import run_worker
 from workers.database import embedded
+from workers.queue import order, tables
+from workers.queue.lease import Ledger
 
 HERE = Path(__file__).parent
+MODULES = (HERE, HERE.parent / "reliability" / "harness")  # of the toy tables, for all processes
 
 
 class Bench:
@@ -20,7 +28,11 @@ class Bench:
     def __init__(self, home):
         self.home = home
         self.prefix = "t" + uuid.uuid4().hex[:8]
-        self.environment = {**os.environ, "INCEPTION_HOME": str(home), "PYTHONPATH": str(HERE)}
+        self.environment = {
+            **os.environ,
+            "INCEPTION_HOME": str(home),
+            "PYTHONPATH": os.pathsep.join(map(str, MODULES)),
+        }
         self.workers = []
 
     def worker(self, *arguments):
@@ -33,6 +45,50 @@ class Bench:
             )
         self.workers.append(process)
         return process
+
+    def options(self, **changed):
+        """Options of a worker on the toy tables that ends when nothing is left to do."""
+        base = {"source": "toy_tables", "prefix": self.prefix, "home": self.home}
+        return Options(**{**base, "exit_when_idle": True, "sleep_duration": 0.3, **changed})
+
+    def work(self, **changed):
+        """Work in this process until nothing is left to do; return the worker's summary."""
+        return run_worker(self.options(**changed))
+
+    def seeds(self, count, pause_s=0.0, mood="good", start=0):
+        """Insert keys to compute."""
+        self.toy.Seed.insert([(start + i, pause_s, mood) for i in range(count)])
+
+    def opened(self):
+        """The job tables, and the toy tables in their order."""
+        return Ledger(self.connection), order.load("toy_tables", self.prefix)
+
+    def inception(self, *arguments):
+        """Run a verb on the toy tables in this process; return exit code and what it printed."""
+        more = ["--schemas", "toy_tables", "--prefix", self.prefix, "--home", str(self.home)]
+        done = CliRunner().invoke(app, [*map(str, arguments), *more])
+        return done.exit_code, done.output
+
+    def store_files(self):
+        """The files of the toy tables in the store."""
+        top = Path(dj.config.stores["main"]["location"]) / "_schema" / f"{self.prefix}_toy"
+        return sorted(path for path in top.rglob("*") if path.is_file())
+
+    def activate(self):
+        """Bind toy and job tables, making what is missing."""
+        self.toy.activate(prefix=self.prefix)
+        self.tables.activate(self.prefix)
+
+    def drop(self):
+        """Drop the schemas, so that the same modules can serve other ones."""
+        for suffix in ("toy", "workers"):
+            dj.Schema(f"{self.prefix}_{suffix}", connection=self.connection).drop(prompt=False)
+        self.unbind()
+
+    def unbind(self):
+        """Let the same modules serve the schemas of another test."""
+        for schema in (self.toy.schema, self.tables.schema):
+            schema.database = schema.connection = None
 
     def wait(self, condition, timeout_s=180.0):
         """Wait until something holds; fail with the workers' log if it never does."""
@@ -57,28 +113,19 @@ def server_home(tmp_path_factory):
 @pytest.fixture
 def bench(server_home, monkeypatch):
     """Toy tables in schemas of their own, dropped at the end."""
-    import datajoint as dj
-
-    from workers.queue import tables
-
-    monkeypatch.syspath_prepend(str(HERE))
+    for folder in MODULES:
+        monkeypatch.syspath_prepend(str(folder))
     import toy_tables as toy
 
-    connection = embedded.connect(server_home)
     made = Bench(server_home)
-    for schema in (toy.schema, tables.schema):
-        schema.database = schema.connection = None  # the same modules serve every test's schemas
-    toy.activate(prefix=made.prefix)
-    tables.activate(made.prefix)
+    made.toy, made.tables, made.connection = toy, tables, embedded.connect(server_home)
+    made.unbind()
+    made.activate()
     tables.declare()
-    made.toy, made.tables, made.connection = toy, tables, connection
     yield made
     for process in made.workers:
         if process.poll() is None:
             process.kill()
             process.wait()
     embedded.connect(server_home)
-    for suffix in ("toy", "workers"):
-        dj.Schema(f"{made.prefix}_{suffix}", connection=connection).drop(prompt=False)
-    for schema in (toy.schema, tables.schema):
-        schema.database = schema.connection = None  # what is dropped is not there for others
+    made.drop()

@@ -1,14 +1,11 @@
 """A small pipeline whose results follow from its keys, with keys that misbehave on request."""
 
-import ctypes
-import hashlib
 import os
 import time
 
 import datajoint as dj
 import numpy as np
-
-from pipeline.errors import DataError
+from moods import PIECE, SEED, VALUE, digest, misbehave
 
 schema = dj.Schema()
 
@@ -17,55 +14,24 @@ def activate(prefix="toy"):
     schema.activate(f"{prefix}_toy")
 
 
-def digest(number):
-    return hashlib.sha256(str(number).encode()).hexdigest()[:16]
-
-
 @schema
 class Seed(dj.Manual):
-    definition = """
-    # A number to compute on
-    number : int32
-    ---
-    pause_s : float64     # (s) how long it takes
-    mood : varchar(16)    # good, or how it fails
-    """
+    definition = SEED
 
 
 @schema
 class Value(dj.Computed):
-    definition = """
-    # The hash of a number
-    -> Seed
-    ---
-    value : char(16)
-    array : <npy@main>
-    """
+    definition = VALUE
 
     class Piece(dj.Part):
-        definition = """
-        -> master
-        piece : int16
-        ---
-        value : char(16)
-        """
+        definition = PIECE
 
     def make_fetch(self, key):
         return (Seed & key).fetch1("pause_s", "mood")
 
     def make_compute(self, key, pause_s, mood):
         time.sleep(pause_s)
-        if mood == "segfault":
-            ctypes.string_at(0)
-        if mood == "hang":
-            time.sleep(3600)
-        if mood == "eat":
-            hoard = []
-            while True:
-                hoard.append(np.ones(2**20))
-                time.sleep(0.002)
-        if mood == "bad":
-            raise DataError("trace has no frames", field="frames", found=0, expected="> 0")
+        misbehave(mood, key["number"])
         return mood, np.full(1000, key["number"], dtype=np.float32)
 
     def make_insert(self, key, mood, array):

@@ -200,14 +200,14 @@ def metrics(
     source: Source = SOURCE,
 ) -> None:
     """Answer /metrics (Prometheus), /loops (forecasts) and /healthz until stopped."""
-    from workers.database import connection
+    from workers.database import server
     from workers.insight.metrics import pages, serve
 
     plan, _ = open_existing(prefix, source)
-    server = serve(pages(connection.new_connection(), plan), host, port)
-    print(f"http://{host}:{server.server_port}/metrics", flush=True)
+    pages_server = serve(pages(server.new_connection(), plan), host, port)
+    print(f"http://{host}:{pages_server.server_port}/metrics", flush=True)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     stop.wait()
-    server.shutdown()
+    pages_server.shutdown()

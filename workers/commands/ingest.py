@@ -30,18 +30,42 @@ app = typer.Typer()
 @app.command()
 def ingest(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Bundle, or folder of a stack.")
+        Path,
+        typer.Argument(exists=True, help="Bundle, folder of a stack, or a session in FILE.nwb."),
     ],
+    entries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="What an NWB file does not say, as recording.json has it: animal_id, monitor, ...",
+        ),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where the small files of an NWB file go [FILE.bundle]."
+        ),
+    ] = None,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Check a recording bundle, or a structural stack, and insert it, all or nothing."""
+    """Check a recording, or a structural stack, and insert it, all or nothing."""
+    if folder.is_dir() and (entries is not None or into is not None):
+        raise typer.BadParameter("--entries and --into are for NWB files")
+    if not folder.is_dir() and folder.suffix.lower() != ".nwb":
+        raise typer.BadParameter(f"{folder} is neither a folder nor an NWB file")
     open_pipeline(prefix)
+    from pipeline.recording.nwb.unpack import read_entries
     from schemas.closed_loop import Stack
-    from schemas.decisions.ingest import ingest_bundle
+    from schemas.decisions.ingest import ingest_bundle, ingest_nwb
 
-    key = Stack.ingest(folder) if (folder / "stack.json").is_file() else ingest_bundle(folder)
+    if folder.is_file():
+        key = ingest_nwb(folder, into=into, entries=read_entries(entries))
+    elif (folder / "stack.json").is_file():
+        key = Stack.ingest(folder)
+    else:
+        key = ingest_bundle(folder)
     wake()
     say(plain(key), as_json, f"ingested {slashed(key)} from {folder}")
 

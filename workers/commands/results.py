@@ -98,15 +98,53 @@ def report(
 
 @app.command()
 def export(
-    table: Annotated[str, typer.Argument(help="Such as closed_loop.Outcome.Unit.")],
-    out: Annotated[Path, typer.Argument(help="File to write: .csv, .json or .parquet.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT", help="SCAN, such as 1/1/1, or a table: closed_loop.Outcome.Unit."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(help="File to write: .nwb of a scan; .csv, .json or .parquet of a table."),
+    ],
+    movie: Annotated[
+        str,
+        typer.Option(help="Of an NWB file: raw (frames), link (names of their files) or none."),
+    ] = "raw",
+    imaging: Annotated[
+        str | None,
+        typer.Option(metavar="HASH", help="Of an NWB file: which recipe, if there are several."),
+    ] = None,
+    entries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Of an NWB file: what no row knows, such as age, sex and excitation_nm.",
+        ),
+    ] = None,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Write the rows of a table (numbers and text, no arrays) to a file."""
+    """Write a scan as an NWB file, or the rows of a table (numbers and text) to a file."""
+    if "/" in what:
+        key = scan_key(what)
+        open_existing(prefix)
+        from workers.export import write_nwb
+
+        result = write_nwb(key, out, movie=movie, imaging_hash=imaging, entries=entries)
+        text = f"scan {what} written to {out}, {result['bytes'] / 1e6:.1f} MB"
+        if result["not_said"]:
+            text += (
+                f"; not known, so left out: {', '.join(result['not_said'])} (say with --entries)"
+            )
+        say({**result, "file": str(out)}, as_json, text)
+        return
+    if movie != "raw" or imaging is not None or entries is not None:
+        raise typer.BadParameter("--movie, --imaging and --entries are for a scan")
     open_existing(prefix)
     from workers.export import write_table
 
-    rows = write_table(table, out)
+    rows = write_table(what, out)
     say({"rows": rows, "file": str(out)}, as_json, f"{rows} rows written to {out}")

@@ -37,7 +37,7 @@ def main() -> None:
     try:
         tasks = _open(setup)
     except Exception as error:
-        from workers.database.connection import is_connection_error
+        from workers.database.server import is_connection_error
 
         lost = is_connection_error(error)  # then a fresh process will have better luck
         time.sleep(1.0 if lost else 0.0)
@@ -69,10 +69,10 @@ def _listen(link: Connection, orders: queue.SimpleQueue) -> None:
 
 
 def _open(setup: dict[str, Any]) -> dict[str, Any]:
-    from workers.database import connection
+    from workers.database import server
     from workers.queue import order, tables
 
-    connection.wait_for_server(setup["home"])
+    server.wait_for_server(setup["home"])
     loaded = order.load(setup["source"], setup["prefix"])
     tables.activate(setup["prefix"])
     return loaded.tasks
@@ -81,17 +81,17 @@ def _open(setup: dict[str, Any]) -> dict[str, Any]:
 def _work(task: Any, claim: Any, setup: dict[str, Any]) -> tuple:
     from workers.compute import environment
     from workers.compute.make import classify, make
-    from workers.database import connection
-    from workers.queue import lease
+    from workers.database import server
+    from workers.queue import claims
 
     started = time.monotonic()
     try:
         with environment.device_of(task.queue):
             fresh = make(task.table(), claim, setup["worker"], setup["environment"])
-    except lease.Fenced:
+    except claims.Fenced:
         return ("fenced", time.monotonic() - started)
     except BaseException as error:
-        lost = connection.is_connection_error(error) or not isinstance(error, Exception)
+        lost = server.is_connection_error(error) or not isinstance(error, Exception)
         return ("failed", classify(error), _one_line(error), traceback.format_exc(), lost)
     return ("done", fresh, time.monotonic() - started)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.registry import config_hash
-from workers.database import connection
+from workers.database import server
 from workers.queue import tables
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def environment_hash() -> str:
     return config_hash(describe())
 
 
-def register(ledger: Ledger) -> str:
+def record_environment(ledger: Ledger) -> str:
     """Make sure the table `Environment` knows this process's packages; return their hash."""
     name = environment_hash()
     known = ledger.rows(
@@ -50,7 +50,7 @@ def register(ledger: Ledger) -> str:
     if not known:
         found = describe()
         row = (name, found["python"], found["platform"], json.dumps(found["packages"]))
-        sql = connection.insert_new_sql(
+        sql = server.insert_new_sql(
             ledger.connection,
             tables.Environment.full_table_name,
             "environment_hash, python, platform, packages",

@@ -6,21 +6,19 @@ connection, so that a restart of the database in the last second does not cost h
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import inspect
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import datajoint as dj
 import deepdiff
-from datajoint import provenance
 
 from workers.compute.environment import device_used
-from workers.database import connection as database
-from workers.queue import lease
-from workers.queue.lease import Claim
+from workers.database import server
+from workers.database.datajoint_internals import inside_populate
+from workers.queue import claims
+from workers.queue.claims import Claim
 
 _TRIES = 6
 
@@ -50,7 +48,7 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
 
     Raises
     ------
-    lease.Fenced
+    claims.Fenced
         If the job has another owner by now; nothing was committed.
     NoRowError
         If `make` inserted nothing.
@@ -71,7 +69,7 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
             computed = next(generator)
 
         def insert() -> bool:
-            with database.transaction(connection):
+            with server.transaction(connection):
                 present = bool(table & key)
                 if not present:
                     _insert(table, key, steps, computed, fetched_hash)
@@ -79,24 +77,10 @@ def make(table: Any, claim: Claim, worker: str, environment: str | None = None) 
                         raise NoRowError(f"{claim.table_name}.make ended without inserting its row")
                 site = (environment, device_used()) if environment and not present else None
                 outcome = "present" if present else "done"
-                lease.fence(connection, claim, worker, time.monotonic() - started, site, outcome)
+                claims.fence(connection, claim, worker, time.monotonic() - started, site, outcome)
             return not present
 
         return _again(connection, insert) if steps or exists else insert()
-
-
-@contextlib.contextmanager
-def inside_populate(table: Any, key: dict[str, Any]) -> Iterator[None]:
-    """Let a table's `make` do what it may do inside of `populate`."""
-    token = provenance.set_ingesting(table.full_table_name, key, "")
-    type(table)._allow_insert = True
-    table._upstream_key, table._upstream = dict(key), None
-    try:
-        yield
-    finally:
-        provenance.reset_ingesting(token)
-        type(table)._allow_insert = False
-        table._upstream_key = table._upstream = None
 
 
 def rerun(table: Any, key: dict[str, Any]) -> None:
@@ -128,8 +112,8 @@ def _again(connection: dj.Connection, action: Any) -> Any:
         try:
             return action()
         except Exception as error:
-            lost = database.is_connection_error(error)
-            if not (lost or database.is_contention(error)) or attempt == _TRIES - 1:
+            lost = server.is_connection_error(error)
+            if not (lost or server.is_contention(error)) or attempt == _TRIES - 1:
                 raise
         time.sleep(0.1 * 2**attempt)
         if lost:
@@ -138,7 +122,7 @@ def _again(connection: dj.Connection, action: Any) -> Any:
 
 
 def _reconnect(connection: dj.Connection) -> None:
-    database.persist(connection, lambda: database.revive(connection), patience_s=60.0)
+    server.persist(connection, lambda: server.revive(connection), patience_s=60.0)
 
 
 def classify(error: BaseException) -> str:
@@ -148,7 +132,7 @@ def classify(error: BaseException) -> str:
     """
     if isinstance(error, MemoryError):
         return "memory"
-    if database.is_connection_error(error) or database.is_contention(error):
+    if server.is_connection_error(error) or server.is_contention(error):
         return "transient"
     if isinstance(error, (dj.errors.IntegrityError, dj.errors.DuplicateError)):
         return "transient"  # something upstream or beside changed meanwhile

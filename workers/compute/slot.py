@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from workers.compute.gpu import Gpu
-from workers.queue.lease import Claim
+from workers.queue.claims import Claim
 
 _START_S = 300.0  # longest time for a process to import everything and connect (s)
 

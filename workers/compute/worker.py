@@ -1,13 +1,13 @@
 """The worker: claims jobs, has them computed in other processes, records what became of them.
 
-The parent never computes. Its main thread gives jobs to slots and hears what they say; a second
-thread renews leases over its own connection. Whatever happens to a slot's process costs one
-attempt of one job; whatever happens to this process costs the others one lease time.
+The parent never computes. Its main thread asks `Schedule` what is due, has `Lookout` do it in the
+queue, and `Crew` with the slots; a second thread renews leases over its own connection. Whatever
+happens to a slot's process costs one attempt of one job; whatever happens to this process costs the
+others one lease time.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import signal
@@ -16,30 +16,24 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from multiprocessing.connection import wait
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workers.compute import environment, gpu, limits
-from workers.compute.gpu import Gpu
+from workers.compute import environment, limits
+from workers.compute.crew import TICK_S, Crew, Event
+from workers.compute.lookout import Lookout
 from workers.compute.options import Options, Summary
+from workers.compute.schedule import Schedule
 from workers.compute.slot import Slot
-from workers.database import connection as database
-from workers.database import opening
+from workers.database import opening, server
 from workers.insight import forecast
-from workers.queue import refresh, tables, urgency
-from workers.queue.lease import REFRESH, Claim, Ledger
-from workers.queue.order import Task
+from workers.queue.lease import Ledger
 from workers.version import code_version
 
 log = logging.getLogger("inception.worker")
 
-_TICK_S = 0.2  # longest time between two looks at signals, limits and queue (s)
 _BEAT_S = 5.0  # longest time between two heartbeats, and until a cancelled job is ended (s)
-_PLAN_S = 30.0  # longest time between two looks for what the clock has made due (s)
-_FRESH_S = 1.0  # shortest time between two looks for what a finished job made possible (s)
-Event = Callable[[str, str, dict[str, Any], float, str], None]
 
 
 class NotStartedError(RuntimeError):
@@ -66,13 +60,7 @@ class Worker:
         self._stop_at: float | None = None  # monotonic time by which the slots must be free
         self._signals = 0
         self._failure: Exception | None = None  # of the heartbeat
-        self._stolen: set[int] = set()  # tokens of claims that others hold by now
-        self._dirty: set[str] = set()  # tables that a finished job may have given new keys
-        self._settled = False  # a job was done that others need not wait for any more
-        self._ended = False  # a job was done since all tables were looked at
-        self._starved = False  # the last claim found nothing; look again after sleep_duration
-        self._refreshes = self._seen_reconnects = self._born_dead = 0
-        self._slots: list[Slot] = []
+        self._crew: Crew | None = None  # once the database is open
         self._finished = threading.Event()
         self._beat_at = time.monotonic()  # of the last heartbeat that reached the database
 
@@ -82,7 +70,7 @@ class Worker:
         return {
             "alive": self._failure is None and silent < 2 * self.options.lease_s,
             "heartbeat_s": round(silent, 1),
-            "jobs": [slot.claim.table_name for slot in self._slots if slot.claim is not None],
+            "jobs": [claim.table_name for claim in self._crew.claims()] if self._crew else [],
             "draining": self.stopping,
             "outcomes": dict(self.summary.outcomes),
         }
@@ -111,19 +99,16 @@ class Worker:
         try:
             pulse = self._open()
         except Exception as error:
-            if database.is_connection_error(error):
+            if server.is_connection_error(error):
                 raise NotStartedError(" ".join(str(error).split())) from error
             raise
         previous = self._catch_signals()
         beat = threading.Thread(target=self._heartbeat, args=(pulse,), daemon=True)
         try:
-            setup, variables, memory = self._slot_arguments()
-            gpus = gpu.names() or [None]
-            shared = itertools.islice(itertools.cycle(gpus), self.options.processes)
-            self._slots = [Slot(setup, variables, memory, name and Gpu(name)) for name in shared]
+            self._crew.start(*self._slot_arguments())
             beat.start()
             self._loop()
-        except database.Stopped:
+        except server.Stopped:
             log.warning("stopped while the database did not answer")
         finally:
             self._close()
@@ -139,18 +124,29 @@ class Worker:
     def _open(self) -> Ledger:
         """Connect, make missing tables, register; return the heartbeat's ledger."""
         options = self.options
-        connection = database.wait_for_server(options.home)
+        connection = server.wait_for_server(options.home)
         self._plan = opening.open_tables(connection, options.source, options.prefix)
-        self._tasks = {task.name: task for task in self._plan.select(options.queues)}
-        self._priority = urgency.Urgency(self._plan)
+        tasks = {task.name: task for task in self._plan.select(options.queues)}
         self._ledger = self._new_ledger(connection, self._out_of_time)
-        self._counter = refresh.DueCounter(self._ledger, self._plan)
+        self._schedule = Schedule(options)
+        self._lookout = Lookout(
+            self._ledger, self._plan, tasks, self._schedule, options.sleep_duration
+        )
+        self._crew = Crew(
+            options,
+            tasks,
+            self._ledger,
+            self._schedule,
+            self._lookout,
+            self.summary,
+            self._tell,
+        )
         self._ledger.register(
             pid=os.getpid(), slots=options.processes, queues=",".join(options.queues or ())
         )
         self._ledger.wake()
         return self._new_ledger(
-            database.new_connection(), lambda: self._finished.is_set() or self._out_of_time()
+            server.new_connection(), lambda: self._finished.is_set() or self._out_of_time()
         )
 
     def _new_ledger(self, connection: Any, stop: Callable[[], bool]) -> Ledger:
@@ -170,7 +166,7 @@ class Worker:
             "prefix": options.prefix,
             "home": options.home and str(options.home),
             "worker": self.name,
-            "environment": environment.register(self._ledger),
+            "environment": environment.record_environment(self._ledger),
             "log_level": log.getEffectiveLevel(),
         }
         threads = max(1, limits.usable_cores() // options.processes)
@@ -178,6 +174,7 @@ class Worker:
         variables = {
             **os.environ,
             **limits.thread_environment(threads),
+            **limits.memory_environment(),
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),  # what this process can import
         }
         share = 0.9 * limits.usable_memory() / options.processes
@@ -203,201 +200,50 @@ class Worker:
         return self._stop_at is not None and time.monotonic() > self._stop_at
 
     def _loop(self) -> None:
-        options = self.options
-        end = time.monotonic() + options.run_duration if options.run_duration >= 0 else None
-        look, reap, fresh, idled = 0.0, 0.0, 0.0, 0
+        schedule, lookout, crew = self._schedule, self._lookout, self._crew
+        schedule.begin(time.monotonic())
         draining = False
         while True:
-            self._collect()
+            crew.collect()
             now = time.monotonic()
-            if end is not None and now > end and not self.stopping:
+            if schedule.is_over(now) and not self.stopping:
                 self.stop()
             if self.stopping:
                 if not draining:
                     draining = True
                     self._ledger.set_state("draining")
-                if self._out_of_time() or not any(slot.claim for slot in self._slots):
+                if self._out_of_time() or not crew.busy:
                     return
                 continue
-            if now > reap:
-                reap = now + options.lease_s / 2
-                self._reap()
-            free = [slot for slot in self._slots if slot.free]
-            if self._dirty and (now > fresh or self._settled):
-                self._settled = False
-                self._refresh_dirty()
-                fresh = time.monotonic() + max(_FRESH_S, 5 * (time.monotonic() - now))
-            if free and (now > look or not self._starved):
-                idle = not self._fill(free)
-                if idle and self._ended:  # nothing else to do: see at once what has become due
-                    self._refresh_changed()
-                    idle = not self._fill(free)
-                self._starved = idle
-            if now > look:
-                look = now + options.sleep_duration
-                self._elected_refresh()
-                busy = any(slot.claim for slot in self._slots)
-                idled = 0 if busy or not self._starved else idled + 1
-                if 0 <= options.max_idled_cycle < idled:
-                    return
-                if options.exit_when_idle and idled and self._drained():
-                    self.summary.plans_due = forecast.coming(self._ledger, self._plan)
-                    return
+            if schedule.reap_is_due(now):
+                lookout.reap()
+            free = crew.free()
+            if schedule.refresh_is_due(now):
+                lookout.refresh_dirty()
+                schedule.refreshed(now, time.monotonic())
+            if free and schedule.claim_is_due(now):
+                self._claim(free)
+            if schedule.look_is_due(now) and self._look():
+                return
 
-    # ---- slots
+    def _claim(self, free: list[Slot]) -> None:
+        """Give jobs to free slots; where there are none, see at once what has become due."""
+        all_busy = self._crew.fill(free)
+        if not all_busy and self._schedule.take_ended():
+            self._lookout.refresh_changed()
+            all_busy = self._crew.fill(free)
+        self._schedule.claimed(all_busy=all_busy)
 
-    def _collect(self) -> None:
-        """Hear what the slots say, for at most one tick."""
-        by_link = {slot.link: slot for slot in self._slots}
-        for link in wait(list(by_link), timeout=_TICK_S):
-            self._hear(by_link[link])
-        for slot in self._slots:
-            if slot.claim is not None and slot.claim.token in self._stolen:
-                slot.kill("lost: another worker has taken the job")
-            slot.check()
-
-    def _hear(self, slot: Slot) -> None:
-        claim = slot.claim
-        kind, *rest = slot.answer()
-        if kind == "ready":
-            slot.ready = True
-            return
-        if kind == "broken":  # could not import or connect: nothing to do with any job
-            if not rest[0]:
-                raise RuntimeError(f"the computing process cannot start: {rest[1]}\n{rest[2]}")
-            slot.replace()
-            return
-        seconds = time.monotonic() - slot.started
-        slot.finish()
-        if kind == "died" and claim is None:
-            self._born_dead += not slot.ready
-            if self._born_dead >= 3:
-                raise RuntimeError(f"the computing process does not start: {rest[1]}\n{rest[2]}")
-            slot.replace()
-            return
-        if kind == "done":
-            self._dirty.update(self._follows(claim))
-            self._settle(self._plan.tasks[claim.table_name])
-            self._ended = True
-            self._count("done" if rest[0] else "present", claim, seconds, "")
-        elif kind == "fenced":
-            self._ledger.refused(claim)
-            self._count("fenced", claim, seconds, "another worker has taken the job")
-        elif kind == "died":
-            slot.replace()  # first, so that the next job need not wait for the database
-            self._failed(claim, rest[0], rest[1], rest[2], seconds)
-        else:
-            error_class, message, stack, lost = rest
-            if lost:
-                slot.replace()
-            self._failed(claim, error_class, message, stack, seconds)
-        self._starved = False
-
-    def _failed(self, claim: Claim, kind: str, message: str, stack: str, seconds: float) -> None:
-        became = self._ledger.fail(claim, kind, message, stack)
-        if became == "fenced":
-            kind = "fenced"
-            self._ledger.refused(claim)
-        self.summary.quarantined += became == "error"
-        self._count(kind, claim, seconds, message)
-        if became != "fenced":
-            level = logging.ERROR if became == "error" else logging.WARNING
-            verdict = "set aside" if became == "error" else "will be tried again"
-            log.log(level, "%s %s: %s (%s)", claim.table_name, claim.key, message, verdict)
-
-    def _count(self, outcome: str, claim: Claim, seconds: float, message: str) -> None:
-        self.summary.outcomes[outcome] += 1
-        self._tell(outcome, claim.table_name, claim.key, seconds, message)
-
-    def _fill(self, free: list[Slot]) -> bool:
-        """Give jobs to free slots; False if there were fewer jobs than slots."""
-        found_none = False
-        for slot in free:
-            if not slot.free:  # the caller's list is older than its last call
-                continue
-            reconnects = self._ledger.reconnects
-            claim = self._ledger.claim(self._names(slot))
-            if self._ledger.reconnects != reconnects:
-                held = [s.claim for s in self._slots if s.claim] + [claim] * (claim is not None)
-                self._ledger.adopt_strays(held)
-            if claim is None:
-                if slot.gpu is None:
-                    return False
-                slot.gpu.release()
-                found_none = True  # another slot's GPU may be free
-                continue
-            task = self._tasks[claim.table_name]
-            if slot.gpu is not None and task.queue != "gpu":
-                slot.gpu.release()
-            slot.give(claim, task.timeout_s or self.options.job_timeout_s)
-            self._tell("started", claim.table_name, claim.key, 0.0, "")
-        return not found_none
-
-    def _names(self, slot: Slot) -> list[str]:
-        """Return the tables a slot may work on: those of the queue `gpu` if its GPU is free."""
-        if slot.gpu is None or slot.gpu.acquire():
-            return list(self._tasks)
-        return [name for name, task in self._tasks.items() if task.queue != "gpu"]
-
-    # ---- queue
-
-    def _follows(self, claim: Claim) -> list[str]:
-        task = self._plan.tasks[claim.table_name]
-        return [name for name in task.follows if name in self._tasks]
-
-    def _settle(self, task: Task) -> None:
-        """See at once which jobs nobody waits for any more, before one of them is claimed."""
-        if task.settles:
-            self._dirty.update(name for name in task.settles if name in self._tasks)
-            self._priority.forget()
-            self._settled = True
-
-    def _refresh_dirty(self) -> None:
-        due, self._dirty = self._dirty, set()
-        self._refresh([task for task in self._tasks.values() if task.name in due])
-
-    def _refresh(self, tasks: Iterable[Task]) -> bool:
-        """Refresh tables, those that another worker is at later; tell whether jobs were added."""
-        added, missed = refresh.refresh(self._ledger, tasks, self._priority)
-        self._dirty.update(name for name in missed if name in self._tasks)
-        if added:
-            self._starved = False
-        return added > 0
-
-    def _refresh_changed(self) -> None:
-        """See what has become due anywhere: a key source may hang on more than foreign keys."""
-        self._ended = False
-        self._dirty.clear()
-        self._refresh(self._counter.changed())
-
-    def _elected_refresh(self) -> None:
-        """Once in a while, for all workers, see what was put in from outside."""
-        every = min(max(5.0, 2 * self.options.sleep_duration), _PLAN_S)
-        if not self._ledger.elected(REFRESH, every):
-            return
-        moved = self._ledger.persist(self._priority.changed)
-        exact = moved or self._refreshes % 60 == 0
-        self._refreshes += 1
-        self._refresh(list(self._plan) if exact else self._counter.changed())
-
-    def _reap(self) -> None:
-        """Free others' expired jobs, but not right after an outage: nobody could renew then."""
-        if self._ledger.reconnects != self._seen_reconnects:
-            self._seen_reconnects = self._ledger.reconnects
-        elif self._ledger.reap():
-            self._starved = False
-
-    def _drained(self) -> bool:
-        """Tell whether nothing is due, waiting or running in the queues served."""
-        if self._refresh(self._tasks.values()) or self._dirty:
-            return False
-        marks = ",".join(["%s"] * len(self._tasks))
-        open_jobs = self._ledger.rows(
-            f"SELECT COUNT(*) FROM {tables.Job.full_table_name} "
-            f"WHERE status IN ('pending','running') AND table_name IN ({marks})",
-            list(self._tasks),
-        )
-        return int(open_jobs[0][0]) == 0
+    def _look(self) -> bool:
+        """See what was put in from outside; tell whether the worker has nothing left to do."""
+        self._lookout.refresh_elected()
+        self._schedule.looked(busy=self._crew.busy)
+        if self._schedule.idled_enough:
+            return True
+        if self.options.exit_when_idle and self._schedule.idle and self._lookout.is_drained():
+            self.summary.plans_due = forecast.coming(self._ledger, self._plan)
+            return True
+        return False
 
     # ---- heartbeat and end
 
@@ -405,14 +251,14 @@ class Worker:
         """Renew leases until the worker has finished; the thread's connection is its own."""
         try:
             while not self._finished.wait(min(self.options.lease_s / 3, _BEAT_S)):
-                held = [claim for slot in self._slots if (claim := slot.claim) is not None]
+                held = self._crew.claims()
                 owned = ledger.heartbeat(held)
                 if (hold := self._ledger.held) is not None:  # of the other thread
                     ledger.keep(hold)
                 self._beat_at = time.monotonic()
-                time.sleep(_TICK_S)  # the last word of a slot that has just ended may be on its way
-                self._stolen |= {claim.token for claim in held if claim.job_id not in owned}
-        except database.Stopped:
+                time.sleep(TICK_S)  # the last word of a slot that has just ended may be on its way
+                self._crew.lose([claim for claim in held if claim.job_id not in owned])
+        except server.Stopped:
             pass  # the worker ends, and with it the need for leases
         except Exception as error:
             self._failure = error
@@ -421,27 +267,12 @@ class Worker:
             ledger.connection.close()
 
     def _close(self) -> None:
-        for slot in self._slots:
-            claim = slot.claim
-            slot.close()  # first: its transaction is over, one way or the other
-            if claim is not None:
-                self._return(claim)
-        self._slots = []
-        self._ledger._stop = lambda: True  # one try: who waits for a dead server at the end?
+        self._crew.close()
+        self._ledger.give_up_after(0.0)  # one try: who waits for a dead server at the end?
         try:
             self._ledger.set_state("stopped")
         except Exception as error:
             log.warning("could not report the end of this worker: %s", error)
-
-    def _return(self, claim: Claim) -> None:
-        deadline = time.monotonic() + 5.0
-        self._ledger._stop = lambda: time.monotonic() > deadline
-        try:
-            back = self._ledger.hand_back(claim)
-        except database.Stopped:
-            log.warning("%s %s stays leased: no database", claim.table_name, claim.key)
-            return
-        self._count("returned" if back else "done", claim, 0.0, "")
 
 
 def run_worker(options: Options, on_event: Event | None = None) -> Summary:

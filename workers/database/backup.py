@@ -19,11 +19,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datajoint as dj
-from datajoint.hash_registry import get_store_backend
 
 from pipeline.errors import DataError
-from workers.database import collect, dumps
-from workers.database import connection as database
+from workers.database import collect, dumps, server
+from workers.database.datajoint_internals import backend, store, store_folders
 from workers.queue.lease import Ledger
 from workers.version import code_version
 
@@ -54,10 +53,10 @@ def backup(ledger: Ledger, folder: Path) -> dict[str, Any]:
     shutil.rmtree(part, ignore_errors=True)
     (part / "store").mkdir(parents=True)
     databases = collect.pipeline_databases(ledger.connection)
-    backend = ledger.connection.adapter.backend
-    own = database.new_connection()
+    kind = backend(ledger.connection)
+    own = server.new_connection()
     try:
-        tables = dumps.of(backend).dump(own, databases, part)
+        tables = dumps.of(kind).dump(own, databases, part)
     finally:
         own.close()
     files = {}
@@ -65,10 +64,10 @@ def backup(ledger: Ledger, folder: Path) -> dict[str, Any]:
         for path, (size, _) in collect.list_files(name):
             if not path.endswith(".saving"):  # being written at this moment
                 files[path] = {"size": size, "sha256": _save(path, part / "store" / path)}
-    dumps.of(backend).check(part, databases)  # what it refuses could not be restored
+    dumps.of(kind).check(part, databases)  # what it refuses could not be restored
     manifest = {
         "format": FORMAT,
-        "backend": backend,
+        "backend": kind,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "version": code_version(),
         "databases": databases,
@@ -106,20 +105,20 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
         was saved.
     """
     manifest = verify(folder)
-    backend = connection.adapter.backend
-    tops = tuple(top for name in manifest["databases"] for top in collect.folders(name))
+    kind = backend(connection)
+    tops = tuple(top for name in manifest["databases"] for top in store_folders(name))
     for path in manifest["files"]:
         if not path.startswith(tops):
             raise _outside(folder / MANIFEST, path, "names a file of no schema in it")
-    if manifest["backend"] != backend:
+    if manifest["backend"] != kind:
         raise DataError(
             "is of another kind of server",
             file=folder,
             found=manifest["backend"],
-            expected=backend,
+            expected=kind,
             remedy="restore it to a server of its kind",
         )
-    taken = [name for name in manifest["databases"] if database.schema_exists(connection, name)]
+    taken = [name for name in manifest["databases"] if server.schema_exists(connection, name)]
     if taken:
         raise DataError(
             "the server holds these schemas already",
@@ -127,11 +126,11 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
             found=", ".join(taken),
             remedy="use an empty server or another home",
         )
-    own = database.new_connection()
+    own = server.new_connection()
     try:
-        dumps.of(backend).load(own, folder, manifest["databases"])
+        dumps.of(kind).load(own, folder, manifest["databases"])
         try:
-            found = dumps.of(backend).digests(own, manifest["databases"])
+            found = dumps.of(kind).digests(own, manifest["databases"])
             _same("tables", folder, manifest["tables"], found)
             used = collect.references(Ledger(connection), manifest["databases"])
             strange = next((path for path in used if not _is_plain(path)), None)
@@ -143,14 +142,14 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
                     remedy="use a backup that you trust",
                 )
         except BaseException:
-            dumps.of(backend).remove(own, manifest["databases"])
+            dumps.of(kind).remove(own, manifest["databases"])
             raise
     finally:
         own.close()
-    store = get_store_backend(collect.STORE)
+    place = store(collect.STORE)
     for path in manifest["files"]:
-        store.put_file(folder / "store" / path, path)
-    stored = {path: {"size": store.size(path)} for path in manifest["files"]}
+        place.put_file(folder / "store" / path, path)
+    stored = {path: {"size": place.size(path)} for path in manifest["files"]}
     sizes = {path: {"size": entry["size"]} for path, entry in manifest["files"].items()}
     _same("files", folder, sizes, stored)
     missing = dangling(Ledger(connection), manifest["databases"])
@@ -161,9 +160,9 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
 
 def dangling(ledger: Ledger, databases: list[str]) -> list[str]:
     """Return the store paths that rows refer to and that are not there."""
-    store = get_store_backend(collect.STORE)
+    place = store(collect.STORE)
     used = set(collect.references(ledger, databases))
-    return sorted(path for path in used if not (store.exists(path) or store.isdir(path)))
+    return sorted(path for path in used if not (place.exists(path) or place.isdir(path)))
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -323,7 +322,7 @@ def _save(path: str, target: Path) -> str:
     """Copy a file out of the store; return its SHA-256."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with get_store_backend(collect.STORE).open(path) as source, target.open("wb") as copy:
+    with store(collect.STORE).open(path) as source, target.open("wb") as copy:
         while block := source.read(_BLOCK):
             digest.update(block)
             copy.write(block)

@@ -13,8 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import datajoint as dj
-from datajoint.hash_registry import get_store_backend
 
+from workers.database.datajoint_internals import (
+    ForeignKeys,
+    store,
+    store_files,
+    store_folders,
+    stored_columns,
+)
 from workers.queue import tables
 from workers.queue.lease import Ledger
 
@@ -45,11 +51,11 @@ def collect(ledger: Ledger, *, age_s: float = 24 * 3600.0, delete: bool = False)
     used = set(references(ledger, databases))
     free = [path for path in stored if not _covered(path, used)]
     old = sorted(path for path in free if stored[path][1] < limit)
-    backend = get_store_backend(STORE)
+    place = store(STORE)
     deleted = 0
     if delete:
         for path in old:
-            backend.remove(path)
+            place.remove(path)
             deleted += 1
     return {
         "stored": len(stored),
@@ -76,30 +82,17 @@ def pipeline_databases(connection: dj.Connection) -> list[str]:
 
     They share the prefix of the job tables; whatever else the connection knows is somebody else's.
     """
-    connection.dependencies.load(force=False)
-    nodes = [node for node in connection.dependencies.nodes if not node.isdigit()]
-    names = {node.split(".")[0].strip('`"') for node in nodes}
+    tables_there = ForeignKeys(connection).in_order()
+    names = {name.split(".")[0].strip('`"') for name in tables_there}
     prefix = tables.schema.database.removesuffix("workers")
     return sorted(name for name in names if name.startswith(prefix))
 
 
-def folders(database: str) -> list[str]:
-    """Return the folders of one schema in the store, each with a slash at its end."""
-    spec = dj.config.get_store_spec(STORE)
-    sections = ("hash_prefix", "schema_prefix")
-    return [f"{spec[section].strip('/')}/{database}/".lstrip("/") for section in sections]
-
-
 def list_files(database: str) -> Iterator[tuple[str, tuple[int, datetime.datetime]]]:
     """List the files of one schema in the store: path, size (bytes) and time of writing (UTC)."""
-    backend = get_store_backend(STORE)
-    root = backend._full_path("")
-    for name in folders(database):
-        folder = backend._full_path(name.rstrip("/"))
-        if not backend.fs.exists(folder):
-            continue
-        for path, info in backend.fs.find(folder, detail=True).items():
-            yield path[len(root) :].lstrip("/"), (int(info["size"]), _written(info))
+    for folder in store_folders(database, STORE):
+        for path, info in store_files(folder, STORE):
+            yield path, (int(info["size"]), _written(info))
 
 
 def _written(info: dict[str, Any]) -> datetime.datetime:
@@ -124,12 +117,12 @@ def references(ledger: Ledger, databases: list[str]) -> Iterator[str]:
         schema = dj.Schema(database, connection=ledger.connection)
         for name in schema.list_tables():
             table = schema.get_table(name)
-            for column in [*table.heading.hash_objects, *table.heading.schema_objects]:
-                codec, query = table.heading.attributes[column].codec, table.proj(column)
+            for column, paths_of in stored_columns(table):
+                query = table.proj(column)
                 rows = ledger.persist(lambda query=query: list(query.cursor(as_dict=True)))
                 for row in rows:
-                    for path, store in codec.referenced_paths(row[column]):
-                        if store in (None, STORE):
+                    for path, kept_in in paths_of(row[column]):
+                        if kept_in in (None, STORE):
                             yield path
 
 

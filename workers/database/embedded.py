@@ -5,9 +5,13 @@ live below the home folder (`INCEPTION_HOME`, else `~/.inception`). Two homes ne
 `DJ_HOST` or a `datajoint.json` names a server, that server is used and nothing is started.
 
 What lies in a home: `server.json` (port and password, readable by its owner only), `server.lock`,
-`server.log`, `pgdata/`, `store/` (arrays). As root the server runs as an existing unprivileged
-account; if that account cannot enter the home (below `/root`), the data folder lies in `/var/tmp`
-and `server.json` says where. No folder's permissions are widened, no account is made.
+`server.log`, `pgdata/`, `store/` (arrays). A home may be moved, renamed or copied: what it holds is
+named relative to it. As root the server runs as an existing unprivileged account; if that account
+cannot enter the home (below `/root`), the data folder lies in `/var/tmp` and `server.json` says
+where. No folder's permissions are widened, no account is made.
+
+A database is made only where neither `server.json` nor a data folder is. A data folder that is
+missing is an error; one whose `server.json` is missing gets a new password.
 """
 
 from __future__ import annotations
@@ -15,17 +19,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.files import written_whole
-from workers.database import postgres
-from workers.database.postgres import SUPERUSER, ServerError
+from workers.database import home_data, postgres
+from workers.database.postgres import ServerError
 
 if TYPE_CHECKING:
     import datajoint as dj
@@ -45,7 +48,7 @@ __all__ = [
 ]
 
 DATABASE = "inception"
-_ELSEWHERE = Path("/var/tmp")
+logger = logging.getLogger("inception.home")
 _children: dict[int, Any] = {}  # servers this process started: reaped when they end
 _own_store: str | None = None  # where this module put the store `main`
 _configured_home: Path | None = None  # the home that dj.config of this process points to
@@ -73,23 +76,38 @@ def expect_home(home: str | os.PathLike | None = None) -> None:
         If the embedded database would be used, and the home has none.
     """
     folder = home_path(home)
-    if is_embedded() and not (folder / "server.json").is_file():
+    if is_embedded(home) and not any(
+        (folder / name).exists() for name in (home_data.SERVER, home_data.DATA)
+    ):
         raise LookupError(
             f"{folder}: no pipeline is there; `inception ingest` makes one, --home names another"
         )
 
 
-def is_embedded() -> bool:
-    """Tell whether this process uses the embedded database: no other server is configured."""
+def is_embedded(home: str | os.PathLike | None = None) -> bool:
+    """Tell whether this process uses the embedded database: no other server is configured.
+
+    `DJ_HOST` names another one. A `datajoint.json` in this folder or above it does, too, unless a
+    home is named, by argument or INCEPTION_HOME: a file that happens to lie there does not decide
+    over a home that a person chose.
+    """
     if os.environ.get("DJ_HOST"):
         return False
-    dj = _datajoint()
-    file = None if dj.config.ignore_config_file else dj.settings.find_config_file()
-    if file is not None:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        if settings.get("database.host") or settings.get("database", {}).get("host"):
-            return False
-    return dj.config.database.user is None or _configured_home is not None
+    if home is not None or os.environ.get("INCEPTION_HOME") or _configured_home is not None:
+        return True
+    return _server_of_file() is None and _datajoint().config.database.user is None
+
+
+def _server_of_file() -> tuple[Path, str] | None:
+    """Return the `datajoint.json` on the way up from this folder, and the server that it names."""
+    from workers.database import datajoint_internals
+
+    file = datajoint_internals.config_file()
+    if file is None:
+        return None
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    host = settings.get("database.host") or settings.get("database", {}).get("host")
+    return (file, host) if host else None
 
 
 def connect(home: str | os.PathLike | None = None) -> dj.Connection:
@@ -107,12 +125,14 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
         configuration (`DJ_STORES`, `datajoint.json`) has a store of that name.
     """
     global _configured_home
+    from workers.database import datajoint_internals
+
     dj = _datajoint()
     folder = home_folder(home)
-    dj.config.safemode = False  # no questions: the command line asks before it deletes
     present = dj.config.stores.get("main", {})
     ours = present.get("protocol") == "file" and present.get("location") == _own_store
-    if is_embedded():
+    if is_embedded(home):
+        ours = _not_of_file(dj, folder) or ours
         server = start(folder)
         settings = {
             "backend": "postgresql",
@@ -130,12 +150,30 @@ def connect(home: str | os.PathLike | None = None) -> dj.Connection:
         _configured_home = folder
         os.environ["INCEPTION_HOME"] = str(folder)  # children of this process use the same home
         connection = dj.conn(reset=not same_home)
-        if connection.conn_info["port"] != server["port"] or not connection.is_connected:
-            connection.conn_info["port"] = server["port"]  # the server was started anew; the
+        moved = datajoint_internals.address(connection).port != server["port"]
+        if moved or not _lives(connection):  # the server was started anew; the
+            datajoint_internals.move_to_port(connection, server["port"])
             connection.connect()  # schemas bound to this object go on with it
         return connection
     _store(dj, folder, overwrite=ours and home is not None)
     return dj.conn()
+
+
+def _lives(connection: dj.Connection) -> bool:
+    """Ask the server: on PostgreSQL DataJoint's own question never fails."""
+    try:
+        return connection.query("SELECT 1", reconnect=False).fetchone() == (1,)
+    except Exception:  # of whatever driver: what follows is a new connection
+        return False
+
+
+def _not_of_file(dj: Any, folder: Path) -> bool:
+    """Tell whether settings came from a `datajoint.json` that a named home overrules."""
+    found = None if _configured_home is not None else _server_of_file()
+    if found is None:
+        return False
+    logger.warning("%s: names the server %s; not used, the home is %s", *found, folder)
+    return "DJ_STORES" not in os.environ
 
 
 def _datajoint() -> Any:
@@ -175,18 +213,20 @@ def start(home: str | os.PathLike | None = None, *, timeout_s: float = 90.0) -> 
     Raises
     ------
     ServerError
-        If there are no programs, or the server ends or does not answer in time.
+        If there are no programs, the data folder is missing or another home's, or the server
+        ends or does not answer in time.
     """
     folder = home_folder(home)
-    server = _read(folder)
+    server = home_data.own(folder)
     if server is not None and _answers(server):
         return server
     with _locked(folder):
-        server = _read(folder)  # another process may have started it while we waited
+        server = home_data.own(folder)  # another process may have started it while we waited
         if server is not None and _answers(server):
             return server
-        if server is None or not (Path(server["data"]) / "PG_VERSION").exists():
-            server = _initialize(folder)
+        if server is None:
+            server = home_data.adopt(folder) or home_data.initialize(folder)
+        home_data.prepare(folder, Path(server["data"]))
         _run(folder, server, timeout_s)
         return server
 
@@ -197,14 +237,14 @@ def stop(home: str | os.PathLike | None = None) -> bool:
     if not folder.is_dir():
         return False
     with _locked(folder):
-        server = _read(folder)
+        server = home_data.own(folder)
         return server is not None and postgres.halt(Path(server["data"]))
 
 
 def status(home: str | os.PathLike | None = None) -> dict[str, Any]:
     """Say what is known about a home's server: `home, initialised, running, port, pid, data`."""
     folder = home_path(home)
-    server = _read(folder) or {}
+    server = home_data.read(folder) or {}
     process = postgres.postmaster(Path(server["data"])) if server else None
     return {
         "home": str(folder),
@@ -218,7 +258,7 @@ def status(home: str | os.PathLike | None = None) -> dict[str, Any]:
 
 def url(home: str | os.PathLike | None = None) -> str:
     """Return the URL for other clients, password included; the server must have been made."""
-    server = _read(home_path(home))
+    server = home_data.read(home_path(home))
     if server is None:
         raise ServerError(f"{home_path(home)} has no database yet; run `inception db start`")
     login = f"{server['user']}:{server['password']}"
@@ -229,68 +269,30 @@ def remove(home: str | os.PathLike) -> None:
     """Stop the server of a home and delete its data folder (not the store)."""
     folder = home_folder(home)
     with _locked(folder):
-        server = _read(folder)
+        server = home_data.own(folder)
         if server is None:
             return
         data = Path(server["data"])
         postgres.halt(data, timeout_s=10.0)
-        shutil.rmtree(data.parent if data.parent.parent == _ELSEWHERE else data)
-        (folder / "server.json").unlink()
-
-
-def _read(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / "server.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-
-
-def _write(folder: Path, server: dict[str, Any]) -> None:
-    with written_whole(folder / "server.json", private=True) as partial:
-        partial.write_text(json.dumps(server), encoding="utf-8")
+        made = data.parent if data.parent.parent == home_data.ELSEWHERE else data
+        if made.exists():
+            shutil.rmtree(made)
+        (folder / home_data.SERVER).unlink()
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the home's lock: one process at a time makes, starts or stops its server."""
-    with (folder / "server.lock").open("w", encoding="ascii") as file:
+    try:
+        lock = (folder / "server.lock").open("w", encoding="ascii")
+    except OSError as error:
+        raise ServerError(
+            f"{folder}: its database cannot run there: {error.strerror}; found a home that this "
+            "account cannot write to, expected one that it can: copy it, or change its permissions"
+        ) from error
+    with lock as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released by the kernel if its holder is killed
         yield
-
-
-def _initialize(folder: Path) -> dict[str, Any]:
-    server = {
-        "user": SUPERUSER,
-        "password": secrets.token_urlsafe(24),
-        "data": str(_data_folder(folder) / "pgdata"),
-        "port": None,
-        "pid": None,
-    }
-    data = Path(server["data"])
-    programs = postgres.reachable_binaries(postgres.find_binaries(), data.parent)
-    postgres.init_cluster(programs, data, server["password"])
-    _write(folder, server)
-    return server
-
-
-def _data_folder(folder: Path) -> Path:
-    """Return the folder that shall hold `pgdata`, one that the server's account can enter."""
-    if postgres.server_user() is None or postgres.reachable(folder):
-        if (folder / "pgdata").exists():  # its password is lost with server.json
-            postgres.halt(folder / "pgdata")
-            (folder / "pgdata").rename(folder / f"pgdata.lost{secrets.token_hex(4)}")
-        return folder
-    for other in _ELSEWHERE.glob("inception-*/home"):
-        left_behind = other.stat().st_uid == os.getuid() and other.read_text() == str(folder)
-        if left_behind:  # the home was deleted while its server ran, or initdb failed
-            postgres.halt(other.parent / "pgdata")
-            if not (other.parent / "pgdata").exists():
-                shutil.rmtree(other.parent)
-    elsewhere = _ELSEWHERE / f"inception-{secrets.token_hex(8)}"
-    elsewhere.mkdir(mode=0o755)
-    elsewhere.chmod(0o755)  # whatever the umask: the server's account has to pass
-    (elsewhere / "home").write_text(str(folder), encoding="utf-8")
-    return elsewhere
 
 
 def _run(folder: Path, server: dict[str, Any], timeout_s: float) -> None:
@@ -312,7 +314,7 @@ def _run(folder: Path, server: dict[str, Any], timeout_s: float) -> None:
             process = postgres.launch(programs, data, server["port"], log)
             server["pid"] = process.pid
             _children[process.pid] = process
-            _write(folder, server)
+            home_data.write(folder, server)
         time.sleep(0.05)
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
     raise ServerError(f"the database does not answer after {timeout_s:.0f} s; {log}: {tail}")
@@ -321,8 +323,8 @@ def _run(folder: Path, server: dict[str, Any], timeout_s: float) -> None:
 def _answers(server: dict[str, Any], database: str = "template1") -> bool:
     import psycopg2
 
-    if server["port"] is None:
-        return False
+    if server["port"] is None or postgres.postmaster(Path(server["data"])) is None:
+        return False  # or it is the server of the home that this one was copied from
     try:
         _connection(server, database).close()
     except psycopg2.OperationalError:

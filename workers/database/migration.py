@@ -14,12 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import datajoint as dj
-from datajoint.declare import prepare_declare
 
 from pipeline.errors import DataError
 from schemas.clock import to_utc
-from workers.database import connection as database
-from workers.database import schema_version, table_content, variant_keys
+from workers.database import opening, schema_version, server, table_content, variant_keys
+from workers.database.datajoint_internals import (
+    backend,
+    column_comment_sql,
+    declaration,
+    declare,
+    quoter,
+)
 from workers.insight import status
 from workers.queue import order, tables
 from workers.queue.lease import Ledger
@@ -57,7 +62,7 @@ def _deadlines_in_utc(connection: dj.Connection, prefix: str) -> list[str]:
     ).fetchone()
     if found is None:
         return []
-    quote = connection.adapter.quote_identifier
+    quote = quoter(connection)
     table = f"{quote(prefix + '_closed_loop')}.{quote('loop')}"
     rows = connection.query(
         f"SELECT DISTINCT deadline FROM {table} WHERE deadline IS NOT NULL ORDER BY deadline"
@@ -86,6 +91,7 @@ STEPS = (
         _deadlines_in_utc,
         frozenset({"closed_loop.loop.deadline"}),
     ),
+    Step(6, "keep what was found in the files of a scan, and why the eye was not seen"),
 )
 
 
@@ -164,7 +170,7 @@ def migrate(
     DataError
         Before anything is changed, if it could not end well; or if rows differ afterwards.
     """
-    with database.exclusive(connection, f"{prefix}_declare"):
+    with server.exclusive(connection, f"{prefix}_declare"):
         found = look(connection, prefix, source, steps)
         if found["problems"]:
             raise DataError(
@@ -182,7 +188,7 @@ def migrate(
         absent = set(found["tables"])
         for name, table in every_table(source):
             if name in absent:
-                table().declare(table.declaration_context)  # foreign keys are looked up there
+                declare(table)
         for statement in (sql for column in found["columns"] for sql in column["sql"]):
             connection.query(statement)
         for step in steps:
@@ -208,12 +214,9 @@ def migrate(
 def bind(connection: dj.Connection, prefix: str, source: str) -> None:
     """Bind the tables of a pipeline to a database of whatever version, making none."""
     _present(connection, prefix)
-    before, dj.config.database.create_tables = dj.config.database.create_tables, False
-    try:
+    with opening.without_declaring():
         order.load(source, prefix)
         tables.activate(prefix, connection)
-    finally:
-        dj.config.database.create_tables = before
 
 
 def _present(connection: dj.Connection, prefix: str) -> schema_version.Installed:
@@ -238,7 +241,6 @@ def _compare(
     connection: dj.Connection, prefix: str, name: str, table: Any, handled: frozenset[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the columns to add to a table, and what cannot be added."""
-    adapter = connection.adapter
     there = connection.query(
         "SELECT column_name, is_nullable, column_default FROM information_schema.columns "
         "WHERE table_schema=%s AND table_name=%s",
@@ -246,36 +248,30 @@ def _compare(
     ).fetchall()
     place = f"{table.database[len(prefix) + 1 :]}.{table.table_name}"
     try:
-        _, key, definitions, *_, comments = prepare_declare(
-            table.definition,
-            table.declaration_context,
-            adapter,
-            table_name=table.table_name,
-            config=dj.config,
-        )
+        asked = declaration(table, connection)
     except dj.errors.DataJointError as error:
         return [], [f"{name}: {' '.join(str(error).split())}"]
-    wanted = {re.match(r"\s*[`\"]([^`\"]+)", line).group(1): line for line in definitions}
+    wanted = {re.match(r"\s*[`\"]([^`\"]+)", line).group(1): line for line in asked.lines}
     columns, problems = [], []
     for column in sorted(set(wanted) - {row[0] for row in there}):
         if f"{place}.{column}" in handled:
             continue
         line = wanted[column].strip()
         required = "NOT NULL" in line and "DEFAULT" not in line
-        if column in key or (required and len(table)):
-            why = "in the primary key" if column in key else "required"
+        if column in asked.key or (required and len(table)):
+            why = "in the primary key" if column in asked.key else "required"
             problems.append(f"{name}.{column}: found no such column; it is {why}: it needs a step")
             continue
         sql = [f"ALTER TABLE {table.full_table_name} ADD COLUMN {line}"]
-        comment = column in comments and adapter.column_comment_ddl(
-            table.full_table_name, column, comments[column]
+        comment = column in asked.comments and column_comment_sql(
+            connection, table.full_table_name, column, asked.comments[column]
         )
         columns.append({"name": f"{name}.{column}", "sql": [*sql, comment] if comment else sql})
     for column, nullable, _ in there:
         line = wanted.get(column, "NOT NULL").strip()
         if nullable == "NO" and "NOT NULL" not in line and f"{place}.{column}" not in handled:
             change = f"MODIFY COLUMN {line}"
-            if adapter.backend == "postgresql":
+            if backend(connection) == "postgresql":
                 change = f'ALTER COLUMN "{column}" DROP NOT NULL'
             sql = [f"ALTER TABLE {table.full_table_name} {change}"]
             columns.append({"name": f"{name}.{column}, empty", "sql": sql})

@@ -185,6 +185,30 @@ def init_cluster(binaries: Path, data: Path, password: str) -> None:
     staging.rename(data)
 
 
+def set_password(binaries: Path, data: Path, password: str) -> None:
+    """Give the superuser of a data folder another password; no server may run on it.
+
+    Raises
+    ------
+    ServerError
+        If the server's program refuses.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        (data / "postmaster.pid").unlink()  # left by a kill -9
+    done = subprocess.run(
+        [str(binaries / "postgres"), "--single", "-j", "-D", str(data), "template1"],
+        input=f"ALTER ROLE {SUPERUSER} WITH PASSWORD '{password}'\n",
+        cwd="/",
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        **_account(),
+    )
+    if done.returncode != 0 or "ERROR" in done.stderr:
+        said = " ".join(done.stderr.split()[-40:])
+        raise ServerError(f"{data}: its password cannot be set anew: {said}")
+
+
 def free_port(preferred: int | None = None) -> int:
     """Return `preferred` if nothing listens there, else some free loopback port."""
     for port in (preferred, 0):
@@ -202,17 +226,22 @@ def postmaster(data: Path) -> psutil.Process | None:
     """Return the running server process of a data folder, or None.
 
     `postmaster.pid` outlives a kill -9, and its number may belong to another process by now:
-    only a `postgres` with this data folder on its command line counts.
+    only a `postgres` that works in this data folder counts. The folder may have been renamed
+    since the server began, and the file may be a copy of another folder's.
     """
     try:
-        pid = int((data / "postmaster.pid").read_text(encoding="ascii").split()[0])
+        pid = int((data / "postmaster.pid").read_bytes().split()[0])
         process = psutil.Process(pid)
         command = process.cmdline()
         alive = process.status() != psutil.STATUS_ZOMBIE
+        if not command or Path(command[0]).name != "postgres" or not alive:
+            return None
+        works_in = process.cwd()
+    except psutil.AccessDenied:  # another account's process: its command line is all one can see
+        return process if str(data) in command else None
     except (OSError, ValueError, IndexError, psutil.Error):
         return None
-    ours = command and Path(command[0]).name == "postgres" and str(data) in command
-    return process if ours and alive else None
+    return process if works_in and os.path.realpath(data) == os.path.realpath(works_in) else None
 
 
 def launch(binaries: Path, data: Path, port: int, log: Path) -> subprocess.Popen:

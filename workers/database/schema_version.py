@@ -12,10 +12,11 @@ import datajoint as dj
 
 from pipeline.errors import DataError
 from schemas.clock import now_sql
-from workers.database import connection as database
+from workers.database import server
+from workers.database.datajoint_internals import quoter
 from workers.version import code_version
 
-SCHEMA_VERSION = 5  # 0 is a database from before versions were written down
+SCHEMA_VERSION = 6  # 0 is a database from before versions were written down
 
 
 class SchemaVersionError(DataError):
@@ -78,7 +79,7 @@ def check(connection: dj.Connection, prefix: str) -> None:
 
 def record(connection: dj.Connection, prefix: str, version: int = SCHEMA_VERSION) -> None:
     """Write down that the tables of a deployment are of some version now."""
-    sql = database.insert_new_sql(
+    sql = server.insert_new_sql(
         connection,
         _table(connection, prefix),
         "schema_version, recorded_at, code",
@@ -88,5 +89,5 @@ def record(connection: dj.Connection, prefix: str, version: int = SCHEMA_VERSION
 
 
 def _table(connection: dj.Connection, prefix: str) -> str:
-    quote = connection.adapter.quote_identifier
+    quote = quoter(connection)
     return f"{quote(prefix + '_workers')}.{quote('schema_version')}"

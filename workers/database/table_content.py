@@ -7,6 +7,8 @@ from typing import Any
 
 import datajoint as dj
 
+from workers.database.datajoint_internals import quoter
+
 Columns = dict[str, tuple[list[str], list[str]]]
 """Table (`schema.table`) to its columns, and to those that order its rows."""
 
@@ -67,7 +69,7 @@ def columns(
 
 def digests(connection: dj.Connection, chosen: Columns) -> dict[str, tuple[int, str]]:
     """Return number of rows and SHA-256 of the chosen columns of each table."""
-    quote = connection.adapter.quote_identifier
+    quote = quoter(connection)
     found = {}
     for name, (names, key) in chosen.items():
         database, _, table = name.partition(".")

@@ -13,7 +13,8 @@ from typing import Any
 
 import datajoint as dj
 
-from workers.queue.lease import canonical, job_id
+from workers.database.datajoint_internals import backend, quoter
+from workers.queue.claims import canonical, job_id
 
 COMMENT = ":int16:which of a unit's images of this kind, from 0"
 OWN_COMMENT = ":int16:which of the unit's images of this kind, from 0"
@@ -76,8 +77,8 @@ class _Keys:
 
     def __init__(self, connection: dj.Connection, prefix: str) -> None:
         self.connection, self.prefix = connection, prefix
-        self.quote = connection.adapter.quote_identifier
-        self.mysql = connection.adapter.backend == "mysql"
+        self.quote = quoter(connection)
+        self.mysql = backend(connection) == "mysql"
         self.columns = self._columns()
         self.keys, self.links = self._constraints()
 

@@ -11,7 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+from schemas.closed_loop import Plan, PlanTask
+from schemas.decisions import tasks
+from schemas.decisions.ingest import ingest_bundle
+from workers.database import embedded
 from workers.demo.run import Scale, once, simulate_day1
+from workers.insight import status
+from workers.package import write
+from workers.queue import order, tables
 
 SCALE = Scale(cells=20, singles=400, repeated=20, repeats=6, targets=5, minutes=4.0)
 WAIT_S = 3600.0
@@ -19,9 +26,6 @@ WAIT_S = 3600.0
 
 def main() -> None:
     """Run the loop up to its package, in the folder that the command line names."""
-    from workers.database import embedded
-    from workers.queue import order, tables
-
     folder = Path(sys.argv[1])
     prefix = os.environ.get("INCEPTION_PREFIX", "inception")
     embedded.connect()
@@ -30,23 +34,15 @@ def main() -> None:
     bundle = folder / "day1"
     print("simulating a recording, unless it is there", flush=True)
     once(bundle, lambda part: simulate_day1(part, 0, SCALE))
-    from schemas.decisions import tasks
-    from schemas.decisions.ingest import ingest_bundle
-
     key = ingest_bundle(bundle)
     tasks.register_loop(key, recipe=SCALE.recipe, targets=SCALE.targets, minutes=SCALE.minutes)
     print(f"loop registered on {key}; waiting for the workers", flush=True)
     _wait(key)
-    from workers.package import write
-
     write(key, folder / "package")
     print(f"package written to {folder / 'package'}", flush=True)
 
 
 def _wait(key: dict[str, int]) -> None:
-    from schemas.closed_loop import Plan, PlanTask
-    from workers.insight import status
-
     deadline, shown = time.monotonic() + WAIT_S, None
     while not Plan & (PlanTask & key):
         done, waiting, running = status.tally()

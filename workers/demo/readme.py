@@ -22,8 +22,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+import schemas
 from pipeline.errors import DataError
 from pipeline.plotting.style import name_of
+from schemas import closed_loop, mei
+from workers.queue import tables
+from workers.report import day2, stimuli
+from workers.report.context import LoopPage
 
 BEGIN, END = "<!-- demo: written by `make readme` -->", "<!-- demo: end -->"
 PICTURE = Path("docs", "closed_loop.png")
@@ -57,8 +62,6 @@ def write(demo: Path, root: Path, home: Path | None = None) -> dict[str, Any]:
     if not re.search(f"{re.escape(BEGIN)}.*{re.escape(END)}", text, re.DOTALL):
         raise DataError("has no place for the table", file=readme, expected=f"{BEGIN} ... {END}")
     os.environ["INCEPTION_HOME"] = str((home or demo / "home").resolve())
-    import schemas
-
     schemas.activate()
     outcome = _outcome(result, path)
     _picture(outcome, root / PICTURE)
@@ -70,8 +73,6 @@ def write(demo: Path, root: Path, home: Path | None = None) -> dict[str, Any]:
 
 def _outcome(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the key of the demo's only outcome, after a look whether the result is of it."""
-    from schemas import closed_loop, mei
-
     keys = closed_loop.Outcome.keys()
     if len(keys) != 1:
         raise DataError("not one demo", file=path, found=f"{len(keys)} outcomes", expected="1")
@@ -91,12 +92,8 @@ def _outcome(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _picture(outcome: dict[str, Any], path: Path) -> None:
     """Draw the stimuli of the best targets above all responses to them."""
-    from schemas import closed_loop, mei
-    from workers.report import day2, stimuli
-    from workers.report.context import Loop
-
     with tempfile.TemporaryDirectory() as folder:
-        page = Loop((closed_loop.Loop & SCAN).fetch1(), Path(folder), "loop")
+        page = LoopPage((closed_loop.Loop & SCAN).fetch1(), Path(folder), "loop")
         plan = {"plan_id": (closed_loop.Presentation & outcome).fetch1("plan_id")}
         rows = mei.as_stimuli(pd.DataFrame((closed_loop.Plan.Target & plan).to_dicts()))
         file = day2.comparison(page, outcome, "readme").file
@@ -192,8 +189,6 @@ def _number(
 
 def _source(settings: Mapping[str, Any]) -> str:
     """Return which run it was: seed, day and code, as the workers wrote them down."""
-    from workers.queue import tables
-
     tables.activate()
     done = (tables.Attempt & "outcome = 'done'").to_dicts()
     code = ", ".join(sorted({row["version"] for row in done}))

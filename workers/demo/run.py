@@ -21,7 +21,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+import schemas
 from pipeline.errors import DataError
+from pipeline.simulate import Mouse
+from pipeline.simulate.photographs import natural_images
+from schemas.decisions import other_day, tasks
+from schemas.decisions.ingest import ingest_bundle
+from workers.demo.score import score_demo, truth_section
+from workers.insight import status
+from workers.package import write
 from workers.report import text_of, write_report
 
 CORES = 2  # jobs at a time; each computes on one core
@@ -116,8 +124,6 @@ def run_demo(
     DataError
         If the folder belongs to another demo, or a job failed.
     """
-    from workers.demo.score import score_demo, truth_section
-
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     scale, console = scale or Scale(), console or Console()
@@ -224,8 +230,6 @@ def once(target: Path, make: Callable[[Path], Any]) -> None:
 
 
 def _mouse(seed: int, scale: Scale) -> Any:
-    from pipeline.simulate import Mouse
-
     return Mouse(seed, n_cells=scale.cells)
 
 
@@ -243,8 +247,6 @@ def simulate_day1(
     progress : callable, optional
         Called with frames written and frames in total.
     """
-    from pipeline.simulate.photographs import natural_images
-
     mouse = _mouse(seed, scale)
     images = natural_images(scale.singles + scale.repeated, mouse.monitor_px, seed=seed)
     mouse.record(
@@ -258,8 +260,6 @@ def _simulate_day2(part: Path, package: Path, seed: int, scale: Scale, progress:
 
 def _simulate_day3(part: Path, seed: int, scale: Scale) -> None:
     """Record other natural images of the same cells, extracted elsewhere."""
-    from pipeline.simulate.photographs import natural_images
-
     mouse = _mouse(seed, scale)
     n = scale.singles + scale.repeated
     images = natural_images(n, mouse.monitor_px, seed=seed + OTHER_IMAGES)
@@ -287,34 +287,24 @@ def _frames(progress: Progress, name: str) -> Callable[[int, int], None]:
 
 
 def _open_database() -> None:
-    import schemas
-
     schemas.activate()
 
 
 def _ingest(bundle: Path) -> dict[str, Any]:
-    from schemas.decisions.ingest import ingest_bundle
-
     return ingest_bundle(bundle)
 
 
 def _ingest_day1(bundle: Path, scale: Scale) -> None:
-    from schemas.decisions import tasks
-
     key = _ingest(bundle)
     tasks.register_loop(key, recipe=scale.recipe, targets=scale.targets, minutes=scale.minutes)
 
 
 def _ingest_day3(bundle: Path) -> None:
-    from schemas.decisions import other_day
-
     source = {"animal_id": 1, "session": 1, "scan_idx": 1}
     other_day.register_other_day(_ingest(bundle), source, seeds=OTHER_SEEDS)
 
 
 def _write_package(key: dict[str, int], part: Path) -> None:
-    from workers.package import write
-
     write(key, part)
 
 
@@ -343,8 +333,6 @@ def _work(folder: Path, progress: Progress, day: int, title: str) -> None:
 
 
 def _show_jobs(progress: Progress, overall: int, day: int, *, finished: bool = False) -> None:
-    from workers.insight import status
-
     done, waiting, running = status.tally()
     jobs = sum(count for count, _ in done.values())
     if finished:

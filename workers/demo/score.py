@@ -12,6 +12,8 @@ from pipeline.closed_loop.verdict.direction import above
 from pipeline.dataset.names import unit_name
 from pipeline.simulate import score
 from pipeline.stimulus.kinds import name_of
+from schemas import closed_loop, dataset, experiment, imaging, mei, model
+from workers.queue import tables
 from workers.report import Picture, Section
 
 RADIUS_UM = 8.0  # a found centroid this close to a true one is that cell (about a soma's radius)
@@ -30,8 +32,6 @@ class Day:
     """
 
     def __init__(self, bundle: Path, scan: dict[str, int]) -> None:
-        from schemas import dataset, experiment, imaging
-
         self.scan = scan
         with np.load(bundle / "truth" / "truth.npz") as file:
             self.truth = {name: file[name] for name in file.files}
@@ -62,8 +62,6 @@ class Day:
 
     def traces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return corrected traces, activity, and the row of the true trace (-1: none) of units."""
-        from schemas import imaging
-
         corrected = (imaging.Fluorescence & self.scan).fetch1("corrected").load()
         activity = (imaging.Activity & self.scan).fetch1("activity").load()
         row_of = {int(cell): row for row, cell in enumerate(self.truth["activity_cell_id"])}
@@ -93,9 +91,6 @@ def score_demo(bundles: dict[int, Path], mouse: Any, *, seconds: float) -> dict[
     dict
         The figures of `report/result.json`; keys as in the documentation of `inception demo`.
     """
-    from schemas import closed_loop, dataset, model
-    from workers.queue import tables
-
     days = {day: Day(path, _scan(day)) for day, path in bundles.items()}
     corrected, _, rows = days[1].traces()
     kept = days[1].kept
@@ -147,8 +142,6 @@ def _true_drive(day: Day, mouse: Any) -> float:
 
     The best possible is that of an image of the same contrast, as synthesized (not as displayed).
     """
-    from schemas import dataset, mei
-
     cell_of = dict(zip(day.unit_id.tolist(), day.cell_of.tolist(), strict=True))
     shares = []
     for batch in (mei.MEI & "n_units > 0").to_dicts():

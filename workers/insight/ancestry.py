@@ -9,19 +9,21 @@ from typing import Any
 
 import datajoint as dj
 
+from workers.database.datajoint_internals import ForeignKeys, master_of, plain_columns
 from workers.queue import tables
-from workers.queue.lease import Ledger, canonical, job_id
-from workers.queue.order import Plan
+from workers.queue.claims import canonical, job_id
+from workers.queue.lease import Ledger
+from workers.queue.order import TaskOrder
 
 _MOST = 200  # rows of one table that are followed; more are counted
 
 
-def table_names(plan: Plan, connection: dj.Connection) -> dict[str, str]:
+def table_names(plan: TaskOrder, connection: dj.Connection) -> dict[str, str]:
     """Return the readable name (`imaging.Motion`) of every table known to the connection.
 
     Parameters
     ----------
-    plan : Plan
+    plan : TaskOrder
         The active pipeline.
     connection : dj.Connection
         Its connection.
@@ -31,12 +33,9 @@ def table_names(plan: Plan, connection: dj.Connection) -> dict[str, str]:
     dict
         Full table name in the database to readable name, parents first.
     """
-    connection.dependencies.load(force=False)
     computed = {task.table.full_table_name: task.name for task in plan}
     names = {}
-    for node in connection.dependencies.topo_sort():
-        if node.isdigit():  # an edge with renamed attributes
-            continue
+    for node in ForeignKeys(connection).in_order():
         database, table = (part.strip('`"') for part in node.split("."))
         stage = database.removeprefix(f"{plan.prefix}_")
         words = table.lstrip("_#~").split("__")
@@ -57,7 +56,9 @@ def _class_name(stage: str, guess: str) -> str:
     return ".".join(path)
 
 
-def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> list[dict[str, Any]]:
+def ancestry(
+    ledger: Ledger, plan: TaskOrder, table: str, key: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Follow the foreign keys of a row up to the raw data.
 
     Three more ways lead up: the parts of a decision (a data set names its scans, an ensemble its
@@ -69,7 +70,7 @@ def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> lis
     ----------
     ledger : Ledger
         Job tables; its connection reads the pipeline.
-    plan : Plan
+    plan : TaskOrder
         The pipeline.
     table : str
         Readable name, such as `mei.MEI`.
@@ -92,6 +93,10 @@ def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> lis
     nodes = {name.lower(): node for node, name in names.items()}
     if table.lower() not in nodes:
         raise LookupError(f"no table {table!r}; name one like {next(iter(plan.tasks), 'a.B')}")
+    known = dj.FreeTable(ledger.connection, nodes[table.lower()]).heading.names
+    for name in key:
+        if name not in known:
+            raise LookupError(f"{table} has no column {name!r}; it has {sorted(known)}")
     walk = Walk(ledger, nodes[table.lower()], key, results=True)
     if not walk.found:
         raise LookupError(f"{table} has no row {canonical(key)}")
@@ -138,8 +143,8 @@ class Walk:
         (Part of) the primary key there.
     results : bool
         Also follow decisions to what was computed by them.
-    graph : dj.Dependencies, optional
-        Foreign keys; those that the ledger's connection knows, which are none of a second one.
+    foreign_keys : ForeignKeys, optional
+        Those that the ledger's connection knows, which are none of a second one.
     """
 
     def __init__(
@@ -149,10 +154,10 @@ class Walk:
         key: dict[str, Any],
         *,
         results: bool = False,
-        graph: Any = None,
+        foreign_keys: ForeignKeys | None = None,
     ) -> None:
         self._ledger, self._results = ledger, results
-        self._graph = ledger.connection.dependencies if graph is None else graph
+        self._foreign_keys = foreign_keys or ForeignKeys(ledger.connection)
         self.found: dict[str, dict[str, dict[str, Any]]] = {}
         self.more: dict[str, int] = {}
         self.computed: set[str] = set()
@@ -163,7 +168,7 @@ class Walk:
     def _visit(self, node: str, restrictions: list[dict[str, Any]]) -> None:
         table = dj.FreeTable(self._ledger.connection, node)
         heading = table.heading
-        plain = [name for name in heading.names if heading[name].codec is None]
+        plain = plain_columns(table)
         query = (table & restrictions).proj(*plain)
         rows = self._ledger.persist(
             lambda: query.to_dicts(order_by=heading.primary_key, limit=_MOST)
@@ -183,39 +188,39 @@ class Walk:
             self._follow(node, fresh)
 
     def _follow(self, node: str, rows: list[dict[str, Any]]) -> None:
-        for parent, edge in self._graph.parents(node):
-            self._go(parent, edge["attr_map"], rows)
+        for parent, columns in self._foreign_keys.parents(node):
+            self._go(parent, columns, rows)
         if is_computed(node):
             self.computed.add(node)
             if self._results:
                 self._through_parts(node, rows)
         elif is_decision(node):
-            for child, edge in self._graph.children(node):
-                part = dj.dependencies.extract_master(child) == node
+            for child, columns in self._foreign_keys.children(node):
+                part = master_of(child) == node
                 result = self._results and is_task(node) and is_computed(child)
                 if part or result:
-                    self._descend(child, edge, rows)
+                    self._descend(child, columns, rows)
         elif self._results and is_part_of_task(node):
-            for child, edge in self._graph.children(node):
+            for child, columns in self._foreign_keys.children(node):
                 if is_computed(child):
-                    self._descend(child, edge, rows)
+                    self._descend(child, columns, rows)
 
-    def _descend(self, child: str, edge: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-        back = {theirs: ours for ours, theirs in edge["attr_map"].items()}
+    def _descend(self, child: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
+        back = {theirs: ours for ours, theirs in columns.items()}
         self._go(child, back, rows)
 
     def _through_parts(self, node: str, rows: list[dict[str, Any]]) -> None:
         """Go from the parts of computed rows to the computed rows that they hang on."""
-        for child, own in self._graph.children(node):
-            if dj.dependencies.extract_master(child) != node:
+        for child, own in self._foreign_keys.children(node):
+            if master_of(child) != node:
                 continue
-            mine = [{ours: row[up] for ours, up in own["attr_map"].items()} for row in rows]
-            for parent, edge in self._graph.parents(child):
-                target = dj.dependencies.extract_master(parent) or parent
+            mine = [{ours: row[up] for ours, up in own.items()} for row in rows]
+            for parent, pairs in self._foreign_keys.parents(child):
+                target = master_of(parent) or parent
                 if target == node or not is_computed(target):
                     continue
                 wanted = set(dj.FreeTable(self._ledger.connection, target).primary_key)
-                columns = {ours: up for ours, up in edge["attr_map"].items() if up in wanted}
+                columns = {ours: up for ours, up in pairs.items() if up in wanted}
                 part = dj.FreeTable(self._ledger.connection, child) & mine
                 found = self._ledger.persist(
                     lambda part=part, columns=columns: (dj.U(*columns) & part).to_dicts()
@@ -254,7 +259,7 @@ def is_task(node: str) -> bool:
 
 def is_part_of_task(node: str) -> bool:
     """Tell whether a full table name is that of a part of a decision to compute something."""
-    master = dj.dependencies.extract_master(node)
+    master = master_of(node)
     return master is not None and is_task(master)
 
 
@@ -274,7 +279,7 @@ def provenance(ledger: Ledger, table: str, keys: list[dict[str, Any]]) -> list[d
     -------
     list
         Dicts of `ended_at` (UTC), `duration_s`, `host`, `worker`, `version` (of the code),
-        `attempt` (the how manieth try), `environment` (hash of the packages) and `device`.
+        `attempt` (which try it was, from 1), `environment` (hash of the packages) and `device`.
     """
     ids = [job_id(table, canonical(key)) for key in keys]
     made: dict[str, dict] = {}

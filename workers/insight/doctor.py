@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import ipaddress
 import os
@@ -10,9 +9,11 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import datajoint as dj
 
 from workers.compute import gpu, limits
 from workers.database import embedded
@@ -89,6 +90,8 @@ def _versions() -> str:
 
 
 def _database(home: str | os.PathLike | None) -> str:
+    from workers.database import datajoint_internals
+
     connection = embedded.connect(home)
     text = str(connection.query("SELECT version()").fetchone()[0])
     product = "PostgreSQL" if "PostgreSQL" in text else "MySQL"
@@ -97,12 +100,14 @@ def _database(home: str | os.PathLike | None) -> str:
     if int(version.split(".")[0]) < _SERVERS[product]:
         raise RuntimeError(f"{product} {version}; expected >= {_SERVERS[product]}")
     kind = "embedded" if embedded.is_embedded() else "configured"
-    return f"{kind} {product} {version} at {connection.conn_info['host']}"
+    return f"{kind} {product} {version} at {datajoint_internals.address(connection).host}"
 
 
 def _encryption(home: str | os.PathLike | None) -> str:
+    from workers.database import datajoint_internals
+
     connection = embedded.connect(home)
-    if connection.adapter.backend == "postgresql":
+    if datajoint_internals.backend(connection) == "postgresql":
         row = connection.query(
             "SELECT cipher FROM pg_stat_ssl WHERE pid=pg_backend_pid()"
         ).fetchone()
@@ -111,7 +116,7 @@ def _encryption(home: str | os.PathLike | None) -> str:
         cipher = connection.query("SHOW STATUS LIKE 'Ssl_cipher'").fetchone()[1]
     if cipher:
         return f"TLS, {cipher}"
-    host = connection.conn_info["host"]
+    host = datajoint_internals.address(connection).host
     if not _private(host):
         raise RuntimeError(f"no TLS to {host}, which is on a public network")
     return f"no TLS; {host} is this machine or on a private network"
@@ -123,63 +128,60 @@ def _private(host: str) -> bool:
 
 
 def _grants(home: str | os.PathLike | None, prefix: str) -> str:
-    from workers.database import connection as database
+    from workers.database import opening, server
     from workers.queue import tables
 
     connection = embedded.connect(home)
     makes = "makes tables" if _makes_tables(prefix) else "makes no tables"
-    if not database.schema_exists(connection, f"{prefix}_workers"):
+    if not server.schema_exists(connection, f"{prefix}_workers"):
         if makes == "makes no tables":
             raise PermissionError("there are no tables, and this account may not make them")
         return makes
     duty = f"doctor {secrets.token_hex(4)}"
-    with _without_declaring():
+    with opening.without_declaring():
         tables.activate(prefix)
         name = tables.Duty.full_table_name
-        with database.transaction(connection):
-            connection.query(
-                f"INSERT INTO {name} (duty, next_at) VALUES (%s, '2000-01-01')", (duty,)
-            )
-            connection.query(f"UPDATE {name} SET next_at='2000-01-02' WHERE duty=%s", (duty,))
-            connection.query(f"DELETE FROM {name} WHERE duty=%s", (duty,))
+        try:
+            with server.transaction(connection):
+                connection.query(
+                    f"INSERT INTO {name} (duty, next_at) VALUES (%s, '2000-01-01')", (duty,)
+                )
+                connection.query(f"UPDATE {name} SET next_at='2000-01-02' WHERE duty=%s", (duty,))
+                connection.query(f"DELETE FROM {name} WHERE duty=%s", (duty,))
+        except Exception as error:
+            if not _denied(error):
+                raise
+            connection.query(f"SELECT count(*) FROM {name}")
+            return f"reads, {makes}: an account to look with; a worker's may write"
     return f"reads and writes, {makes}"
 
 
-@contextlib.contextmanager
-def _without_declaring() -> Iterator[None]:
-    """Bind tables without making them: a check changes nothing."""
-    import datajoint as dj
-
-    before = dj.config.database.create_tables
-    dj.config.database.create_tables = False
-    try:
-        yield
-    finally:
-        dj.config.database.create_tables = before
-
-
 def _makes_tables(prefix: str) -> bool:
-    import datajoint as dj
-
     try:
         dj.Schema(f"{prefix}_doctor_check").drop(prompt=False)
     except Exception as error:
-        if "denied" in str(error).lower() or isinstance(error, dj.errors.AccessError):
+        if _denied(error):
             return False  # as it should be for a worker's account
         raise
     return True
 
 
+def _denied(error: Exception) -> bool:
+    """Tell whether the server refuses for want of a right; DataJoint says it in several ways."""
+    text = str(error).lower()
+    refused = any(word in text for word in ("denied", "check permissions", "read-only"))
+    return refused or isinstance(error, dj.errors.AccessError)
+
+
 def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
-    from workers.database import connection as database
-    from workers.database import schema_version
+    from workers.database import opening, schema_version, server
     from workers.queue import order, tables
 
     connection = embedded.connect(home)
-    if not database.schema_exists(connection, f"{prefix}_workers"):
+    if not server.schema_exists(connection, f"{prefix}_workers"):
         return f"none yet with prefix {prefix}; they are made at first use"
     schema_version.check(connection, prefix)
-    with _without_declaring():
+    with opening.without_declaring():
         loaded = order.load(source, prefix)
         tables.activate(prefix)
         everything = [task.table for task in loaded] + list(tables.ALL)
@@ -190,11 +192,10 @@ def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
 
 
 def _store(home: str | os.PathLike | None) -> str:
-    import datajoint as dj
-    from datajoint.hash_registry import get_store_backend
+    from workers.database import datajoint_internals
 
     embedded.connect(home)
-    store, backend = dj.config.stores["main"], get_store_backend("main")
+    store, backend = dj.config.stores["main"], datajoint_internals.store("main")
     name, content = f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(64)
     backend.put_buffer(content, name)
     try:
@@ -208,8 +209,6 @@ def _store(home: str | os.PathLike | None) -> str:
 
 def _disk(home: str | os.PathLike | None) -> str:
     import tempfile
-
-    import datajoint as dj
 
     folder = embedded.home_folder(home)
     places = {"home": folder, "temporary": Path(tempfile.gettempdir())}

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import datajoint as dj
 import numpy as np
 
 from workers.compute import environment
-from workers.compute.make import inside_populate, rerun
+from workers.compute.make import rerun
+from workers.database.datajoint_internals import (
+    caught_inserts,
+    inside_populate,
+    is_stored_file,
+    store,
+)
 from workers.insight import ancestry
 from workers.queue import tables
-from workers.queue.lease import Ledger, canonical
-from workers.queue.order import Plan, Task
+from workers.queue.claims import canonical
+from workers.queue.lease import Ledger
+from workers.queue.order import Task, TaskOrder
 
 RTOL = 1e-5  # largest difference between devices, relative to the largest value of an array
 INCIDENTAL = ("seconds", "device")  # columns about the run, not the result
@@ -26,7 +31,7 @@ INCIDENTAL = ("seconds", "device")  # columns about the run, not the result
 
 def check(
     ledger: Ledger,
-    plan: Plan,
+    plan: TaskOrder,
     n: int,
     *,
     each: bool = False,
@@ -42,7 +47,7 @@ def check(
     ----------
     ledger : Ledger
         Job tables.
-    plan : Plan
+    plan : TaskOrder
         The pipeline.
     n : int
         Number of rows.
@@ -76,7 +81,7 @@ def check(
 
 
 def _choose(
-    ledger: Ledger, plan: Plan, n: int, each: bool, table: str | None, seed: int, most_s: float
+    ledger: Ledger, plan: TaskOrder, n: int, each: bool, table: str | None, seed: int, most_s: float
 ) -> list[tuple[Task, dict[str, Any]]]:
     """Draw rows that exist and that workers computed in reasonable time, tables in turn."""
     if table is not None and table not in plan.tasks:
@@ -115,7 +120,7 @@ def _compare(ledger: Ledger, task: Task, key: dict[str, Any], rtol: float) -> di
     started = time.monotonic()
     table = task.table()
     device_of = environment.device_of(task.queue)
-    with inside_populate(table, key), _caught() as caught, device_of:
+    with inside_populate(table, key), caught_inserts() as caught, device_of:
         rerun(table, key)
         here = (environment.environment_hash(), environment.device_used())
     worst, where = 0.0, ""
@@ -138,27 +143,6 @@ def _compare(ledger: Ledger, task: Task, key: dict[str, Any], rtol: float) -> di
         "version": made and made["version"],
         "seconds": time.monotonic() - started,
     }
-
-
-@contextlib.contextmanager
-def _caught() -> Iterator[list[tuple[Any, list[dict]]]]:
-    """Keep what is inserted into any table, instead of inserting it."""
-    caught: list[tuple[Any, list[dict]]] = []
-    original = dj.Table.insert
-
-    def keep(self: Any, rows: Iterable, *_: Any, **__: Any) -> None:
-        names = self.heading.names
-        as_dicts = [
-            dict(row) if hasattr(row, "keys") else dict(zip(names, row, strict=False))
-            for row in (rows.to_dict("records") if hasattr(rows, "to_dict") else rows)
-        ]
-        caught.append((self, as_dicts))
-
-    dj.Table.insert = keep
-    try:
-        yield caught
-    finally:
-        dj.Table.insert = original
 
 
 def _count_parts(task: Task, key: dict[str, Any], caught: list) -> tuple[float, str]:
@@ -206,7 +190,7 @@ def difference(stored: Any, again: Any) -> float:
     float
         Largest absolute difference over the largest absolute value.
     """
-    if isinstance(stored, dj.objectref.ObjectRef):
+    if is_stored_file(stored):
         return _file_difference(_content(stored), again)
     if hasattr(stored, "load"):
         stored = stored.load()
@@ -245,9 +229,7 @@ def _array_difference(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _content(reference: Any) -> bytes:
-    from datajoint.hash_registry import get_store_backend
-
-    return get_store_backend(reference.store).get_buffer(reference.path)
+    return store(reference.store).get_buffer(reference.path)
 
 
 def _file_difference(stored: bytes, again: tuple[str, bytes]) -> float:

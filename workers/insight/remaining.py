@@ -7,15 +7,16 @@ from typing import Any
 
 import datajoint as dj
 
+from workers.database.datajoint_internals import ForeignKeys, master_of
 from workers.insight import ancestry
 from workers.queue import tables
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan, Task
+from workers.queue.order import Task, TaskOrder
 from workers.queue.refresh import LEFT_BEHIND
 
 
 def remaining(
-    ledger: Ledger, plan: Plan, plan_key: dict[str, Any]
+    ledger: Ledger, plan: TaskOrder, plan_key: dict[str, Any]
 ) -> tuple[list[tuple[Task, int]], list[str]]:
     """Count the jobs that a plan still needs, table by table, and name those set aside.
 
@@ -24,10 +25,12 @@ def remaining(
     """
     from schemas import closed_loop
 
-    graph = next(iter(plan)).table.connection.dependencies  # the ledger's connection may know none
-    graph.load(force=False)
-    walk = ancestry.Walk(ledger, closed_loop.PlanTask.full_table_name, plan_key, graph=graph)
-    counter = _Counter(ledger, plan, walk, graph)
+    # the ledger's connection may know none
+    foreign_keys = ForeignKeys(next(iter(plan)).table.connection)
+    walk = ancestry.Walk(
+        ledger, closed_loop.PlanTask.full_table_name, plan_key, foreign_keys=foreign_keys
+    )
+    counter = _Counter(ledger, plan, walk, foreign_keys)
     tasked = {task.name for task in plan if counter.decided(task)}
     above = plan.upstream()
     needed = tasked.union(*(above[name] for name in tasked))
@@ -45,10 +48,12 @@ def remaining(
 class _Counter:
     """Knows how many jobs of a table follow from the rows of a walk."""
 
-    def __init__(self, ledger: Ledger, plan: Plan, walk: ancestry.Walk, graph: Any) -> None:
+    def __init__(
+        self, ledger: Ledger, plan: TaskOrder, walk: ancestry.Walk, foreign_keys: ForeignKeys
+    ) -> None:
         self._ledger, self._walk = ledger, walk
         self._tasks = {task.table.full_table_name: task for task in plan}
-        self._graph = graph
+        self._foreign_keys = foreign_keys
         aside = ledger.rows(
             f"SELECT table_name, job_key FROM {tables.Job.full_table_name} "
             "WHERE status IN ('error', 'ignore') AND (error_class IS NULL OR error_class <> %s)",
@@ -64,7 +69,7 @@ class _Counter:
         return any(self._by_hand(parent) for parent, _ in self._parents(task))
 
     def _parents(self, task: Task) -> list[tuple[str, dict]]:
-        return self._graph.parents(task.table.full_table_name)
+        return self._foreign_keys.parents(task.table.full_table_name)
 
     def _by_hand(self, node: str) -> bool:
         asks = ancestry.is_task(node) or ancestry.is_part_of_task(node)
@@ -78,13 +83,12 @@ class _Counter:
 
     def _count(self, task: Task) -> tuple[int, list[dict]]:
         best: tuple[int, list[dict]] = (0, [])  # of as many jobs, what says more of their rows
-        for parent, edge in self._parents(task):
-            master = dj.dependencies.extract_master(parent)
+        for parent, columns in self._parents(task):
+            master = master_of(parent)
             if parent in self._walk.found and parent not in self._tasks:
                 rows = self._walk.found[parent].values()
                 keys = [
-                    {ours: row["key"][theirs] for ours, theirs in edge["attr_map"].items()}
-                    for row in rows
+                    {ours: row["key"][theirs] for ours, theirs in columns.items()} for row in rows
                 ]
                 if not ancestry.is_decision(parent) and master is None:
                     continue  # a method among others

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers.database import schema_version
-from workers.database.connection import exclusive
+from workers.database import datajoint_internals, schema_version
+from workers.database.server import exclusive
 from workers.insight import forecast
 from workers.queue import refresh, tables
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 
 _COLUMNS = ("pending", "running", "error", "ignore")
 _ALIVE_S = 120.0  # a worker not seen for so long is gone (s)
 
 
-def status(ledger: Ledger, plan: Plan) -> dict[str, Any]:
+def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
     """Count every table's rows and jobs, and look ahead.
 
     Parameters
     ----------
     ledger : Ledger
         Job tables.
-    plan : Plan
+    plan : TaskOrder
         Tables to count.
 
     Returns
@@ -48,7 +48,7 @@ def status(ledger: Ledger, plan: Plan) -> dict[str, Any]:
             {
                 "table": task.name,
                 "done": ledger.persist(lambda task=task: len(task.table())),
-                "due": ledger.persist(lambda task=task: len(refresh.due(task))),
+                "due": ledger.persist(lambda task=task: len(datajoint_internals.due(task.table()))),
                 **{state: own.get(state, 0) for state in _COLUMNS},
                 "seconds": seconds.get(task.name),
             }

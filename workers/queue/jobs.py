@@ -11,11 +11,12 @@ from typing import Any
 
 import datajoint as dj
 
-from workers.database import connection
+from workers.database import server
+from workers.database.datajoint_internals import ForeignKeys, plain_columns
 from workers.insight import ancestry
 from workers.queue import lease, tables
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 from workers.queue.refresh import LEFT_BEHIND
 
 _ADVICE = {
@@ -36,7 +37,7 @@ _ADVICE = {
 
 
 def errors(
-    ledger: Ledger, plan: Plan, table: str | None = None, key: dict[str, Any] | None = None
+    ledger: Ledger, plan: TaskOrder, table: str | None = None, key: dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """List quarantined jobs, the newest last.
 
@@ -44,7 +45,7 @@ def errors(
     ----------
     ledger : Ledger
         Job tables.
-    plan : Plan
+    plan : TaskOrder
         The pipeline, to look up the input.
     table : str, optional
         Readable name of a table.
@@ -74,20 +75,20 @@ def errors(
     ]
 
 
-def _input(ledger: Ledger, plan: Plan, row: dict[str, Any]) -> list[str]:
+def _input(ledger: Ledger, plan: TaskOrder, row: dict[str, Any]) -> list[str]:
     """Describe the rows that the foreign keys of a failed key point to, one line each."""
     task = plan.tasks.get(row["table"])
     if task is None:  # of an older version of the pipeline
         return []
     names = ancestry.table_names(plan, ledger.connection)
     lines = []
-    for parent, edge in ledger.connection.dependencies.parents(task.table.full_table_name):
-        columns = {theirs: ours for ours, theirs in edge["attr_map"].items()}
+    for parent, pairs in ForeignKeys(ledger.connection).parents(task.table.full_table_name):
+        columns = {theirs: ours for ours, theirs in pairs.items()}
         if not set(columns.values()) <= row["key"].keys():
             continue
         wanted = {theirs: row["key"][ours] for theirs, ours in columns.items()}
         query = dj.FreeTable(ledger.connection, parent) & wanted
-        plain = [name for name in query.heading.names if query.heading[name].codec is None]
+        plain = plain_columns(query)
         shown = ledger.persist(lambda query=query, plain=plain: query.proj(*plain).to_dicts())
         lines += [f"{names[parent]}: {ancestry.sentence(values)}" for values in shown]
     return lines
@@ -123,7 +124,7 @@ def cancel(ledger: Ledger, table: str | None = None, key: dict[str, Any] | None 
 
 def _stop(ledger: Ledger, job: str, token: int) -> bool:
     who = f"cancelled by {_user()} on {socket.gethostname()}"
-    with connection.transaction(ledger.connection):
+    with server.transaction(ledger.connection):
         ended = ledger.connection.query(
             f"UPDATE {tables.Job.full_table_name} SET status='ignore', worker=NULL, "
             "lease_until=NULL, error_class='cancelled', error_message=%s "

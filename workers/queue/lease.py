@@ -1,127 +1,33 @@
 """Leases on jobs: who may compute what, until when, and what became of it.
 
-All times are the server's, all changes single conditional statements. A claim raises the job's
-fencing token. The row computed, the token's check and the job's end are one transaction: of two
-owners of a job, one commits.
+All times are the server's, all changes single conditional statements; see `workers.queue.claims`
+for the fence that keeps all owners of a job but one from committing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
-import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import datajoint as dj
 
-from schemas.clock import now_sql
-from workers.database import connection as database
+from workers.database import server
+from workers.database.datajoint_internals import backend
 from workers.queue import tables
-
-T = TypeVar("T")
+from workers.queue.claims import Claim, canonical
+from workers.queue.duties import Duties
 
 MAX_CRASHES = 3  # attempts that took their process with them, then the job is quarantined
 MAX_RETRIES = 8  # attempts lost to something that may pass
 CRASHES = ("crash", "timeout", "memory")
 PASSING = ("transient", "lost")
-REFRESH = "refresh"  # the duty to look for what was put in from outside
 _WINDOW = 32  # candidates that a claim looks at
 _RACES = 4  # of them, those it tries before it looks again
 _LOOKS = 8  # looks in a row at which others were quicker every time, then the queue is left alone
 
 
-class Fenced(RuntimeError):
-    """The job belongs to another worker by now; nothing was committed."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A job that this worker may compute."""
-
-    job_id: str
-    token: int
-    table_name: str
-    key: dict[str, Any]
-    crashes: int = 0
-    retries: int = 0
-
-
-@dataclass(frozen=True)
-class Hold:
-    """A shared duty that a worker has for a while."""
-
-    duty: str
-    holder: str  # unique for every time that it is taken
-
-
-def canonical(key: dict[str, Any]) -> str:
-    """Return a key as canonical JSON; dates and decimals as text, which restricts alike."""
-    return json.dumps(key, sort_keys=True, separators=(",", ":"), default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)
-
-
-def job_id(table_name: str, key_text: str) -> str:
-    """Return the job's id: 32 hex digits of SHA-256 over table and canonical key."""
-    return hashlib.sha256(f"{table_name}\n{key_text}".encode()).hexdigest()[:32]
-
-
-def fence(
-    connection: dj.Connection,
-    claim: Claim,
-    worker: str,
-    duration_s: float,
-    site: tuple[str, str] | None = None,
-    outcome: str = "done",
-) -> None:
-    """End a job inside the transaction that inserts its row, or refuse.
-
-    Parameters
-    ----------
-    connection : dj.Connection
-        In the transaction.
-    claim : Claim
-        The job.
-    worker : str
-        Its owner.
-    duration_s : float
-        Time spent in `make` (s).
-    site : tuple, optional
-        Hash of the environment and name of the device, for the row's provenance.
-    outcome : str
-        `done`, or `present` if the row was there already.
-
-    Raises
-    ------
-    Fenced
-        If the claim is no longer the job's newest; the caller must roll back.
-    """
-    job, attempt = tables.Job.full_table_name, tables.Attempt.full_table_name
-    ended = connection.query(
-        f"DELETE FROM {job} WHERE job_id=%s AND token=%s AND worker=%s AND status='running'",
-        (claim.job_id, claim.token, worker),
-    )
-    if ended.rowcount != 1:
-        raise Fenced(f"{claim.table_name} {canonical(claim.key)} has another owner")
-    connection.query(
-        f"UPDATE {attempt} SET outcome=%s, duration_s=%s, ended_at={now_sql(connection)} "
-        "WHERE job_id=%s AND token=%s",
-        (outcome, duration_s, claim.job_id, claim.token),
-    )
-    if site is not None:
-        connection.query(
-            f"INSERT INTO {tables.Provenance.full_table_name} "
-            "(job_id, token, environment_hash, device) VALUES (%s,%s,%s,%s)",
-            (claim.job_id, claim.token, *site),
-        )
-
-
-class Ledger:
+class Ledger(Duties):
     """One worker's dealings with the job tables, over a connection that comes back.
 
     Parameters
@@ -148,38 +54,11 @@ class Ledger:
         lease_s: float = 30.0,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.connection = connection
+        super().__init__(connection, lease_s=lease_s, stop=stop)
         self.worker, self.host, self.version = worker, host, version
-        self.lease_s = lease_s
-        self.reconnects = 0
-        self.held: Hold | None = None  # under way, for another thread's heartbeat
-        self._duties: set[str] = set()  # that have a row, to be sure
-        self._stop = stop
         self._job = tables.Job.full_table_name
         self._attempt = tables.Attempt.full_table_name
         self._worker = tables.Worker.full_table_name
-        self._duty = tables.Duty.full_table_name
-
-    def persist(self, action: Callable[[], T]) -> T:
-        """Do `action`, again after deadlocks and lost connections."""
-        return database.persist(
-            self.connection, action, stop=self._stop, on_reconnect=self._count_reconnect
-        )
-
-    def _count_reconnect(self) -> None:
-        self.reconnects += 1
-
-    def rows(self, sql: str, args: Sequence = ()) -> list[tuple]:
-        """Return the rows of one query."""
-        return self.persist(lambda: list(self.connection.query(sql, tuple(args)).fetchall()))
-
-    def execute(self, sql: str, args: Sequence = ()) -> int:
-        """Run one statement that is safe to repeat; return the number of rows it changed."""
-        return self.persist(lambda: self.connection.query(sql, tuple(args)).rowcount)
-
-    def now(self, plus_s: float = 0.0) -> str:
-        """Return SQL for the server's time some seconds from now."""
-        return now_sql(self.connection, plus_s)
 
     # ---- workers
 
@@ -242,7 +121,7 @@ class Ledger:
         """Return rank, claim to be and present token of the first due jobs, in their order."""
         epoch_ms = (
             "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
-            if self.connection.adapter.backend == "postgresql"
+            if backend(self.connection) == "postgresql"
             else "CAST(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(3)) * 1000 AS SIGNED)"
         )
         marks = ",".join(["%s"] * len(names))
@@ -260,7 +139,7 @@ class Ledger:
         return found
 
     def _take(self, claim: Claim, old: int) -> bool:
-        with database.transaction(self.connection):
+        with server.transaction(self.connection):
             taken = self.connection.query(
                 f"UPDATE {self._job} SET status='running', worker=%s, token=%s, "
                 f"attempts=attempts+1, claimed_at={self.now()}, "
@@ -350,7 +229,7 @@ class Ledger:
     def _settle(
         self, claim: Claim, change: str, values: tuple, outcome: str, message: str | None
     ) -> bool:
-        with database.transaction(self.connection):
+        with server.transaction(self.connection):
             changed = self.connection.query(
                 f"UPDATE {self._job} SET {change} "
                 "WHERE job_id=%s AND token=%s AND worker=%s AND status='running'",
@@ -401,7 +280,7 @@ class Ledger:
     def _free(self, claim: Claim, worker: str) -> bool:
         status = "pending" if claim.retries + 1 < MAX_RETRIES else "error"
         message = f"worker {worker} vanished"
-        with database.transaction(self.connection):
+        with server.transaction(self.connection):
             freed = self.connection.query(
                 f"UPDATE {self._job} SET status=%s, worker=NULL, lease_until=NULL, "
                 f"retries=retries+1, not_before={self.now()}, error_class='lost', "
@@ -417,46 +296,6 @@ class Ledger:
                 (message, claim.job_id, claim.token),
             )
         return True
-
-    # ---- duties
-
-    def elected(self, duty: str, every_s: float, holder: str | None = None) -> bool:
-        """Tell whether this worker is to do a shared duty now: one worker, once per `every_s`."""
-        if duty not in self._duties:
-            row = f"(%s, {self.now()})"
-            self.execute(
-                database.insert_new_sql(self.connection, self._duty, "duty, next_at", row), (duty,)
-            )
-            self._duties.add(duty)
-        done = self.execute(
-            f"UPDATE {self._duty} SET next_at={self.now(every_s)}, holder=%s "
-            f"WHERE duty=%s AND next_at <= {self.now()}",
-            (holder, duty),
-        )
-        return done == 1
-
-    def hold(self, duty: str) -> Hold | None:
-        """Take a shared duty for one lease, or None if it is another's."""
-        hold = Hold(duty, uuid.uuid4().hex)
-        return hold if self.elected(duty, self.lease_s, hold.holder) else None
-
-    def keep(self, hold: Hold) -> None:
-        """Have a duty last for another lease, unless it was freed or is another's by now."""
-        self._change_held(hold, f"next_at={self.now(self.lease_s)}")
-
-    def free(self, hold: Hold) -> None:
-        """Let anybody take a duty at once, unless it is another's by now."""
-        self._change_held(hold, f"next_at={self.now()}, holder=NULL")
-
-    def _change_held(self, hold: Hold, change: str) -> None:
-        self.execute(
-            f"UPDATE {self._duty} SET {change} WHERE duty=%s AND holder=%s",
-            (hold.duty, hold.holder),
-        )
-
-    def wake(self) -> None:
-        """Have some worker refresh at once: something new has been put in."""
-        self.execute(f"UPDATE {self._duty} SET next_at={self.now()} WHERE duty=%s", (REFRESH,))
 
 
 def _clean(text: str) -> str:

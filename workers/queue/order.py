@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.stages import STAGES
+from workers.database.datajoint_internals import ForeignKeys, master_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TaskOrder:
     """The computed tables of a pipeline in the order of their foreign keys.
 
     Parameters
@@ -82,7 +83,7 @@ class Plan:
         return above
 
 
-def load(source: str = "schemas", prefix: str = "inception") -> Plan:
+def load(source: str = "schemas", prefix: str = "inception") -> TaskOrder:
     """Activate a pipeline and sort its computed tables by their foreign keys.
 
     Parameters
@@ -102,16 +103,15 @@ def load(source: str = "schemas", prefix: str = "inception") -> Plan:
     package.activate(prefix=prefix)
     found = {table.full_table_name: (name, table) for name, table in _computed(source)}
     if not found:
-        return Plan(source, prefix)
-    dependencies = next(iter(found.values()))[1].connection.dependencies
-    dependencies.load()
-    order = [node for node in dependencies.topo_sort() if node in found]
+        return TaskOrder(source, prefix)
+    foreign_keys = ForeignKeys(next(iter(found.values()))[1].connection, fresh=True)
+    order = [node for node in foreign_keys.in_order() if node in found]
     tasks = {}
     for rank, node in enumerate(order):
         name, table = found[node]
-        follows = tuple(found[child][0] for child in _next_computed(dependencies, node, found))
+        follows = tuple(found[child][0] for child in _next_computed(foreign_keys, node, found))
         tasks[name] = Task(name, table, rank, follows)
-    return Plan(source, prefix, tasks)
+    return TaskOrder(source, prefix, tasks)
 
 
 def tables_of(source: str) -> Iterator[tuple[str, Any]]:
@@ -139,20 +139,18 @@ def _computed(source: str) -> Iterator[tuple[str, Any]]:
             yield name, table
 
 
-def _next_computed(graph: Any, node: str, computed: dict) -> list[str]:
+def _next_computed(foreign_keys: ForeignKeys, node: str, computed: dict) -> list[str]:
     """Walk down the foreign keys, through parts and tables filled by hand, to computed tables.
 
     A computed table also follows what its own parts hang on: responses on the units of activity.
     """
-    from datajoint.dependencies import extract_master
-
     seen, stack, reached = {node}, [node], []
     while stack:
-        for child in graph.successors(stack.pop()):
+        for child, _ in foreign_keys.children(stack.pop()):
             if child in seen:
                 continue
             seen.add(child)
-            master = extract_master(child)
+            master = master_of(child)
             if child in computed:
                 reached.append(child)
             elif master in computed and master != node:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from workers.database import connection
-from workers.queue.lease import Ledger, canonical, job_id
-from workers.queue.order import Plan, Task
+from workers.database import datajoint_internals, server
+from workers.queue import tables
+from workers.queue.claims import canonical, job_id
+from workers.queue.lease import Ledger
+from workers.queue.order import Task, TaskOrder
 
 log = logging.getLogger("inception.refresh")
 
@@ -16,7 +19,36 @@ ORDINARY = 5  # priority; lower runs first
 LEFT_BEHIND = "late"  # error_class of jobs set aside since nobody waits for them any more
 _CHUNK = 1000  # rows in one INSERT
 _WHY = "the plan that asked for this was made without it, at its deadline"
-Priority = Callable[[Task, list[dict[str, Any]]], Sequence[int | None]]
+
+
+class Priority(Protocol):
+    """Gives the keys of a table their priorities; lower runs first."""
+
+    moves_jobs: bool  # whether jobs that wait get their present priority too, or new ones only
+
+    def __call__(self, task: Task, keys: list[dict[str, Any]], /) -> Sequence[int | None]:
+        """Return the priority of every key; None for one that nobody waits for."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ranking(Priority):
+    """Priorities by a function.
+
+    Parameters
+    ----------
+    rank : callable
+        Called with a table and its keys; returns the priority of every key.
+    moves_jobs : bool
+        See `Priority`.
+    """
+
+    rank: Callable[[Task, list[dict[str, Any]]], Sequence[int | None]]
+    moves_jobs: bool = True
+
+    def __call__(self, task: Task, keys: list[dict[str, Any]], /) -> Sequence[int | None]:
+        """Return what the function returns."""
+        return self.rank(task, keys)
 
 
 def bulk(_task: Task, keys: list[dict[str, Any]]) -> Sequence[int | None]:
@@ -24,13 +56,10 @@ def bulk(_task: Task, keys: list[dict[str, Any]]) -> Sequence[int | None]:
     return [ORDINARY] * len(keys)
 
 
-def due(task: Task) -> Any:
-    """Return the query of keys that are to be computed and have no row yet."""
-    table = task.table()
-    return table._jobs_to_do(()) - table.proj()
+ALIKE = Ranking(bulk)
 
 
-def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tuple[int, int] | None:
+def refresh_table(ledger: Ledger, task: Task, priority: Priority = ALIKE) -> tuple[int, int] | None:
     """Add jobs for keys that are due and drop those that no longer are, unless another does it.
 
     If two refreshed one table at once, a key that both read as due could be inserted by one, be
@@ -44,10 +73,9 @@ def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tupl
         Job table.
     task : Task
         Table to look at.
-    priority : callable
-        Priorities of keys; None for one that nobody waits for: its job is set aside, and comes
-        back when somebody does. One that a person has put back (`retry`) stays. With an attribute
-        `moves_jobs` of False it ranks new jobs only.
+    priority : Priority
+        Priorities of keys. The job of a key that nobody waits for is set aside, and comes back
+        when somebody does. One that a person has put back (`retry`) stays.
 
     Returns
     -------
@@ -67,21 +95,21 @@ def refresh_table(ledger: Ledger, task: Task, priority: Priority = bulk) -> tupl
 
 
 def _refresh(ledger: Ledger, task: Task, priority: Priority) -> tuple[int, int]:
-    table = ledger._job
     known = {
         job: (status, int(rank), kind)
         for job, status, rank, kind in ledger.rows(
-            f"SELECT job_id, status, priority, error_class FROM {table} WHERE table_name=%s",
+            "SELECT job_id, status, priority, error_class "
+            f"FROM {tables.Job.full_table_name} WHERE table_name=%s",
             (task.name,),
         )
     }
-    keys = ledger.persist(lambda: due(task).keys())
+    keys = ledger.persist(lambda: datajoint_internals.due(task.table()).keys())
     texts = {job_id(task.name, text): (key, text) for key in keys for text in [canonical(key)]}
     ranks = dict(zip(texts, priority(task, [key for key, _ in texts.values()]), strict=True))
     fresh = {job: (text, ranks[job]) for job, (_, text) in texts.items() if job not in known}
     gone = [job for job, found in known.items() if job not in texts and found[0] != "running"]
     added = _insert(ledger, task, fresh)
-    if getattr(priority, "moves_jobs", True):
+    if priority.moves_jobs:
         for job in sorted(known.keys() & ranks.keys()):
             _rank(ledger, job, ranks[job], *known[job])
     return added, _drop(ledger, gone)
@@ -101,7 +129,8 @@ def _rank(
     else:
         return
     ledger.execute(
-        f"UPDATE {ledger._job} SET {change} WHERE job_id=%s AND status=%s", (*args, job, status)
+        f"UPDATE {tables.Job.full_table_name} SET {change} WHERE job_id=%s AND status=%s",
+        (*args, job, status),
     )
 
 
@@ -121,7 +150,7 @@ def _insert(ledger: Ledger, task: Task, fresh: dict[str, tuple[str, int | None]]
     for start in range(0, len(values), _CHUNK):
         chunk = values[start : start + _CHUNK]
         rows = ",".join([row] * len(chunk))  # some may be there: another worker was quicker
-        sql = connection.insert_new_sql(ledger.connection, ledger._job, columns, rows)
+        sql = server.insert_new_sql(ledger.connection, tables.Job.full_table_name, columns, rows)
         added += ledger.execute(sql, [field for value in chunk for field in value])
     return added
 
@@ -132,7 +161,9 @@ def _drop(ledger: Ledger, gone: list[str]) -> int:
         chunk = sorted(gone[start : start + _CHUNK])
         marks = ",".join(["%s"] * len(chunk))
         dropped += ledger.execute(
-            f"DELETE FROM {ledger._job} WHERE status <> 'running' AND job_id IN ({marks})", chunk
+            f"DELETE FROM {tables.Job.full_table_name} "
+            f"WHERE status <> 'running' AND job_id IN ({marks})",
+            chunk,
         )
     return dropped
 
@@ -147,11 +178,11 @@ class DueCounter:
     ----------
     ledger : Ledger
         Job table.
-    plan : Plan
+    plan : TaskOrder
         Tables to look at.
     """
 
-    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+    def __init__(self, ledger: Ledger, plan: TaskOrder) -> None:
         self._ledger, self._tasks = ledger, list(plan)
         self._sql: str | None = None  # to write it asks for every heading: once is enough
 
@@ -160,7 +191,7 @@ class DueCounter:
         if not self._tasks:
             return []
         jobs = self._ledger.rows(
-            f"SELECT table_name, COUNT(*) FROM {self._ledger._job} GROUP BY table_name"
+            f"SELECT table_name, COUNT(*) FROM {tables.Job.full_table_name} GROUP BY table_name"
         )
         counted = {name: int(n) for name, n in jobs}
         waiting = self._ledger.persist(self._count)
@@ -170,7 +201,7 @@ class DueCounter:
         if self._sql is None:
             self._sql = " UNION ALL ".join(
                 f"SELECT '{task.name}' AS table_name, COUNT(*) AS n "
-                f"FROM ({due(task).make_sql()}) AS due_{task.rank}"
+                f"FROM ({datajoint_internals.due(task.table()).make_sql()}) AS due_{task.rank}"
                 for task in self._tasks
             )
         rows = self._ledger.connection.query(self._sql).fetchall()
@@ -178,7 +209,7 @@ class DueCounter:
 
 
 def refresh(
-    ledger: Ledger, tasks: Iterable[Task], priority: Priority = bulk
+    ledger: Ledger, tasks: Iterable[Task], priority: Priority = ALIKE
 ) -> tuple[int, list[str]]:
     """Refresh some tables.
 

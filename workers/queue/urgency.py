@@ -6,16 +6,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from workers.queue.lease import canonical
-from workers.queue.order import Plan, Task
-from workers.queue.refresh import ORDINARY
+from workers.queue.claims import canonical
+from workers.queue.order import Task, TaskOrder
+from workers.queue.refresh import ORDINARY, Priority
 
 URGENT = 1
 _LOOK_S = 10.0  # how long the list of urgent loops is believed (s)
 _SCAN = ("animal_id", "session", "scan_idx")
 
 
-class Urgency:
+class Urgency(Priority):
     """Gives jobs their priority: call it with a table and its keys.
 
     A job belongs to a loop by its scan, or by the hash of a data set, ensemble or plan made of it.
@@ -23,17 +23,18 @@ class Urgency:
 
     Parameters
     ----------
-    plan : Plan
+    plan : TaskOrder
         The pipeline; only that of `schemas` has loops.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._has_loops = self.moves_jobs = plan.source == "schemas"
+    def __init__(self, plan: TaskOrder) -> None:
+        self._has_loops = plan.source == "schemas"
+        self.moves_jobs = self._has_loops
         self._looked = float("-inf")
         self._urgent: dict[str, set] = {}
         self._left: dict[str, set[str]] = {}
 
-    def __call__(self, task: Task, keys: list[dict[str, Any]]) -> Sequence[int | None]:
+    def __call__(self, task: Task, keys: list[dict[str, Any]], /) -> Sequence[int | None]:
         """Return the priority of every key."""
         if not keys or not self._has_loops:
             return [ORDINARY] * len(keys)

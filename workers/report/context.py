@@ -10,11 +10,12 @@ import pandas as pd
 
 from pipeline import plotting
 from pipeline.dataset.names import unit_name
+from schemas import closed_loop, dataset, imaging, model
 from workers.report.naming import NAMES, with_names
 from workers.report.page import Picture
 
 
-class Loop:
+class LoopPage:
     """A loop of the active database.
 
     Attributes
@@ -34,8 +35,6 @@ class Loop:
     """
 
     def __init__(self, loop: dict[str, Any], out: Path, stem: str, label: str = "") -> None:
-        from schemas import closed_loop
-
         self.loop, self.out, self.stem, self.label = loop, out, stem, label
         self.scan = {name: loop[name] for name in ("animal_id", "session", "scan_idx")}
         self.name = "/".join(str(value) for value in self.scan.values())
@@ -52,8 +51,6 @@ class Loop:
     @property
     def plan(self) -> dict[str, str] | None:
         """Key of the plan to tell of: one that was shown if there is one, and computed."""
-        from schemas import closed_loop
-
         for task in reversed(self.plans):
             if closed_loop.Plan & {"plan_id": task["plan_id"]}:
                 return {"plan_id": task["plan_id"]}
@@ -69,8 +66,6 @@ class Loop:
     @property
     def displays(self) -> list[dict[str, Any]]:
         """Keys of the displays of that plan: what it was made from, or is to be made from."""
-        from schemas import closed_loop
-
         plan = {"plan_id": self.told}
         rows = closed_loop.Plan.Source & plan if self.plan else closed_loop.PlanTask.Display & plan
         return rows.to_dicts(order_by="KEY")
@@ -84,8 +79,6 @@ class Loop:
     @property
     def dataset_hash(self) -> str:
         """Key of the data set that the stimuli are made from; empty without a plan."""
-        from schemas import model
-
         if not self.display:
             return ""
         ensemble = model.EnsembleSpec & {"ensemble_hash": self.display["ensemble_hash"]}
@@ -98,8 +91,6 @@ class Loop:
 
     def presentations(self) -> list[dict[str, Any]]:
         """Return the keys of all matches of recordings in which a plan was shown."""
-        from schemas import closed_loop
-
         if not self.plans:
             return []
         plans = [{"plan_id": plan["plan_id"]} for plan in self.plans]
@@ -115,8 +106,6 @@ class Loop:
 
     def csv(self, frame: pd.DataFrame, name: str) -> None:
         """Write a table of numbers; a neuron's number, field and name stand beside its index."""
-        from schemas import dataset
-
         own = set(self.units.index.unique("dataset_hash"))
         hashes = {
             str(name)
@@ -137,8 +126,6 @@ class Loop:
 
     def _imaging(self) -> dict[str, Any] | None:
         """Return the imaging task that the loop's data set is made from."""
-        from schemas import dataset, imaging
-
         tasks = imaging.ImagingTask & self.scan
         if self.display:
             own = dataset.DatasetSpec.Scan & self.scan & {"dataset_hash": self.dataset_hash}
@@ -148,14 +135,10 @@ class Loop:
 
     def _units(self) -> pd.DataFrame:
         """Return the names of the units of the data set that the plan's stimuli are made from."""
-        from schemas import dataset
-
         return dataset.unit_names({"dataset_hash": self.dataset_hash})
 
     def _targets(self) -> pd.DataFrame:
         """Return the planned targets with their names."""
-        from schemas import closed_loop
-
         if not self.plans:
             return pd.DataFrame(columns=["unit_index", "target_rank", *NAMES])
         planned = closed_loop.Plan.Target & {"plan_id": self.told}

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline import plotting
-from workers.report.context import Loop
+from pipeline.dataset.moments import correlate
+from pipeline.model.evaluate import mean_responses
+from schemas import behavior, closed_loop, dataset, experiment, imaging, mei, model
+from workers.report.context import LoopPage
 from workers.report.page import Picture, Section
 
 TRACE_UNITS = 6
@@ -30,10 +33,8 @@ SIMULATED = "sim"  # rig of the simulator's recordings
 SHORT = {"cnn": "CNN", "ln": "LN"}  # kinds of ensembles that are abbreviations
 
 
-def overview(page: Loop) -> Section:
+def overview(page: LoopPage) -> Section:
     """Return what was decided."""
-    from schemas import experiment
-
     scan = (experiment.Scan & page.scan).fetch1()
     rig = (experiment.Session & page.scan).fetch1("rig")
     rows = {
@@ -59,10 +60,8 @@ def overview(page: Loop) -> Section:
     return Section(title, [scheme], tables=[("", frame)], remarks=remarks)
 
 
-def _counts(page: Loop) -> dict[str, str]:
+def _counts(page: LoopPage) -> dict[str, str]:
     """Return what each step of the scheme was made of, as far as it is known."""
-    from schemas import closed_loop, dataset, model
-
     notes = {"scan": page.name}
     if page.display is not None:
         maker = {"ensemble_hash": page.display["ensemble_hash"]}
@@ -84,10 +83,8 @@ def _counts(page: Loop) -> dict[str, str]:
     return notes
 
 
-def field(page: Loop) -> Section | None:
+def field(page: LoopPage) -> Section | None:
     """Return the fields with their masks, and traces of the best targets."""
-    from schemas import imaging
-
     if page.imaging is None:
         return None
     section = Section("Cells")
@@ -126,8 +123,6 @@ def field(page: Loop) -> Section | None:
 
 def _motion(key: dict[str, Any]) -> str:
     """Say how the field moved and drifted, or that it was not measured."""
-    from schemas import closed_loop, imaging
-
     motion = (imaging.Motion & key).fetch1()
     if motion["motion_rms_px"] is None:
         return "; motion not measured"
@@ -147,9 +142,7 @@ def _motion(key: dict[str, Any]) -> str:
     return text
 
 
-def _traces(page: Loop) -> Picture | None:
-    from schemas import behavior, imaging
-
+def _traces(page: LoopPage) -> Picture | None:
     recipe = imaging.ImagingRecipe & page.imaging
     keys = (imaging.Activity & page.scan & recipe).keys(order_by="field")
     times = (behavior.Sync & page.scan).to_dicts()
@@ -177,10 +170,8 @@ def _traces(page: Loop) -> Picture | None:
     return page.picture(figure, "traces", "Traces of the best targets")
 
 
-def selection(page: Loop) -> Section | None:
+def selection(page: LoopPage) -> Section | None:
     """Return which units became targets, and why others did not."""
-    from schemas import mei, model
-
     display = page.display
     if display is None:
         return None
@@ -214,10 +205,8 @@ def selection(page: Loop) -> Section | None:
     return Section("Targets", [picture], remarks=[remark])
 
 
-def models(page: Loop) -> Section | None:
+def models(page: LoopPage) -> Section | None:
     """Return how well the models predict test images, against what is reproducible (Figure 1)."""
-    from schemas import model
-
     display = page.display
     if display is None:
         return None
@@ -260,12 +249,8 @@ def models(page: Loop) -> Section | None:
     return Section("Models", pictures, [("Means over units", pd.DataFrame(scans))], remarks)
 
 
-def _held_out(page: Loop, key: dict[str, Any], units: pd.DataFrame) -> Picture | None:
+def _held_out(page: LoopPage, key: dict[str, Any], units: pd.DataFrame) -> Picture | None:
     """Draw measured and predicted responses of some targets to the images of the test tier."""
-    from pipeline.dataset.moments import correlate
-    from pipeline.model.evaluate import mean_responses
-    from schemas import dataset, model
-
     targets = page.targets["unit_index"].to_numpy(int)
     spec = (model.EnsembleSpec & key).to_dicts()
     if not spec or not units["to_average"].notna().any():  # without test images there is none

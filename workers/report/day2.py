@@ -13,7 +13,8 @@ from pipeline.closed_loop.verdict.direction import tested
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
 from pipeline.stimulus.kinds import stimulus_name
-from workers.report.context import Loop
+from schemas import closed_loop, imaging, mei
+from workers.report.context import LoopPage
 from workers.report.naming import readable, shown_order, source_names, with_direction
 from workers.report.page import Picture, Section
 
@@ -38,10 +39,8 @@ THROUGH = {
 STATUSES = ("ok", "dropped", "late", "short", "long", "unseen", "repeated", "wrong", "extra")
 
 
-def presentation(page: Loop, match: dict[str, Any]) -> list[Section]:
+def presentation(page: LoopPage, match: dict[str, Any]) -> list[Section]:
     """Return matching, presentation and verdict of one recording."""
-    from schemas import closed_loop
-
     day = f"{match['animal_id']}/{match['session']}/{match['scan_idx']}"
     tag = f"day{match['session']}_{match['scan_idx']}"
     sections = [_matching(page, match, tag, f"The same cells on {day}")]
@@ -58,9 +57,7 @@ def presentation(page: Loop, match: dict[str, Any]) -> list[Section]:
     return sections
 
 
-def _matching(page: Loop, match: dict[str, Any], tag: str, title: str) -> Section:
-    from schemas import closed_loop
-
+def _matching(page: LoopPage, match: dict[str, Any], tag: str, title: str) -> Section:
     section = Section(title)
     fields = (closed_loop.UnitMatch.Field & match).to_dicts(order_by="field")
     through = (closed_loop.MatchMethod & match).fetch1("match_through")
@@ -119,10 +116,8 @@ def _text(value: float | None) -> str:
 
 
 def _field_match(
-    page: Loop, match: dict[str, Any], field: dict[str, Any], pairs: list[dict], tag: str
+    page: LoopPage, match: dict[str, Any], field: dict[str, Any], pairs: list[dict], tag: str
 ) -> Picture:
-    from schemas import closed_loop, imaging
-
     task = (closed_loop.MatchTask & match).fetch1()
     source = {
         "animal_id": match["animal_id"],
@@ -155,7 +150,7 @@ def _field_match(
     return page.picture(figure, name, "Figure S1b: the same cells on both days", caption)
 
 
-def _audit(page: Loop, row: dict[str, Any], tag: str, title: str) -> Section:
+def _audit(page: LoopPage, row: dict[str, Any], tag: str, title: str) -> Section:
     summary = row["audit_summary"]
     counts = {name: int(summary.get(name, 0)) for name in STATUSES}
     figure = plotting.audit_figure(counts, summary["duration_histogram"])
@@ -174,7 +169,7 @@ def _audit(page: Loop, row: dict[str, Any], tag: str, title: str) -> Section:
     return Section(title, [picture], remarks=[remark])
 
 
-def _verdict(page: Loop, outcome: dict[str, Any], tag: str, day: str) -> list[Section]:
+def _verdict(page: LoopPage, outcome: dict[str, Any], tag: str, day: str) -> list[Section]:
     rows, tests, population, reference = _scored(outcome)
     if rows.empty or tests.empty:
         return []
@@ -198,8 +193,6 @@ def _verdict(page: Loop, outcome: dict[str, Any], tag: str, day: str) -> list[Se
 
 def _scored(outcome: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, str]:
     """Return responses, tests and populations of an outcome, and what the others stand against."""
-    from schemas import closed_loop, mei
-
     rows, tests, population = (
         mei.as_stimuli(pd.DataFrame((part & outcome).to_dicts()))
         for part in (
@@ -215,7 +208,7 @@ def _scored(outcome: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
 
 
 def _comparison(
-    page: Loop,
+    page: LoopPage,
     rows: pd.DataFrame,
     tests: pd.DataFrame,
     population: pd.DataFrame,
@@ -260,14 +253,12 @@ def _comparison(
     return page.picture(figure, f"{tag}_comparison", title, caption)
 
 
-def comparison(page: Loop, outcome: dict[str, Any], tag: str) -> Picture:
+def comparison(page: LoopPage, outcome: dict[str, Any], tag: str) -> Picture:
     """Draw the MEIs of one outcome against their controls (Figure 4)."""
     return _comparison(page, *_scored(outcome), tag)
 
 
-def _confusions(page: Loop, outcome: dict[str, Any], tag: str) -> list[Picture]:
-    from schemas import closed_loop, mei
-
+def _confusions(page: LoopPage, outcome: dict[str, Any], tag: str) -> list[Picture]:
     pictures = []
     rows = (closed_loop.Confusion.Kind & outcome).to_dicts(order_by=["kind", "variant"])
     frame = mei.as_stimuli(pd.DataFrame(rows))
@@ -303,8 +294,6 @@ def _pooled(
     The recordings are those of `PooledOutcome`, as far as they showed these MEIs; without its row,
     this one alone.
     """
-    from schemas import closed_loop
-
     names = ("animal_id", "match_hash", "response_hash", "outcome_hash")
     days = [outcome]
     for row in (closed_loop.PooledOutcome & outcome).to_dicts():
@@ -333,14 +322,10 @@ def _known(value: float) -> float | None:
 
 def _shown(outcome: dict[str, Any]) -> dict[str, str]:
     """Return the key of the plan that a recording showed, which need not be the loop's newest."""
-    from schemas import closed_loop
-
     return {"plan_id": (closed_loop.Presentation & outcome).fetch1("plan_id")}
 
 
 def _frozen(outcome: dict[str, Any]) -> str:
-    from schemas import closed_loop
-
     frozen = (closed_loop.AnalysisPlan & _shown(outcome)).to_dicts()
     if not frozen:
         return "No analysis plan was frozen before this recording."
@@ -351,7 +336,7 @@ def _frozen(outcome: dict[str, Any]) -> str:
 
 
 def _checks(
-    page: Loop,
+    page: LoopPage,
     outcome: dict[str, Any],
     rows: pd.DataFrame,
     population: pd.DataFrame,
@@ -359,8 +344,6 @@ def _checks(
     tag: str,
     day: str,
 ) -> Section:
-    from schemas import closed_loop, mei
-
     section = Section(f"Checks of the verdict of {day}")
     table = mei.as_stimuli(pd.DataFrame((closed_loop.Sensitivity.Threshold & outcome).to_dicts()))
     if len(table):

@@ -11,7 +11,8 @@ from typing import Any
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
 from pipeline.stimulus.kinds import stimulus_name
-from workers.report.context import Loop
+from schemas import behavior, closed_loop, dataset, imaging, mei, model, stimulus
+from workers.report.context import LoopPage
 from workers.report.page import Section
 from workers.version import code_version
 
@@ -69,10 +70,8 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def methods(page: Loop) -> Section:
+def methods(page: LoopPage) -> Section:
     """Return the methods as paragraphs; every row that was used is named with its parameters."""
-    from schemas import closed_loop
-
     parts: dict[str, list[str]] = {}
     for step in steps(page):
         parts.setdefault(step.part, []).append(step.text)
@@ -98,7 +97,7 @@ def methods(page: Loop) -> Section:
     return Section(f"Methods of the loop on {page.name}", remarks=lines)
 
 
-def steps(page: Loop) -> list[Step]:
+def steps(page: LoopPage) -> list[Step]:
     """Return the rows that the plan told of, and its presentations, were computed by."""
     if page.display is None:
         return []
@@ -126,10 +125,8 @@ def _distinct(rows: Iterable[Mapping[str, Any]], *names: str) -> list[dict[str, 
     return found
 
 
-def _recording(page: Loop) -> list[Step]:
+def _recording(page: LoopPage) -> list[Step]:
     """Return what made responses and behavior of day 1, and the data set."""
-    from schemas import behavior, dataset, imaging
-
     found = []
     if page.imaging is not None:
         recipe = (imaging.ImagingRecipe & page.imaging).fetch1()
@@ -163,10 +160,8 @@ def _recording(page: Loop) -> list[Step]:
     return found
 
 
-def _models(page: Loop) -> list[Step]:
+def _models(page: LoopPage) -> list[Step]:
     """Return the members of both ensembles, and how they share a prediction."""
-    from schemas import model
-
     found, told = [], set()
     for column in ("ensemble_hash", "ln_ensemble_hash"):
         key = {"ensemble_hash": page.display[column]}
@@ -198,10 +193,8 @@ def _one(values: Iterable[Any]) -> Any:
     return different[0] if len(different) == 1 else different
 
 
-def _stimuli(page: Loop) -> list[Step]:
+def _stimuli(page: LoopPage) -> list[Step]:
     """Return what chose the targets and made, masked, displayed and analyzed their images."""
-    from schemas import mei, stimulus
-
     shown = page.displays
     batches = [{n: row[n] for n in mei.MaskTask.primary_key} for row in shown]
     found = [
@@ -243,10 +236,8 @@ def _stimuli(page: Loop) -> list[Step]:
     return found
 
 
-def _day2(page: Loop) -> list[Step]:
+def _day2(page: LoopPage) -> list[Step]:
     """Return what planned day 2, found its cells and scored it; and the models of other days."""
-    from schemas import closed_loop, mei
-
     task = (closed_loop.PlanTask & {"plan_id": page.told}).fetch1()
     found = [_method("Plan of day 2", "", closed_loop.PlanMethod, task)]
     plan = {"plan_id": page.told}

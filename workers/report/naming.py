@@ -10,6 +10,7 @@ from pipeline.closed_loop.verdict.direction import above
 from pipeline.dataset.names import unit_name
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
+from schemas import closed_loop, imaging
 
 NAMES = ("unit_id", "field", "unit")
 P_VALUES = ("p", "p_adjusted", "wilcoxon_p", "bootstrap_p")
@@ -85,8 +86,6 @@ def readable(rows: pd.DataFrame) -> pd.DataFrame:
 
 def source_names(match: dict[str, Any]) -> dict[int, str]:
     """Return the names of the units of day 1, by `unit_id`."""
-    from schemas import closed_loop, imaging
-
     task = (closed_loop.MatchTask & match).fetch1()
     scan = {
         "animal_id": match["animal_id"],

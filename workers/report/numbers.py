@@ -7,7 +7,10 @@ from pathlib import Path
 import datajoint as dj
 import pandas as pd
 
+import schemas
 from pipeline.stages import STAGES
+from schemas import closed_loop, dataset
+from workers.database.datajoint_internals import plain_columns
 from workers.report.naming import with_direction, with_names
 
 FROM_STAGE = STAGES.index("dataset")
@@ -20,9 +23,6 @@ def write_numbers(folder: Path) -> list[str]:
     Beside every `unit_index` stand number, field and name of the neuron, beside every two-sided p
     which of reference and control was better.
     """
-    import schemas
-    from schemas import dataset
-
     folder.mkdir(parents=True, exist_ok=True)
     units = dataset.unit_names()
     written = []
@@ -39,10 +39,9 @@ def write_numbers(folder: Path) -> list[str]:
             query = one()
             if not 0 < len(query) <= MOST_ROWS:
                 continue
-            plain = [name for name in query.heading.names if query.heading[name].codec is None]
             owner = "" if one is table else f"{table.__name__}."
             file = f"{stage}.{owner}{one.__name__}.csv"
-            frame = with_names(query.proj(*plain).to_pandas().reset_index(), units)
+            frame = with_names(query.proj(*plain_columns(query)).to_pandas().reset_index(), units)
             _told(frame).to_csv(folder / file, index=False)
             written.append(file)
     return written
@@ -50,8 +49,6 @@ def write_numbers(folder: Path) -> list[str]:
 
 def _told(frame: pd.DataFrame) -> pd.DataFrame:
     """Return rows of comparisons with the direction of their p."""
-    from schemas import closed_loop
-
     shared = [name for name in closed_loop.Outcome.primary_key if name in frame]
     if "kind" not in frame or len(shared) < len(closed_loop.Outcome.primary_key):
         return frame

@@ -47,7 +47,8 @@ class FieldView:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width (px)."""
-        return tuple(int(n) for n in np.shape(self.masks)[1:])
+        _, height, width = np.shape(self.masks)
+        return int(height), int(width)
 
     @property
     def pixel_um(self) -> NDArray[np.float64]:

@@ -52,14 +52,14 @@ def combine(
     total: dict[tuple[int, int], list[float]] = {}
     for pairs, probability in routes:
         rows = np.asarray(pairs, np.int64).reshape(-1, 2)
-        for pair, p in zip(map(tuple, rows.tolist()), np.asarray(probability, float), strict=True):
-            total.setdefault(pair, []).append(float(p))
+        for (a, b), p in zip(rows.tolist(), np.asarray(probability, float), strict=True):
+            total.setdefault((a, b), []).append(float(p))
     if not total:
         return Combined(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, np.int64))
     names = np.array(sorted(total), np.int64)
-    mean = np.array([sum(total[tuple(pair)]) / len(routes) for pair in names.tolist()])
-    count = np.array([len(total[tuple(pair)]) for pair in names.tolist()])
-    rows = [np.unique(side, return_inverse=True)[1] for side in names.T]
-    candidates = Candidates(rows[0], rows[1], np.zeros(len(names)), np.zeros(len(names)))
+    mean = np.array([sum(total[a, b]) / len(routes) for a, b in names.tolist()])
+    count = np.array([len(total[a, b]) for a, b in names.tolist()])
+    source, target = (np.unique(side, return_inverse=True)[1] for side in names.T)
+    candidates = Candidates(source, target, np.zeros(len(names)), np.zeros(len(names)))
     chosen, _ = assign(candidates, mean, min_probability)
     return Combined(names[chosen], mean[chosen], count[chosen])

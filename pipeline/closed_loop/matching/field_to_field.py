@@ -16,10 +16,10 @@ from pipeline.closed_loop.matching.base import (
     match_methods,
     outlines,
 )
-from pipeline.closed_loop.matching.registration import Registration, apply, register
+from pipeline.closed_loop.matching.registration import Registration, align, apply
 
 # Registered fields of one place have a rival below 0.35 and fields of two places one above 0.7,
-# in simulated fields of 144 to 512 px (tests/pipeline/closed_loop/test_matching.py)
+# in simulated fields of 144 to 512 px (tests/pipeline/closed_loop/matching/test_matching.py)
 RIVAL_MIDDLE, RIVAL_WIDTH = 0.55, 0.035
 ROUNDS = 3  # of matching and refitting
 HIT_UM = 3.0  # centroids this close coincide
@@ -61,7 +61,7 @@ def field_to_field(
     MatchResult
         Without pairs if the fields are of two places.
     """
-    found = register(source, target, max_shift_um=max_shift_um, max_rotation_deg=max_rotation_deg)
+    found = align(source, target, max_shift_um=max_shift_um, max_rotation_deg=max_rotation_deg)
     return match_registered(
         source,
         target,
@@ -165,7 +165,7 @@ def chance_of_hits(candidates: Candidates, n_visible: int, density_per_um2: floa
 
 def _inside(yx: NDArray, shape: tuple[int, int]) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):  # an empty mask has no place
-        return ((yx >= -0.5) & (yx <= np.array(shape) - 0.5)).all(1)
+        return np.all((yx >= -0.5) & (yx <= np.array(shape) - 0.5), axis=1)
 
 
 def _candidates(
@@ -203,7 +203,9 @@ def _overlap(source: NDArray, target: NDArray, transform: NDArray, moved: NDArra
     reach = np.abs(linear @ (source - source.mean(0)).T).max(1) + 1
     first = np.floor(np.minimum(low, moved - reach)).astype(int)
     last = np.ceil(np.maximum(low + size, moved + reach)).astype(int)
-    grid = np.stack(np.mgrid[first[0] : last[0] + 1, first[1] : last[1] + 1], -1).reshape(-1, 2)
+    grid = np.moveaxis(np.mgrid[first[0] : last[0] + 1, first[1] : last[1] + 1], 0, -1).reshape(
+        -1, 2
+    )
     back = np.round((grid - moved) @ np.linalg.inv(linear).T + source.mean(0)).astype(int)
     origin = source.min(0).astype(int)
     box = np.zeros((source.max(0) - origin + 1).astype(int), bool)

@@ -43,7 +43,7 @@ class Registration:
     overlap: float
 
 
-def register(
+def align(
     source: FieldView,
     target: FieldView,
     *,
@@ -73,7 +73,7 @@ def register(
     -------
     Registration
     """
-    coarse = [field_features(view, GRID_UM) for view in (source, target)]
+    coarse = field_features(source, GRID_UM), field_features(target, GRID_UM)
     step = np.rad2deg(GRID_UM / (0.5 * max(max(f.shape) * GRID_UM for f in coarse)))
     step = float(np.clip(step, 0.4, 1.5))
     half = int(np.ceil(max_rotation_deg / step))
@@ -82,7 +82,7 @@ def register(
     peaks = peaks_of(surfaces, angles, n_candidates)
 
     grid_um = float(np.clip(max(source.pixel_um.max(), target.pixel_um.max()), FINE_UM, GRID_UM))
-    fine = [field_features(view, grid_um) for view in (source, target)]
+    fine = field_features(source, grid_um), field_features(target, grid_um)
     refined = []
     for angle, shift, _ in peaks:
         start = _rigid(angle, np.asarray(shift) * GRID_UM / grid_um, *(f.shape for f in fine))
@@ -130,12 +130,12 @@ def field_features(view: FieldView, grid_um: float) -> NDArray[np.float32]:
         if image is None or np.ptp(channel := np.nan_to_num(np.asarray(image, np.float32))) == 0:
             continue
         shrink = grid_um > view.pixel_um.min()
-        channel = cv2.resize(
+        resized = cv2.resize(
             channel,
             (int(size[1]), int(size[0])),
             interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR,
         )
-        channel = normalize_locally(channel, NORMALIZE_UM / grid_um)
+        channel = normalize_locally(resized, NORMALIZE_UM / grid_um)
         channels.append(gaussian_filter(channel, 1.5 / grid_um))
     if not channels:
         raise ValueError("a field without images and without masks cannot be registered")
@@ -237,7 +237,7 @@ def _refine(
     for motion in (cv2.MOTION_EUCLIDEAN, cv2.MOTION_AFFINE):
         # OpenCV warps its input (the target) into the template's (the source's) frame
         try:
-            _, warp = cv2.findTransformECC(source, target, _xy(best).copy(), motion, stop, None, 5)
+            _, warp = cv2.findTransformECC(source, target, _xy(best).copy(), motion, stop, None, 5)  # type: ignore[call-overload]  # a mask may be None
         except cv2.error:  # no convergence: what was found so far stands
             continue
         found = np.asarray(warp, np.float64)[::-1][:, [1, 0, 2]]

@@ -235,11 +235,11 @@ def _factors(
     """
     weight = np.maximum(strength, 0.0)
     found, hoped = (np.nansum(weight * value, axis=1) for value in (variance, expected))
-    images, sums = len(found), (found.sum(0), hoped.sum(0))
-    silent = (sums[0] <= 0) | (sums[1] <= 0)
-    sums = tuple(np.where(silent, 1.0, total) for total in sums)
-    own = np.log(sums[0] / sums[1])
-    shares = found / sums[0] - hoped / sums[1]
+    images, all_found, all_hoped = len(found), found.sum(0), hoped.sum(0)
+    silent = (all_found <= 0) | (all_hoped <= 0)
+    all_found, all_hoped = (np.where(silent, 1.0, total) for total in (all_found, all_hoped))
+    own = np.log(all_found / all_hoped)
+    shares = found / all_found - hoped / all_hoped
     sampling = np.maximum((shares**2).sum(0) * images / (images - 1), 1e-6)
     own, sampling = np.where(silent, 0.0, own), np.where(silent, 1e6, sampling)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,6 +78,12 @@ def balanced_blocks(
         `pooled_fraction` of a block, then targets are left out from the last one on.
     overhead_s : float
         Time lost per trial to flips (waiting for the monitor's refresh).
+    seed : int
+        Of the order and the blanks.
+    pooled_kinds : sequence of str
+        Names of the stimuli that are re-test images, without a target.
+    pooled_fraction : float
+        Share of a block that re-test images may have where time is short.
 
     Raises
     ------
@@ -88,24 +94,19 @@ def balanced_blocks(
     ----------
     Timing: Walker et al. (2019), doi:10.1038/s41593-019-0517-x; 20 repeats: Ding et al. (2023).
     """
-    chosen, repeats, dropped = _fit(
+    return _plan(
         images_by_kind,
-        trial_s=duration_s + float(np.mean(_interval(blank_s))) + overhead_s,
-        budget_s=minutes * 60,
+        _block_by_block,
+        minutes=minutes,
         repeats=repeats,
+        duration_s=duration_s,
+        blank_s=blank_s,
+        seed=seed,
         limits=(min_repeats, max_repeats),
-        pooled=tuple(pooled_kinds),
+        overhead_s=overhead_s,
+        pooled_kinds=pooled_kinds,
         pooled_fraction=pooled_fraction,
     )
-    rng = generator(seed, "order")
-    order: list[int] = []
-    for _ in range(repeats):
-        block = rng.permutation(len(chosen))
-        if order and block[0] == order[-1]:
-            swap = rng.integers(1, len(block))
-            block[[0, swap]] = block[[swap, 0]]
-        order.extend(block)
-    return _result(chosen, np.array(order), repeats, dropped, duration_s, blank_s, overhead_s, seed)
 
 
 @plan_methods.register("shuffled")
@@ -127,22 +128,83 @@ def shuffled(
 
     Parameters as for `balanced_blocks`. Balanced over the whole plan only.
     """
-    chosen, repeats, dropped = _fit(
+    return _plan(
         images_by_kind,
-        trial_s=duration_s + float(np.mean(_interval(blank_s))) + overhead_s,
-        budget_s=minutes * 60,
+        _all_at_once,
+        minutes=minutes,
         repeats=repeats,
+        duration_s=duration_s,
+        blank_s=blank_s,
+        seed=seed,
         limits=(min_repeats, max_repeats),
-        pooled=tuple(pooled_kinds),
+        overhead_s=overhead_s,
+        pooled_kinds=pooled_kinds,
         pooled_fraction=pooled_fraction,
     )
-    rng = generator(seed, "order")
-    order = rng.permutation(np.repeat(np.arange(len(chosen)), repeats))
+
+
+def _block_by_block(images: int, repeats: int, rng: np.random.Generator) -> np.ndarray:
+    order: list[int] = []
+    for _ in range(repeats):
+        block = rng.permutation(images)
+        if order and block[0] == order[-1]:
+            swap = rng.integers(1, len(block))
+            block[0], block[swap] = block[swap], block[0]
+        order.extend(block)
+    return np.array(order)
+
+
+def _all_at_once(images: int, repeats: int, rng: np.random.Generator) -> np.ndarray:
+    order = rng.permutation(np.repeat(np.arange(images), repeats))
     while len(twice := np.flatnonzero(order[1:] == order[:-1]) + 1):
         for place in twice:
             other = rng.integers(len(order))
             order[[place, other]] = order[[other, place]]
-    return _result(chosen, order, repeats, dropped, duration_s, blank_s, overhead_s, seed)
+    return order
+
+
+def _plan(
+    images_by_kind: Mapping[str, Sequence[str | None]],
+    arrange: Callable[[int, int, np.random.Generator], np.ndarray],
+    *,
+    minutes: float,
+    repeats: int | None,
+    duration_s: float,
+    blank_s: Sequence[float],
+    seed: int,
+    limits: tuple[int, int | None],
+    overhead_s: float,
+    pooled_kinds: Sequence[str],
+    pooled_fraction: float,
+) -> PlanResult:
+    """Choose what fits, and put it into the order that `arrange(images, repeats, rng)` returns."""
+    low, high = _interval(blank_s)
+    chosen, repeats, dropped = _fit(
+        images_by_kind,
+        trial_s=duration_s + float(np.mean((low, high))) + overhead_s,
+        budget_s=minutes * 60,
+        repeats=repeats,
+        limits=limits,
+        pooled=tuple(pooled_kinds),
+        pooled_fraction=pooled_fraction,
+    )
+    order = arrange(len(chosen), repeats, generator(seed, "order"))
+    rng = generator(seed, "blanks")
+    n = len(order)
+    strata = (rng.permutation(n) + rng.random(n)) / n  # uniform, with a mean of 1/2 within 1/n
+    images, kinds = np.array(list(chosen), object), np.array(list(chosen.values()), object)
+    trials = pd.DataFrame(
+        {
+            "trial_idx": np.arange(n),
+            "image": images[order],
+            "kind": kinds[order],
+            "duration_s": float(duration_s),
+            "blank_before_s": np.round(low + (high - low) * strata, 4),
+        },
+        columns=COLUMNS,
+    )
+    total = float((trials.duration_s + trials.blank_before_s).sum() + overhead_s * n)
+    return PlanResult(trials, int(repeats), dropped, total)
 
 
 def _interval(blank_s: Sequence[float]) -> tuple[float, float]:
@@ -167,9 +229,9 @@ def _fit(
     n_targets = max((len(images_by_kind[kind]) for kind in kinds), default=0)
     targets = [
         {
-            kind: images_by_kind[kind][i]
+            kind: image
             for kind in kinds
-            if i < len(images_by_kind[kind]) and images_by_kind[kind][i] is not None
+            if i < len(images_by_kind[kind]) and (image := images_by_kind[kind][i]) is not None
         }
         for i in range(n_targets)
     ]
@@ -220,32 +282,3 @@ def _unite(targets: list[dict[str, str]], pool: list[tuple[str, str]]) -> dict[s
     for kind, image in pool:
         united.setdefault(image, kind)
     return united
-
-
-def _result(
-    chosen: dict[str, str],
-    order: np.ndarray,
-    repeats: int,
-    dropped: list[dict],
-    duration_s: float,
-    blank_s: Sequence[float],
-    overhead_s: float,
-    seed: int,
-) -> PlanResult:
-    low, high = _interval(blank_s)
-    rng = generator(seed, "blanks")
-    n = len(order)
-    strata = (rng.permutation(n) + rng.random(n)) / n  # uniform, with a mean of 1/2 within 1/n
-    images, kinds = np.array(list(chosen), object), np.array(list(chosen.values()), object)
-    trials = pd.DataFrame(
-        {
-            "trial_idx": np.arange(n),
-            "image": images[order],
-            "kind": kinds[order],
-            "duration_s": float(duration_s),
-            "blank_before_s": np.round(low + (high - low) * strata, 4),
-        },
-        columns=COLUMNS,
-    )
-    total = float((trials.duration_s + trials.blank_before_s).sum() + overhead_s * n)
-    return PlanResult(trials, int(repeats), dropped, total)

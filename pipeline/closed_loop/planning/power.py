@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -154,7 +155,7 @@ def relative_effect(
 
 
 def power_table(
-    noise: NoiseModel, designs: Sequence[tuple[int, int]], **params: object
+    noise: NoiseModel, designs: Sequence[tuple[int, int]], **params: Any
 ) -> list[dict[str, float]]:
     """Return the detectable ratio of several designs (n_neurons, repeats).
 

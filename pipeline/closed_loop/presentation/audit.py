@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,7 +101,7 @@ def audit_presentation(
     plan_idx = planned["trial_idx"].to_numpy(np.int64)
     left, right = align(codes[: len(planned)], codes[len(planned) :], plan_idx, log["trial_idx"])
 
-    def take(values: NDArray, rows: NDArray, missing: object) -> NDArray:
+    def take(values: NDArray, rows: NDArray, missing: Any) -> NDArray:
         taken = values[np.maximum(rows, 0)]
         return np.where(rows >= 0, taken, missing)
 

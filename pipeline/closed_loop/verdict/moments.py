@@ -71,7 +71,7 @@ class Moments:
 
     def at(self, images: Sequence[str | None]) -> NDArray[np.intp]:
         """Return the row of every image; -1 for None and for an image never shown."""
-        row = {image: i for i, image in enumerate(self.image)}
+        row: dict[str | None, int] = {image: i for i, image in enumerate(self.image)}
         return np.array([row.get(image, -1) for image in images], np.intp)
 
 

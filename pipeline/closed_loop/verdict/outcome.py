@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -264,7 +264,7 @@ def analysis_plan(
     return {**plan, "hash": config_hash(plan)}
 
 
-def _days(responses: object, image: object) -> tuple[list[NDArray], list[NDArray]]:
+def _days(responses: Any, image: Any) -> tuple[list[NDArray], list[NDArray]]:
     several = isinstance(responses, (list, tuple)) and np.ndim(responses[0]) == 2
     days = [np.asarray(r, np.float64) for r in (responses if several else [responses])]
     names = [np.asarray(i).astype(str) for i in (image if several else [image])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,9 @@ def save_outcome(outcome: Outcome, path: str | PathLike) -> None:
     """Write an outcome to an npz file: tables as JSON, matrices as arrays."""
     tables = {name: getattr(outcome, name).to_dict("list") for name in TABLES}
     text = json.dumps({"kinds": outcome.kinds, **tables}, default=lambda value: value.item())
-    matrices = {f"matrix_{kind}": found.matrix for kind, found in outcome.confusions.items()}
+    matrices: dict[str, Any] = {
+        f"matrix_{kind}": found.matrix for kind, found in outcome.confusions.items()
+    }
     np.savez_compressed(path, tables=np.array(text), **matrices)
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.imaging.movie import MovieBase
-from pipeline.imaging.tiff.scan import FieldInfo, open_scan
+from pipeline.imaging.tiff.opening import open_scan
+from pipeline.imaging.tiff.scan import FieldInfo
 from pipeline.plugins import load_plugins
 
 Opener = Callable[..., Any]
@@ -45,6 +46,7 @@ def open_source(
     *,
     fps: float | None = None,
     um_per_px: tuple[float, float] | None = None,
+    acquisition: int | None = None,
 ):
     """Open a movie of any kind that there is an adapter for.
 
@@ -57,6 +59,8 @@ def open_source(
         Frames per second (Hz), where the source does not say or is to be overridden.
     um_per_px : tuple (y, x), optional
         Size of a pixel (um), likewise.
+    acquisition : int, optional
+        Number of the one acquisition that is meant, where ScanImage's files hold several.
 
     Returns
     -------
@@ -68,6 +72,18 @@ def open_source(
     ------
     DataError
         If the source is malformed or its frame rate unknown.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> import tifffile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "a.tif"
+    ...     tifffile.imwrite(file, np.zeros((5, 16, 24), np.int16))
+    ...     _ = file.with_suffix(".json").write_text(json.dumps({"fps": 15}))
+    ...     scan = open_source(file)
+    >>> scan.n_frames, scan.fps
+    (5, 15.0)
     """
     load_plugins()
     several = [files] if isinstance(files, (str, os.PathLike)) else list(files)
@@ -83,9 +99,13 @@ def open_source(
                     found=f"{len(several)} paths",
                     expected="one",
                 )
+            if acquisition is not None:
+                raise DataError(
+                    "source does not number acquisitions", file=first, found=acquisition
+                )
             given = files if adapter.name == "sidecar" else first
             return adapter.open(given, fps=fps, um_per_px=um_per_px)
-    return open_scan(files, fps=fps, um_per_px=um_per_px)
+    return open_scan(files, fps=fps, um_per_px=um_per_px, acquisition=acquisition)
 
 
 class SourceMovie(MovieBase):
@@ -146,7 +166,8 @@ class SourceScan:
 
     def __init__(self, movies: Sequence[SourceMovie], file: Path) -> None:
         first = movies[0]
-        self._movies, self.files, self.header = list(movies), [file], {}
+        self._movies, self.files = list(movies), [file]
+        self.header: dict[str, Any] = {}
         self.n_frames, self.fps = first.shape[0], first.fps
         if self.n_frames < 1 or min(first.shape) < 1:
             raise DataError("scan has not one frame", file=file, found=first.shape)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import DataError
 
 from .base import Adapter, SourceMovie, SourceScan, adapters, checked_rate, checked_scale
 from .hdf5 import of_type, open_hdf5, rate_of, spacing_of, text
+from .nwb_tables import FIELDS, find_table
 
 
 def open_nwb(
@@ -40,6 +44,12 @@ def open_nwb(
     ------
     DataError
         If the file is no NWB file, holds no such series, or its frames lie in other files.
+
+    Examples
+    --------
+    >>> open_nwb("nowhere.nwb")
+    Traceback (most recent call last):
+    pipeline.errors.DataError: nowhere.nwb: ...
     """
     path = Path(path)
     file = open_hdf5(path)
@@ -91,7 +101,40 @@ def open_nwb(
             expected="one scan",
             remedy=f"choose a series of {names}",
         )
-    return SourceScan(movies, path)
+    scan = SourceScan(movies, path)
+    _say_fields(scan, find_table(file, FIELDS, path), path, um_per_px)
+    return scan
+
+
+def _say_fields(
+    scan: SourceScan, table: dict[str, Any] | None, path: Path, um_per_px: tuple | None
+) -> None:
+    """Take delays, places and directions of the fields from the table that an export wrote."""
+    if table is None or len(table.get("field", [])) != scan.n_fields:
+        return
+    for index, field in enumerate(scan.fields):
+        row = {name: values[index] for name, values in table.items()}
+        found = (int(row["height_px"]), int(row["width_px"]))
+        if found != (field.height_px, field.width_px):
+            raise DataError(
+                "table of the fields does not fit the movie",
+                file=path,
+                field=f"{FIELDS}, row {index}",
+                found=found,
+                expected=(field.height_px, field.width_px),
+            )
+        size = checked_scale(um_per_px or _pair(row, "um_per_px_y", "um_per_px_x"), path)
+        place = {name: float(row[name]) for name in ("x_um", "y_um", "z_um") if name in row}
+        times = {name: float(row[name]) for name in ("delay_s", "line_period_s")}
+        both = bool(row["bidirectional"])
+        scan.fields[index] = replace(field, um_per_px=size, **place, **times, bidirectional=both)
+        scan.movie(index).um_per_px, scan.movie(index).bidirectional = size, both
+    scan.bidirectional = bool(table["bidirectional"][0])
+
+
+def _pair(row: dict[str, Any], *names: str) -> tuple[float, float] | None:
+    values = [float(row.get(name, math.nan)) for name in names]
+    return None if not all(map(math.isfinite, values)) else (values[0], values[1])
 
 
 def _plane(data, plane: int, fps: float, um_per_px, rows_first: bool, path: Path) -> SourceMovie:

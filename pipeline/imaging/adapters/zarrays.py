@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,12 @@ def open_zarr(
     ------
     DataError
         If zarr is not installed, or the folder holds no such array.
+
+    Examples
+    --------
+    >>> open_zarr("nowhere.zarr")
+    Traceback (most recent call last):
+    pipeline.errors.DataError: nowhere.zarr: ...
     """
     path = Path(path)
     try:
@@ -71,7 +78,7 @@ def open_zarr(
             "zarr is not installed", file=path, remedy="pip install 'inception-loop[zarr]'"
         ) from error
     try:
-        opened = zarr.open(str(path), mode="r")
+        opened: Any = zarr.open(str(path), mode="r")
     except Exception as error:  # zarr raises its own errors, KeyError and ValueError
         raise DataError("is no readable zarr", file=path, found=error) from error
     said = dict(opened.attrs)

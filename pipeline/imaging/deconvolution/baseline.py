@@ -22,11 +22,14 @@ class Prepared:
     baseline: NDArray[np.float32]
     noise: NDArray[np.float32]  # 0 where a unit does not vary
     valid: NDArray[np.bool_]  # finite frames of units that vary
+    missing: NDArray[np.bool_]  # frames in which the trace is NaN
 
 
 def fill_gaps(traces: NDArray) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """Interpolate frames that are not finite; a unit without any finite frame becomes 0."""
-    values = np.array(traces, dtype=np.float32 if traces.dtype == np.float32 else np.float64)
+    values: NDArray[np.floating] = np.array(
+        traces, dtype=np.float32 if traces.dtype == np.float32 else np.float64
+    )
     valid = np.isfinite(values)
     for unit in np.flatnonzero(~valid.all(axis=1)):
         good = np.flatnonzero(valid[unit])
@@ -113,6 +116,7 @@ def prepare(
     units, frames = traces.shape
     normal, baseline = np.empty((2, units, frames), np.float32)
     noise, valid = np.empty(units, np.float32), np.empty((units, frames), bool)
+    missing = np.empty((units, frames), bool)
 
     def work(block: slice) -> None:  # a few units at a time stay in the processor's cache
         filled, finite = fill_gaps(traces[block])
@@ -127,6 +131,7 @@ def prepare(
         _in_noise(filled, low, level.astype(filled.dtype), normal[block])
         baseline[block], noise[block] = low, level
         valid[block] = finite & ~flat[:, None]
+        missing[block] = ~finite
 
     over_units(work, units)
-    return Prepared(normal, baseline, noise, valid)
+    return Prepared(normal, baseline, noise, valid, missing)

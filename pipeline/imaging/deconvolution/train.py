@@ -52,7 +52,8 @@ def batch(
     noise = np.maximum(ready.noise, 1e-6)[:, None]
     clean = (recording.clean - np.median(recording.clean, axis=1, keepdims=True)) / noise
     arrays = (ready.normal, told, recording.spikes, clean.astype(np.float32))
-    return (*(torch.from_numpy(array) for array in arrays), fps)
+    trace, features, spikes, calcium = (torch.from_numpy(array) for array in arrays)
+    return trace, features, spikes, calcium, fps
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -72,7 +72,8 @@ class ExtractedScan:
         self.n_fields = self.n_channels = 1
         self.channel_numbers = [1]
         self.fps, self.bidirectional, self.header = movie.fps, False, {}
-        self.fields = [FieldInfo(0, height, width, movie.um_per_px, None, None, None, 0.0, 0.0)]
+        times = (float(seconds) for seconds in movie.given.get("timing", (0.0, 0.0)))
+        self.fields = [FieldInfo(0, height, width, movie.um_per_px, None, None, None, *times)]
 
     def movie(self, field: int = 0, channel: int = 0) -> ExtractedMovie:
         """Return the one movie."""
@@ -97,7 +98,8 @@ def open_extracted(
     masks : path
         npz with `masks` bool (units, H, W) or lists of their pixels, as `read_masks` takes them,
         and `mean_image` (H, W); optionally `weights` (units, H, W), `soma_probability` (units) and
-        `keep` (units). A unit without a pixel is left out.
+        `keep` (units), `timing` (2): the middle line after the start of the frame, and from one
+        line to the next (s). A unit without a pixel is left out.
     um_per_px : tuple (y, x), optional
         Size of a pixel (um).
 
@@ -108,7 +110,7 @@ def open_extracted(
     """
     traces, masks = Path(traces), Path(masks)
     first = _arrays(traces, ("time_s", "fluorescence"), ("raw", "neuropil"))
-    second = _arrays(masks, ("mean_image",), ("soma_probability", "keep"))
+    second = _arrays(masks, ("mean_image",), ("soma_probability", "keep", "timing"))
     for name, array in {**first, **second}.items():
         if array.dtype.kind not in "biuf":
             file = traces if name in first else masks
@@ -155,6 +157,7 @@ def open_extracted(
         "neuropil": (traces, first, fluorescence.shape),
         "soma_probability": (masks, second, units),
         "keep": (masks, second, units),
+        "timing": (masks, second, (2,)),
     }
     given = {}
     for name, (file, arrays, expected) in fits.items():
@@ -176,7 +179,7 @@ def open_extracted(
         empty = np.flatnonzero(weights.counts == 0)
         notes.append(f"{len(empty)} units without a pixel are left out, the first is {empty[0]}")
         weights, fluorescence = weights.select(rows), fluorescence[rows]
-        given = {name: value[rows] for name, value in given.items()}
+        given = {name: v if name == "timing" else v[rows] for name, v in given.items()}
     fps = 1 / float(np.median(np.diff(time)))
     movie = ExtractedMovie(weights, mean, fluorescence, fps, um_per_px, given)
     return ExtractedScan(movie, time, notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,8 @@ class MotionResult:
         Further displacement of blocks (piecewise methods).
     block_centers : tuple of arrays or None
         Rows and columns of the block centers (px).
+    fixed : array of bool, shape (H, W), or None
+        Pixels that are fixed to the scanner and were not looked at; None if none are.
     """
 
     y_shifts: NDArray[np.float32]
@@ -63,6 +66,7 @@ class MotionResult:
     block_y_shifts: NDArray[np.float32] | None = None
     block_x_shifts: NDArray[np.float32] | None = None
     block_centers: tuple[NDArray, NDArray] | None = None
+    fixed: NDArray[np.bool_] | None = None
 
     @property
     def z_drift(self) -> float | None:
@@ -71,7 +75,18 @@ class MotionResult:
 
 
 def corrected_movie(movie: Movie, motion: MotionResult) -> MotionCorrected:
-    """Return the movie with its motion undone while streaming."""
+    """Return the movie with its motion undone while streaming.
+
+    Examples
+    --------
+    >>> from pipeline.imaging.movie import ArrayMovie
+    >>> frames = np.zeros((2, 8, 8), np.float32)
+    >>> frames[0, 3, 3] = frames[1, 4, 3] = 1  # the second is one px further down
+    >>> down, none = np.array([0, 1], np.float32), np.zeros(2, np.float32)
+    >>> motion = MotionResult(down, none, frames[0], 0.0, 1.0, 0.5, none > 0, True)
+    >>> corrected_movie(ArrayMovie(frames, 30.0, None), motion)[1:2].argmax()
+    np.int64(27)
+    """
     return MotionCorrected(
         movie,
         motion.y_shifts,
@@ -153,9 +168,7 @@ def likeness(movie: Movie, frames: NDArray[np.int64], *, margin: int) -> Likenes
     return Likeness(values, mean, float(np.sqrt(max(power, 0.0))))
 
 
-def judged(
-    movie: Movie, y: NDArray, x: NDArray, outliers: NDArray, **blocks: NDArray
-) -> MotionResult:
+def judged(movie: Movie, y: NDArray, x: NDArray, outliers: NDArray, **blocks: Any) -> MotionResult:
     """Center the shifts on their median, and accept them if frames become more alike.
 
     "Alike" is the correlation of single frames with the mean of *other* frames, corrected or not,
@@ -190,12 +203,16 @@ def judged(
     )
 
 
-def with_depth(movie: Movie, result: MotionResult) -> MotionResult:
-    """Return the result with `plane_similarity` measured on the corrected movie."""
+def with_depth(movie: Movie, result: MotionResult, fixed: NDArray[np.bool_]) -> MotionResult:
+    """Return the result with `fixed`, and `plane_similarity` measured on the corrected movie."""
     parts = stretches(
         corrected_movie(movie, result), margin=_margin(result.y_shifts, result.x_shifts)
     )
-    return replace(result, plane_similarity=plane_similarity(parts))
+    return replace(
+        result,
+        plane_similarity=plane_similarity(parts),
+        fixed=fixed if fixed.any() else None,
+    )
 
 
 def _margin(y: NDArray, x: NDArray) -> int:

@@ -108,8 +108,8 @@ def depth_in_stack(
 
     def flat(planes: NDArray) -> NDArray[np.float64]:
         planes = np.asarray(planes, np.float64)
-        rows = [gaussian_filter(p, 1.0) - gaussian_filter(p, size_px) for p in planes]
-        rows = np.array(rows).reshape(len(planes), -1)
+        smooth = [gaussian_filter(p, 1.0) - gaussian_filter(p, size_px) for p in planes]
+        rows = np.array(smooth).reshape(len(planes), -1)
         rows -= rows.mean(axis=1, keepdims=True)
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 

@@ -80,7 +80,7 @@ class Tiles:
             for s in plain
         ]
         lags = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1)]
-        columns = [[], []]
+        columns: list[list[NDArray]] = [[], []]
         for y, x in lags:
             nuisance = self._brightness(_moved(template, y, x))
             for kept, slope in zip(columns, slopes, strict=True):
@@ -184,7 +184,9 @@ def _moved(image: NDArray[np.float32], y: int, x: int) -> NDArray[np.float32]:
     """Return an image with its content moved by whole pixels, mirrored at the edges."""
     height, width = image.shape
     padded = cv2.copyMakeBorder(image, REACH, REACH, REACH, REACH, cv2.BORDER_REFLECT)
-    return padded[REACH - y : REACH - y + height, REACH - x : REACH - x + width]
+    return np.asarray(padded, image.dtype)[
+        REACH - y : REACH - y + height, REACH - x : REACH - x + width
+    ]
 
 
 @numba.njit(cache=True)

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from pipeline.errors import DataError
+
+UNITS_PER_FIELD = 100_000
+
 
 class PixelStack:
     """One image a unit, held as lists of pixels and read like an array, image by image.
@@ -170,3 +174,34 @@ def centroids(
     y, x = np.divmod(pixel, width)
     sums = [np.bincount(unit, weight * place, units) for place in (y, x)]
     return np.stack(sums, axis=1) / total[:, None]
+
+
+def unit_ids(field: int, count: int) -> range:
+    """Return ids for the units of a field that no other field of the scan has.
+
+    Parameters
+    ----------
+    field : int
+        Number of the field, from 0.
+    count : int
+        Units of the field.
+
+    Returns
+    -------
+    range, of `count` numbers
+        `field * 100000 + row + 1` for every row of the masks.
+
+    Raises
+    ------
+    DataError
+        If a field has more units than there are ids.
+
+    Examples
+    --------
+    >>> list(unit_ids(2, 3))
+    [200001, 200002, 200003]
+    """
+    if count >= UNITS_PER_FIELD:
+        raise DataError("too many units in a field", found=count, expected=UNITS_PER_FIELD)
+    first = field * UNITS_PER_FIELD + 1
+    return range(first, first + count)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.mei.controls import ControlContext, control_kinds
 from pipeline.mei.search import match_full, views
+from pipeline.mei.view import frame_shape
 from pipeline.model import Ensemble
 from pipeline.registry import Registry
 
@@ -80,7 +81,7 @@ class Analysis:
 def gradients(model, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
     """Return the gradient of unit ``units[i]`` at image i: z-scored (n, C, h, w), whole frames."""
     out = torch.zeros_like(images)
-    for index, view in views(model, units, tuple(images.shape[1:])):
+    for index, view in views(model, units, frame_shape(images)):
         crops = view.cut(images[index]).detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(view.rates(crops).sum(), crops)
         out[index] = view.frame(gradient)

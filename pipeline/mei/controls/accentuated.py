@@ -47,9 +47,8 @@ def accentuated(
     if context.natural is None or not len(context.natural):
         raise ValueError("'accentuated' needs natural images")
     units = context.pick()
-    seeds = np.array(
-        [generator(context.seed, "seed", u).integers(len(context.natural)) for u in context.units]
-    )
+    streams = (generator(context.seed, "seed", unit) for unit in context.units)
+    seeds = np.array([stream.integers(len(context.natural)) for stream in streams], np.int64)
     start = match_full(context.zscore(context.natural[seeds]), context.length)
     mei = own_responses(context.cnn, context.zscore(context.mei_images), units)
     goal = torch.as_tensor(level * mei, device=context.device)

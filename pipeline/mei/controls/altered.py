@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.mei.search import match_full, own_responses
-from pipeline.rng import generator
+from pipeline.rng import generator, normal_rows
 
 from .base import ControlContext, Controls, control_kinds, finished
 
@@ -22,8 +22,7 @@ def most_exciting(context: ControlContext) -> Controls:
 @control_kinds.register("phase_scrambled")
 def phase_scrambled(context: ControlContext) -> Controls:
     """Scramble the phases of the MEI: the same spectrum, no pattern."""
-    streams = (generator(context.seed, "phases", unit) for unit in context.units)
-    noise = np.stack([stream.normal(size=context.shape) for stream in streams])
+    noise = normal_rows(context.seed, "phases", context.units, context.shape)
     turn = np.fft.fft2(noise)
     turn /= np.maximum(np.abs(turn), 1e-12)  # phases of real noise: the result is real
     deviation = np.asarray(context.mei_images, float) - context.image_mean

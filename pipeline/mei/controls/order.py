@@ -23,6 +23,11 @@ def in_order(names: Iterable[str]) -> list[str]:
     ----------
     names : iterable of str
         As `pipeline.stimulus.kinds.stimulus_name` makes them.
+
+    Examples
+    --------
+    >>> in_order(["gabor", "mei", "gabor:1"])
+    ['mei', 'gabor', 'gabor:1']
     """
     ranks = {kind: rank for rank, kind in enumerate(dict.fromkeys([*PUBLISHED, *control_kinds]))}
 

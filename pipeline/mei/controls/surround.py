@@ -8,7 +8,7 @@ import torch
 from pipeline.mei.climb import climb
 from pipeline.mei.parts import Scene
 from pipeline.mei.search import own_responses, views
-from pipeline.rng import generator
+from pipeline.rng import normal_rows
 
 from .base import ControlContext, Controls, control_kinds, finished
 
@@ -69,9 +69,7 @@ def _extended(context, sign, share, inside, steps, step_start, step_end) -> Cont
     centre = context.zscore(context.mei_images) * masks * (1 - free)
     centre = _of_norm(_centered(centre, masks * (1 - free)), context.length * (1 - share) ** 0.5)
     length = context.length * share**0.5
-    noise = np.stack(
-        [generator(context.seed, "surround", u).normal(size=context.shape) for u in context.units]
-    )
+    noise = normal_rows(context.seed, "surround", context.units, context.shape)
     start = torch.as_tensor(noise[:, None].astype(np.float32), device=context.device)
     scene = Scene((1, *context.shape), context.image_mean, context.image_sd, length)
     images = centre.clone()

@@ -27,4 +27,4 @@ def over_gaze(view: View, images: torch.Tensor) -> torch.Tensor:
     return view.shifted_rates(images, shifts) @ weights
 
 
-over_gaze.rough = activation
+over_gaze.rough = activation  # type: ignore[attr-defined]  # functions have attributes

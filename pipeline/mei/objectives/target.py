@@ -11,5 +11,11 @@ from .objectives import objectives
 
 @objectives.register("target")
 def target(view: View, images: torch.Tensor, *, level: float) -> torch.Tensor:
-    """Minus the squared distance of the response from `level` (response units)."""
+    """Minus the squared distance of the response from `level` (response units).
+
+    Parameters
+    ----------
+    level : float
+        Response that is wanted (response units).
+    """
     return -((view.rates(images) - level) ** 2)

@@ -30,6 +30,15 @@ def norm(
 
     With `clip` the image stays within gray levels 0-255 too; what that costs in norm the rest of
     the image makes up for, in up to `rounds` rounds.
+
+    Parameters
+    ----------
+    keep_mean : bool
+        Keep the frame's mean, each channel's.
+    clip : bool
+        Keep within gray levels 0-255 as well.
+    rounds : int
+        How often norm and clipping alternate at most.
     """
     pixels = images.shape[2] * images.shape[3]
     for _ in range(rounds):

@@ -31,6 +31,15 @@ def smooth_noise(
     Blur and window are drawn from ranges (log-uniform): a rectified unit that is silent for one is
     less likely to be for the next, and a localised pattern of the same norm reaches thresholds
     that noise all over the frame does not.
+
+    Parameters
+    ----------
+    sigma_px : tuple of float
+        Range of the blur's width (px).
+    local_share : float
+        Share of the starts that have a window.
+    window_px : tuple of float
+        Range of the window's width, one sd of a Gaussian (px).
     """
     _, h, w = scene.shape
     sigma = np.exp(rng.uniform(*np.log(sigma_px)))
@@ -47,6 +56,12 @@ def smooth_noise(
 def noise_2019(
     rng: np.random.Generator, scene: Scene, *, mean_grey: float = 128.0, sd_grey: float = 8.0
 ) -> NDArray[np.float32]:
-    """Independent normal gray levels clipped to 0-255, as Walker et al. (2019), but seeded."""
+    """Independent normal gray levels clipped to 0-255, as Walker et al. (2019), but seeded.
+
+    Parameters
+    ----------
+    mean_grey, sd_grey : float
+        Mean and standard deviation of the noise (gray levels).
+    """
     grey = np.clip(rng.normal(mean_grey, sd_grey, scene.shape), 0, 255)
     return ((grey - scene.mean) / scene.sd).astype(np.float32)

@@ -17,7 +17,15 @@ def last_step(trace: torch.Tensor) -> torch.Tensor:
 
 @stoppers.register("plateau")
 def plateau(trace: torch.Tensor, *, window: int = 20, tolerance: float = 1e-4) -> torch.Tensor:
-    """Stop when the objective has changed by less than a share of its gain over `window` steps."""
+    """Stop when the objective has changed by less than a share of its gain over `window` steps.
+
+    Parameters
+    ----------
+    window : int
+        Steps looked back on.
+    tolerance : float
+        Share of the gain below which a change counts as none.
+    """
     if len(trace) <= window:
         return torch.zeros(trace.shape[1], dtype=torch.bool, device=trace.device)
     recent = trace[-window - 1 :]

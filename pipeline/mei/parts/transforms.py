@@ -39,6 +39,13 @@ def jitter(
     Leads to maxima that do not depend on a pixel. Too late an end (0.8) leaves units of high
     frequency with an image for shifted copies: correlation with a linear unit's filter down to
     0.83.
+
+    Parameters
+    ----------
+    max_px : int
+        Largest shift each way (px).
+    until : float
+        Share of the ascent after which nothing is shifted.
     """
     dy, dx = rng.integers(-max_px, max_px + 1, 2)
     if fraction >= until:

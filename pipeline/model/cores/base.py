@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pipeline.registry import Registry
 
-from .contrast import scale_channels
+from .contrast import LocalContrast, scale_channels
 from .image_conv import image_conv
 
 cores = Registry("core")
@@ -59,13 +59,14 @@ class ConvBlock(nn.Module):
         if controlled and separable:
             raise ValueError("a separable block cannot be controlled")
         self.kernel, self.stride, self.pool, self.linear = kernel, stride, pool, linear
+        self.outputs = outputs
         self.padding = kernel // 2 if padding is None else padding
         first = inputs if separable else outputs
         self.conv = nn.Conv2d(
             inputs, first, kernel, stride, bias=False, groups=inputs if separable else 1
         )
         self.mix = nn.Conv2d(inputs, outputs, 1, bias=False) if separable else None
-        self.norm = nn.BatchNorm2d(outputs, momentum=momentum)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(outputs, momentum=momentum)
         self.strength = nn.Parameter(_strengths(outputs)) if controlled else None
         nn.init.xavier_normal_(self.conv.weight)
         if self.mix is not None:
@@ -87,6 +88,8 @@ class ConvBlock(nn.Module):
         else:
             x = F.conv2d(x, self.conv.weight, bias, self.stride, pad, 1, self.conv.groups)
         if self.strength is not None:
+            if calm is None:
+                raise ValueError("a controlled block needs the contrast")
             x = scale_channels(x, calm, self.strength)
             x = x if self.conv.bias is None else x + self.conv.bias[:, None, None]
         if self.mix is not None:
@@ -98,15 +101,26 @@ class ConvBlock(nn.Module):
             x = F.elu(x, inplace=True)
         return F.avg_pool2d(x, self.pool) if self.pool > 1 else x
 
+    @property
+    def bias(self) -> torch.Tensor:
+        """The bias of a folded block, shape (outputs,)."""
+        last = self.mix if self.mix is not None else self.conv
+        if last.bias is None:
+            raise ValueError("a block has no bias until it is folded")
+        return last.bias
+
     def fold(self) -> None:
         """Fold the running statistics of the batch norm into the convolution before it."""
         if isinstance(self.norm, nn.Identity):
             return
         norm, last = self.norm, self.mix if self.mix is not None else self.conv
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is None or variance is None:
+            raise ValueError("a batch norm without running statistics cannot be folded")
         with torch.no_grad():
-            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            gain = norm.weight / (variance + norm.eps).sqrt()
             last.weight.mul_(gain[:, None, None, None])
-            bias = norm.bias - norm.running_mean * gain
+            bias = norm.bias - mean * gain
             last.bias = nn.Parameter(bias, requires_grad=last.weight.requires_grad)
         self.norm = nn.Identity()
 
@@ -126,9 +140,6 @@ class Core(nn.Module):
         Number of output channels.
     stride, offset : float
         Feature (i, j) is centered on pixel ``stride * (i, j) + offset`` of the image.
-    chain : list of ConvBlock or None
-        The blocks if the core is a plain sequence of them, so that a feature can be computed
-        from its receptive field alone.
     contrast : LocalContrast or None
         What the last block of the chain is controlled by.
     """
@@ -136,11 +147,19 @@ class Core(nn.Module):
     channels: int
     stride: int = 1
     offset: float = 0.0
-    chain: list[ConvBlock] | None = None
+    contrast: LocalContrast | None
 
     def __init__(self) -> None:
         super().__init__()
-        self.contrast: nn.Module | None = None
+        self.contrast = None
+
+    @property
+    def chain(self) -> list[ConvBlock] | None:
+        """The blocks if the core is a plain sequence of them, else None.
+
+        Of such a core a feature can be computed from its receptive field alone.
+        """
+        return None
 
     def regulariser(self) -> torch.Tensor:
         """Penalty to add to the loss."""

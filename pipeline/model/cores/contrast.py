@@ -145,9 +145,9 @@ class _Scaled(torch.autograd.Function):
             if not any(wanted[1:]):
                 continue
             each = gradient[part] * x[part]
-            if wanted[1]:
+            if of_calm is not None:
                 torch.mv(each, strength, out=of_calm[part, 0])
-            if wanted[2]:
+            if of_strength is not None:
                 of_strength += calm[part, 0] @ each
         return of_x, of_calm, of_strength
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 
@@ -23,13 +24,13 @@ class PooledCore(Core):
         super().__init__()
         self.blocks, self.contrast = torch.nn.ModuleList(blocks), contrast
         self.gamma_input, self.gamma_hidden = gamma_input, gamma_hidden
-        self.channels = blocks[-1].norm.num_features
+        self.channels = blocks[-1].outputs
         self.stride, self.offset = chain_geometry(blocks)
 
     @property
     def chain(self) -> list[ConvBlock]:
         """The blocks, in order."""
-        return list(self.blocks)
+        return cast(list[ConvBlock], list(self.blocks))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (n, 1, h, w) to (n, channels, h / stride, w / stride)."""
@@ -40,8 +41,9 @@ class PooledCore(Core):
 
     def regulariser(self) -> torch.Tensor:
         """Smoothness of the first kernels, group sparsity of the others."""
-        penalty = self.gamma_input * laplace_energy(self.blocks[0].conv.weight)
-        for block in self.blocks[1:]:
+        first, *hidden = self.chain
+        penalty = self.gamma_input * laplace_energy(first.conv.weight)
+        for block in hidden:
             penalty = penalty + self.gamma_hidden * group_sparsity(block.conv.weight)
         return penalty
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from .base import ConvBlock, Core, cores, group_sparsity, laplace_energy
@@ -39,6 +41,11 @@ class GaussianLaplaceCore(Core):
         weighting = 1 - torch.exp(-radius2 / (2 * gauss_sigma**2)) + gauss_bias
         self.register_buffer("weighting", weighting, persistent=False)
 
+    @property
+    def layers(self) -> list[ConvBlock]:
+        """The blocks, in order."""
+        return cast(list[ConvBlock], list(self.blocks))
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (n, 1, h, w) to the concatenated layers (n, layers * channels, h - k + 1, ...)."""
         outputs: list[torch.Tensor] = []
@@ -49,9 +56,10 @@ class GaussianLaplaceCore(Core):
 
     def regulariser(self) -> torch.Tensor:
         """Return the Laplacian weighted to pin the rim, and group sparsity of hidden kernels."""
-        penalty = 0.5 * laplace_energy(self.blocks[0].conv.weight, self.weighting)
+        first, *others = self.layers
+        penalty = 0.5 * laplace_energy(first.conv.weight, self.weighting)
         penalty = self.gamma_input * penalty
-        hidden = [group_sparsity(block.conv.weight) for block in self.blocks[1:]]
+        hidden = [group_sparsity(block.conv.weight) for block in others]
         if hidden:
             penalty = penalty + self.gamma_hidden * torch.stack(hidden).mean()
         return penalty

@@ -108,10 +108,13 @@ def _blocks(
     """Return the blocks, the last of them controlled by contrast if asked."""
     widths = [channels, *[round(widen * channels)] * len(hidden_kernels)]
     last = len(hidden_kernels) if controlled else -1
-    first = {"stride": stride, "padding": padding, "controlled": last == 0}
-    blocks = [ConvBlock(1, channels, input_kernel, **first)]
+    first = ConvBlock(
+        1, channels, input_kernel, stride=stride, padding=padding, controlled=last == 0
+    )
+    blocks = [first]
     for level, kernel in enumerate(hidden_kernels, start=1):
-        blocks.append(ConvBlock(*widths[level - 1 : level + 1], kernel, controlled=level == last))
+        inputs, outputs = widths[level - 1], widths[level]
+        blocks.append(ConvBlock(inputs, outputs, kernel, controlled=level == last))
     if gabor_start:
         with torch.no_grad():
             blocks[0].conv.weight.copy_(random_gabors(channels, input_kernel)[:, None])

@@ -42,6 +42,12 @@ def compare(
     ------
     ValueError
         If shapes differ, or no unit has both.
+
+    Examples
+    --------
+    >>> found = compare([0.5, 0.6, 0.7, 0.4], [0.4, 0.5, 0.6, 0.3])
+    >>> round(found.difference, 3)
+    0.1
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape or first.ndim != 1:

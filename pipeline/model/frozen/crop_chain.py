@@ -8,17 +8,17 @@ one channel, lie as (members, height, width, channels, windows).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from pipeline.model.cores import ConvBlock
+from pipeline.model.cores.contrast import LocalContrast
 
-    from pipeline.model.cores import ConvBlock
-    from pipeline.model.cores.contrast import LocalContrast
+Kept = tuple[Any, ...]  # what a block keeps of its way there for the way back
 
 COPY_COST = 40  # multiplications that take the time of copying one number to and fro
 
@@ -53,7 +53,7 @@ class CropChain(nn.Module):
     def _kind(level: int, block: ConvBlock) -> type[_Block]:
         if block.strength is not None:
             return _ControlledRows
-        return _Rows if level and block.stride == 1 else _Patches
+        return _Rows if level and block.stride == 1 else _Tiles
 
     @staticmethod
     def possible(
@@ -113,26 +113,28 @@ class CropChain(nn.Module):
         """
         calm, seen = self._calm(windows, slope)
         x, slopes = windows, []
-        for level, block in enumerate(self.blocks):
-            if level and inside[level - 1] is not None:
-                x = x * inside[level - 1]
-            if level and isinstance(block, _Patches):
+        blocks = cast(list[_Block], list(self.blocks))
+        for level, block in enumerate(blocks):
+            mask = inside[level - 1] if level else None
+            if mask is not None:
+                x = x * mask
+            if level and isinstance(block, _Tiles):
                 x = x.permute(0, 1, 3, 4, 2)
-            bend, x = block(x) if not isinstance(block, _ControlledRows) else block(x, calm)
+            bend, x = block(x, calm)
             slopes.append(bend)
         sums = (x * weights).sum((1, 3, 4))
         if not slope:
             return sums, None
-        gradient = weights
-        for level, block in reversed(list(enumerate(self.blocks))):
-            gradient = block.backwards(gradient, slopes[level])
-            if isinstance(block, _ControlledRows):
-                gradient, of_calm = gradient
-            if level and isinstance(block, _Patches):
+        gradient, of_calm = weights, None
+        for level, block in reversed(list(enumerate(blocks))):
+            gradient, of_gain = block.backwards(gradient, slopes[level])
+            of_calm = of_calm if of_gain is None else of_gain
+            if level and isinstance(block, _Tiles):
                 gradient = gradient.permute(0, 1, 4, 2, 3)
-            if level and inside[level - 1] is not None:
-                gradient = gradient * inside[level - 1]
-        if calm is not None:
+            mask = inside[level - 1] if level else None
+            if mask is not None:
+                gradient = gradient * mask
+        if calm is not None and seen is not None:
             gradient = gradient + torch.autograd.grad(calm, seen, of_calm)[0]
         return sums, gradient
 
@@ -160,6 +162,18 @@ class _Block(nn.Module):
         self.kernel, self.stride, self.pool = first.kernel, first.stride, first.pool
         self.linear, (self.outputs, self.inputs) = first.linear, first.conv.weight.shape[:2]
         self.size, self.length = size, (size - self.kernel) // self.stride + 1
+
+    def forward(
+        self, x: torch.Tensor, calm: torch.Tensor | None = None
+    ) -> tuple[Kept, torch.Tensor]:
+        """Map the windows to what the way back needs, and the features."""
+        raise NotImplementedError
+
+    def backwards(
+        self, gradient: torch.Tensor, kept: Kept
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Map the gradient by the outputs to those by the inputs and by the gain, if it has one."""
+        raise NotImplementedError
 
     def _finish(self, out: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Return slope and value of the nonlinearity, the latter pooled.
@@ -195,10 +209,10 @@ def _kernels(blocks: tuple[ConvBlock, ...]) -> torch.Tensor:
 
 def _biases(blocks: tuple[ConvBlock, ...], times: int = 1) -> torch.Tensor:
     """Return biases, shape (members, 1, times * outputs)."""
-    return torch.stack([block.conv.bias.detach().repeat(times) for block in blocks])[:, None]
+    return torch.stack([block.bias.detach().repeat(times) for block in blocks])[:, None]
 
 
-class _Patches(_Block):
+class _Tiles(_Block):
     """Every tile of outputs in a row as one product with all the pixels it sees.
 
     Windows are the last axis of its input, (members, size, size, inputs, n): pixels are copied in
@@ -227,7 +241,9 @@ class _Patches(_Block):
         seen = self.kernel * (self.kernel + (tile - 1) * self.stride) * self.inputs
         return -(-self.length // tile) * seen * (tile * self.outputs + COPY_COST)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, calm: torch.Tensor | None = None
+    ) -> tuple[Kept, torch.Tensor]:
         """Map the windows to the slopes of the nonlinearity and the features."""
         members, n, step = x.shape[0], x.shape[4], self.tile * self.stride
         beyond = (self.tiles - 1) * step + self.span - self.size
@@ -242,11 +258,12 @@ class _Patches(_Block):
         out = out.transpose(2, 3).reshape(members, self.length, n, -1, self.outputs)
         if self.tiles * self.tile != self.length:
             out = out[:, :, :, : self.length].contiguous()
-        return self._finish(out)
+        slope, out = self._finish(out)
+        return (slope,), out
 
-    def backwards(self, gradient: torch.Tensor, slope: torch.Tensor | None) -> torch.Tensor:
+    def backwards(self, gradient: torch.Tensor, kept: Kept) -> tuple[torch.Tensor, None]:
         """Map the gradient by the outputs to that by the inputs."""
-        gradient = self._unfinish(gradient, slope)
+        gradient = self._unfinish(gradient, kept[0])
         members, n = gradient.shape[0], gradient.shape[2]
         missing = self.tiles * self.tile - self.length
         if missing:
@@ -263,7 +280,7 @@ class _Patches(_Block):
             for row in range(self.kernel):
                 part = out[:, row : row + last : self.stride, left : left + self.span]
                 part += seen[:, row, :, :, :, tile].permute(0, 3, 1, 2, 4)
-        return out[:, :, : self.size]
+        return out[:, :, : self.size], None
 
 
 class _Rows(_Block):
@@ -280,9 +297,12 @@ class _Rows(_Block):
         self.register_buffer("back", rows.transpose(2, 3).contiguous(), False)
         self.register_buffer("bias", _biases(blocks), False)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, calm: torch.Tensor | None = None
+    ) -> tuple[Kept, torch.Tensor]:
         """Map (members, size, n, size, inputs) to slopes and features."""
-        return self._finish(self._sums(x, self.bias))
+        slope, out = self._finish(self._sums(x, self.bias))
+        return (slope,), out
 
     def _sums(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         members, n, length = x.shape[0], x.shape[2], self.length
@@ -294,9 +314,13 @@ class _Rows(_Block):
             out.baddbmm_(beside[:, row : row + length].flatten(1, 3), self.rows[row])
         return out.view(members, length, n, length, self.outputs)
 
-    def backwards(self, gradient: torch.Tensor, slope: torch.Tensor | None) -> torch.Tensor:
+    def backwards(
+        self, gradient: torch.Tensor, kept: Kept
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Map the gradient by the outputs to that by the inputs."""
-        gradient = self._unfinish(gradient, slope)
+        return self._spread(self._unfinish(gradient, kept[0])), None
+
+    def _spread(self, gradient: torch.Tensor) -> torch.Tensor:
         members, n, length = gradient.shape[0], gradient.shape[2], self.length
         flat = gradient.reshape(members, -1, self.outputs)
         shape = (members, self.size, n, length, self.kernel, self.inputs)
@@ -321,20 +345,25 @@ class _ControlledRows(_Rows):
 
     def __init__(self, blocks: tuple[ConvBlock, ...], size: int) -> None:
         super().__init__(blocks, size)
-        strength = torch.stack([block.strength.detach() for block in blocks])
+        strengths = [block.strength for block in blocks if block.strength is not None]
+        strength = torch.stack([strength.detach() for strength in strengths])
         self.register_buffer("strength", strength[:, None, None, None], False)
         self.register_buffer("none", torch.zeros_like(self.bias), False)
 
-    def forward(self, x: torch.Tensor, calm: torch.Tensor) -> tuple[tuple, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, calm: torch.Tensor | None = None
+    ) -> tuple[Kept, torch.Tensor]:
         """Map as `_Rows`, under a gain (members, length, n, length, 1); keep what it scales."""
+        if calm is None:
+            raise ValueError("a controlled block needs the contrast")
         sums = self._sums(x, self.none)
         scale = 1 + calm.detach() * self.strength
         slope, out = self._finish(torch.addcmul(self.bias[:, None, None], sums, scale))
         return (slope, sums, scale), out
 
-    def backwards(self, gradient: torch.Tensor, kept: tuple) -> tuple[torch.Tensor, torch.Tensor]:
+    def backwards(self, gradient: torch.Tensor, kept: Kept) -> tuple[torch.Tensor, torch.Tensor]:
         """Map the gradient by the outputs to those by the inputs and by the gain."""
         slope, sums, scale = kept
         gradient = self._unfinish(gradient, slope)
         of_calm = (gradient * sums * self.strength).sum(4, keepdim=True)
-        return super().backwards(gradient * scale, None), of_calm
+        return self._spread((gradient * scale).contiguous()), of_calm

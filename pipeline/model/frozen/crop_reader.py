@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
 from .crop_chain import CropChain
-
-if TYPE_CHECKING:
-    from .member import Member
+from .encoder import FrozenEncoder
 
 WINDOWS_AT_ONCE = 128  # on a CPU: what they need in all layers stays near the cache
 
 
-class PatchReader:
+class CropReader:
     """What every member says of unit i and crop i, for units chosen once and many crops.
 
     Parameters
     ----------
-    members : sequence of Member
+    members : sequence of FrozenEncoder
         All with a crop plan.
     chain : CropChain or None
         The members' cores, if it can do them.
@@ -34,14 +31,15 @@ class PatchReader:
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[FrozenEncoder],
         chain: CropChain | None,
         units: torch.Tensor,
         corner: torch.Tensor,
         size: tuple[int, int],
     ) -> None:
         self.members, self.chain, self.units, self.size = list(members), chain, units, size
-        self.windows = [member.crops.windows_of(units, *corner, size) for member in members]
+        top, left = corner
+        self.windows = [member.windows.windows_of(units, top, left, size) for member in members]
         self.weights, self.biases = [], []
         for member, windows in zip(self.members, self.windows, strict=True):
             readout, column = member.encoder.readout, member.units[units]
@@ -69,7 +67,11 @@ class PatchReader:
         if tuple(crops.shape) != (n, 1, height, width):
             shape = tuple(crops.shape)
             raise ValueError(f"crops must be {n} x 1 x {height} x {width}, got {shape}")
-        outputs = self._by_blocks(crops) if self.chain is None else _Outputs.apply(crops, self)
+        outputs = (
+            self._by_blocks(crops)
+            if self.chain is None
+            else _Outputs.apply(crops, self, self.chain)
+        )
         return torch.stack(
             [
                 member.rate(out + bias, self.units)
@@ -81,11 +83,11 @@ class PatchReader:
         """Return the readouts' outputs by the blocks of the cores as they are."""
         padded, outputs = F.pad(crops.flatten(1), (0, 1)), []
         for member, windows, weights in zip(self.members, self.windows, self.weights, strict=True):
-            length = member.crops.lengths[0]
+            length = member.windows.lengths[0]
             x = padded.gather(1, windows.index).view(-1, 1, length, length)
             core, masks, calm = member.encoder.core, [None, *windows.inside], None
             if core.contrast is not None:
-                steps = member.crops.lengths[-1]
+                steps = member.windows.lengths[-1]
                 calm = core.contrast.of_crops(x.flatten(1).T, steps).T.view(-1, 1, steps, steps)
             for block, mask in zip(core.chain, masks, strict=True):
                 x = x if mask is None else x * mask.permute(1, 3, 0, 2)
@@ -98,9 +100,9 @@ class _Outputs(torch.autograd.Function):
     """Crops (n, 1, h, w) to the readouts' outputs (members, n); their slopes are made at once."""
 
     @staticmethod
-    def forward(ctx, crops: torch.Tensor, reader: PatchReader) -> torch.Tensor:
+    def forward(ctx, crops: torch.Tensor, reader: CropReader, chain: CropChain) -> torch.Tensor:
         members, window, n = reader.index.shape
-        length = reader.members[0].crops.lengths[0]
+        length = reader.members[0].windows.lengths[0]
         slope = ctx.needs_input_grad[0]
         outputs, slopes = [], []
         step = max(1, WINDOWS_AT_ONCE // members) if crops.device.type == "cpu" else max(n, 1)
@@ -108,7 +110,7 @@ class _Outputs(torch.autograd.Function):
             index = reader.index[:, :, part]
             # the last pixel stands for all outside of the image
             padded = F.pad(crops[part].flatten(1).T, (0, 0, 0, 1)).expand(members, -1, -1)
-            out, back = reader.chain(
+            out, back = chain(
                 padded.gather(1, index).view(members, length, length, 1, -1),
                 reader.inside_of(part),
                 reader.stacked[:, :, part],
@@ -122,10 +124,10 @@ class _Outputs(torch.autograd.Function):
         return torch.cat(outputs, 1) if outputs else crops.new_empty(members, 0)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         total, start = [], 0
         for slopes in ctx.slopes:
             share = gradient[:, None, start : start + slopes.shape[2]]
             total.append((share * slopes).sum(0)[:-1].T)
             start += slopes.shape[2]
-        return torch.cat(total).view(ctx.shape), None
+        return torch.cat(total).view(ctx.shape), None, None

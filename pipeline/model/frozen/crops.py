@@ -9,17 +9,14 @@ feature map is set to zero, as padding sets it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from pipeline.model.cores import ConvBlock
+from pipeline.model.encoder import Encoder
 from pipeline.model.readouts.point import PointReadout
 from pipeline.model.readouts.together import Windows
-
-if TYPE_CHECKING:
-    from pipeline.model.cores import ConvBlock
-    from pipeline.model.encoder import Encoder
 
 
 class CropPlan(nn.Module):
@@ -43,7 +40,7 @@ class CropPlan(nn.Module):
         super().__init__()
         sizes = [shape]
         for block in chain:
-            sizes.append(tuple(_output_size(block, n) for n in sizes[-1]))
+            sizes.append((_output_size(block, sizes[-1][0]), _output_size(block, sizes[-1][1])))
         self.sizes = sizes
         read = Windows.around(place, sizes[-1], taps)
         self.register_buffer("share_y", read.share_y, False)
@@ -96,14 +93,15 @@ class CropPlan(nn.Module):
         rows, columns = pixels[0][:, :, None], pixels[1][:, None, :]
         outside = (rows < 0) | (columns < 0)
         index = torch.where(outside, size[0] * size[1], rows * size[1] + columns).flatten(1)
-        inside = []
+        inside: list[torch.Tensor] = []
         for level in range(1, len(self.sizes) - 1):
             span = torch.arange(self.lengths[level], device=units.device)
-            known = []
-            for axis in (0, 1):
-                at = self.starts[level][axis][units][:, None] + span
-                known.append((at >= 0) & (at < self.sizes[level][axis]))
-            mask = known[0].T[:, :, None, None] & known[1][None, :, :, None]
+            rows_, columns_ = (
+                (at >= 0) & (at < self.sizes[level][axis])
+                for axis in (0, 1)
+                for at in [self.starts[level][axis][units][:, None] + span]
+            )
+            mask = rows_.T[:, :, None, None] & columns_[None, :, :, None]
             inside.append(mask.to(self.share_y.dtype))
         first = self.starts[-1][:, units]
         read = Windows(first, self.share_y[:, :, units], self.share_x[:, :, units])

@@ -8,15 +8,14 @@ dense stack are products of spectra.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from pipeline.model.readouts.base import sample
 from pipeline.model.readouts.pyramid import PyramidReadout
 
-if TYPE_CHECKING:
-    from .member import Member
+from .encoder import FrozenEncoder
+from .spectra import StackSpectra
 
 FRAMES_AT_ONCE = 16  # on a CPU: enough for the products, few enough for the cache
 
@@ -44,19 +43,26 @@ class FrameReader:
 
     Parameters
     ----------
-    members : sequence of Member
+    members : sequence of FrozenEncoder
         All with spectra.
     units : long tensor, shape (n,)
     """
 
-    def __init__(self, members: Sequence[Member], units: torch.Tensor) -> None:
+    def __init__(self, members: Sequence[FrozenEncoder], units: torch.Tensor) -> None:
         self.members, self.units = list(members), units
-        self.stencils, self.weights, self.biases = [], [], []
+        self.spectra: list[StackSpectra] = []
+        self.stencils: list[torch.Tensor] = []
+        self.weights: list[torch.Tensor] = []
+        self.biases: list[torch.Tensor] = []
         for member in self.members:
             readout, column = member.encoder.readout, member.units[units]
             grid = readout.place.detach()[column].clamp(-1, 1)
             grid = (grid if member.shift is None else grid + member.shift)[:, None, :]
-            self.stencils.append(stencils(readout, grid, member.spectra.size))
+            spectra = member.spectra
+            if spectra is None:
+                raise ValueError("a frame reader needs members with spectra")
+            self.spectra.append(spectra)
+            self.stencils.append(stencils(readout, grid, spectra.size))
             weights = readout.features.detach()[column]
             self.weights.append(weights.unflatten(1, (readout.scale_n + 1, -1)))
             self.biases.append(readout.bias.detach()[column])
@@ -82,18 +88,18 @@ class _Outputs(torch.autograd.Function):
         outputs = images.new_empty(len(reader.members), n)
         slopes = images.new_empty(len(reader.members), *images.shape) if slope else None
         for part in (slice(start, start + step) for start in range(0, n, step)):
-            for index, member in enumerate(reader.members):
+            for index, spectra in enumerate(reader.spectra):
                 stencil, weights = reader.stencils[index][part], reader.weights[index][part]
                 # (n, levels, channels) x (n, levels, pixels): one map of weights a channel
                 by_map = torch.bmm(weights.transpose(1, 2), stencil)
-                by_map = by_map.unflatten(2, member.spectra.size)
-                gradients = list(by_map.split(member.spectra.channels, 1))
-                maps = member.spectra(images[part])
+                by_map = by_map.unflatten(2, spectra.size)
+                gradients = list(by_map.split(spectra.channels, 1))
+                maps = spectra(images[part])
                 outputs[index, part] = sum(
                     (a * b).sum((1, 2, 3)) for a, b in zip(maps, gradients, strict=True)
                 )
-                if slope:
-                    slopes[index, part] = member.spectra.backwards(gradients, maps)
+                if slopes is not None:
+                    slopes[index, part] = spectra.backwards(gradients, maps)
         ctx.slopes = slopes
         return outputs
 

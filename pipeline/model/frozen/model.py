@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,19 +13,19 @@ from torch import nn
 
 from pipeline.model.encoder import Encoder
 
-from .alike import group_alike
-from .crop_reader import PatchReader
+from .alike import Alike, group_alike
+from .crop_reader import CropReader
+from .encoder import GAZE_WEIGHTS, FrozenEncoder
 from .frame_reader import FrameReader
-from .member import GAZE_WEIGHTS, Member
 
 MAX_SPREAD_PX = 8  # by which a crop may exceed a receptive field, for members that disagree
 
 
 @dataclass(frozen=True)
-class Patches:
+class Crops:
     """Where in the image each unit looks; arrays of shape (units,), one size for all.
 
-    `exact` units answer to `forward_patches` as to `forward_units`; the others need the image.
+    `exact` units answer to `forward_crops` as to `forward_units`; the others need the image.
     """
 
     top: NDArray[np.int64]
@@ -41,7 +42,8 @@ class FrozenModel(nn.Module):
 
     Parameters
     ----------
-    members : sequence of Encoder
+    encoders : sequence of Encoder
+        What is frozen of one is a member.
     behavior, pupil_center : array, optional
         State of the animal in raw units; None is the training mean.
     units : int array, optional
@@ -61,32 +63,38 @@ class FrozenModel(nn.Module):
 
     def __init__(
         self,
-        members: Sequence[Encoder],
+        encoders: Sequence[Encoder],
         behavior: NDArray | None = None,
         pupil_center: NDArray | None = None,
         units: ArrayLike | None = None,
         shares: ArrayLike | None = None,
     ) -> None:
         super().__init__()
-        first = members[0]
+        first = encoders[0]
         chosen = np.arange(first.n_units) if units is None else np.asarray(units)
         if chosen.dtype == bool:
             chosen = np.flatnonzero(chosen)
         device = first.response_scale.device
         columns = torch.as_tensor(chosen.astype(np.int64)).to(device)
-        self.models = nn.ModuleList(Member(m, behavior, pupil_center, columns) for m in members)
+        self.models = nn.ModuleList(
+            FrozenEncoder(encoder, behavior, pupil_center, columns) for encoder in encoders
+        )
         self.n_units, self.input_shape = len(chosen), first.input_shape
         self.image_mean, self.image_sd = first.image_mean, first.image_sd
         if shares is not None:
             shares = first.response_scale.new_tensor(np.asarray(shares)[:, chosen])
         self.register_buffer("shares", shares)
-        self._plan_patches()
+        self._plan_crops()
+
+    @property
+    def _each(self) -> list[FrozenEncoder]:
+        return cast(list[FrozenEncoder], list(self.models))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the responses of all units, shape (n, units)."""
         if self.shares is None:
-            return sum(model(images) for model in self.models) / len(self.models)
-        pairs = zip(self.models, self.shares, strict=True)
+            return sum(model(images) for model in self._each) / len(self._each)
+        pairs = zip(self._each, self.shares, strict=True)
         return sum(model(images) * share for model, share in pairs)
 
     def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
@@ -101,7 +109,7 @@ class FrozenModel(nn.Module):
 
     def members(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         """Return what every member says of unit ``units[i]`` and image i, shape (members, n)."""
-        return torch.stack([model.forward_units(images, units) for model in self.models])
+        return torch.stack([model.forward_units(images, units) for model in self._each])
 
     def gaze_spread(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Return displacements of all receptive fields as gaze brings them about, with weights.
@@ -116,10 +124,10 @@ class FrozenModel(nn.Module):
         weights : tensor, shape (gazes,)
             They add up to 1. None instead of both if no member has a shifter.
         """
-        moves = [model.gaze_moves for model in self.models if model.gaze_moves is not None]
+        moves = [model.gaze_moves for model in self._each if model.gaze_moves is not None]
         if not moves:
             return None
-        scale = self.models[0].scale
+        scale = self._each[0].scale
         mean = np.mean(moves, axis=0)
         return torch.as_tensor(mean).to(scale), scale.new_tensor(GAZE_WEIGHTS)
 
@@ -128,19 +136,19 @@ class FrozenModel(nn.Module):
 
         Its answer is that of `members`, by the fastest way there is.
         """
-        if all(model.spectra is not None for model in self.models):
-            return FrameReader(self.models, units)
+        if all(model.spectra is not None for model in self._each):
+            return FrameReader(self._each, units)
         return lambda images: self.members(images, units)
 
-    def _plan_patches(self) -> None:
+    def _plan_crops(self) -> None:
         height, width = self.input_shape
-        plans = [model.crops for model in self.models]
+        plans = [model.crop_plan for model in self._each if model.crop_plan is not None]
         n = self.n_units
         exact = np.zeros(n, bool)
         self.alike = nn.ModuleList()
         size, corner = [height, width], np.zeros((2, n), np.int64)
-        if n and all(plan is not None for plan in plans):
-            self.alike = group_alike(self.models)
+        if n and len(plans) == len(self.models):
+            self.alike = group_alike(self._each)
             starts = np.stack([plan.start.cpu().numpy() for plan in plans])  # (members, 2, units)
             ends = starts + np.array([plan.length for plan in plans])[:, :, None]
             low, high = starts.min(0), ends.max(0)
@@ -150,12 +158,12 @@ class FrozenModel(nn.Module):
                 need = (high - low)[axis][exact].max() if exact.any() else limit
                 size[axis] = int(min(need, limit))
                 corner[axis] = np.clip(low[axis], 0, limit - size[axis])
-        self._patches = Patches(corner[0], corner[1], size[0], size[1], exact)
-        device = self.models[0].scale.device
+        self._crops = Crops(corner[0], corner[1], size[0], size[1], exact)
+        device = self._each[0].scale.device
         self.register_buffer("_corner", torch.as_tensor(corner).to(device), persistent=False)
 
-    def patches(self, units: ArrayLike | None = None) -> Patches:
-        """Return the part of the image that units see; all patches are of one size.
+    def crops(self, units: ArrayLike | None = None) -> Crops:
+        """Return the part of the image that units see; all crops are of one size.
 
         The receptive field at the image's edge is that of the padded core: what lies outside of
         the image is treated as the core treats it, so that units at the edge are exact too.
@@ -166,24 +174,24 @@ class FrozenModel(nn.Module):
         units : int array, optional
             Default all.
         """
-        p = self._patches
+        p = self._crops
         pick = slice(None) if units is None else np.asarray(units)
-        return Patches(p.top[pick], p.left[pick], p.height, p.width, p.exact[pick])
+        return Crops(p.top[pick], p.left[pick], p.height, p.width, p.exact[pick])
 
-    def forward_patches(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
-        """Return the response of unit ``units[i]`` to an image with crop i at its patch.
+    def forward_crops(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the response of unit ``units[i]`` to an image with crop i in its place.
 
-        See `member_patches`.
+        See `member_crops`.
         """
-        return self.combine(self.member_patches(crops, units), units)
+        return self.combine(self.member_crops(crops, units), units)
 
-    def member_patches(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+    def member_crops(self, crops: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         """Return what every member says of unit ``units[i]`` and crop i, shape (members, n).
 
         Parameters
         ----------
         crops : tensor, shape (n, 1, height, width)
-            Z-scored, as `patches` says.
+            Z-scored, as `crops` says.
         units : long tensor, shape (n,)
             Exact ones only.
 
@@ -192,27 +200,28 @@ class FrozenModel(nn.Module):
         ValueError
             If the crops have another size, or a unit is not exact.
         """
-        return self.patch_reader(units)(crops)
+        return self.crop_reader(units)(crops)
 
-    def patch_reader(self, units: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def crop_reader(self, units: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return what reads crop i by unit ``units[i]``, for many crops of the same units.
 
-        Its answer is that of `member_patches`.
+        Its answer is that of `member_crops`.
 
         Raises
         ------
         ValueError
             If a unit is not exact.
         """
-        p = self._patches
+        p = self._crops
         if not p.exact[units.cpu().numpy()].all():
-            raise ValueError("units that are not exact cannot be read from crops; see patches()")
+            raise ValueError("units that are not exact cannot be read from crops; see crops()")
         size, corner = (p.height, p.width), self._corner[:, units]
+        groups = cast(list[Alike], list(self.alike))
         readers = [
-            PatchReader([self.models[i] for i in group.index], group.chain, units, corner, size)
-            for group in self.alike
+            CropReader([self._each[i] for i in group.index], group.chain, units, corner, size)
+            for group in groups
         ]
         if len(readers) == 1:
             return readers[0]
-        back = np.argsort([i for group in self.alike for i in group.index]).tolist()
+        back = np.argsort([i for group in groups for i in group.index]).tolist()
         return lambda crops: torch.cat([reader(crops) for reader in readers])[back]

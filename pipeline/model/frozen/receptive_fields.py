@@ -43,23 +43,33 @@ def field_centers_px(encoder: Encoder, *, n_images: int = 16, seed: int = 0) -> 
     -------
     array, shape (units, 2)
         (y, x) in model pixels.
+
+    Examples
+    --------
+    >>> from pipeline.dataset import Dataset
+    >>> from pipeline.model.build import build_encoder
+    >>> images = np.random.default_rng(0).integers(0, 256, (6, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], 3)
+    >>> data = Dataset(images, np.arange(6), np.arange(6), np.ones((6, 2)), tiers)
+    >>> field_centers_px(build_encoder({"core": {"channels": 4}}, data)).shape
+    (2, 2)
     """
     frozen = FrozenModel([encoder])
-    patches = frozen.patches()
-    height, width = patches.height, patches.width
+    places = frozen.crops()
+    height, width = places.height, places.width
     device = encoder.response_scale.device
     noise = pink_noise(n_images, encoder.input_shape, seed).to(device)
     axes = [np.arange(height), np.arange(width)]
     centers = encoder.readout_px()
     chunk = max(1, PAIRS_AT_ONCE // n_images)
-    exact = np.flatnonzero(patches.exact)
+    exact = np.flatnonzero(places.exact)
     for units in (exact[i : i + chunk] for i in range(0, len(exact), chunk)):
-        corners = np.stack([patches.top[units], patches.left[units]], axis=1)
+        corners = np.stack([places.top[units], places.left[units]], axis=1)
         crops = torch.cat([noise[:, :, y : y + height, x : x + width] for y, x in corners])
         crops.requires_grad_(True)
         pairs = torch.as_tensor(units, device=device).repeat_interleave(n_images)
         with torch.enable_grad():
-            rates = frozen.forward_patches(crops, pairs)
+            rates = frozen.forward_crops(crops, pairs)
             (gradient,) = torch.autograd.grad(rates.sum(), crops)
         power = gradient.square().reshape(len(units), n_images, height, width).mean(1)
         weight = power.sqrt().double().cpu().numpy()

@@ -27,19 +27,20 @@ class StackSpectra(nn.Module):
 
     def __init__(self, core: GaussianLaplaceCore, shape: tuple[int, int]) -> None:
         super().__init__()
-        first = core.blocks[0]
+        layers = core.layers
+        first = layers[0]
         self.skips, self.linear = core.skips, first.linear
         self.channels = first.conv.weight.shape[0]
         kernel = first.conv.weight.detach()
         self.shape = shape
         self.size = (shape[0] - kernel.shape[2] + 1, shape[1] - kernel.shape[3] + 1)
-        reach = max((block.kernel // 2 for block in core.blocks[1:]), default=0)
-        self.spread = tuple(_power_of_two(n + reach) for n in self.size)
+        reach = max((block.kernel // 2 for block in layers[1:]), default=0)
+        self.spread = (_power_of_two(self.size[0] + reach), _power_of_two(self.size[1] + reach))
         self.register_buffer("kernel", kernel.clone(), False)
         self.register_buffer("back", torch.fft.rfft2(kernel[:, 0], s=shape), False)
-        self.depth = len(core.blocks)
-        for layer, block in enumerate(core.blocks):
-            self.register_buffer(f"bias{layer}", block.conv.bias.detach()[:, None, None], False)
+        self.depth = len(layers)
+        for layer, block in enumerate(layers):
+            self.register_buffer(f"bias{layer}", block.bias.detach()[:, None, None], False)
             if layer:
                 self.register_buffer(f"spectrum{layer}", self._spectrum(block.conv.weight), False)
 
@@ -88,18 +89,19 @@ class StackSpectra(nn.Module):
         width = self.channels
         pending: list[torch.Tensor | None] = [None] * self.depth
         for layer in reversed(range(1, self.depth)):
-            total = gradients[layer]
-            if pending[layer] is not None:
-                total = total + self._to_maps(pending[layer])
+            total, above = gradients[layer], pending[layer]
+            if above is not None:
+                total = total + self._to_maps(above)
             spectra = self._to_spectra(self._unbend(total, maps[layer]))
             back = getattr(self, f"spectrum{layer}").mH
             share = torch.bmm(spectra, back)
             for place, source in enumerate(self._sources(layer)):
                 part = share[:, :, place * width : (place + 1) * width]
-                pending[source] = part if pending[source] is None else pending[source] + part
-        total = gradients[0]
-        if pending[0] is not None:
-            total = total + self._to_maps(pending[0])
+                before = pending[source]
+                pending[source] = part if before is None else before + part
+        total, above = gradients[0], pending[0]
+        if above is not None:
+            total = total + self._to_maps(above)
         spread = torch.fft.rfft2(self._unbend(total, maps[0]), s=self.shape)
         return torch.fft.irfft2((spread * self.back).sum(1, keepdim=True), s=self.shape)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from numpy.typing import NDArray
@@ -20,12 +21,12 @@ class Readout(nn.Module):
 
     Attributes
     ----------
-    place : Parameter, shape (units, 2), or None
+    place : tensor, shape (units, 2), or None
         Where each unit reads, (x, y) in -1..1 over the feature map, its edges at -1 and 1.
     bias : Parameter, shape (units,)
     """
 
-    place: nn.Parameter | None
+    place: torch.Tensor | None
     bias: nn.Parameter
 
     def forward(
@@ -61,6 +62,8 @@ class Readout(nn.Module):
 
     def start_at(self, place: torch.Tensor) -> None:
         """Start reading at places, shape (units, 2)."""
+        if self.place is None:
+            raise ValueError(f"{type(self).__name__} has no places to start at")
         self.place.copy_(place)
 
 
@@ -82,3 +85,8 @@ def combine(read: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     A product and a sum: as a matrix product per unit it is copied about, and twice as slow.
     """
     return (read * features.T.contiguous()).sum(1)
+
+
+def total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the sum of at least one tensor, added up in order."""
+    return functools.reduce(torch.add, parts)

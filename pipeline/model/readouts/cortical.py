@@ -44,7 +44,7 @@ class CorticalReadout(PointReadout):
         self.offset = nn.Parameter(offset, requires_grad=offset_gamma is not None)
 
     @property
-    def place(self) -> torch.Tensor:
+    def place(self) -> torch.Tensor:  # type: ignore[override]  # a parameter in the base
         """Where each unit reads, (x, y) in -1..1, shape (units, 2)."""
         return self.map(self.cortex) + self.offset
 

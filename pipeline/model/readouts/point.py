@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from .base import Readout, combine, readouts, sample
+from .base import Readout, combine, readouts, sample, total
 from .together import read_together
 
 
@@ -18,6 +18,7 @@ class PointReadout(Readout):
     tap, row by row.
     """
 
+    place: torch.Tensor
     half_size: torch.Tensor
 
     def __init__(
@@ -64,13 +65,13 @@ class PointReadout(Readout):
         if shift is not None:
             grid = grid + shift
         taps = self._taps(grid, self.features[units])
-        read = sum((sample(features, at[:, None]).squeeze(2) * w).sum(1) for at, w in taps)
-        return read + self.bias[units]
+        read = [(sample(features, at[:, None]).squeeze(2) * w).sum(1) for at, w in taps]
+        return total(read) + self.bias[units]
 
     def _read(
         self, features: torch.Tensor, grid: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
-        return sum(combine(sample(features, at), w) for at, w in self._taps(grid, weights))
+        return total([combine(sample(features, at), w) for at, w in self._taps(grid, weights)])
 
     def _taps(
         self, grid: torch.Tensor, weights: torch.Tensor

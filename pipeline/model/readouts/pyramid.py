@@ -8,12 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .base import Readout, combine, readouts, sample
+from .base import Readout, combine, readouts, sample, total
 
 
 class PyramidReadout(Readout):
     """A point shared by all levels of the Laplace pyramid of the features."""
 
+    place: torch.Tensor
+    features: torch.Tensor
     taps: torch.Tensor
 
     def __init__(
@@ -70,7 +72,7 @@ class PyramidReadout(Readout):
         weights = self.features.split(features.shape[1], dim=1)
         # level by level: all of them side by side would be 150 MB for a batch of 1,000 units
         read = [combine(sample(level, grid), w) for level, w in zip(levels, weights, strict=True)]
-        return sum(read) + self.bias
+        return total(read) + self.bias
 
     def forward_units(
         self, features: torch.Tensor, units: torch.Tensor, shift: torch.Tensor | None = None

@@ -48,7 +48,7 @@ class Tiers:
                 "no validation trials", field="tiers", remedy="label some images validation"
             )
 
-    def inputs(self, trials: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def inputs(self, trials: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return images, behavior and gaze of trials."""
         state = (None if x is None else x[trials] for x in (self.behavior, self.pupil))
         return (self.images[self.index[trials]], *state)

@@ -77,6 +77,17 @@ def train(
     DataError
         If the loss diverges, a value is NaN, a tier is empty, or the checkpoint is another
         training's.
+
+    Examples
+    --------
+    >>> from pipeline.model.build import build_encoder
+    >>> rng = np.random.default_rng(0)
+    >>> images = rng.integers(0, 256, (12, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], [8, 4])
+    >>> data = Dataset(images, np.arange(12), np.arange(12), rng.random((12, 2)), tiers)
+    >>> encoder = build_encoder({"core": {"channels": 4}}, data)
+    >>> train(encoder, data, max_epochs=1, device="cpu").epochs
+    1
     """
     check_finite(dataset)
     if dataset.n_units != encoder.n_units:

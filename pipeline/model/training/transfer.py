@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -49,6 +49,19 @@ def transfer_core(
     ------
     ValueError
         If the core of the configuration, or the size of its images, is another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).integers(0, 256, (6, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], 3)
+    >>> old, new = (
+    ...     Dataset(images, np.arange(6), np.arange(6), np.ones((6, n)), tiers) for n in (2, 5)
+    ... )
+    >>> source = build_encoder({"core": {"channels": 4}}, old)
+    >>> encoder = transfer_core(source, new)
+    >>> encoder.n_units, any(weight.requires_grad for weight in encoder.core.parameters())
+    (5, False)
     """
     config = source.config if config is None else complete_config(config)
     if config["core"] != source.config["core"]:
@@ -70,6 +83,12 @@ def transfer_config(config: Mapping[str, Mapping[str, Any]], core: str) -> Confi
         Of an encoder; its `training` is how readout, shifter and modulator are trained.
     core : str
         Names the trained core, so that another core has another hash.
+
+    Examples
+    --------
+    >>> config = transfer_config(complete_config(), core="0123456789abcdef")
+    >>> config["training"]["name"], config["training"]["core"]
+    ('transfer', '0123456789abcdef')
     """
     return _borrowing(_held(complete_config(config)), "transfer", {"core": core})
 
@@ -91,6 +110,12 @@ def joint_config(config: Mapping[str, Mapping[str, Any]], group: str) -> Config:
         Of an encoder.
     group : str
         Names the group, so that another group has another hash.
+
+    Examples
+    --------
+    >>> config = joint_config(complete_config(), group="two mice")
+    >>> config["training"]["name"], config["training"]["group"]
+    ('joint', 'two mice')
     """
     return _borrowing(config, "joint", {"group": group})
 
@@ -159,6 +184,17 @@ def train_readout(
     ------
     ValueError
         If the core is not frozen.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> images = rng.integers(0, 256, (12, 36, 64), np.uint8)
+    >>> tiers = np.repeat(["train", "validation"], [8, 4])
+    >>> data = Dataset(images, np.arange(12), np.arange(12), rng.random((12, 2)), tiers)
+    >>> encoder = transfer_core(build_encoder({"core": {"channels": 4}}, data), data)
+    >>> train_readout(encoder, data, max_epochs=1, device="cpu").epochs
+    1
     """
     if any(parameter.requires_grad for parameter in encoder.core.parameters()):
         raise ValueError("the core would be trained; build the encoder with transfer_core")
@@ -200,6 +236,6 @@ class _FeatureRun(Run):
     def _hold(self, dataset: Dataset) -> Tiers:
         tiers = Tiers(self.encoder, dataset, self.device)
         if isinstance(self.encoder.core, _HeldFeatures):
-            core = self.encoder.core.core.eval()
+            core = cast(nn.Module, self.encoder.core.core).eval()
             tiers.images = torch.cat([core(part) for part in tiers.images.split(EVALUATION_BATCH)])
         return tiers

@@ -52,12 +52,12 @@ def draw_cells(
         raise ValueError(f"unknown kinds of cell {sorted(unknown)}; there are {KINDS}")
     share = np.array([fractions.get(kind, 0.0) for kind in KINDS])
     # the same share in every prefix: cell i takes the kind that is most behind
-    counts, kind = np.zeros(len(KINDS)), []
+    counts, chosen = np.zeros(len(KINDS)), []
     for i in range(n):
         pick = int(np.argmax(share / share.sum() * (i + 1) - counts))
         counts[pick] += 1
-        kind.append(KINDS[pick])
-    kind = np.array(kind, dtype="<U10")
+        chosen.append(KINDS[pick])
+    kind = np.array(chosen, dtype="<U10")
     scale = shape[0] / 36
     margin = 7.5 * scale
     sigma = np.clip(rng.lognormal(np.log(2.0), 0.18, n), 1.5, 2.9) * scale

@@ -20,6 +20,7 @@ pupil and running; gaze moves all receptive fields together.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def _filters(cells: CellTable, shape: tuple[int, int]) -> tuple[NDArray, NDArray
     # the second patch continues the stripes of the first and bends away
     along_y = np.cos(cells.orientation_rad) * cells.reach_px / 2
     along_x = -np.sin(cells.orientation_rad) * cells.reach_px / 2
-    size = {
+    size: dict[str, Any] = {
         "sigma_px": cells.sigma_px,
         "aspect": cells.aspect,
         "wavelength_px": cells.wavelength_px,
@@ -72,6 +73,7 @@ def _filters(cells: CellTable, shape: tuple[int, int]) -> tuple[NDArray, NDArray
 
     weight = cells.second_weight[:, None].astype(np.float32)
     apart = ((cells.phase_weight > 0) & (cells.phase_weight < 1))[:, None]
+    linear = np.zeros(0)
     banks = []
     for quadrature in (0.0, -np.pi / 2):
         first, second = patch(0, quadrature), patch(1, quadrature)
@@ -79,7 +81,8 @@ def _filters(cells: CellTable, shape: tuple[int, int]) -> tuple[NDArray, NDArray
         banks.append(np.where(apart, second, both))
         if quadrature == 0:
             linear = np.where(apart, first, both)
-    return linear, *banks
+    even, odd = banks
+    return linear, even, odd
 
 
 class TrueResponse(nn.Module):
@@ -102,7 +105,7 @@ class TrueResponse(nn.Module):
 
     def __init__(self, cells: CellTable, shape: tuple[int, int]) -> None:
         super().__init__()
-        self.shape = tuple(shape)
+        self.shape = (shape[0], shape[1])
         n = len(cells.kind)
         linear, even, odd = _filters(cells, self.shape)
         yy, xx = np.mgrid[: shape[0], : shape[1]]
@@ -145,8 +148,8 @@ class TrueResponse(nn.Module):
     def _drive(self, flat: torch.Tensor) -> torch.Tensor:
         variance = (flat**2) @ self.pool.T - (flat @ self.pool.T) ** 2
         contrast = (variance.clamp(min=0) + 1e-6).sqrt()
-        outputs = (flat @ bank.T for bank in (self.linear, self.even, self.odd))
-        return self._mix(*outputs, contrast)
+        linear, even, odd = (flat @ bank.T for bank in (self.linear, self.even, self.odd))
+        return self._mix(linear, even, odd, contrast)
 
     def _rate(self, drive: torch.Tensor, units=slice(None)) -> torch.Tensor:
         above = drive - self.threshold[units]
@@ -161,11 +164,12 @@ class TrueResponse(nn.Module):
     def forward_units(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         """Return the rate of unit ``units[i]`` to image i, shape (n,)."""
         flat = images.reshape(len(images), -1)
-        outputs = [(flat * bank[units]).sum(1) for bank in (self.linear, self.even, self.odd)]
+        banks = (self.linear, self.even, self.odd)
+        linear, even, odd = ((flat * bank[units]).sum(1) for bank in banks)
         pool = self.pool[units]
         variance = (flat**2 * pool).sum(1) - (flat * pool).sum(1) ** 2
         contrast = (variance.clamp(min=0) + 1e-6).sqrt()
-        drive = self._mix(*outputs, contrast, units) * self.drive_scale[units]
+        drive = self._mix(linear, even, odd, contrast, units) * self.drive_scale[units]
         return self._rate(drive, units)
 
 
@@ -191,7 +195,7 @@ class Population:
         shape: tuple[int, int] = (36, 64),
         kinds: dict[str, float] | None = None,
     ) -> None:
-        self.seed, self.n_cells, self.shape = int(seed), int(n_cells), tuple(shape)
+        self.seed, self.n_cells, self.shape = int(seed), int(n_cells), (shape[0], shape[1])
         self.image_mean, self.image_sd = IMAGE_MEAN, IMAGE_SD
         self.cells = draw_cells(n_cells, seed, self.shape, kinds)
         self.module = TrueResponse(self.cells, self.shape).eval()

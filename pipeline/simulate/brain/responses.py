@@ -79,9 +79,19 @@ def simulate_dataset(
     Returns
     -------
     SimulatedDataset
+
+    Examples
+    --------
+    >>> from pipeline.dataset import Dataset
+    >>> from pipeline.simulate import Population
+    >>> made = simulate_dataset(Population(n_cells=3), 20, test_images=4, repeats=2)
+    >>> data = Dataset(**made.arguments())
+    >>> data.n_units, data.n_trials
+    (3, 28)
     """
     population = getattr(mouse, "population", mouse)
-    size = population.shape if size_px is None else size_px
+    height, width = population.shape if size_px is None else size_px
+    size = (height, width)
     n_single = images if isinstance(images, int) else len(images)
     n_test = test_images if isinstance(test_images, int) else len(test_images)
     wanted = (n_single if isinstance(images, int) else 0) + (
@@ -156,6 +166,13 @@ def gamma_poisson(
     order : int array, shape (units,)
     gain_var : array, shape (units,)
     rng : Generator
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> counts = gamma_poisson(np.full((5000, 1), 4.0), np.array([1]), np.array([0.0]), rng)
+    >>> round(float(counts.mean())), round(float(counts.var() / counts.mean()))
+    (4, 1)
     """
     variance = np.broadcast_to(gain_var, mean.shape)
     gain = np.ones(mean.shape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,7 +166,7 @@ class Cortex:
         rng = np.random.default_rng(seed)
         turn = scale * _rotation(rotation)
         center = (np.array(shape) - 1) / 2
-        grid = np.stack(np.mgrid[: shape[0], : shape[1]], -1).astype(float)
+        grid = np.moveaxis(np.mgrid[: shape[0], : shape[1]], 0, -1).astype(float)
         tissue = ((grid - center) * um_per_px - np.asarray(shift)) @ np.linalg.inv(turn).T
         depth = z + tissue @ np.asarray(tilt, float)
         image, correlation, dark = self._background(tissue, depth)
@@ -230,7 +231,7 @@ class Cortex:
         shape = tuple(np.round(size / um_per_px).astype(int))
         center = (np.array(shape) - 1) / 2
         turn = _rotation(rotation)
-        grid = np.stack(np.mgrid[: shape[0], : shape[1]], -1).astype(float)
+        grid = np.moveaxis(np.mgrid[: shape[0], : shape[1]], 0, -1).astype(float)
         tissue = ((grid - center) * um_per_px - np.asarray(shift)) @ turn
         place = (self.zyx[:, 1:] @ turn.T + shift) / um_per_px + center
         light = self.bright * rng.lognormal(0, 0.3, len(self.zyx))
@@ -328,11 +329,11 @@ def two_days(
         Standard deviation of day 2's magnification.
     """
     rng = generator(seed, "two days")
-    cortex = Cortex(seed, np.array(shape) * um_per_px / 2)
-    draw = rng.permutation(len(cortex.zyx))
+    cortex = Cortex(seed, [n * um_per_px / 2 for n in shape])
+    draw = rng.permutation(len(cortex.zyx)).tolist()
     k = round(lost * len(draw))
     angle, length = rng.uniform(0, 2 * np.pi), offset * np.sqrt(rng.uniform(0.2, 1))
-    view = {
+    view: dict[str, Any] = {
         "shift": length * np.array([np.sin(angle), np.cos(angle)]),
         "rotation": rng.uniform(-rotation, rotation),
         "z": rng.uniform(-z_error, z_error),

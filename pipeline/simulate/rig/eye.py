@@ -16,6 +16,8 @@ from pipeline.rng import derive_seed, generator
 from pipeline.simulate.brain.behavior import AnimalState
 from pipeline.simulate.microscope.movie import _mix_bits
 
+LIT_GREY = 185.0  # of a pupil that the laser of the microscope lights from behind
+
 
 @dataclass(frozen=True)
 class EyeScene:
@@ -54,8 +56,8 @@ def draw_scene(seed: int, shape: tuple[int, int], center_px: tuple[float, float]
         column = int(np.clip(x, 0, width - 1))
         root = (x, upper[column] - 1)
         tip = (x + 0.22 * (x - x0) + rng.normal(0, 2), root[1] + rng.uniform(5, 11))
-        points = [tuple(round(16 * v) for v in p) for p in (root, tip)]
-        cv2.line(lashes, *points, 255, 1, cv2.LINE_AA, 4)
+        begin, end = ((round(16 * x), round(16 * y)) for x, y in (root, tip))
+        cv2.line(lashes, begin, end, 255, 1, cv2.LINE_AA, 4)
     return EyeScene(
         fur=np.clip(fur, 40, 235).astype(np.float32),
         globe=globe.astype(np.float32),
@@ -118,6 +120,7 @@ def write_video(
     day: int,
     shape: tuple[int, int],
     mean_px: tuple[float, float],
+    laser: NDArray[np.bool_] | None = None,
 ) -> None:
     """Render the eye at given times (s) into an AVI of motion JPEG.
 
@@ -131,11 +134,14 @@ def write_video(
         Height and width of a frame.
     mean_px : (float, float)
         Mean pupil center (x, y), around which the eye opens.
+    laser : array of bool, shape (frames,), optional
+        Frames in which the light of the microscope's laser, through the head, makes the pupil
+        brighter than the iris; default none.
     """
     scene = draw_scene(seed, shape, mean_px)
     fps = float(np.round(1 / np.median(np.diff(time_s)), 3))
     writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (shape[1], shape[0]), True
+        str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (shape[1], shape[0]), True
     )
     if not writer.isOpened():
         raise DataError("OpenCV cannot write motion JPEG here", file=path)
@@ -157,7 +163,7 @@ def write_video(
             scene.upper_px,
             scene.lower_px,
             scene.lashes,
-            scene.pupil_grey,
+            LIT_GREY if laser is not None and laser[i] else scene.pupil_grey,
             center[i],
             radius[i],
             lid[i],

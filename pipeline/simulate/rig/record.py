@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +115,7 @@ def record(
     if (folder / "recording.json").exists():
         raise DataError("holds a recording already", file=folder, remedy="give another folder")
     from_package = not isinstance(images_or_package, np.ndarray)
-    if from_package:
+    if not isinstance(images_or_package, np.ndarray):
         schedule = read_package(images_or_package, mouse.animal_id)
     else:
         schedule = make_schedule(
@@ -149,11 +150,12 @@ def record(
     )
     (folder / "images").mkdir(parents=True, exist_ok=True)
     happened = _simulate(mouse, schedule, shown, state, frame_times, day, motion or {})
+    scan: dict[str, Any] = {}
     if imaging == "traces":
-        scan = write_traces(mouse, folder, happened)
+        scan |= write_traces(mouse, folder, happened)
     else:
         files = write_movie(mouse, folder, happened, frames_per_file, progress)
-        scan = {"files": files, "channel": 1}
+        scan |= {"files": files, "channel": 1}
     clocks = write_behavior(mouse, folder, happened, eye, eye_hz, own_clocks)
     write_stimulus(mouse, folder, happened)
     write_csv(
@@ -194,7 +196,7 @@ def draw_day(mouse: Animal, day: int) -> FieldImage:
     scale = 1.0 if day == 1 else float(rng.uniform(0.96, 1.04))
     return draw_field(
         mouse.tissue,
-        mouse.view(day),
+        mouse.placement(day),
         mouse.field_px,
         mouse.um_per_px,
         MARGIN_PX,

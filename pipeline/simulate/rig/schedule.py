@@ -118,8 +118,8 @@ def read_package(folder: str | Path, animal_id: int) -> Schedule:
         raise DataError(
             "package of another animal", file=path, found=manifest["animal_id"], expected=animal_id
         )
-    with (folder / "trials.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    with (folder / "trials.csv").open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
     if not rows:
         raise DataError("no trials", file=folder / "trials.csv")
     names = tuple(dict.fromkeys(row["image"] for row in rows))
@@ -131,9 +131,10 @@ def read_package(folder: str | Path, animal_id: int) -> Schedule:
         image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
         if image is None or image.dtype != np.uint8 or image.ndim != 2:
             raise DataError("not an 8-bit gray PNG", file=file)
-        if content_hash(image) != name:
-            raise DataError("pixels do not match the name", file=file, found=content_hash(image))
-        images.append(image)
+        pixels = np.asarray(image, np.uint8)
+        if content_hash(pixels) != name:
+            raise DataError("pixels do not match the name", file=file, found=content_hash(pixels))
+        images.append(pixels)
     if len({image.shape for image in images}) != 1:
         raise DataError("images of several sizes", file=folder / "images")
     place = {name: i for i, name in enumerate(names)}

@@ -252,6 +252,18 @@ def deeplabcut(path):
     return path
 
 
+def sleap(path):
+    import h5py
+
+    angle = np.arange(8) * np.pi / 4
+    at = np.stack([[50 + f + 9 * np.cos(angle), 40 + 8 * np.sin(angle)] for f in range(4)], axis=2)
+    with h5py.File(path, "w") as file:
+        file["node_names"] = [f"pupil_{i}".encode() for i in range(8)]
+        file["tracks"] = at[None]  # (tracks, 2, nodes, frames)
+        file["point_scores"] = np.array([0.9, 0.8, 0.1, 0.7]) * np.ones((1, 8, 4))
+    return path
+
+
 def facemap(path):
     area = np.array([314.0, np.nan, 78.5, 120.0])
     com = np.array([[3.0, 7.0], [np.nan, np.nan], [4.0, 8.0], [5.0, 6.0]])
@@ -281,6 +293,7 @@ def pupil(method):
         "rays": (video, "eye.mkv"),
         "deeplabcut": (deeplabcut, "dlc.csv"),
         "facemap": (facemap, "cam_proc.npy"),
+        "sleap": (sleap, "eye.analysis.h5"),
     }[method.name]
     return method.run(write(method.folder / name))
 

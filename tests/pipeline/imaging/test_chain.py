@@ -53,11 +53,13 @@ def test_files_become_traces_that_follow_the_cells(recording, tiff, tmp_path):
 
 
 @pytest.mark.numerical
-def test_same_files_give_the_same_numbers_twice(recording, tiff, tmp_path):
+def test_same_files_give_the_same_numbers_twice_however_a_method_is_named(
+    recording, tiff, tmp_path
+):
     results = []
-    for name in "ab":
+    for name, segmenter in {"a": "peaks", "b": {"name": "peaks", "min_snr": 5.0}}.items():
         path = process(
-            tiff, tmp_path / name, fps=recording.fps, segmenter="peaks", deconvolver="derivative"
+            tiff, tmp_path / name, fps=recording.fps, segmenter=segmenter, deconvolver="derivative"
         )
         with np.load(path) as file:
             results.append(dict(file))
@@ -80,6 +82,8 @@ def test_command_line_reports_and_refuses(tiff, tmp_path, capsys):
 def test_unknown_method_and_unusable_folder_are_named(tiff, tmp_path):
     with pytest.raises(ValueError, match="no segmenter 'magic'"):
         process(tiff, tmp_path, fps=10.0, segmenter="magic")
+    with pytest.raises(ValueError, match=r"'peaks' has no parameter \['min_sn'\]"):
+        process(tiff, tmp_path, fps=10.0, segmenter={"name": "peaks", "min_sn": 3.0})
     with pytest.raises(DataError, match="no such file"):
         process(tmp_path / "gone.tif", tmp_path, fps=10.0)
 

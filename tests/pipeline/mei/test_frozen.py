@@ -53,7 +53,7 @@ def make(frozen, units, **keywords):
 
 @pytest.mark.numerical
 def test_crop_gives_the_activation_of_the_whole_image(frozen):
-    assert frozen.patches().exact.all()
+    assert frozen.crops().exact.all()
     made = make(frozen, range(20))
     z = torch.as_tensor((made.images - frozen.image_mean) / frozen.image_sd).float()
     with torch.no_grad():
@@ -64,10 +64,10 @@ def test_crop_gives_the_activation_of_the_whole_image(frozen):
 
 def test_nothing_is_drawn_outside_of_what_the_unit_sees(frozen):
     made = make(frozen, [0, 4], params={"priors": "none"})
-    patches = frozen.patches([0, 4])
-    for image, top, left in zip(made.images[:, 0], patches.top, patches.left, strict=True):
+    places = frozen.crops([0, 4])
+    for image, top, left in zip(made.images[:, 0], places.top, places.left, strict=True):
         outside = np.ones((36, 64), bool)
-        outside[top : top + patches.height, left : left + patches.width] = False
+        outside[top : top + places.height, left : left + places.width] = False
         assert np.ptp(image[outside]) < 1e-3
 
 

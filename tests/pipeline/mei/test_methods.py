@@ -1,14 +1,18 @@
 """Methods beyond the MEI: sets, surrounds, contrasts, levels, metamers."""
 
+from dataclasses import FrozenInstanceError, asdict, replace
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline.mei import synthesize
+from pipeline.mei import ascent_methods, synthesize
 from pipeline.mei.controls import ControlContext, control_kinds
 from pipeline.mei.controls.altered import shifted
+from pipeline.mei.methods import CONSTRAINED, WALKER2019
 from pipeline.mei.reconstruction import reconstruct
 from pipeline.mei.search import Histogram
+from pipeline.parameters import ParameterError
 from pipeline.simulate import Population
 
 NORM = 8.0
@@ -195,3 +199,16 @@ def test_histogram_of_a_stream_counts_everything_whatever_the_range():
         assert found["pool_size"] == 200
         np.testing.assert_allclose(found["pool_mean"], everything[:, unit].mean(), atol=1e-9)
         np.testing.assert_allclose(found["pool_sd"], everything[:, unit].std())
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [("constrained", CONSTRAINED), ("walker2019", WALKER2019)]
+)
+def test_a_preset_states_the_defaults_of_its_method(name, preset):
+    assert ascent_methods.defaults(name) == asdict(preset)
+    with pytest.raises(FrozenInstanceError):
+        preset.steps = 3
+    with pytest.raises(ParameterError, match=r"schedule \(ascent\): found 'cosine'; expected"):
+        replace(preset, schedule="cosine")
+    with pytest.raises(TypeError, match="candles"):
+        ascent_methods[name](None, candles=3)

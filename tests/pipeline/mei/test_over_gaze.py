@@ -77,7 +77,7 @@ def test_a_displaced_response_is_that_at_the_gaze(trained):
 @pytest.mark.numerical
 def test_crops_answer_as_the_frames_that_they_stand_for(trained):
     frozen = trained.frozen()
-    assert frozen.patches().exact.all()
+    assert frozen.crops().exact.all()
     units = torch.arange(6)
     crop = View(frozen, units, (1, 36, 64), crop=True)
     inside = torch.randn(6, 1, *crop.size, generator=torch.Generator().manual_seed(0))

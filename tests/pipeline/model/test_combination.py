@@ -110,22 +110,22 @@ def test_crops_of_several_kinds_are_as_exact_as_of_one(mixed, shares):
     whole = (members * torch.as_tensor(shares, dtype=torch.float32)[:, units]).sum(0)
     torch.testing.assert_close(frozen(images)[torch.arange(24), units], whole, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(frozen.forward_units(images, units), whole)
-    patches = frozen.patches(units.numpy())
-    assert patches.exact.all()
+    places = frozen.crops(units.numpy())
+    assert places.exact.all()
     crops = torch.stack(
         [
-            image[:, top : top + patches.height, left : left + patches.width]
-            for image, top, left in zip(images, patches.top, patches.left, strict=True)
+            image[:, top : top + places.height, left : left + places.width]
+            for image, top, left in zip(images, places.top, places.left, strict=True)
         ]
     ).requires_grad_(True)
-    torch.testing.assert_close(frozen.member_patches(crops, units), members, rtol=1e-4, atol=1e-4)
-    rates = frozen.forward_patches(crops, units)
+    torch.testing.assert_close(frozen.member_crops(crops, units), members, rtol=1e-4, atol=1e-4)
+    rates = frozen.forward_crops(crops, units)
     torch.testing.assert_close(rates, whole, rtol=1e-4, atol=1e-4)
     (of_crops,) = torch.autograd.grad(rates.sum(), crops)
     images.requires_grad_(True)
     (gradient,) = torch.autograd.grad(frozen.forward_units(images, units).sum(), images)
-    for i, (top, left) in enumerate(zip(patches.top, patches.left, strict=True)):
-        window = gradient[i, :, top : top + patches.height, left : left + patches.width]
+    for i, (top, left) in enumerate(zip(places.top, places.left, strict=True)):
+        window = gradient[i, :, top : top + places.height, left : left + places.width]
         torch.testing.assert_close(of_crops[i], window, rtol=1e-3, atol=1e-5)
 
 

@@ -1,20 +1,34 @@
 """The malformed inputs of the reliability suite: who writes them, who reads them, what is said.
 
-A case is written below a folder and read by the function that the pipeline reads it with. Readers
-take paths only, so that a worker's process can read what a test has written.
+A case is written below a folder by a function of `damage` and read by the function of `readers`
+that the pipeline reads it with.
 """
 
 import datetime
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from borrowed import load
+import tiff_files as tiff
+from malformed.damage import (
+    colour,
+    cut_encoder,
+    edit_json,
+    floats,
+    frame_times,
+    late,
+    nan_encoder,
+    other_encoder,
+    overlapping,
+    pickle_encoder,
+    prepared_all_validation,
+    scanimage,
+    traces,
+    twice,
+    unreadable,
+)
 
 from pipeline.stimulus.images import write_png
-
-tiff = load("pipeline/imaging/test_tiff.py")
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,7 @@ class Case:
     Parameters
     ----------
     reader : str
-        Name in `READERS`.
+        Name in `readers.READERS`.
     write : callable
         Called with the path to write to; for bundles with a whole bundle to damage.
     words : tuple of str
@@ -37,239 +51,6 @@ class Case:
     write: object
     words: tuple
     options: dict
-
-
-def read_bundle(path):
-    """Check a bundle as `ingest` does, then read its movie as motion correction does."""
-    from pipeline.imaging.tiff.scan import open_scan
-    from pipeline.recording.bundle import read_bundle
-
-    bundle = read_bundle(path)
-    if "tiff" in bundle.files:
-        open_scan(bundle.files["tiff"], fps=10.0).movie()[:]
-
-
-def read_movie(path):
-    from pipeline.imaging.tiff.scan import open_scan
-
-    open_scan(path / "broken.tif").movie()[:]
-
-
-def read_dataset(path):
-    from pipeline.dataset import load
-
-    data, _ = load(path / "prepared.npz").complete()
-    return data.stats
-
-
-def read_encoder(path):
-    from pipeline.model import load_encoder
-
-    load_encoder(path / "model.safetensors")
-
-
-def read_settings(path):
-    """Complete the parameters of a training, as registering it does."""
-    from pipeline.model import complete_config
-
-    complete_config(json.loads((path / "settings.json").read_text()))
-
-
-def call(path):
-    """Run one step of the pipeline with the parameters that a file gives."""
-    given = json.loads((path / "call.json").read_text())
-    STEPS[given.pop("step")](**given)
-
-
-READERS = {
-    "bundle": read_bundle,
-    "movie": read_movie,
-    "dataset": read_dataset,
-    "encoder": read_encoder,
-    "settings": read_settings,
-    "call": call,
-}
-
-
-def read(path):
-    """Read the input below a folder by the reader that its file `reader` names."""
-    path = Path(path)
-    READERS[(path / "reader").read_text()](Path((path / "input").read_text()))
-
-
-# ---- steps that are asked for what cannot be
-
-
-def pick(device):
-    from pipeline.device import pick_device
-
-    pick_device(device)
-
-
-def display(mean, sd):
-    """Show an image at a contrast that no image can have."""
-    from pipeline.stimulus.display import to_monitor
-    from pipeline.stimulus.monitor import MonitorCurve
-
-    pixels = np.arange(0.0, 256.0)
-    curve = MonitorCurve(pixels, 0.3 + 30 * (pixels / 255) ** 2.2)
-    images = np.random.default_rng(0).normal(size=(1, 18, 32))
-    to_monitor(images, curve, mean_cd_m2=mean, sd_cd_m2=sd)
-
-
-def oracle(repeats):
-    """Ask for reliability where no image was repeated."""
-    from pipeline.dataset.reliability import oracle_correlation
-
-    trials = np.random.default_rng(0).random((20 * repeats, 3))
-    oracle_correlation(trials, np.repeat(np.arange(20), repeats))
-
-
-def ascend(scale):
-    """Climb on a model whose weights have run away."""
-    import torch
-
-    from pipeline.mei.synthesize import synthesize
-
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(18 * 32, 2))
-    torch.nn.init.constant_(model[1].weight, float(scale))
-    synthesize(
-        model, [0], shape=(1, 18, 32), mean=128.0, sd=50.0, device="cpu", params={"steps": 3}
-    )
-
-
-STEPS = {"pick": pick, "display": display, "oracle": oracle, "ascend": ascend}
-
-# ---- how whole inputs are damaged
-
-
-def edit_json(folder, **entries):
-    path = folder / "recording.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
-
-
-def edit_text(folder, name, old, new):
-    path = folder / name
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
-def frame_times(folder, times):
-    lines = "".join(f"{i},{t}\n" for i, t in enumerate(times))
-    (folder / "frame_times.csv").write_text("frame,time_s\n" + lines)
-
-
-def traces(folder, change=lambda values: values, times=lambda values: values):
-    with np.load(folder / "traces.npz") as stored:
-        time, values = stored["time_s"], stored["fluorescence"]
-    np.savez(folder / "traces.npz", time_s=times(time), fluorescence=change(values))
-
-
-def unreadable(folder):
-    """Make it unreadable for everybody, root too: a device that refuses every read."""
-    path = folder / "scan.tif"
-    path.unlink()
-    path.symlink_to("/proc/self/mem")
-
-
-def scanimage(folder, pages, **header):
-    tiff.write(folder / "scan.tif", tiff.pages_of(pages), header=tiff.software(**header))
-
-
-def overlapping(path):
-    fields = [
-        {"centerXY": [0, y], "sizeXY": [1, 1], "rotationDegrees": 0, "pixelResolutionXY": [24, 12]}
-        for y in (0, 1)
-    ]
-    rois = [{"zs": 0, "discretePlaneMode": 0, "scanfields": field} for field in fields]
-    artist = {"RoiGroups": {"imagingRoiGroup": {"rois": rois}}}
-    header = tiff.software(hRoiManager__mroiEnable="true")
-    tiff.write(path / "broken.tif", tiff.pages_of(4), header=header, artist=artist)
-
-
-def prepared(path, **changed):
-    rng = np.random.default_rng(0)
-    tiers = np.array(["train"] * 30 + ["validation"] * 10)
-    arrays = {
-        "images": rng.integers(0, 256, (40, 18, 32), dtype=np.uint8),
-        "responses": rng.random((40, 4)),
-        "tiers": tiers,
-        "image_id": np.arange(40),
-        **changed,
-    }
-    np.savez(path / "prepared.npz", **arrays)
-
-
-def encoder(path, damage):
-    from pipeline.dataset import load as read_prepared
-    from pipeline.model import build_encoder, save_encoder
-
-    prepared(path)
-    made = build_encoder({"core": {"name": "linear"}}, read_prepared(path / "prepared.npz"))
-    save_encoder(made, path / "model.safetensors")
-    damage(path / "model.safetensors")
-
-
-def other_weights(path):
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    first = next(name for name in sorted(weights) if weights[name].dim() > 1)
-    weights[first] = weights[first][..., :1].contiguous()
-    save_file(weights, path, metadata)
-
-
-def nan_weights(path):
-    import torch
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    first = next(name for name in sorted(weights) if weights[name].dim() > 1)
-    weights[first] = torch.full_like(weights[first], torch.nan)
-    save_file(weights, path, metadata)
-
-
-def pickled(path):
-    import pickle
-
-    path.write_bytes(pickle.dumps(print))
-
-
-def twice(folder):
-    rng = np.random.default_rng(9)
-    names = [f"picture_{index}.png" for index in range(12)]
-    names[5] = names[4]
-    images = rng.integers(0, 256, (12, 36, 64), dtype=np.uint8)
-    np.savez(folder / "images.npz", names=np.array(names), images=images)
-
-
-def floats(folder):
-    names = np.array([f"picture_{index}.png" for index in range(12)])
-    np.savez(
-        folder / "images.npz", names=names, images=np.random.default_rng(9).random((12, 36, 64))
-    )
-
-
-def colour(folder):
-    import cv2
-
-    picture = np.random.default_rng(9).integers(0, 256, (36, 64, 3), dtype=np.uint8)
-    cv2.imwrite(str(folder / "images" / "picture_1.png"), picture)
-
-
-def late(folder):
-    lines = (folder / "trials.csv").read_text().splitlines()
-    rows = [line.split(",") for line in lines[1:]]
-    moved = [[r[0], r[1], str(float(r[2]) + 600), str(float(r[3]) + 600), r[4]] for r in rows]
-    text = "\n".join([lines[0], *(",".join(row) for row in moved)])
-    (folder / "trials.csv").write_text(text + "\n")
 
 
 def step(**given):
@@ -444,26 +225,6 @@ def _cases():
     ]
     for name, reader, write, words in others:
         yield name, reader, write, words, {}
-
-
-def prepared_all_validation(path):
-    prepared(path, tiers=np.array(["validation"] * 40))
-
-
-def cut_encoder(path):
-    encoder(path, lambda file: file.write_bytes(file.read_bytes()[:200]))
-
-
-def pickle_encoder(path):
-    encoder(path, pickled)
-
-
-def other_encoder(path):
-    encoder(path, other_weights)
-
-
-def nan_encoder(path):
-    encoder(path, nan_weights)
 
 
 CASES = {name: Case(*rest) for name, *rest in _cases()}

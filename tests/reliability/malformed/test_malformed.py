@@ -6,7 +6,8 @@ import sys
 
 import pytest
 from invariants import check_rows, check_store
-from malformed.cases import CASES, prepare, read
+from malformed.cases import CASES, prepare
+from malformed.readers import read
 
 
 def check_message(name, message):

@@ -18,6 +18,7 @@ from typing import Any
 from pymysql.cursors import SSCursor
 
 from pipeline.errors import DataError
+from workers.database.datajoint_internals import driver
 from workers.database.dumps import Digests
 from workers.database.dumps.statements import Statement, decoded, numbered_lines
 
@@ -51,7 +52,7 @@ def dump(connection: Any, databases: list[str], folder: Path) -> Digests:
     with gzip.open(folder / FILE, "wt", encoding="utf-8", compresslevel=4) as file:
         for statement in _SETTINGS:
             file.write(statement + ";\n")
-        for name, define, rows in _tables(connection._conn, databases):
+        for name, define, rows in _tables(driver(connection), databases):
             file.writelines(statement + ";\n" for statement in define())
             found[name] = _digest(rows(), lambda text: file.write(text + ";\n"))
     return found
@@ -59,7 +60,7 @@ def dump(connection: Any, databases: list[str], folder: Path) -> Digests:
 
 def digests(connection: Any, databases: list[str]) -> Digests:
     """Return rows and digest of every table of some schemas."""
-    return {name: _digest(rows()) for name, _, rows in _tables(connection._conn, databases)}
+    return {name: _digest(rows()) for name, _, rows in _tables(driver(connection), databases)}
 
 
 def check(folder: Path, databases: list[str]) -> None:
@@ -82,14 +83,14 @@ def load(connection: Any, folder: Path, databases: list[str]) -> None:
     check(folder, databases)  # before anything is made
     made = []
     try:
-        with connection._conn.cursor() as cursor:
+        with driver(connection).cursor() as cursor:
             for setting in _SETTINGS:
                 cursor.execute(setting)
             for database, sql in _statements(folder / FILE, databases):
                 cursor.execute(sql)
                 if database:
                     made.append(database)
-            connection._conn.commit()
+            driver(connection).commit()
             cursor.execute("SET SESSION FOREIGN_KEY_CHECKS=1")
     except BaseException:
         remove(connection, made)
@@ -98,7 +99,7 @@ def load(connection: Any, folder: Path, databases: list[str]) -> None:
 
 def remove(connection: Any, databases: list[str]) -> None:
     """Drop databases with all that is in them."""
-    with connection._conn.cursor() as cursor:
+    with driver(connection).cursor() as cursor:
         cursor.execute("SET SESSION FOREIGN_KEY_CHECKS=0")
         for name in databases:
             cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.errors import DataError
 from workers.database import postgres
+from workers.database.datajoint_internals import address, driver
 from workers.database.dumps import Digests
 from workers.database.dumps.statements import Statement, decoded, numbered_lines
 
@@ -65,7 +66,7 @@ def load(connection: Any, folder: Path, databases: list[str]) -> None:
     DataError
         If it holds a statement that `dump` does not write, or names another schema.
     """
-    link = connection._conn
+    link = driver(connection)
     link.rollback()
     link.autocommit = True
     link.set_client_encoding("UTF8")
@@ -94,8 +95,9 @@ def check(folder: Path, databases: list[str]) -> None:
 
 def remove(connection: Any, databases: list[str]) -> None:
     """Drop schemas with all that is in them."""
-    connection._conn.autocommit = True
-    with connection._conn.cursor() as cursor:
+    link = driver(connection)
+    link.autocommit = True
+    with link.cursor() as cursor:
         for name in databases:
             cursor.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
 
@@ -325,7 +327,7 @@ class _Snapshot:
     """A transaction that sees one moment."""
 
     def __init__(self, connection: Any) -> None:
-        self._link = connection._conn
+        self._link = driver(connection)
 
     def __enter__(self) -> Any:
         self._link.autocommit = True
@@ -356,17 +358,17 @@ def _digests(cursor: Any, databases: list[str]) -> Digests:
 
 def _run(connection: Any, command: list[str], files: list[str]) -> None:
     """Run `pg_dump` on the server of a connection."""
-    info = connection.conn_info
-    place = {
-        "PGHOST": info["host"],
-        "PGPORT": str(info["port"]),
-        "PGUSER": info["user"],
-        "PGDATABASE": connection._conn.info.dbname,
-        "PGPASSWORD": connection._conn.info.password,
+    place, link = address(connection), driver(connection)
+    settings = {
+        "PGHOST": place.host,
+        "PGPORT": str(place.port),
+        "PGUSER": place.user,
+        "PGDATABASE": link.info.dbname,
+        "PGPASSWORD": link.info.password,
         "PGCLIENTENCODING": "UTF8",
     }
     program = [str(_program(command[0])), *command[1:], *files]
-    done = subprocess.run(program, env={**os.environ, **place}, capture_output=True, text=True)
+    done = subprocess.run(program, env={**os.environ, **settings}, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]}: {' '.join(done.stderr.split()[-60:])}")
 

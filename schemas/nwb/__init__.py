@@ -1,0 +1,1 @@
+"""Rows and stored arrays of a scan as a `pipeline.recording.nwb.session.Session`."""
