@@ -64,7 +64,7 @@ def _read(
         places = {name: header.index(name) for name in names}
         found: dict[str, list[str]] = {name: [] for name in names}
         for row in rows:
-            if not row:
+            if not any(cell.strip() for cell in row):  # a blank line, as spreadsheets leave them
                 continue
             if len(row) > len(header) and any(cell.strip() for cell in row[len(header) :]):
                 raise DataError(

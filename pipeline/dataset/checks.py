@@ -31,8 +31,7 @@ def check_pixels(images: NDArray) -> None:
 def check_gray_levels(images: NDArray) -> None:
     """Raise DataError if images of a file are on another scale than gray levels 0-255."""
     low, high = float(images.min()), float(images.max())
-    unit_scale = images.dtype.kind == "f" and high <= 1 and bool((images % 1 != 0).any())
-    if low < GRAY_LEVELS[0] or high > GRAY_LEVELS[1] or unit_scale:
+    if low < GRAY_LEVELS[0] or high > GRAY_LEVELS[1] or 0 < high <= 1:
         raise DataError(
             "images are on another scale",
             field="images",
@@ -100,4 +99,21 @@ def wild_trials(responses: NDArray) -> NDArray[np.bool_]:
     usual = np.median(np.minimum(first, WILD * second))
     if usual > 0:
         wild[where[(first > WILD * second) & (first > WILD * usual)]] = True
+    return wild
+
+
+def wild_values(state: NDArray) -> NDArray[np.bool_]:
+    """Return on which trials a column of behavior or gaze is `WILD` times farther off than ever.
+
+    Parameters
+    ----------
+    state : array, shape (trials, columns)
+        Without NaN; distances are from the median of the column.
+    """
+    wild = np.zeros(len(state), bool)
+    if len(state) < 3:
+        return wild
+    far = np.abs(state - np.median(state, axis=0))
+    second, first = np.partition(far, -2, axis=0)[-2:]
+    wild[far.argmax(axis=0)[(first > WILD * second) & (second > 0)]] = True
     return wild

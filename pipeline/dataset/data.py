@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.errors import DataError
 from pipeline.files import written_whole
 
-from .checks import check_one_image_one_id, check_pixels, wild_trials
+from .checks import check_one_image_one_id, check_pixels, wild_trials, wild_values
 
 SD_FLOOR = 1e-6  # of the unit's own rms: one that varies less is left as it is
 TIERS = ("train", "validation", "test")
@@ -285,9 +285,9 @@ class Dataset:
         """
         behavior, pupil_center, notes = self.behavior, self.pupil_center, list(self.notes)
         if behavior is not None:
-            there = np.isfinite(behavior).any(0)
+            there = np.isfinite(behavior).any(axis=0)
             if not there.all():
-                notes.append(f"{(~there).sum()} of {len(there)} columns of behavior have no value")
+                notes.append(f"{(~there).sum()} of {there.size} columns of behavior have no value")
             behavior = behavior[:, there] if there.any() else None
         if pupil_center is not None and not np.isfinite(pupil_center).any(0).all():
             notes.append("gaze has no value")
@@ -295,22 +295,27 @@ class Dataset:
         finite = np.isfinite(self.responses)
         units = finite.any(0)
         if not units.all():
-            notes.append(f"{(~units).sum()} of {len(units)} units have no response")
+            notes.append(f"{(~units).sum()} of {units.size} units have no response")
         reasons = {"a response that is missing or infinite": ~finite[:, units].all(1)}
         for name, array in (("behavior", behavior), ("gaze", pupil_center)):
             if array is not None:
                 reasons[f"{name} that is missing or infinite"] = ~np.isfinite(array).all(1)
-        drop = np.any(list(reasons.values()), axis=0)
-        whole = np.flatnonzero(~drop)
+        drop = np.logical_or.reduce(list(reasons.values()))
+        good = np.flatnonzero(~drop)
         wild = np.zeros(self.n_trials, bool)
-        wild[whole] = wild_trials(self.responses[np.ix_(whole, np.flatnonzero(units))])
+        wild[good] = wild_trials(self.responses[np.ix_(good, np.flatnonzero(units))])
         reasons["a wild response"] = wild
+        for name, array in (("behavior", behavior), ("gaze", pupil_center)):
+            if array is not None:
+                odd = np.zeros(self.n_trials, bool)
+                odd[good] = wild_values(array[good])
+                reasons[f"a wild value of {name}"] = odd
         notes += [
             f"{rows.sum()} of {self.n_trials} trials have {name}"
             for name, rows in reasons.items()
             if rows.any()
         ]
-        keep = ~(drop | wild)
+        keep = ~np.logical_or.reduce(list(reasons.values()))
         if not keep.any():
             raise DataError(
                 "every trial lacks a response, behavior or gaze",

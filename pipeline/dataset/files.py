@@ -72,17 +72,20 @@ def load(path: str | os.PathLike) -> Dataset:
     if not path.exists():
         raise DataError("no such file or folder", file=path)
     if path.is_dir():
-        return _finish(path, read_layout(open_folder(path)))
+        return _finish(path, read_layout(open_folder(path)), shown=True)
     check_regular(path)
     with path.open("rb") as stream:
         begin = stream.read(8)
     if begin == _HDF5:
-        return _finish(path, read_hdf5(path))
-    layout = open_zip(path)
-    return _finish(path, _read_npz(path) if layout is None else read_layout(layout))
+        return _finish(path, read_hdf5(path), shown=True)
+    if (layout := open_zip(path)) is not None:
+        return _finish(path, read_layout(layout), shown=True)
+    found, saved = _read_npz(path)
+    return _finish(path, found, shown=not saved)
 
 
-def _read_npz(path: Path) -> Content:
+def _read_npz(path: Path) -> tuple[Content, bool]:
+    """Return the arrays of an npz file, and whether `Dataset.save` wrote it."""
     arrays = read_npz(path)
     missing = [name for name in NPZ_FIELDS if name not in arrays]
     if missing:
@@ -107,19 +110,17 @@ def _read_npz(path: Path) -> Content:
                 found=f"images {images.shape}, responses {responses.shape}",
                 expected="(trials, H, W) and (trials, units)",
             )
-        if images.size and images.dtype.kind in "iuf" and np.isfinite(images).all():
-            try:
-                check_gray_levels(images)
-            except DataError as error:
-                raise DataError(str(error), file=path) from error
         images, index = unique_images(images)
-    tiers, notes = plain_tiers(arrays["tiers"], path), []
+    tiers = plain_tiers(arrays["tiers"], path)
+    notes: list[str] = []
     known_tiers(tiers, path, notes)
     optional = {name: arrays.get(name) for name in OPTIONAL_FIELDS}
-    return Content(images, index, arrays["image_id"], responses, tiers, optional, notes)
+    found = Content(images, index, arrays["image_id"], responses, tiers, optional, notes)
+    return found, "image_index" in arrays
 
 
-def _finish(path: Path, found: Content) -> Dataset:
+def _finish(path: Path, found: Content, *, shown: bool) -> Dataset:
+    """Return the data set; images as they were `shown` must be gray levels."""
     tiers = np.where(found.tiers == "val", "validation", found.tiers)
     if "train" in tiers and "validation" not in tiers:
         ids = found.image_id
@@ -135,6 +136,8 @@ def _finish(path: Path, found: Content) -> Dataset:
             tiers,
             **found.optional,
         )
+        if shown:
+            check_gray_levels(data.images)
     except DataError as error:
         raise DataError(str(error), file=path) from error
     except (ValueError, TypeError, OverflowError, MemoryError) as error:  # text for numbers

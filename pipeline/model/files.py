@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,19 +75,62 @@ def load_encoder(path: str | os.PathLike, device: str | torch.device = "cpu") ->
         raise DataError(
             "not a readable encoder", file=path, found=error, expected="a safetensors file"
         ) from error
-    about = json.loads(metadata.get("encoder", "{}"))
-    if about.get("format") != FORMAT:
-        raise DataError("not an encoder", file=path, found=about.get("format"), expected=FORMAT)
+    about = _description(metadata.get("encoder", "{}"), path)
     statistics = {name: weights[name].numpy() for name in _STATISTICS if name in weights}
-    statistics |= {"image_mean": about["image_mean"], "image_sd": about["image_sd"]}
-    encoder = Encoder(
-        _complete(about["config"], path),
-        statistics,
-        tuple(about["input_shape"]),
-        np.asarray(about["unit_ids"]),
-    )
+    statistics |= {name: float(about[name]) for name in ("image_mean", "image_sd")}
+    config = _complete(about["config"], path)
+    try:
+        encoder = Encoder(
+            config, statistics, tuple(about["input_shape"]), np.asarray(about["unit_ids"])
+        )
+    except DataError:
+        raise
+    except Exception as error:  # whatever a part makes of values that are none of its own
+        raise DataError(
+            "encoder cannot be built",
+            file=path,
+            field="config",
+            found=f"{type(error).__name__}: {str(error)[:200]}",
+            expected="what save_encoder writes",
+        ) from error
     _fill(encoder, weights, path)
     return encoder.eval().to(device)
+
+
+def _description(text: str, path: str | os.PathLike) -> dict[str, Any]:
+    """Return what a file says of its encoder, each entry of the kind that it must be."""
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            "not an encoder", file=path, field="encoder", found=str(error)[:100], expected="JSON"
+        ) from error
+    found = about.get("format") if isinstance(about, dict) else type(about).__name__
+    if found != FORMAT:
+        raise DataError("not an encoder", file=path, found=str(found)[:100], expected=FORMAT)
+    shape, ids = about.get("input_shape"), about.get("unit_ids")
+    config, numbers = about.get("config"), (about.get("image_mean"), about.get("image_sd"))
+    right = {
+        "config": isinstance(config, dict) and all(isinstance(p, dict) for p in config.values()),
+        "input_shape": isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(size) is int and 0 < size < 10_000 for size in shape),
+        "unit_ids": isinstance(ids, list)
+        and bool(ids)
+        and all(type(one) in (int, float, str) for one in ids),
+        "image_mean": type(numbers[0]) in (int, float) and np.isfinite(numbers[0]),
+        "image_sd": type(numbers[1]) in (int, float) and 0 < numbers[1] < np.inf,
+    }
+    for name, good in right.items():
+        if not good:
+            raise DataError(
+                "is not what an encoder needs",
+                file=path,
+                field=name,
+                found=repr(about.get(name))[:80],
+                remedy="save it again with save_encoder",
+            )
+    return about
 
 
 def _complete(config: Config, path: str | os.PathLike) -> Config:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.csvfile import read_columns
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.imaging.importers.extracted import open_extracted
 from pipeline.recording.coverage import check_behavior, check_clocks, other_files
 from pipeline.recording.folder import Bundle, inside
@@ -77,6 +77,7 @@ def _check_imaging(bundle: Bundle) -> tuple[float, float]:
         masks = inside(bundle, imaging.masks, "imaging.masks")
         bundle.files |= {"traces": [traces], "masks": [masks]}
         scan = open_extracted(traces, masks)
+        bundle.findings += [Finding("units-left-out", f"{masks.name}: {n}") for n in scan.notes]
         _check_traces(traces, scan.movie().fluorescence)
         path, times = traces, scan.time_s
     else:

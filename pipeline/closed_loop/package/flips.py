@@ -110,5 +110,6 @@ def lags(
         for one in np.argsort(-count, kind="stable")[:CANDIDATES]:
             center = (box[one] + 0.5 - shift) * tolerance_s
             inside = difference[np.abs(difference - center) <= tolerance_s / 2]
-            found.append((-int(count[one]), abs(center), float(np.median(inside))))
+            if len(inside):
+                found.append((-int(count[one]), abs(center), float(np.median(inside))))
     return [lag for _, _, lag in sorted(found)]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.closed_loop.verdict.confusion import confusion
 from pipeline.closed_loop.verdict.outcome import Outcome
+from pipeline.npy import read_npz
 
 TABLES = ("responses", "comparisons", "populations")
 
@@ -27,9 +28,9 @@ def save_outcome(outcome: Outcome, path: str | PathLike) -> None:
 
 def load_outcome(path: str | PathLike) -> Outcome:
     """Read what `save_outcome` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        content = json.loads(str(file["tables"]))
-        matrices = {kind: file[f"matrix_{kind}"] for kind in content["kinds"]}
+    arrays = read_npz(path)
+    content = json.loads(str(arrays["tables"]))
+    matrices = {kind: arrays[f"matrix_{kind}"] for kind in content["kinds"]}
     return Outcome(
         **{name: pd.DataFrame(content[name]) for name in TABLES},
         confusions={kind: confusion(matrix) for kind, matrix in matrices.items()},

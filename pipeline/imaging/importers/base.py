@@ -86,16 +86,13 @@ class ImportedScan:
             raise DataError("cannot be made", file=folder, found=error.strerror) from error
         traces, masks = folder / "traces.npz", folder / "masks.npz"
         optional = {"raw": self.raw, "neuropil": self.neuropil, "activity": self.activity}
-        given = {name: value for name, value in optional.items() if value is not None}
-        np.savez(traces, time_s=self.time_s, fluorescence=self.corrected, **given)
-        np.savez(
-            masks,
-            **as_lists(self.pixels),
-            mean_image=self.mean_image,
-            keep=self.keep,
-            soma_probability=self.soma_probability,
-            source_row=self.source_row,
-        )
+        first: dict[str, Any] = {"time_s": self.time_s, "fluorescence": self.corrected}
+        first |= {name: value for name, value in optional.items() if value is not None}
+        second: dict[str, Any] = as_lists(self.pixels)
+        for name in ("mean_image", "keep", "soma_probability", "source_row"):
+            second[name] = getattr(self, name)
+        np.savez(traces, **first)
+        np.savez(masks, **second)
         return traces, masks
 
     def scan(self, folder: str | os.PathLike) -> ExtractedScan:
@@ -123,7 +120,8 @@ def assemble(
     file : path
         For error messages.
     weights : PixelStack, shape (units, H, W)
-        Of any scale; listed pixels are the mask. A unit without any is left out.
+        Of any scale; listed pixels are the mask. A unit without any, or without a number in its
+        trace, is left out.
     mean_image : array, shape (H, W), optional
         Drawn from masks and mean traces where the program kept none.
     keep, soma_probability : array, shape (units,), optional
@@ -170,12 +168,15 @@ def assemble(
             )
     keep = np.ones(units, bool) if keep is None else np.asarray(keep, bool)
     probability = np.asarray(keep if soma_probability is None else soma_probability, np.float32)
-    notes, rows = list(notes or ()), np.flatnonzero(weights.counts > 0)
+    notes = list(notes or ())
+    gone = {"pixel": weights.counts == 0, "number in their traces": ~np.isfinite(corrected).any(1)}
+    rows = np.flatnonzero(~np.any(list(gone.values()), axis=0))
+    for name, units_without in gone.items():
+        if len(lost := np.flatnonzero(units_without)):
+            notes.append(f"{len(lost)} units without a {name} are left out, the first is {lost[0]}")
     if not len(rows):
-        raise DataError("no mask has a pixel", file=file, found=f"{units} units")
+        raise DataError("no unit can be used", file=file, found="; ".join(notes))
     if len(rows) < units:
-        empty = np.flatnonzero(weights.counts == 0)
-        notes.append(f"{len(empty)} units without a pixel are left out, the first is {empty[0]}")
         weights, corrected = weights.select(rows), corrected[rows]
         keep, probability = keep[rows], probability[rows]
         optional = {n: None if v is None else np.asarray(v)[rows] for n, v in optional.items()}

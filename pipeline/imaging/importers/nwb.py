@@ -89,7 +89,9 @@ def nwb(
                 expected=f"{units} units",
             )
         mean = mean_image_of(file, table, weights.shape[1:] if rows_first else weights.shape[:0:-1])
-        keep, probability = decisions(table, path)
+        keep, probability = decisions(table, units, path)
+        if "image_mask" not in table and mean is None:
+            notes.append("the size of the field is unknown: it is drawn as far as masks reach")
         others = {
             role: _aligned(
                 [one for one in items if one.name != chosen.name and _role(one) == role],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ FREE_BYTES = 1 << 29
 _BLOCK = 1 << 22  # pixels of masks that are dense at a time
 
 
-def decisions(table, path: Path) -> tuple[NDArray | None, NDArray | None]:
+def decisions(table, units: int, path: Path) -> tuple[NDArray | None, NDArray | None]:
     """Return who was kept, and the probability of being a cell, (units,) each; None if unsaid."""
     columns = {name.lower(): table[name] for name in table if hasattr(table[name], "dtype")}
     keep = probability = None
@@ -36,7 +37,7 @@ def decisions(table, path: Path) -> tuple[NDArray | None, NDArray | None]:
         if name not in columns or (keep is not None and name in REJECTED):
             continue
         values = whole(columns[name])
-        if values.dtype.kind not in "biuf" or values.ndim > 2:
+        if values.dtype.kind not in "biuf" or values.ndim not in (1, 2) or len(values) != units:
             raise DataError(
                 "does not say which units were kept",
                 file=path,
@@ -53,7 +54,7 @@ def decisions(table, path: Path) -> tuple[NDArray | None, NDArray | None]:
     for name in PROBABILITY:
         if probability is None and name in columns and columns[name].dtype.kind in "fiub":
             values = whole(columns[name])
-            probability = values.astype(np.float32) if values.ndim == 1 else None
+            probability = values.astype(np.float32) if values.shape == (units,) else None
     return keep, probability
 
 
@@ -86,7 +87,7 @@ def mean_image_of(file, table, size: tuple[int, int] | None) -> NDArray | None:
     """
     found = {item.name: item.get("data") for item in of_type(file, "GrayscaleImage")}
 
-    def look(_: str, item: object) -> None:  # whatever else it returned would end the walk
+    def look(_: str, item: Any) -> None:  # whatever else it returned would end the walk
         if hasattr(item, "dtype"):
             found.setdefault(item.name, item)
 
@@ -164,7 +165,7 @@ def _from_images(masks, rows_first: bool, path: Path) -> PixelStack:
 def _from_pixels(
     table, name: str, image: NDArray | None, rows_first: bool, path: Path
 ) -> PixelStack:
-    where = {"file": path, "field": f"{table.name}/{name}"}
+    where: dict[str, Any] = {"file": path, "field": f"{table.name}/{name}"}
     ends = whole(table[f"{name}_index"]).astype(int)
     pixels = whole(table[name])
     if pixels.dtype.names is None or not {"x", "y", "weight"} <= set(pixels.dtype.names):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pipeline.errors import DataError
 
@@ -60,7 +60,7 @@ class PixelStack:
     def __iter__(self) -> Iterator[NDArray]:
         return (self[unit] for unit in range(len(self)))
 
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray:
         out = np.zeros((len(self), self.shape[1] * self.shape[2]), self.dtype)
         out[self.unit, self.pixel] = self.value
         return out.reshape(self.shape).astype(dtype or self.dtype, copy=False)
@@ -77,10 +77,10 @@ class PixelStack:
 
     def select(self, units: ArrayLike) -> PixelStack:
         """Return the images of some units (numbers or booleans), in the given order."""
-        units = np.arange(len(self))[np.asarray(units)]
-        sizes = self.counts[units]
+        rows: NDArray[np.intp] = np.arange(len(self))[np.asarray(units)]
+        sizes = self.counts[rows]
         start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        places = np.repeat(self.start[units] - start[:-1], sizes) + np.arange(start[-1])
+        places = np.repeat(self.start[rows] - start[:-1], sizes) + np.arange(start[-1])
         return PixelStack(start, self.pixel[places], self.value[places], self.shape[1:])
 
     def with_values(self, value: NDArray) -> PixelStack:
@@ -141,7 +141,9 @@ def pack_masks(
     if isinstance(masks, PixelStack) and isinstance(weights, PixelStack):
         if masks.start is not weights.start or masks.pixel is not weights.pixel:
             raise ValueError("masks and weights must list the same pixels")
-        return masks.start, masks.pixel, weights.value.astype(np.float32)
+        start, pixel = masks.start.astype(np.int64), masks.pixel.astype(np.int32)
+        return start, pixel, weights.value.astype(np.float32)
+    masks = np.asarray(masks)
     pixels = int(np.prod(masks.shape[1:]))  # -1 is refused where there is no unit
     flat = masks.reshape(len(masks), pixels)
     unit, pixel = np.nonzero(flat)

@@ -148,7 +148,7 @@ def test_classes_of_images_keep_equal_ids_apart(tmp_path):
     assert len(data.repeats()) == 4
 
 
-@pytest.mark.parametrize("scale", [1 / 255, 2.0, -1.0])
+@pytest.mark.parametrize("scale", [1 / 255, 1 / 256, 2.0, -1.0])
 def test_images_on_another_scale_are_refused(tmp_path, scale):
     fields = arrays()
     np.savez(tmp_path / "a.npz", **{**fields, "images": fields["images"] * scale})
@@ -197,3 +197,15 @@ def test_the_scale_of_a_unit_is_its_own(tmp_path):
 )
 def test_ids_of_units_that_are_no_numbers_are_numbered(ids, numbers):
     assert unit_numbers(ids) == numbers
+
+
+@pytest.mark.parametrize("name", ["behavior", "pupil_center"])
+def test_one_wild_value_of_behavior_or_gaze_costs_its_trial(tmp_path, name):
+    rng = np.random.default_rng(3)
+    state = rng.normal(20, 2, (TRIALS, 2 if name == "pupil_center" else 3))
+    whole, dropped = load_complete(tmp_path, {**arrays(), name: state})
+    assert dropped == 0
+    state[9, 1] = 1e7
+    data, dropped = load_complete(tmp_path, {**arrays(), name: state})
+    assert dropped == 1
+    np.testing.assert_array_equal(getattr(data, name), np.delete(getattr(whole, name), 9, axis=0))

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -174,3 +176,36 @@ def test_places_are_the_centers_of_what_units_answer_to_wherever_their_features_
     offset = model.field_centers_px(encoder) - encoder.readout_px()
     np.testing.assert_allclose(offset[::2], 0, atol=0.35)
     np.testing.assert_allclose(offset[1::2], [[-3, 2]] * 6, atol=0.35)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ("{", "encoder"),
+        ("[1]", "list"),
+        ({"config": [1]}, "config"),
+        ({"config": {"core": None}}, "config"),
+        ({"input_shape": [6]}, "input_shape"),
+        ({"unit_ids": "x"}, "unit_ids"),
+        ({"image_sd": 0}, "image_sd"),
+        ({"image_mean": None}, "image_mean"),
+    ],
+)
+def test_metadata_of_no_encoder_are_one_line_with_file_and_field(tmp_path, change, field):
+    from safetensors.torch import save_file
+
+    about = {
+        "format": "inception-encoder/1",
+        "config": {},
+        "input_shape": [6, 8],
+        "image_mean": 100.0,
+        "image_sd": 50.0,
+        "unit_ids": [1, 2],
+    }
+    text = change if isinstance(change, str) else json.dumps({**about, **change})
+    path = tmp_path / "m.safetensors"
+    save_file({"x": torch.zeros(2)}, path, {"encoder": text})
+    with pytest.raises(DataError, match=rf"m\.safetensors.*{field}") as caught:
+        model.load_encoder(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500

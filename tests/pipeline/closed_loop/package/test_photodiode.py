@@ -9,7 +9,7 @@ from pipeline.closed_loop.package.photodiode import check_flips, expected_patter
 from pipeline.closed_loop.presentation.audit import audit_presentation
 from pipeline.errors import DataError
 
-SHARED = Path(__file__).parents[4] / "shared"
+SHARED = Path(__file__).parents[5] / "shared"
 REAL = SHARED / "data" / "real" / "rig" / "pd_parser_photodiode.npz"
 
 

@@ -85,6 +85,19 @@ def test_an_empty_footprint_costs_itself_only(tmp_path, kind):
     assert any("1 units without a pixel are left out, the first is 2" in n for n in found.notes)
 
 
+def test_a_trace_without_a_number_costs_its_unit_only(tmp_path):
+    path = write_many(tmp_path / "plane0", 4, side=32, frames=60)
+    traces = np.load(path / "F.npy")
+    traces[1] = np.nan
+    np.save(path / "F.npy", traces)
+    found = import_results(path)
+    assert found.source_row.tolist() == [0, 2, 3]
+    assert found.notes == ["1 units without a number in their traces are left out, the first is 1"]
+    np.save(path / "F.npy", traces * np.nan)
+    with pytest.raises(DataError, match="no unit can be used"):
+        import_results(path)
+
+
 def test_dense_masks_of_a_bundle_are_read_in_blocks_and_an_empty_one_is_left_out(tmp_path):
     rng = np.random.default_rng(1)
     masks = rng.random((30, 400, 500)) < 0.001  # more than a block of pixels
