@@ -207,7 +207,7 @@ class Pupil(dj.Imported):
 class TreadmillInputs(NamedTuple):
     """What the running speed is made of."""
 
-    files: list[tuple]  # of experiment.Scan.files; empty without a treadmill
+    files: dict[str, list[tuple]]  # kind to experiment.Scan.files; empty without a treadmill
     wheel: tuple  # diameter (cm) and counts per revolution
     clock: tuple  # of ClockMap
     method: str

@@ -21,7 +21,7 @@ def populate(key, recipe=None):
 
     recipe = recipe or default_recipe()
     member = tasks.scan_tasks(key, recipe)
-    spec = dataset.DatasetSpec.add(member, tasks.model_shape(key, 36), {"validation_fraction": 0.3})
+    spec = dataset.DatasetSpec.add(member, (36, 64), {"validation_fraction": 0.3})
     steps = ("ScanInfo", "RasterPhase", "Motion", "SummaryImages", "Quality", "Segmentation")
     tables = [getattr(imaging, name) for name in (*steps, "Fluorescence", "Activity")]
     tables += [behavior.Sync, behavior.Pupil, behavior.Treadmill]
