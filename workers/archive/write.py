@@ -23,6 +23,7 @@ from workers.queue.order import Plan
 from workers.version import code_version
 
 FORMAT = "inception-archive/1"
+COMPUTED = ("ended_at", "duration_s", "version", "attempt", "environment", "device")  # no host
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 
 
@@ -68,7 +69,11 @@ def write_archive(
         _write_rows(part / "tables" / f"{name}.json", rows)
         made = provenance(ledger, name, keys) if name in plan.tasks else []
         if any(made):
-            said = [{"key": k, "computed": c} for k, c in zip(keys, made, strict=True) if c]
+            said = [
+                {"key": key, **{name: computed[name] for name in COMPUTED}}
+                for key, computed in zip(keys, made, strict=True)
+                if computed
+            ]
             _write_rows(part / "tables" / f"{name}.computed.json", said)
         tables[name] = {"rows": len(rows), "table": bare_name(node, plan.prefix)}
     for path in sorted(used):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def read_rois(
         masks=pack_masks(found.masks, found.weights),
         units=Table("units", "", columns),
         traces={
-            name: Trace(lambda data=data: data, "", "")
+            name: Trace(functools.partial(np.asarray, data), "", "")
             for name, data in traces.items()
             if data is not None
         },
@@ -86,7 +87,7 @@ def _own(
         data = item["data"]
         own = series_times(item, data.shape[0], path)
         times = own if times is None or name == "corrected" else times
-        traces[name] = Trace(lambda data=data: values(data, path).T, "", "")
+        traces[name] = Trace(functools.partial(_transposed, data, path), "", "")
     if times is None or "corrected" not in traces:
         raise DataError(
             "holds no corrected traces of these units",
@@ -108,6 +109,10 @@ def _own(
         traces=traces,
     )
     return [plane], exact(file, "frames", times, path)
+
+
+def _transposed(data: h5py.Dataset, path: Path) -> NDArray:
+    return values(data, path).T
 
 
 def _mean_image(file: h5py.File, index: int, path: Path) -> dict[str, NDArray]:

@@ -202,8 +202,8 @@ def _units(folder: Path, plane: Plane, times: NDArray, path: Path) -> None:
     They are what `pipeline.imaging.importers.extracted` reads: who extracted vouches for the units.
     """
     columns = {name: np.asarray(column.values) for name, column in plane.units.columns.items()}
-    keep = columns.get("keep", np.ones(len(plane.units), bool)).astype(bool)
-    if not keep.any():
+    keep = columns.get("keep", np.ones(len(plane.units))).astype(bool)
+    if plane.masks is None or not keep.any():
         raise DataError("no unit was kept", file=path, found=f"{len(keep)} units", expected="some")
     if not keep.all():
         log.warning("%s: %d of %d units are kept", path, keep.sum(), len(keep))

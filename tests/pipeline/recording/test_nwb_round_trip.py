@@ -129,7 +129,7 @@ def test_a_linked_movie_is_named_from_the_file_and_not_followed(session, write, 
         assert [name.decode() for name in named] == ["raw/scan_00001.tif"]
     folder = unpack(path)  # the units are in the file
     assert (folder / "traces.npz").exists()
-    bare = dataclasses.replace(plane, units=None)
+    bare = dataclasses.replace(plane, masks=None)
     other = write(dataclasses.replace(session, planes=[bare]), "bare.nwb")
     with pytest.raises(DataError, match=r"bare\.nwb: .*neither a movie nor .*not followed"):
         unpack(other)
