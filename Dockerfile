@@ -29,9 +29,9 @@ FROM notebook-packages AS built-notebook
 COPY . .
 RUN pip install --no-deps --force-reinstall .
 
-# what all final images share: an account without rights, one folder to write to
+# what all final images share: an account without rights, a folder to write to and one for scratch
 FROM base AS runtime
-RUN useradd --uid 10001 --create-home inception && install -d -o inception /data
+RUN useradd --uid 10001 --create-home inception && install -d -o inception /data /scratch
 ENV PATH=/opt/venv/bin:$PATH INCEPTION_HOME=/data \
     MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba
 WORKDIR /data

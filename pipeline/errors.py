@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from os import PathLike
 
 
@@ -42,3 +43,22 @@ class DataError(ValueError):
         if remedy is not None:
             text += f"; {remedy}"
         super().__init__(" ".join(text.split()))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a reader noticed in data that can still be used: said by name, never passed over.
+
+    Attributes
+    ----------
+    name : str
+        Of the kind, such as `frames-missing`, to be looked up in docs/formats.md.
+    text : str
+        One line: file, what was found, what was done.
+    """
+
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"

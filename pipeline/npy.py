@@ -12,7 +12,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -140,6 +140,99 @@ def read_npz(path: str | os.PathLike, names: Iterable[str] | None = None) -> dic
         ) from error
 
 
+def npz_rows(path: str | os.PathLike, name: str, rows: int | None = None) -> Iterator[NDArray]:
+    """Read one array of an npz file in blocks along its first axis, never whole.
+
+    Parameters
+    ----------
+    path : path
+    name : str
+        Of an array of at least one axis, in the order of C.
+    rows : int, optional
+        At a time; otherwise as many as a few megabytes hold.
+
+    Yields
+    ------
+    array, shape (some rows, ...)
+
+    Raises
+    ------
+    DataError
+        As `read_npz`, or if there is no such array, or it is in the order of Fortran.
+    """
+    try:
+        check_regular(path)
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo(f"{name}.npy")
+            with archive.open(member) as stream:
+                header = _checked_header(stream, member.file_size)
+                if not header.shape or header.fortran:
+                    raise ValueError("it is no array whose rows follow each other")
+                size = header.nbytes // max(header.shape[0], 1)
+                step = rows or max(1, _BLOCK // max(size, 1))
+                for first in range(0, header.shape[0], step):
+                    some = (min(step, header.shape[0] - first), *header.shape[1:])
+                    flat = np.empty(math.prod(some), header.dtype)
+                    _fill(stream, flat)
+                    yield flat.reshape(some)
+                if stream.read(1):  # and so its checksum has been compared
+                    raise ValueError("the member is longer than its array")
+    except DataError:
+        raise
+    except GeneratorExit:
+        raise
+    except Exception as error:
+        raise DataError(
+            "cannot be read",
+            file=path,
+            field=name,
+            found=_said(error),
+            expected=_NPZ,
+            remedy="write it with numpy.savez",
+        ) from error
+
+
+def read_member(archive: zipfile.ZipFile, member: str, path: str | os.PathLike) -> NDArray:
+    """Read an npy file within an open zip file of any content.
+
+    Parameters
+    ----------
+    archive : ZipFile
+    member : str
+        Its whole name there.
+    path : path
+        Of the zip file, for messages.
+
+    Raises
+    ------
+    DataError
+        As `read_npy`.
+    """
+    try:
+        size = archive.getinfo(member).file_size
+        with archive.open(member) as stream:
+            array = _read(stream, size)
+            if stream.read(1):  # and so its checksum has been compared
+                raise ValueError("the member is longer than its array")
+        return array
+    except Exception as error:
+        raise DataError(
+            "cannot be read", file=path, field=member[-200:], found=_said(error), expected=_NPY
+        ) from error
+
+
+def npz_shape(path: str | os.PathLike, name: str) -> tuple[int, ...]:
+    """Return the shape of one array of an npz file; DataError as `npz_rows`."""
+    try:
+        check_regular(path)
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            return read_header(stream).shape
+    except Exception as error:
+        raise DataError(
+            "cannot be read", file=path, field=name, found=_said(error), expected=_NPZ
+        ) from error
+
+
 def npz_names(path: str | os.PathLike) -> list[str]:
     """Return the names of the arrays in an npz file, in their order; DataError as `read_npz`."""
     try:
@@ -163,25 +256,36 @@ def check_regular(path: str | os.PathLike) -> None:
         raise DataError("is no regular file", file=path, expected="a file")
 
 
-def _read(stream: IO[bytes], size: int) -> NDArray:
-    """Read an array from a stream of so many bytes; ValueError if they are others."""
+def _checked_header(stream: IO[bytes], size: int) -> Header:
+    """Read the head of an array that so many bytes hold; ValueError if they cannot."""
     header = read_header(stream)
     if header.dtype.hasobject:
         raise ValueError("it holds Python objects, which are not read")
     if header.nbytes > size:
         raise ValueError(f"the header claims {header.nbytes} bytes of a file of {size}")
+    return header
+
+
+def _read(stream: IO[bytes], size: int) -> NDArray:
+    """Read an array from a stream of so many bytes; ValueError if they are others."""
+    header = _checked_header(stream, size)
     if header.dtype.itemsize == 0 or header.nbytes == 0:
         return np.zeros(header.shape, header.dtype)
     flat = np.empty(math.prod(header.shape), header.dtype)
+    _fill(stream, flat)
+    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def _fill(stream: IO[bytes], flat: NDArray) -> None:
+    """Fill an array from a stream; ValueError if that ends early."""
     there, place = flat.view(np.uint8), 0
-    while place < header.nbytes:
-        block = stream.read(min(_BLOCK, header.nbytes - place))
+    while place < flat.nbytes:
+        block = stream.read(min(_BLOCK, flat.nbytes - place))
         if not block:
-            raise ValueError(f"{header.nbytes - place} bytes are missing")
+            raise ValueError(f"{flat.nbytes - place} bytes are missing")
         there[place : place + len(block)] = np.frombuffer(block, np.uint8)
         place += len(block)
     check_content(flat)
-    return flat.reshape(header.shape, order="F" if header.fortran else "C")
 
 
 def check_content(flat: NDArray) -> None:

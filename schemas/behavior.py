@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 import datajoint as dj
@@ -10,21 +11,23 @@ import numpy as np
 from pipeline.behavior.clocks import ClockMap
 from pipeline.behavior.pupil import pupil_trackers
 from pipeline.behavior.treadmill import treadmill_methods
+from pipeline.behavior.tried import picture_of
 from pipeline.csvfile import read_columns
-from pipeline.errors import DataError
+from pipeline.recording.frames import pair_by_count
 from pipeline.recording.streams import (
-    FRAME_SLACK,
     STREAMS,
     clock_of,
     read_clocks,
     read_pupil,
     read_running,
+    read_treadmill,
 )
 from schemas import experiment, imaging, stimulus
 from schemas.method import MethodTable
 from schemas.store import number
 
 schema = dj.Schema()
+log = logging.getLogger("inception.behavior")
 
 
 @schema
@@ -148,6 +151,15 @@ class Pupil(dj.Imported):
     radius_median_px=null : float64  # median radius (px)
     """
 
+    class Failure(dj.Part):
+        definition = """
+        # Why most frames of the video have no pupil
+        -> master
+        ---
+        problem     : varchar(500)   # in words, with the number of frames
+        tried=null  : <npy@main>     # uint8 (H, W, 3): some of them, with what came nearest
+        """
+
     @property
     def key_source(self):
         """Scans and methods asked for."""
@@ -163,6 +175,7 @@ class Pupil(dj.Imported):
         return files, clock, *PupilMethod.fetch_method(key)
 
     def make_compute(self, key, files, clock, method, params):
+        failure = None
         if files["pupil"]:
             (path,) = experiment.existing(files["pupil"])
             columns = read_pupil(path)
@@ -174,23 +187,22 @@ class Pupil(dj.Imported):
             (times,) = experiment.existing(files["eye_times"])
             time = read_columns(times, ["frame", "time_s"], rising="time_s")["time_s"]
             found = pupil_trackers[method](video, **params)
-            if abs(len(time) - len(found.radius_px)) > FRAME_SLACK:
-                raise DataError(
-                    "eye frame times do not fit the video",
-                    file=times,
-                    found=f"{len(time)} times",
-                    expected=f"{len(found.radius_px)} frames of {video}",
-                )
-            n = min(len(time), len(found.radius_px))
+            time, findings = pair_by_count(len(found.radius_px), time, file=times)
+            for finding in findings:
+                log.warning("%s", finding)
+            n = len(time)
             parts = (found.center_x_px, found.center_y_px, found.radius_px, found.confidence)
-            table = np.stack([time[:n], *(part[:n] for part in parts)], axis=1)
+            table = np.stack([time, *(part[:n] for part in parts)], axis=1)
             source = "video"
+            if found.problem:
+                picture = picture_of(found.tried) if found.tried else None
+                failure = (found.problem, picture)
         else:
             table, source = np.zeros((0, 5)), "none"
         table[:, 0] = ClockMap(*clock).to_rig(table[:, 0])
-        return np.asarray(table, np.float64), source
+        return np.asarray(table, np.float64), source, failure
 
-    def make_insert(self, key, table, source):
+    def make_insert(self, key, table, source, failure):
         valid = np.isfinite(table[:, 3])
         self.insert1(
             {
@@ -202,12 +214,14 @@ class Pupil(dj.Imported):
                 "radius_median_px": number(np.median(table[valid, 3])) if valid.any() else None,
             }
         )
+        if failure is not None:
+            self.Failure.insert1({**key, "problem": failure[0][:500], "tried": failure[1]})
 
 
 class TreadmillInputs(NamedTuple):
     """What the running speed is made of."""
 
-    files: dict[str, list[tuple]]  # kind to experiment.Scan.files; empty without a treadmill
+    files: dict[str, list[tuple]]  # of experiment.Scan.files, by kind: treadmill, running
     wheel: tuple  # diameter (cm) and counts per revolution
     clock: tuple  # of ClockMap
     method: str
@@ -248,7 +262,7 @@ class Treadmill(dj.Imported):
         if not given.files["treadmill"]:
             return (np.zeros((0, 2)),)
         (path,) = experiment.existing(given.files["treadmill"])
-        columns = read_columns(path, ["time_s", "counts"], rising="time_s")
+        columns = read_treadmill(path)
         time = ClockMap(*given.clock).to_rig(columns["time_s"])
         speed_of = treadmill_methods[given.method]
         found = speed_of(time, columns["counts"], *given.wheel, **given.params)

@@ -160,7 +160,7 @@ def oracle_traces(folder: Path, truth: dict, cells: NDArray) -> dict[str, NDArra
     """Return traces of cells by the true masks, raster and shifts of every line."""
     from pipeline.imaging.extraction import neuropil_rings
     from pipeline.imaging.movie import MotionCorrected, RasterCorrected
-    from pipeline.imaging.tiff.scan import open_scan
+    from pipeline.imaging.tiff import open_scan
 
     raw = open_scan(sorted(folder.glob("*.tif"))).movie()
     n_frames, height, width = raw.shape

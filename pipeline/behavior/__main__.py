@@ -1,6 +1,7 @@
 """Command line: one stage of behavior on files.
 
 python -m pipeline.behavior pupil eye.avi --out pupil.csv --times eye_times.csv
+python -m pipeline.behavior pupil face.mp4 --set region=[260,200,440,360] --set polarity=bright --out pupil.csv
 python -m pipeline.behavior pupil eyeDLC.csv --method deeplabcut --fps 30 --out pupil.csv
 python -m pipeline.behavior treadmill treadmill.csv --diameter-cm 15 --counts-per-rev 8000 --out speed.csv
 """  # noqa: E501  lines to copy
@@ -10,13 +11,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.behavior.pupil import pupil_trackers
+from pipeline.behavior.pupil import NoPupil, Tried, pupil_trackers
 from pipeline.behavior.treadmill import running_periods, treadmill_methods
+from pipeline.behavior.tried import picture_of
 from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
 from pipeline.files import written_whole
@@ -33,7 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     text = "Follow the pupil in a video, or read what another program found."
     pupil = commands.add_parser("pupil", help=text, description=text)
-    pupil.add_argument("video", help="eye video; DeepLabCut .csv or facemap _proc.npy by --method")
+    pupil.add_argument(
+        "video",
+        help="eye video, or by --method a table of DeepLabCut, Lightning Pose, SLEAP or facemap",
+    )
     pupil.add_argument("--times", help="csv with frame,time_s; else frames are --fps apart")
     pupil.add_argument("--fps", type=float, default=30.0, help="frames per second; default 30")
     pupil.set_defaults(command=_pupil)
@@ -53,7 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _pupil(options: argparse.Namespace) -> dict[str, Any]:
     method, params = chosen(pupil_trackers, options)
-    found = method(options.video, **params)
+    try:
+        found = method(options.video, **params)
+    except NoPupil as error:
+        raise DataError(f"{error}; see {_draw(options.out, error.tried)}") from error
     frames = len(found.radius_px)
     if options.times:
         time = read_columns(options.times, ("time_s",), nan=("time_s",), at_least=1)["time_s"]
@@ -76,6 +86,10 @@ def _pupil(options: argparse.Namespace) -> dict[str, Any]:
         "confidence": found.confidence,
     }
     write_csv(options.out, columns)
+    if found.problem:
+        picture = f"see {_draw(options.out, found.tried)}; " if found.tried else ""
+        rest = f"{picture}the other frames are in {options.out}"
+        raise DataError(found.problem, file=options.video, remedy=rest)
     seen = np.isfinite(found.radius_px)
     return {
         "file": options.out,
@@ -83,6 +97,20 @@ def _pupil(options: argparse.Namespace) -> dict[str, Any]:
         "seen": float(seen.mean()) if frames else 0.0,
         "radius_median_px": float(np.median(found.radius_px[seen])) if seen.any() else None,
     }
+
+
+def _draw(out: str, tried: tuple[Tried, ...]) -> str:
+    """Write a picture of frames without a pupil beside the table; return its path."""
+    path = Path(out).with_suffix(".tried.png")
+    good, content = cv2.imencode(".png", picture_of(tried))
+    if not good:
+        raise DataError("cannot be drawn", file=path)
+    try:
+        with written_whole(path) as partial:
+            Path(partial).write_bytes(content.tobytes())
+    except OSError as error:
+        raise DataError("cannot be written", file=path, found=error.strerror) from error
+    return str(path)
 
 
 def _treadmill(options: argparse.Namespace) -> dict[str, Any]:

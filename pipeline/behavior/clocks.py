@@ -9,6 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import DataError
 
+_SIDE = 3  # pairs that have to agree on either side of a step
+_JUMPS = 8  # places at which a step is looked for
+_LEAST_STEP_S = 2e-3
+
 
 @dataclass(frozen=True)
 class ClockMap:
@@ -49,14 +53,16 @@ class ClockMap:
         Raises
         ------
         DataError
-            If there is no pair, the lengths differ, a time is not finite, or a clock does not
-            increase from pair to pair.
+            If there is no pair, the lengths differ, a time is not finite, a clock does not
+            increase from pair to pair (it was restarted), or it steps between two pairs.
 
         Notes
         -----
         Least squares repeated without pairs further off than 5 robust standard deviations,
         starting from the median of slopes over half of the recording (Theil 1950), which up to
-        29 % of wrong pairs cannot move.
+        29 % of wrong pairs cannot move. Neighboring pairs that leave the line together and
+        gradually are no outliers: the clock drifts, they stay in, and `residual_s` shows it. If two
+        lines with a jump between them fit clearly more pairs than one does, the clock stepped.
         """
         stream = np.atleast_1d(np.asarray(stream_time_s, np.float64))
         rig = np.atleast_1d(np.asarray(rig_time_s, np.float64))
@@ -83,6 +89,15 @@ class ClockMap:
         x, y = stream - zero_stream, rig - zero_rig
         if len(x) == 1:
             return cls(zero_stream, zero_rig, 1.0, 0.0, np.zeros(1), np.ones(1, bool))
+        if (step := _step(x, y)) is not None:
+            raise DataError(
+                "clock steps",
+                field="stream_time_s",
+                found=f"{step[1]:+.4g} s between {stream[step[0] - 1]:.6g} and "
+                f"{stream[step[0]]:.6g} s",
+                expected="one straight line through all pairs",
+                remedy="give times on one clock, or leave out the side with fewer pairs",
+            )
         half = len(x) // 2
         rate = float(np.median((y[half:] - y[: len(y) - half]) / (x[half:] - x[: len(x) - half])))
         offset = float(np.median(y - rate * x))
@@ -98,6 +113,10 @@ class ClockMap:
                 break
             used = keep
         error = y - offset - rate * x
+        if (drifting := _drifting(error, used)).any():
+            used = used | drifting
+            rate, offset = (float(value) for value in np.polyfit(x[used], y[used], 1))
+            error = y - offset - rate * x
         residual = float(np.sqrt(np.mean(error[used] ** 2))) if len(x) > 2 else 0.0
         return cls(zero_stream, zero_rig + offset, rate, residual, error, used)
 
@@ -120,6 +139,93 @@ class ClockMap:
     def drift_ppm(self) -> float:
         """Microseconds that the stream's clock gains on the rig's in a second."""
         return (1 / self.rate - 1) * 1e6
+
+
+def _noise(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return the standard deviation of pairs about the line through their neighbors (s)."""
+    share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
+    off = y[1:-1] - (y[:-2] + share * (y[2:] - y[:-2]))
+    return 1.4826 * float(np.median(np.abs(off))) / np.sqrt(1.5)
+
+
+def _step(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[int, float] | None:
+    """Return the pair before which a clock jumped, and by how much (s); None if it did not.
+
+    Left and right of a jump a line of the same rate meets clearly more pairs than one line does,
+    and the jump lies between two neighbors: a clock that drifts leaves the line gradually.
+    """
+    if len(x) < 2 * _SIDE:
+        return None
+    near = max(5 * _noise(x, y), 1e-4)
+    least = max(1.6 * near, _LEAST_STEP_S)
+    flat = y - float(np.median(np.diff(y) / np.diff(x))) * x
+    single = _met(x, y, near)
+    best: tuple[int, float] | None = None
+    most = single + max(_SIDE - 1, 0.05 * len(x))
+    jumps = np.abs(np.diff(flat))
+    for before in np.argsort(jumps)[::-1][:_JUMPS]:
+        at = int(before) + 1
+        if not _SIDE <= at <= len(x) - _SIDE:
+            continue
+        left, right = (_line(x[part], y[part]) for part in (slice(None, at), slice(at, None)))
+        met = sum(
+            int((np.abs(y[part] - line[1] - line[0] * x[part]) <= near).sum())
+            for part, line in ((slice(None, at), left), (slice(at, None), right))
+        )
+        middle = (x[at - 1] + x[at]) / 2
+        height = (right[1] + right[0] * middle) - (left[1] + left[0] * middle)
+        sudden = jumps[before] > 0.5 * abs(height)
+        if met > most and abs(height) > least and sudden:
+            best, most = (at, height), met
+    return best or _stepped_run(x, y, near, least)
+
+
+def _stepped_run(
+    x: NDArray[np.float64], y: NDArray[np.float64], near: float, least: float
+) -> tuple[int, float] | None:
+    """Return where neighboring pairs leave the line together, by one and the same jump."""
+    rate, offset = _line(x, y)
+    error = y - offset - rate * x
+    keep = np.abs(error) <= near
+    if keep.sum() >= 2:
+        rate, offset = np.polyfit(x[keep], y[keep], 1)
+        error = y - offset - rate * x
+    edges = np.flatnonzero(np.diff(np.r_[False, np.abs(error) > near, False].astype(int)))
+    for low, high in zip(edges[::2], edges[1::2], strict=True):
+        height = float(np.median(error[low:high]))
+        agree = np.abs(error[low:high] - height) <= near
+        if high - low < _SIDE or abs(height) <= least or agree.mean() < 0.8:
+            continue
+        at = low if low > 0 else high
+        jump = abs(error[at] - error[at - 1]) if 0 < at < len(x) else 0.0
+        if jump > 0.5 * abs(height):
+            return int(at), height if low > 0 else -height
+    return None
+
+
+def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Return rate and offset of a robust line (Theil, over half of the pairs)."""
+    half = len(x) // 2
+    rate = float(np.median((y[half:] - y[: len(y) - half]) / (x[half:] - x[: len(x) - half])))
+    return rate, float(np.median(y - rate * x))
+
+
+def _met(x: NDArray[np.float64], y: NDArray[np.float64], near: float) -> int:
+    rate, offset = _line(x, y)
+    return int((np.abs(y - offset - rate * x) <= near).sum())
+
+
+def _drifting(error: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which rejected pairs leave the line gradually, with their neighbors."""
+    found = np.zeros(len(used), bool)
+    edges = np.flatnonzero(np.diff(np.r_[False, ~used, False].astype(int)))
+    for low, high in zip(edges[::2], edges[1::2], strict=True):
+        if high - low < _SIDE:
+            continue
+        run = error[max(0, low - 1) : min(len(error), high + 1)]
+        if np.abs(np.diff(run)).max() < 0.5 * np.abs(error[low:high]).max():
+            found[low:high] = True
+    return found
 
 
 def resample(

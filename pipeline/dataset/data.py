@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.errors import DataError
 from pipeline.files import written_whole
 
-SD_FLOOR = 0.01  # of the mean sd: a unit that varies less is left as it is (REFERENCE 2.6)
+from .checks import check_one_image_one_id, check_pixels, wild_trials
+
+SD_FLOOR = 1e-6  # of the unit's own rms: one that varies less is left as it is
 TIERS = ("train", "validation", "test")
 
 
@@ -36,8 +38,11 @@ class Statistics:
 
     @property
     def response_scale(self) -> NDArray[np.float64]:
-        """What responses are divided by: their sd, or 1 where that is below 1 % of the mean sd."""
-        floor = SD_FLOOR * self.response_sd.mean()
+        """What responses are divided by: the unit's own sd, or 1 for one that never varies.
+
+        No unit's scale depends on another unit: one wild trial would else silence all others.
+        """
+        floor = SD_FLOOR * np.hypot(self.response_mean, self.response_sd)
         return np.where(self.response_sd > floor, self.response_sd, 1.0)
 
     def normalize_responses(self, responses: NDArray) -> NDArray:
@@ -81,16 +86,24 @@ class Dataset:
         Pupil radius, its derivative, running speed, in any units.
     pupil_center : array, shape (trials, 2), optional
         Gaze (x, y) in pixels of the eye camera.
-    unit_ids : int array, shape (units,), optional
+    unit_ids : array of int or str, shape (units,), optional
         Default 0, 1, ...
     um_xyz : array, shape (units, 3), optional
         Positions in the cortex (um).
 
+    Attributes
+    ----------
+    notes : tuple of str
+        What was left out when it was read or completed, a line each.
+
     Raises
     ------
     DataError
-        If shapes disagree, a tier is unknown, or one image is in two tiers.
+        If shapes disagree, a tier is unknown, one image is in two tiers, one id stands for
+        different images, or a pixel is NaN or infinite.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -177,6 +190,8 @@ class Dataset:
                 found=f"image {name!s} and {len(split) - 1} more",
                 remedy="give all trials of one image the same tier",
             )
+        check_one_image_one_id(self.image_index, self._image_number, self.image_id, self.tiers)
+        check_pixels(self.images)
 
     @cached_property
     def _image_number(self) -> NDArray[np.int64]:
@@ -257,31 +272,50 @@ class Dataset:
         return [(self.image_id[group[0]].item(), group) for group in groups]
 
     def complete(self) -> tuple[Dataset, int]:
-        """Drop trials with NaN in behavior, gaze or any response, and columns that are all NaN.
+        """Drop trials with a missing, infinite or wild value, and columns without any value.
 
         Returns
         -------
         Dataset
-            Without those trials; behavior columns, gaze or units that never have a value are
-            taken out first (a whole stream may be missing, a unit may lie outside of the scan).
+            Without those trials; behavior columns, gaze or units that never have a finite value
+            are taken out first (a whole stream may be missing, a unit may lie outside of the
+            scan). Its `notes` count what was left out.
         int
             How many trials were dropped.
         """
-        behavior, pupil_center = self.behavior, self.pupil_center
+        behavior, pupil_center, notes = self.behavior, self.pupil_center, list(self.notes)
         if behavior is not None:
-            behavior = behavior[:, ~np.isnan(behavior).all(0)]
-            behavior = behavior if behavior.shape[1] else None
-        if pupil_center is not None and np.isnan(pupil_center).all(0).any():
+            there = np.isfinite(behavior).any(0)
+            if not there.all():
+                notes.append(f"{(~there).sum()} of {len(there)} columns of behavior have no value")
+            behavior = behavior[:, there] if there.any() else None
+        if pupil_center is not None and not np.isfinite(pupil_center).any(0).all():
+            notes.append("gaze has no value")
             pupil_center = None
-        units = ~np.isnan(self.responses).all(0)
-        keep = ~np.isnan(self.responses[:, units]).any(1)
-        for array in (behavior, pupil_center):
+        finite = np.isfinite(self.responses)
+        units = finite.any(0)
+        if not units.all():
+            notes.append(f"{(~units).sum()} of {len(units)} units have no response")
+        reasons = {"a response that is missing or infinite": ~finite[:, units].all(1)}
+        for name, array in (("behavior", behavior), ("gaze", pupil_center)):
             if array is not None:
-                keep &= ~np.isnan(array).any(1)
+                reasons[f"{name} that is missing or infinite"] = ~np.isfinite(array).all(1)
+        drop = np.any(list(reasons.values()), axis=0)
+        whole = np.flatnonzero(~drop)
+        wild = np.zeros(self.n_trials, bool)
+        wild[whole] = wild_trials(self.responses[np.ix_(whole, np.flatnonzero(units))])
+        reasons["a wild response"] = wild
+        notes += [
+            f"{rows.sum()} of {self.n_trials} trials have {name}"
+            for name, rows in reasons.items()
+            if rows.any()
+        ]
+        keep = ~(drop | wild)
         if not keep.any():
             raise DataError(
                 "every trial lacks a response, behavior or gaze",
                 field="responses",
+                found="; ".join(notes),
                 remedy="check that trials, frames, eye and treadmill share the rig clock",
             )
         whole = Dataset(
@@ -295,6 +329,7 @@ class Dataset:
             self.unit_ids[units],
             None if self.um_xyz is None else self.um_xyz[units],
         )
+        whole.notes = tuple(notes)
         return whole.select(trials=np.flatnonzero(keep)), int((~keep).sum())
 
     def select(self, *, trials: ArrayLike | None = None, units: ArrayLike | None = None) -> Dataset:
@@ -302,7 +337,7 @@ class Dataset:
         rows = np.arange(self.n_trials)[slice(None) if trials is None else np.asarray(trials)]
         columns = np.arange(self.n_units)[slice(None) if units is None else np.asarray(units)]
         used, index = np.unique(self.image_index[rows], return_inverse=True)
-        return Dataset(
+        part = Dataset(
             self.images if len(used) == len(self.images) else self.images[used],
             index.reshape(-1),
             self.image_id[rows],
@@ -313,6 +348,8 @@ class Dataset:
             self.unit_ids[columns],
             None if self.um_xyz is None else self.um_xyz[columns],
         )
+        part.notes = self.notes
+        return part
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the data set to an npz file that `pipeline.dataset.load` reads.
@@ -323,8 +360,9 @@ class Dataset:
         names = "images image_index image_id responses tiers behavior pupil_center unit_ids um_xyz"
         arrays = {name: getattr(self, name) for name in names.split()}
         arrays = {name: array for name, array in arrays.items() if array is not None}
-        if arrays["image_id"].dtype == object:
-            arrays["image_id"] = arrays["image_id"].astype(str)
+        for name in ("image_id", "unit_ids"):
+            if arrays[name].dtype == object:
+                arrays[name] = arrays[name].astype(str)
         with written_whole(path) as partial, partial.open("wb") as stream:
             np.savez(stream, **arrays)
 

@@ -141,7 +141,7 @@ def _cumulate(values: NDArray) -> NDArray:
     return np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
 
 
-@response_windows.register("hamming2019")
+@response_windows.register("hamming2019", revision=2)
 def hamming2019(
     activity: NDArray[np.floating],
     frame_times_s: ArrayLike,
@@ -168,7 +168,8 @@ def hamming2019(
     Returns
     -------
     array, shape (trials, units), float32
-        Filtered activity (a.u. per frame); NaN where the filter leaves the recording.
+        Filtered activity (a.u. per frame); NaN where the filter leaves the recording, or meets a
+        gap in it or a frame whose activity is not known.
 
     References
     ----------
@@ -182,9 +183,14 @@ def hamming2019(
     sample = onset + offset_s + length_s / 2
     result = np.full((len(onset), len(activity)), np.nan, np.float32)
     low_time, high_time = times[half], times[len(times) - 1 - half]
+    gaps = np.flatnonzero(np.diff(times) > 1.5 * period)  # after these frames some are missing
+    cut = np.zeros(len(times), bool)
+    for gap in gaps:
+        cut[max(0, gap + 1 - max(half, 1)) : gap + 1 + max(half, 1)] = True
     for low in range(0, len(activity), _CHUNK):
         part = np.asarray(activity[low : low + _CHUNK], np.float64)
         filtered = convolve1d(part, taps, axis=1, mode="nearest")
+        filtered[:, cut] = np.nan
         for row, d in enumerate(delay[low : low + _CHUNK]):
             at = sample - d
             inside = (at >= low_time - 1e-9) & (at <= high_time + 1e-9)

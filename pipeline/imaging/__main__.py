@@ -5,6 +5,7 @@
     python -m pipeline.imaging deconvolution DIR/extraction.npz --out DIR --set indicator=GCaMP6s
     python -m pipeline.imaging quality scan.tif --out DIR
     python -m pipeline.imaging import suite2p/plane0 --out DIR
+    python -m pipeline.imaging stack zstack.tif --out DIR
 
 Without the name of a command, `process` is meant.
 """
@@ -29,6 +30,8 @@ from pipeline.imaging.options import add_method, chosen, run
 from pipeline.imaging.quality import Evidence, quality_methods
 from pipeline.imaging.raster import raster_methods
 from pipeline.imaging.segmentation import segmenters
+from pipeline.imaging.segmentation.mask_files import read_masks
+from pipeline.imaging.structural import read_stack
 from pipeline.imaging.summary import summarize
 from pipeline.npy import read_npy
 
@@ -65,9 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         if name == "process":
             _process_arguments(one, deconvolvers)
         elif name == "import":
-            one.add_argument("path", help="suite2p folder, CaImAn .hdf5 or .nwb")
-            one.add_argument("--out", required=True, help="folder that receives two npz files")
-            one.add_argument("--fps", type=float, help="frames per second, where it lacks them")
+            _import_arguments(one)
+        elif name == "stack":
+            one.add_argument("file", help="TIFF of a structural stack")
+            one.add_argument("--channel", type=int, help="as on the microscope; else the first")
+            one.add_argument("--unaligned", action="store_true", help="average pages as they are")
+            one.add_argument("--out", required=True, help="folder that receives stack.npy")
         elif name == "deconvolution":
             one.add_argument("traces", help="npz of extraction or import, or npy (units, frames)")
             one.add_argument("--fps", type=float, help="frames per second, for npy")
@@ -76,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
             _movie_arguments(one)
             one.add_argument("--out", required=name != "info", help="folder of results")
         if name == "extraction":
-            one.add_argument("--masks", help="npz with `masks` (units, H, W) and maybe `weights`")
+            one.add_argument("--masks", help="npz with masks, dense or as `import` writes it")
         if name in registries:
             add_method(one, registries[name], leave=("extracted", "given"))
     return parser
@@ -91,8 +97,29 @@ def _movie_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fps", type=float, help="frames per second, for a movie without")
     parser.add_argument("--um-per-px", type=float, help="pixel size, where the header lacks it")
+    parser.add_argument("--acquisition", type=int, help="the one that is meant, of several")
     parser.add_argument("--field", type=int, default=0, help="which field, from 0")
     parser.add_argument("--channel", type=int, default=0, help="which channel, from 0")
+
+
+def _import_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add one option for every parameter of any importer."""
+    add = parser.add_argument
+    add("path", help="suite2p folder, CaImAn .hdf5, EXTRACT .mat or .nwb")
+    add("--out", required=True, help="folder that receives two npz files")
+    add("--importer", help="whose file it is, where the ending does not tell")
+    add("--fps", type=float, help="frames per second, where the file lacks them or is wrong")
+    add("--um-per-px", type=float, nargs="+", metavar="UM", help="size of a pixel: one, or y and x")
+    add("--neuropil-coefficient", type=float, help="share of the neuropil that is subtracted: 0.7")
+    add("--plane", help="which plane: of suite2p plane0, of NWB the name of a PlaneSegmentation")
+    add("--series", help="NWB: which RoiResponseSeries is the fluorescence")
+    add(
+        "--rows-first",
+        action=argparse.BooleanOptionalAction,
+        help="NWB: masks are (row, column), not (x, y)",
+    )
+    add("--height-px", type=int, help="suite2p without ops.npy: height of the field")
+    add("--width-px", type=int, help="suite2p without ops.npy: width of the field")
 
 
 def _process_arguments(parser: argparse.ArgumentParser, deconvolvers) -> None:
@@ -108,7 +135,7 @@ def _process_arguments(parser: argparse.ArgumentParser, deconvolvers) -> None:
 def _scan(options: argparse.Namespace):
     files = options.files[0] if len(options.files) == 1 else options.files
     scale = (options.um_per_px,) * 2 if options.um_per_px else None
-    return open_source(files, fps=options.fps, um_per_px=scale)
+    return open_source(files, fps=options.fps, um_per_px=scale, acquisition=options.acquisition)
 
 
 def _movie(options: argparse.Namespace):
@@ -124,6 +151,21 @@ def _info(options: argparse.Namespace) -> dict[str, Any]:
         "channels": scan.channel_numbers,
         "bidirectional": scan.bidirectional,
         "fields": [asdict(field) for field in scan.fields],
+        "findings": [str(finding) for finding in getattr(scan, "findings", [])],
+    }
+
+
+def _stack(options: argparse.Namespace) -> dict[str, Any]:
+    found = read_stack(options.file, channel=options.channel, align=not options.unaligned)
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / "stack.npy", found.volume)
+    return {
+        "file": str(out / "stack.npy"),
+        "slices": len(found.volume),
+        "pages_per_slice": found.repeats,
+        "um_per_voxel": found.um_per_voxel,
+        "findings": [str(finding) for finding in found.findings],
     }
 
 
@@ -190,18 +232,11 @@ def _segmentation(options: argparse.Namespace) -> dict[str, Any]:
 def _extraction(options: argparse.Namespace) -> dict[str, Any]:
     method, params = chosen(fluorescence_methods, options)
     movie = stages.still(_movie(options), options.out)
-    given = options.masks or Path(options.out) / "segmentation.npz"
-    cells = stages.load(given, "masks")
-    masks = cells["masks"] != 0
-    if masks.ndim != 3 or masks.shape[1:] != movie.shape[1:]:
-        raise DataError(
-            "masks do not fit the movie",
-            file=given,
-            found=masks.shape,
-            expected=("units", *movie.shape[1:]),
-        )
-    area = np.maximum(masks.sum(axis=(1, 2), keepdims=True), 1)
-    weights = cells.get("weights", (masks / area).astype(np.float32))
+    given = Path(options.masks or Path(options.out) / "segmentation.npz")
+    if not given.is_file():
+        raise DataError("file is missing", file=given, remedy=f"run {given.stem} first")
+    weights = read_masks(given, movie.shape[1:])
+    masks = weights.as_masks()
     traces = method(movie, masks, weights, **params)
     path = stages.save(options.out, "extraction", fps=movie.fps, **vars(traces))
     return {"file": str(path), "units": len(masks), "median_snr": float(np.median(traces.snr))}
@@ -258,14 +293,24 @@ def _quality(options: argparse.Namespace) -> dict[str, Any]:
 def _import(options: argparse.Namespace) -> dict[str, Any]:
     from pipeline.imaging.importers import import_results
 
-    found = import_results(options.path, **({"fps": options.fps} if options.fps else {}))
+    leave = ("path", "out", "importer", "json", "command")
+    params = {n: v for n, v in vars(options).items() if n not in leave and v is not None}
+    if "um_per_px" in params:
+        size = params["um_per_px"]
+        if len(size) > 2 or not all(0 < one < 1000 for one in size):
+            raise ValueError(f"--um-per-px takes one size above 0, or that of y and x; got {size}")
+        params["um_per_px"] = (size[0], size[-1])
+    found = import_results(options.path, importer=options.importer, **params)
     written = [str(path) for path in found.write(options.out)]
     return {
         "files": written,
-        "units": len(found.masks),
+        "units": len(found.pixels),
         "kept": int(found.keep.sum()),
         "frames": len(found.time_s),
         "fps": found.fps,
+        "field_px": list(found.pixels.shape[1:]),
+        "um_per_px": found.um_per_px,
+        "notes": found.notes,
     }
 
 
@@ -278,6 +323,7 @@ COMMANDS = {
     "segmentation": (_segmentation, "Find cells: segmentation.npz. Takes raster and motion."),
     "extraction": (_extraction, "Traces of the masks: extraction.npz. Takes raster and motion."),
     "deconvolution": (_deconvolution, "Activity of traces: deconvolution.npz."),
+    "stack": (_stack, "Average the pages of every slice of a structural stack: stack.npy."),
     "import": (_import, "Take the results of another program: traces.npz and masks.npz."),
 }
 

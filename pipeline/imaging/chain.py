@@ -109,6 +109,9 @@ def process(
     offset = run("raster", movie)
     steady = RasterCorrected(movie, offset.raster_px)
     moved = run("motion", steady)
+    if moved.fixed is not None:
+        share = float(moved.fixed.mean())
+        say(f"motion: {share:.1%} of the field is fixed to the scanner and was not looked at")
     corrected = corrected_movie(steady, moved)
     cells = run("segmentation", corrected)
     traces = run("fluorescence", corrected, cells.masks, cells.weights)

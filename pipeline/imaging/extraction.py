@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse
 from scipy.ndimage import binary_dilation, gaussian_filter1d, percentile_filter
+from scipy.signal import oaconvolve
 
-from pipeline.imaging.movie import Movie
+from pipeline.imaging.movie import Movie, few_frames
 from pipeline.imaging.stray_light import bridged, flash_frames
 from pipeline.registry import Registry
 
 fluorescence_methods = Registry("fluorescence method")
+
+FEW_TAPS = 100  # of a kernel's half, up to which it is summed directly
 
 
 @dataclass
@@ -78,10 +82,10 @@ def neuropil_rings(
             continue
         y, x = (axis.mean() for axis in np.nonzero(mask))
         distance = np.hypot(rows - y, columns - x)
-        nearest = np.sort(distance[free])
+        nearest = distance[free]
         if len(nearest):
-            radius = nearest[min(pixels, len(nearest)) - 1]
-            rings[unit] = free & (distance <= radius)
+            last = min(pixels, len(nearest)) - 1
+            rings[unit] = free & (distance <= np.partition(nearest, last)[last])
     return rings
 
 
@@ -124,7 +128,7 @@ def neuropil_coefficient(
     drift = min(raw.shape[1] / 4, 15 * fps)
     for unit in range(len(raw)):
         y, x = (gaussian_filter1d(t[unit].astype(np.float64), sigma) for t in (raw, neuropil))
-        y, x = (t - gaussian_filter1d(t, drift) for t in (y, x))
+        y, x = (t - _smooth(t, drift) for t in (y, x))
         keep = np.ones(len(y), bool)
         slope = usual
         for _ in range(4):
@@ -141,6 +145,16 @@ def neuropil_coefficient(
         weight = spread**2 / (spread**2 + ratio**2)
         out[unit] = np.clip(usual + weight * (slope - usual), 0, limit)
     return out
+
+
+def _smooth(trace: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """Return `gaussian_filter1d`'s result; wide kernels by Fourier transforms, to 1e-12."""
+    reach = int(4 * sigma + 0.5)
+    if not FEW_TAPS < reach <= len(trace):
+        return gaussian_filter1d(trace, sigma)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    mirrored = np.concatenate([trace[:reach][::-1], trace, trace[-reach:][::-1]])
+    return oaconvolve(mirrored, kernel / kernel.sum(), mode="valid")
 
 
 def wiener(traces: NDArray, *, cutoff: float = 0.6) -> NDArray[np.float32]:
@@ -252,8 +266,9 @@ def demixed(
     both = sparse.vstack([reader, sparse.diags(1 / counts) @ ring_reader]).tocsr()
     both = both.astype(np.float32)
     values = np.empty((2 * units, n_frames), np.float32)
-    for start, frames in movie.batches(64):
-        values[:, start : start + len(frames)] = both @ frames.reshape(len(frames), -1).T
+    for start, frames in movie.batches(few_frames(movie)):
+        flat = frames.reshape(len(frames), -1)
+        _read_pixels(both.indptr, both.indices, both.data, flat, values[:, start:])
     flashed = flash_frames(values[units:], movie.fps)
     raw, neuropil = bridged(values[:units], flashed), wiener(bridged(values[units:], flashed))
     coefficient = neuropil_coefficient(
@@ -269,6 +284,27 @@ def demixed(
         coefficient.astype(np.float32),
         trace_snr(corrected, movie.fps),
     )
+
+
+@numba.njit(cache=True, nogil=True)
+def _read_pixels(first, pixel, weight, frames, values):
+    """Write the weighted sums of a sparse matrix' rows over pixels, four frames at a time."""
+    last = len(frames) - 1
+    for t in range(0, len(frames), 4):
+        one, two = frames[t], frames[min(t + 1, last)]
+        three, four = frames[min(t + 2, last)], frames[min(t + 3, last)]
+        for row in range(len(first) - 1):
+            a = b = c = d = np.float32(0)
+            for k in range(first[row], first[row + 1]):
+                place, share = pixel[k], weight[k]
+                a += share * one[place]
+                b += share * two[place]
+                c += share * three[place]
+                d += share * four[place]
+            values[row, t] = a
+            values[row, min(t + 1, last)] = b
+            values[row, min(t + 2, last)] = c
+            values[row, min(t + 3, last)] = d
 
 
 def _sparse_footprints(masks: NDArray, weights: NDArray) -> sparse.csr_matrix:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.imaging.warp import warp_frame
+from pipeline.imaging.warp import Columns, warp_between
 
 _CHUNK = 16  # frames corrected at a time; no result depends on it
 
@@ -68,6 +68,14 @@ class MovieBase:
         """Yield `(start, frames)` with at most `size` float32 frames, in order."""
         for start in range(0, self.shape[0], size):
             yield start, np.asarray(self[start : start + size], dtype=np.float32)
+
+
+def few_frames(movie: Movie, most: int = 32) -> int:
+    """Return how many frames to take at a time: float32 copies of 20 MB at most.
+
+    The system takes back larger arrays when they are freed, and clears every page of the next.
+    """
+    return max(1, min(most, 5_000_000 // (movie.shape[1] * movie.shape[2])))
 
 
 class ArrayMovie(MovieBase):
@@ -148,8 +156,13 @@ def shift_rows(rows: NDArray[np.float32], shift: float) -> NDArray[np.float32]:
     return np.asarray(moved, np.float32).reshape(rows.shape)
 
 
-def shift_frame(frame: NDArray[np.float32], y: float, x: float) -> NDArray[np.float32]:
-    """Move the content of one frame down by `y` and right by `x` px; edges are replicated."""
+def shift_frame(
+    frame: NDArray[np.float32], y: float, x: float, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Move the content of one frame down by `y` and right by `x` px; edges are replicated.
+
+    The result is written to `out`, if that is given.
+    """
     height, width = frame.shape
     whole_y, taps_y = cubic_taps(float(np.clip(y, -height, height)))
     whole_x, taps_x = cubic_taps(float(np.clip(x, -width, width)))
@@ -166,7 +179,7 @@ def shift_frame(frame: NDArray[np.float32], y: float, x: float) -> NDArray[np.fl
         )
         frame = np.asarray(bordered, frame.dtype)
     moved = cv2.sepFilter2D(
-        frame, cv2.CV_32F, taps_x, taps_y, anchor=(2, 2), borderType=cv2.BORDER_REPLICATE
+        frame, cv2.CV_32F, taps_x, taps_y, out, (2, 2), borderType=cv2.BORDER_REPLICATE
     )
     return np.asarray(moved, np.float32)
 
@@ -237,25 +250,26 @@ class MotionCorrected(MovieBase):
             height, width = movie.shape[1:]
             self.blocks = tuple(np.asarray(b, np.float32) for b in (block_y_shifts, block_x_shifts))
             self._row_weights = interpolation_matrix(np.asarray(block_centers[0]), height)
-            self._column_weights = interpolation_matrix(np.asarray(block_centers[1]), width)
+            self._columns = Columns(np.asarray(block_centers[1]), width)
 
     def _read(self, start: int, stop: int) -> NDArray:
         moved = np.empty((stop - start, *self.shape[1:]), np.float32)
         for first in range(start, stop, _CHUNK):  # a second copy of a few frames only
             frames = self.movie[first : min(first + _CHUNK, stop)]
             for number, frame in enumerate(frames, first):
-                moved[number - start] = self._moved_back(np.asarray(frame, np.float32), number)
+                self._move_back(np.asarray(frame, np.float32), number, moved[number - start])
         return moved
 
-    def _moved_back(self, frame: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+    def _move_back(self, frame: NDArray[np.float32], number: int, out: NDArray[np.float32]) -> None:
         y, x = float(self.y_shifts[number]), float(self.x_shifts[number])
         if self.blocks is None:
-            return shift_frame(frame, -y, -x)
-        field_y, field_x = (
-            self._row_weights @ block[number] @ self._column_weights.T + np.float32(shift)
+            shift_frame(frame, -y, -x, out=out)
+            return
+        node_y, node_x = (
+            self._row_weights @ block[number] + np.float32(shift)
             for block, shift in zip(self.blocks, (y, x), strict=True)
         )
-        return warp_frame(frame, field_y, field_x)
+        warp_between(frame, node_y, node_x, self._columns, out)
 
 
 def interpolation_matrix(centers: NDArray, size: int) -> NDArray[np.float32]:

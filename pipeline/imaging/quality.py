@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import percentile_filter
 from scipy.signal import find_peaks
 
+from pipeline.imaging.motion.fixed import fixed_pattern
 from pipeline.imaging.movie import Movie
 from pipeline.imaging.summary import PhotonGain, photon_gain
 from pipeline.registry import Registry
@@ -173,7 +174,7 @@ def saturated_share(movie: Movie, *, frames: int = 64) -> float:
     return float(share) if share > 1e-3 and counts[-1] > 3 * counts[-11:-1].max() else 0.0
 
 
-@quality_methods.register("limits", default=True)
+@quality_methods.register("limits", default=True, revision=2)
 def limits(
     evidence: Evidence,
     *,
@@ -185,6 +186,7 @@ def limits(
     max_raster_drift_px: float = 1.0,
     max_motion_rms_um: float = 10.0,
     max_motion_outliers: float = 0.1,
+    max_fixed: float = 0.01,
     um_per_px_if_unknown: float = 1.0,
 ) -> Quality:
     """Compare every number with its limit.
@@ -207,6 +209,8 @@ def limits(
         Change of the raster phase over the scan (px).
     max_motion_rms_um, max_motion_outliers : float
         Root mean square displacement (um); share of frames whose shift was not believed.
+    max_fixed : float
+        Share of the field that is fixed to the scanner: lines, borders, stuck or dead pixels.
     um_per_px_if_unknown : float
         Size of a pixel where the recording does not say (um).
 
@@ -264,6 +268,14 @@ def limits(
             "motion correction made it worse and was not applied",
         ),
     ]
+    checks.append(
+        (
+            "fixed_pattern",
+            float(fixed_pattern(evidence.raw).mean()),
+            max_fixed,
+            "lines, borders or pixels fixed to the scanner: left out of motion correction only",
+        )
+    )
     quality.findings.extend(_exceeded(checks))
     return quality
 

@@ -92,6 +92,8 @@ def save_motion(folder: str | os.PathLike, moved: MotionResult) -> Path:
     if moved.block_centers is not None:
         blocks["block_shifts"] = np.array([moved.block_y_shifts, moved.block_x_shifts])
         blocks["block_y_px"], blocks["block_x_px"] = moved.block_centers
+    if moved.fixed is not None:
+        blocks["fixed"] = moved.fixed
     return save(
         folder,
         "motion",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +13,7 @@ from pipeline.dataset.moments import correlate
 from pipeline.errors import DataError
 from pipeline.registry import Registry
 
-if TYPE_CHECKING:
-    from .ensemble import Ensemble
+from .ensemble import Ensemble
 
 combinations = Registry("combination of members")
 

@@ -19,7 +19,8 @@ class Ensemble:
 
     Parameters
     ----------
-    members : sequence of Encoder
+    encoders : sequence of Encoder
+        The members, in order.
     shares : array, shape (members, units), optional
         Weight of every member in the prediction of every unit; they add up to 1 for each unit
         (`pipeline.model.combination` finds them). None: equal ones.
@@ -35,11 +36,11 @@ class Ensemble:
     shares : array, shape (members, units), or None
     """
 
-    def __init__(self, members: Sequence[Encoder], shares: ArrayLike | None = None) -> None:
-        if not members:
+    def __init__(self, encoders: Sequence[Encoder], shares: ArrayLike | None = None) -> None:
+        if not encoders:
             raise ValueError("an ensemble needs at least one member")
-        first = members[0]
-        for member in members[1:]:
+        first = encoders[0]
+        for member in encoders[1:]:
             if member.input_shape != first.input_shape or not np.array_equal(
                 member.unit_ids, first.unit_ids
             ):
@@ -48,11 +49,11 @@ class Ensemble:
                 [member.image_mean, member.image_sd], [first.image_mean, first.image_sd], rtol=1e-5
             ):
                 raise ValueError("members of an ensemble must be trained on the same images")
-        self.encoders = list(members)
+        self.encoders = list(encoders)
         self.input_shape, self.n_units = first.input_shape, first.n_units
         self.image_mean, self.image_sd = first.image_mean, first.image_sd
         self.unit_ids = first.unit_ids
-        self.shares = None if shares is None else _checked(shares, (len(members), self.n_units))
+        self.shares = None if shares is None else _checked(shares, (len(encoders), self.n_units))
 
     def __len__(self) -> int:
         return len(self.encoders)

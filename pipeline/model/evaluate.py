@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import types
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,10 +23,8 @@ from pipeline.dataset.moments import (
 from pipeline.errors import DataError
 from pipeline.rng import generator
 
+from .ensemble import Ensemble
 from .evaluation.intervals import intervals
-
-if TYPE_CHECKING:
-    from .ensemble import Ensemble
 
 N_BOOTSTRAP = 1000
 

@@ -29,18 +29,18 @@ class JointEncoder(nn.Module):
 
     Parameters
     ----------
-    members : sequence of Encoder
+    encoders : sequence of Encoder
         Of one configuration and image shape; all get the core of the first.
     """
 
-    def __init__(self, members: Sequence[Encoder]) -> None:
+    def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
-        first = members[0]
-        for member in members[1:]:
+        first = encoders[0]
+        for member in encoders[1:]:
             if member.config != first.config or member.input_shape != first.input_shape:
                 raise ValueError("members of a joint encoder must share configuration and shape")
             member.core = first.core
-        self.members = nn.ModuleList(members)
+        self.members = nn.ModuleList(encoders)  # its name is in stored weights
 
     @property
     def encoders(self) -> list[Encoder]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import wilcoxon
 
 from pipeline.closed_loop.verdict.direction import above
 from pipeline.plotting.analysis_images import (
@@ -90,8 +91,6 @@ def spectrum_difference_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
 
 def linear_filter_figure(units: pd.DataFrame, arrays: Arrays) -> Figure:
     """Scatter how well MEI and RF predict measured responses as linear filters."""
-    from scipy.stats import wilcoxon
-
     figure = new_figure(3.9, 3.9)
     axes = figure.add_subplot()
     known = units[["mei_rho", "rf_rho"]].dropna()

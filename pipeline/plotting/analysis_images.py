@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from pipeline.plotting.sheets import filters_sheet_figure, neurons_a_sheet
 from pipeline.plotting.style import COLORS, bare, evenly, new_figure, split, tidy, whole_numbers
@@ -131,8 +132,6 @@ def _labels(units: pd.DataFrame, rows: NDArray, what: str, values: pd.Series) ->
 
 def _rho(x: NDArray, y: NDArray) -> str:
     """Return Spearman's rank correlation as text."""
-    from scipy.stats import spearmanr
-
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() < 3 or np.ptp(x[known]) == 0 or np.ptp(y[known]) == 0:
         return f"n = {known.sum()}"

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.behavior.clocks import ClockMap
+from pipeline.behavior.counters import single_rows
 from pipeline.csvfile import read_columns, read_text_columns
 from pipeline.errors import DataError
 
-FRAME_SLACK = 2  # frames by which a rig's list of times may differ from the movie
 STREAMS = {
     "frames": ("frames", "frame", "frame_times", "imaging", "scan"),
     "trials": ("trials", "trial", "stimulus", "monitor"),
@@ -27,7 +27,9 @@ def clock_of(pairs: dict[str, list[list[float]]], stream: str) -> ClockMap:
 
 
 def read_clocks(path: str | Path) -> dict[str, list[list[float]]]:
-    """Return stream -> list of (stream time, rig time), both in s, sorted by stream time.
+    """Return stream -> list of (stream time, rig time), both in s, sorted by rig time.
+
+    So a clock that was restarted goes back in its own time, and is not hidden by the order.
 
     Raises
     ------
@@ -50,13 +52,29 @@ def read_clocks(path: str | Path) -> dict[str, list[list[float]]]:
                 expected=f"one of {sorted(STREAMS)}",
             )
         pairs.setdefault(names[stream.lower()], []).append([float(a), float(b)])
-    return {stream: sorted(values) for stream, values in pairs.items()}
+    return {stream: sorted(values, key=lambda pair: pair[1]) for stream, values in pairs.items()}
 
 
 def read_pupil(path: str | Path) -> dict[str, np.ndarray]:
     """Return the columns of pupil.csv: time_s, center_x_px, center_y_px, radius_px."""
     values = ["center_x_px", "center_y_px", "radius_px"]
     return read_columns(path, ["time_s", *values], rising="time_s", nan=values)
+
+
+def read_treadmill(path: str | Path) -> dict[str, np.ndarray]:
+    """Return the columns of treadmill.csv: time_s, counts; of rows that share a time, the last.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or its time goes back.
+    """
+    columns = read_columns(path, ["time_s", "counts"])
+    try:
+        time, counts = single_rows(columns["time_s"], columns["counts"])
+    except DataError as error:
+        raise DataError(str(error), file=path) from None
+    return {"time_s": time, "counts": counts}
 
 
 def read_running(path: str | Path) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from pipeline.rng import generator
 from .brain.calcium import indicator as named_indicator
 from .brain.population import Population, TrueResponse
 from .microscope.movie import Detector
-from .microscope.tissue import Tissue, View
+from .microscope.tissue import Placement, Tissue
 
 
 class Animal:
@@ -121,14 +121,14 @@ class Animal:
         """Gray levels of one z-scored unit."""
         return self.population.image_sd
 
-    def view(self, day: int) -> View:
+    def placement(self, day: int) -> Placement:
         """Return where the field of a day lies: day 1 centered, later ones shifted and rotated."""
         if day == 1:
-            return View()
+            return Placement()
         rng = generator(self.seed, "view", day)
         length, angle = rng.uniform(5, 14), rng.uniform(0, 2 * np.pi)
         turn = rng.uniform(0.8, 2.0) * rng.choice([-1, 1])
-        return View((length * np.sin(angle), length * np.cos(angle)), float(turn))
+        return Placement((length * np.sin(angle), length * np.cos(angle)), float(turn))
 
     def drive(
         self,

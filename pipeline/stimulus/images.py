@@ -48,14 +48,20 @@ def image_hash(image: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def read_png(path: str | Path) -> NDArray[np.uint8]:
+def read_png(path: str | Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Read an 8-bit gray image file, shape (height, width).
+
+    Parameters
+    ----------
+    path : path
+    size : (int, int), optional
+        Height and width that it must have; compared before its pixels are unpacked.
 
     Raises
     ------
     DataError
         If the path is no regular file, or the file cannot be decoded, has more than `MOST_PIXELS`
-        or 8 bits, or is colored or transparent.
+        or 8 bits, is colored or transparent, or has another size.
 
     Examples
     --------
@@ -68,13 +74,13 @@ def read_png(path: str | Path) -> NDArray[np.uint8]:
     """
     try:
         check_regular(path)
-        size = Path(path).stat().st_size
-        if size > MOST_BYTES:
-            raise DataError("is too large", file=path, found=f"{size} bytes", expected=MOST_BYTES)
+        length = Path(path).stat().st_size
+        if length > MOST_BYTES:
+            raise DataError("is too large", file=path, found=f"{length} bytes", expected=MOST_BYTES)
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError("cannot be read", file=path, found=error.strerror) from error
-    _check_pixels(path, data)
+    _check_pixels(path, data, size)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except cv2.error:  # of sizes that it refuses itself
@@ -97,7 +103,7 @@ def read_png(path: str | Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
-def _check_pixels(path: str | Path, data: bytes) -> None:
+def _check_pixels(path: str | Path, data: bytes, size: tuple[int, int] | None) -> None:
     """Refuse a PNG that says it is very large, before its pixels are unpacked."""
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 33:
         raise DataError("not an image that can be decoded", file=path, expected="8-bit gray PNG")
@@ -109,6 +115,9 @@ def _check_pixels(path: str | Path, data: bytes) -> None:
             found=f"{height} x {width} pixels",
             expected=f"at most {MOST_PIXELS} pixels",
         )
+    if size is not None and (height, width) != tuple(size):
+        found = sorted({(height, width), tuple(size)})
+        raise DataError("images differ in size", file=path, found=found, expected="one size")
 
 
 def write_png(path: str | Path, image: NDArray[np.uint8]) -> None:
@@ -167,7 +176,7 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
             images: list[NDArray[np.uint8]] = []
             packed = unpacked = 0
             for file in files:
-                images.append(read_png(file))
+                images.append(read_png(file, images[0].shape if images else None))
                 packed += file.stat().st_size
                 unpacked += images[-1].nbytes
                 if unpacked > max(FREE_FOLDER, MOST_RATIO * packed):
@@ -176,11 +185,6 @@ def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:
                         file=path,
                         found=f"{unpacked} bytes of {packed}, up to {file.name[:100]}",
                         expected=f"at most {FREE_FOLDER}, or {MOST_RATIO} times the files",
-                    )
-                if images[-1].shape != images[0].shape:
-                    sizes = sorted({images[0].shape, images[-1].shape})
-                    raise DataError(
-                        "images differ in size", file=file, found=sizes, expected="one size"
                     )
             return [file.name for file in files], np.stack(images)
         path = path / "images.npz"

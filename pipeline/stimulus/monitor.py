@@ -17,7 +17,8 @@ from pipeline.errors import DataError
 from pipeline.registry import config_hash
 
 MIN_STEP_CD_M2 = 0.05  # (mean step) below it nothing was measured, as published
-MAX_WOBBLE = 0.02  # share of the range by which a measured curve may go down
+MAX_WOBBLE = 0.02  # share of the range by which a measured curve may go down, or below 0
+LEAST_LEVEL = 160  # that a calibration reaches: one in percent, or of 7 bits, ends below
 GRID_PER_PIXEL = 64  # resolution of the inverse
 HEADER = ["pixel_value", "luminance_cd_m2"]
 
@@ -40,6 +41,7 @@ class MonitorCurve:
     pixel_value : array, shape (points,)
         Gray levels 0-255; a level measured several times is averaged.
     luminance_cd_m2 : array, shape (points,)
+        Slightly negative readings, the noise of a photometer in the dark, are 0.
 
     Raises
     ------
@@ -54,8 +56,23 @@ class MonitorCurve:
         where = {"field": "monitor calibration"}
         if len(pixel) != len(luminance) or not np.isfinite([*pixel, *luminance]).all():
             raise DataError("missing values", **where, expected="finite pairs")
-        if len(pixel) and (pixel.min() < 0 or pixel.max() > 255 or luminance.min() < 0):
-            raise DataError("values out of range", **where, expected="pixels 0-255, cd/m2 >= 0")
+        if len(pixel) and (pixel.min() < 0 or pixel.max() > 255):
+            raise DataError(
+                "pixel values are on another scale",
+                **where,
+                found=f"{pixel.min():g} to {pixel.max():g}",
+                expected="0-255",
+                remedy="write the 8-bit gray levels that were shown",
+            )
+        if len(pixel) and luminance.min() < -MAX_WOBBLE * np.ptp(luminance):
+            raise DataError(
+                "luminance is negative",
+                **where,
+                found=f"{luminance.min():g}",
+                expected="cd/m2 >= 0",
+                remedy="subtract no background",
+            )
+        luminance = np.maximum(luminance, 0)
         levels, index = np.unique(pixel, return_inverse=True)
         if len(levels) < 3:
             raise DataError("too few points", **where, found=len(levels), expected=">= 3 levels")
@@ -140,10 +157,12 @@ class MonitorCurve:
         Raises
         ------
         DataError
-            If a column is missing, a value is no number, or the curve is not usable.
+            If a column is missing, a value is no number, the curve is not usable, or pixel values
+            or luminance are on another scale: of 0-1, in percent, of 16 bits.
         """
         points = read_columns(path, HEADER, at_least=0)
         try:
+            _check_scale(*(points[name] for name in HEADER))
             return cls(*(points[name] for name in HEADER))
         except DataError as error:
             raise DataError(str(error), file=path) from None
@@ -155,3 +174,23 @@ class MonitorCurve:
             writer.writerow(HEADER)
             points = zip(self.pixel_value.tolist(), self.luminance_cd_m2.tolist(), strict=True)
             writer.writerows(points)
+
+
+def _check_scale(pixel: NDArray[np.float64], luminance: NDArray[np.float64]) -> None:
+    """Raise DataError if a calibration is on another scale than 8 bits and cd/m2."""
+    if len(pixel) and pixel.max() < LEAST_LEVEL:
+        raise DataError(
+            "pixel values are on another scale, or end too early",
+            field="pixel_value",
+            found=f"{pixel.min():g} to {pixel.max():g}",
+            expected="8-bit levels, measured from 0 up to 255",
+            remedy="multiply levels of 0-1 by 255, percent by 2.55; measure up to white",
+        )
+    if len(luminance) and luminance.max() <= 1:
+        raise DataError(
+            "luminance is on a scale of its own",
+            field="luminance_cd_m2",
+            found=f"{luminance.min():g} to {luminance.max():g}",
+            expected="cd/m2 as a photometer reads them",
+            remedy="multiply a relative curve by the luminance of white",
+        )

@@ -6,6 +6,7 @@ import datajoint as dj
 import numpy as np
 import pandas as pd
 
+from pipeline.closed_loop.package.photodiode import read_flips
 from pipeline.closed_loop.presentation.audit import audit_presentation
 from schemas import behavior, experiment, mei, stimulus
 from schemas.closed_loop.binding import schema
@@ -69,7 +70,7 @@ class Audit(dj.Computed):
             frame.rename(columns={"image_hash": "image"})
             for frame in (pd.DataFrame(columns), shown)
         )
-        flips = pd.read_csv(experiment.existing(photodiode)[0]) if photodiode else None
+        flips = read_flips(experiment.existing(photodiode)[0]) if photodiode else None
         result = audit_presentation(planned, shown, flips=flips)
         rows = []
         for index, row in enumerate(result.per_trial.to_dict("records")):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
-import tifffile
 
 from pipeline.closed_loop.matching import combine
 from pipeline.closed_loop.matching.stack import (
@@ -18,6 +18,7 @@ from pipeline.closed_loop.matching.stack import (
     register_to_stack,
 )
 from pipeline.errors import DataError
+from pipeline.imaging.structural import read_stack
 from pipeline.npy import read_npy
 from schemas import experiment, imaging  # noqa: F401  imaging: a foreign key
 from schemas.closed_loop.binding import schema
@@ -32,6 +33,7 @@ from schemas.closed_loop.matching import (
 from schemas.store import number
 
 FORMAT = "inception-stack/1"
+log = logging.getLogger("inception.ingest")
 SHARED = ("max_distance_um", "min_probability", "smooth_um")  # parameters of both routes
 
 
@@ -52,7 +54,8 @@ class Stack(dj.Manual):
         """Insert the stack of a folder that holds `stack.json`.
 
         ``{"format": "inception-stack/1", "animal_id", "session", "stack_idx", "file": name of a
-        TIFF or npy (slices, H, W), "um_per_voxel": [z, y, x]}``; the session must be known.
+        TIFF or npy (slices, H, W), "um_per_voxel": [z, y, x]}``, optionally "channel"; the session
+        must be known. Pages that a TIFF holds of one slice are averaged.
         """
         path = Path(folder).expanduser().resolve() / "stack.json"
         if not path.is_file():
@@ -87,7 +90,7 @@ class Stack(dj.Manual):
             )
         if not file.is_file():
             raise DataError("file is missing", file=file)
-        volume = read_npy(file) if file.suffix == ".npy" else _read_tiff(file)
+        volume = read_npy(file) if file.suffix == ".npy" else _read_tiff(file, content, size)
         if volume.ndim != 3:
             raise DataError(
                 "is not a stack", file=file, found=volume.shape, expected="(slices, H, W)"
@@ -98,13 +101,19 @@ class Stack(dj.Manual):
         return key
 
 
-def _read_tiff(file: Path) -> np.ndarray:
-    try:
-        return tifffile.imread(file)
-    except Exception as error:  # tifffile and its codecs raise anything
-        raise DataError(
-            "cannot be read", file=file, found=str(error)[:200], expected="a TIFF of one volume"
-        ) from error
+def _read_tiff(file: Path, content: Mapping[str, Any], size: list[float]) -> np.ndarray:
+    """Read a stack by its header; log where that contradicts `stack.json`."""
+    channel = content.get("channel")
+    if channel is not None and (type(channel) is not int or channel < 1):
+        raise DataError("is no channel", file=file, field="channel", found=channel, expected="1, 2")
+    found = read_stack(file, channel=channel)
+    for finding in found.findings:
+        log.warning("%s", finding)
+    for axis, own, said in zip("zyx", found.um_per_voxel, size, strict=True):
+        if own is not None and abs(own / said - 1) > 0.05:
+            text = "%s: %s is %.4g um by the header, %.4g um by stack.json, which is believed"
+            log.warning("stack-size-contradicted: " + text, file.name, axis, own, said)
+    return found.volume
 
 
 class StackInputs(NamedTuple):

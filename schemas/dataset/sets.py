@@ -11,6 +11,7 @@ import datajoint as dj
 from pipeline.dataset import Dataset as TrainingSet
 from pipeline.dataset import UnitTable, load, unit_filters
 from pipeline.dataset.filters import apply_filter
+from pipeline.dataset.names import unit_numbers
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
 from schemas import experiment, imaging, stimulus
@@ -229,7 +230,7 @@ class Dataset(dj.Computed):
             "image_sd": float(whole.stats.image_sd),
         }
         unit_key = content["unit_key"] if kind == "scan" else None
-        return row, [int(unit) for unit in whole.unit_ids], unit_key
+        return row, unit_numbers(whole.unit_ids), unit_key
 
     def make_insert(self, key, row, labels, unit_key):
         self.insert1({**key, **row})

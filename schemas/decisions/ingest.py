@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.closed_loop.package.photodiode import read_flips
 from pipeline.closed_loop.presentation.answer import Asked, check_answer
 from pipeline.closed_loop.presentation.audit import STATUSES, audit_presentation
 from pipeline.dataset import load
@@ -78,6 +79,10 @@ def ingest_bundle(folder: str | Path, movie: str | Path | None = None) -> dict[s
         If anything in it is wrong, or another recording has its key. Nothing is inserted then.
     """
     bundle = read_bundle(folder, movie)
+    for line in bundle.clock_report:
+        log.info("%s: %s", bundle.folder, line)
+    for finding in bundle.findings:
+        log.warning("%s: %s", bundle.folder, finding)
     recording = bundle.recording
     key = {name: getattr(recording, name) for name in experiment.Scan.primary_key}
     files = _file_rows(key, bundle)
@@ -216,8 +221,10 @@ def _unusable(bundle: Bundle, planned: pd.DataFrame) -> str | None:
         }
     ).sort_values("onset_s", ignore_index=True)
     paths = bundle.files.get("photodiode")
-    flips = pd.read_csv(paths[0]) if paths else None
+    flips = read_flips(paths[0]) if paths else None
     found = audit_presentation(planned, shown, flips=flips).summary
+    for note in found.get("photodiode_notes", ()):
+        log.warning("%s: %s", paths[0], note)
     lost = ", ".join(f"{found[name]} {name}" for name in STATUSES if name != "ok" and found[name])
     if not lost:
         return None
@@ -306,6 +313,8 @@ def ingest_dataset(file: str | Path) -> dict[str, str]:
     """
     path = Path(file).expanduser().resolve()
     data, _ = load(path).complete()
+    for note in data.notes:
+        log.warning("%s: %s", path, note)
     if (trained := len(data.trials("train"))) < 2:
         raise DataError(
             "too few training trials", file=path, field="tiers", found=trained, expected="2 or more"

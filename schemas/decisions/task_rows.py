@@ -30,7 +30,8 @@ def scan_tasks(scan: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, 
     response = dataset.ResponseMethod.add(**named(chosen["window"]))
     limits = {name: chosen[name] for name in ("min_soma_probability", "min_snr")}
     if not experiment.Scan.files(scan, "tiff"):
-        limits = dict.fromkeys(limits, 0.0)  # whoever extracted the traces vouches for the units
+        # whoever extracted the traces has said which units are cells, whatever their SNR
+        limits = {"min_soma_probability": 0.5, "min_snr": 0.0}
     dataset.ResponseTask.insert1({**scan, **images, **response, **limits}, skip_duplicates=True)
     for method in chosen["reliability"]:
         dataset.ReliabilityMethod.add(**named(method))

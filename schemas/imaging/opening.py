@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
-from pipeline.imaging.adapters import open_source
 from pipeline.imaging.importers.extracted import open_extracted
+from pipeline.recording.frames import TimedScan, open_timed
 from schemas import experiment
 
 
@@ -28,27 +28,25 @@ def recording_files(key: dict[str, Any]) -> dict[str, Any]:
 
 def frame_times(files: dict[str, Any]) -> np.ndarray:
     """Return when each frame began (s, clock of the frames), shape (frames,)."""
-    return _written_times(files) if files["tiff"] else _open_extracted(files).time_s
+    return open_timed_recording(files).time_s
 
 
 def open_recording(files: dict[str, Any]):
     """Open what `recording_files` lists: TIFF files, or traces and masks."""
+    return open_timed_recording(files).scan
+
+
+def open_timed_recording(files: dict[str, Any]) -> TimedScan:
+    """Open a movie with the times of its frames, or traces and masks with theirs."""
     if not files["tiff"]:
-        return _open_extracted(files)
-    fps = 1 / float(np.median(np.diff(_written_times(files))))  # a header's may be rounded
-    return open_source(experiment.existing(files["tiff"]), fps=fps, um_per_px=_pixel_size(files))
-
-
-def _open_extracted(files: dict[str, Any]):
-    (traces,) = experiment.existing(files["traces"])
-    (masks,) = experiment.existing(files["masks"])
-    return open_extracted(traces, masks, um_per_px=_pixel_size(files))
-
-
-def _written_times(files: dict[str, Any]) -> np.ndarray:
-    """Return the times that the rig wrote beside TIFF files."""
+        (traces,) = experiment.existing(files["traces"])
+        (masks,) = experiment.existing(files["masks"])
+        scan = open_extracted(traces, masks, um_per_px=_pixel_size(files))
+        return TimedScan(scan, scan.time_s)
     (path,) = experiment.existing(files["times"])
-    return read_columns(path, ["frame", "time_s"], rising="time_s")["time_s"]
+    times = read_columns(path, ["frame", "time_s"], rising="time_s")["time_s"]
+    paths = experiment.existing(files["tiff"])
+    return open_timed(paths, times, file=path, um_per_px=_pixel_size(files))
 
 
 def _pixel_size(files: dict[str, Any]) -> tuple[float, float] | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datajoint as dj
 
-from pipeline.errors import DataError
-from pipeline.recording.streams import FRAME_SLACK
 from schemas import experiment
 from schemas.imaging.binding import schema
 from schemas.imaging.methods import ImagingTask
-from schemas.imaging.opening import channel_position, frame_times, open_recording, recording_files
+from schemas.imaging.opening import channel_position, open_timed_recording, recording_files
 from schemas.store import number
 
 
@@ -43,6 +41,16 @@ class ScanInfo(dj.Imported):
         line_period_s : float64      # from one line to the next (s)
         """
 
+    class Finding(dj.Part):
+        definition = """
+        # What was left out or corrected when frames and their times were read
+        -> master
+        finding_idx : int16          # from 0
+        ---
+        finding     : varchar(64)    # name of the kind, as in docs/formats.md
+        finding_text : varchar(1024) # what was found and what was done
+        """
+
     @property
     def key_source(self):
         """Scans that somebody wants processed."""
@@ -52,16 +60,8 @@ class ScanInfo(dj.Imported):
         return (recording_files(key),)
 
     def make_compute(self, key, files):
-        scan = open_recording(files)
-        times = frame_times(files)
-        if abs(len(times) - scan.n_frames) > FRAME_SLACK:
-            raise DataError(
-                "frame times do not fit the frames",
-                file=files["times"][0][0],
-                found=f"{len(times)} times",
-                expected=f"{scan.n_frames} frames as in the files",
-                remedy="send one time per complete frame (volume)",
-            )
+        timed = open_timed_recording(files)
+        scan, times = timed.scan, timed.time_s
         channel_position(scan, files)
         fields = [
             {
@@ -85,8 +85,12 @@ class ScanInfo(dj.Imported):
             "fps": float(scan.fps),
             "bidirectional": bool(scan.bidirectional),
         }
-        return info, fields
+        return info, fields, [(item.name, item.text) for item in timed.findings]
 
-    def make_insert(self, key, info, fields):
+    def make_insert(self, key, info, fields, findings):
         self.insert1({**key, **info})
         self.Field.insert({**key, **field} for field in fields)
+        self.Finding.insert(
+            {**key, "finding_idx": index, "finding": name, "finding_text": text[:1024]}
+            for index, (name, text) in enumerate(findings)
+        )

@@ -84,11 +84,6 @@ def break_file(kind, path):
         path.write_bytes(b"I")
     elif kind == "header cut":
         path.write_bytes(path.read_bytes()[:6])
-    elif kind == "directory cut":
-        _, offset, _ = directories(path)[-1]
-        path.write_bytes(path.read_bytes()[: offset + 20])
-    elif kind == "strip cut":
-        path.write_bytes(path.read_bytes()[: size - 16 * 24])
     elif kind == "loop":
         places = directories(path)
         data = bytearray(path.read_bytes())
@@ -131,8 +126,6 @@ BROKEN = {
     "empty": "empty",
     "one byte": "too short",
     "header cut": "too short",
-    "directory cut": "past the end",
-    "strip cut": "past the end",
     "loop": "loop",
     "offset past the end": "past the end",
     "no pixels": "impossible size",

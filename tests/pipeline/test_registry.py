@@ -2,6 +2,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.mei.ascent import PARTS, ascent_methods
+from pipeline.mei.controls import control_kinds
+from pipeline.model import check_config, complete_config, transfer_config
+from pipeline.model.cores import cores
+from pipeline.model.training.methods import trainers
 from pipeline.registry import Registry, canonical_json, config_hash
 
 
@@ -158,9 +163,6 @@ def test_no_parameter_is_called_like_a_part_of_the_spelling(filters):
 
 @pytest.mark.parametrize("part", ["objective", "initial"])
 def test_an_ascent_follows_the_revisions_of_its_parts(monkeypatch, part):
-    from pipeline.mei.ascent import PARTS, ascent_methods
-    from pipeline.mei.controls import control_kinds
-
     named = ascent_methods.complete("constrained")[part]["name"]
     before = ascent_methods.hash("constrained"), control_kinds.hash("rf")
     stored = ascent_methods.complete("constrained")
@@ -174,10 +176,6 @@ def test_an_ascent_follows_the_revisions_of_its_parts(monkeypatch, part):
 
 
 def test_a_configuration_names_the_revisions_of_its_parts(monkeypatch):
-    from pipeline.model import check_config, complete_config, transfer_config
-    from pipeline.model.cores import cores
-    from pipeline.model.training.methods import trainers
-
     old, borrowed = complete_config(), transfer_config(complete_config(), "core")
     monkeypatch.setitem(cores._revisions, cores.default, 2)
     assert complete_config()["core"] == {**old["core"], "revision": 2}

@@ -194,10 +194,10 @@ def test_a_complete_recipe_is_its_own_completion(name):
 def test_the_file_that_the_report_writes_is_the_recipe_again(database, tmp_path, name):
     from schemas.closed_loop import Recipe
     from workers.commands.common import recipe_of
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
     key = Recipe.add(name)
-    page = object.__new__(Loop)
+    page = object.__new__(LoopPage)
     page.out, page.stem = tmp_path, "loop1"
     page.recipe = (Recipe & key).fetch1("recipe")
     file = page.write_recipe()

@@ -13,7 +13,7 @@ def chapter(database, write_bundle, tmp_path, monkeypatch):
     from schemas import behavior, closed_loop, imaging
     from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
     from workers.report.recording import recording
 
     def make(**bundle):
@@ -41,7 +41,7 @@ def chapter(database, write_bundle, tmp_path, monkeypatch):
                 return figure
 
             monkeypatch.setattr(plotting, name, wrapped)
-        page = Loop((closed_loop.Loop & key).fetch1(), tmp_path, "loop")
+        page = LoopPage((closed_loop.Loop & key).fetch1(), tmp_path, "loop")
         found = recording(page, key, page.imaging["imaging_hash"], "day1", "The recording")
         return key, found, seen
 

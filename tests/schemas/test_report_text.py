@@ -30,9 +30,10 @@ def report(_bound, tmp_path_factory):
     tables.activate(prefix)
     tables.declare()
     control_kinds.register(STRANGER)(checkerboard)
+    scored_by_others = closed_loop.OutcomeMethod.keys()
     folder, out = tmp_path_factory.mktemp("nine"), tmp_path_factory.mktemp("report")
     day1, made, day2, _ = walk(database, folder, 91, RECIPE_OF_NINE, targets=4, minutes=8)
-    other = closed_loop.OutcomeMethod.add(None, {"reference": "fni", "n_bootstrap": 100})
+    closed_loop.OutcomeMethod.add(None, {"reference": "fni", "n_bootstrap": 100})
     populate(database, 91)
     drawn, save = {}, plotting.save
 
@@ -58,7 +59,7 @@ def report(_bound, tmp_path_factory):
         "plan": {"plan_id": made["plan_id"]},
         "page": (out / "index.html").read_text(),
     }
-    (closed_loop.OutcomeMethod & other).delete(prompt=False)
+    (closed_loop.OutcomeMethod - scored_by_others).delete(prompt=False)  # of every presentation
     del control_kinds._functions[STRANGER]
     import datajoint as dj
 
@@ -298,10 +299,10 @@ def test_the_methods_state_the_luminance_of_the_display_and_not_the_recipes(data
 def test_what_a_plan_leaves_out_is_named(database, report, tmp_path):
     from schemas import closed_loop
     from workers.report import stimuli
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
     loop = (closed_loop.Loop & report["day1"]).fetch1()
-    page = Loop(loop, tmp_path, "loop")
+    page = LoopPage(loop, tmp_path, "loop")
     first = page.targets.iloc[0]
     dropped = [
         {"unit_index": int(first.unit_index), "kind": "gabor", "variant": 1, "reason": "no time"},
@@ -336,9 +337,9 @@ def test_an_explanation_names_its_neuron(database, report):
 def test_images_of_one_kind_are_told_apart_by_their_parameters(database, report, tmp_path):
     from schemas import closed_loop, mei
     from workers.report import stimuli
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
-    class Two(Loop):
+    class Two(LoopPage):
         @property
         def displays(self):
             rows = [
@@ -349,7 +350,7 @@ def test_images_of_one_kind_are_told_apart_by_their_parameters(database, report,
 
     page = Two((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
     assert stimuli.differences(page) == {"accentuated": "level 0.25", "accentuated:1": "level 0.75"}
-    plain = Loop((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
+    plain = LoopPage((closed_loop.Loop & report["day1"]).fetch1(), tmp_path, "loop")
     assert stimuli.differences(plain) == {}
 
 

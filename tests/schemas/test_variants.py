@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from known_neurons import RECIPE, populate, walk
+from known_neurons import populate, trained_for, walk
 
 from pipeline.closed_loop.planning.plan import plan_methods
 from pipeline.stimulus.kinds import name_of
@@ -49,7 +49,7 @@ def loop(_bound, tmp_path_factory):
     database, home, _ = _bound
     embedded.connect(home)
     ascent = {"method": "constrained", "params": {"steps": 20}, "starts": 1, "batch_size": 4}
-    recipe = {**RECIPE, "controls": CONTROLS, "mei": ascent}
+    recipe = {**trained_for(5), "controls": CONTROLS, "mei": ascent}
     folder = tmp_path_factory.mktemp("variants")
     day1, made, day2, _ = walk(database, folder, 81, recipe, targets=4, minutes=9)
     populate(database, 81)
@@ -60,10 +60,10 @@ def test_figure_s6_is_drawn_for_every_image_of_the_kind_mei(loop, tmp_path, monk
     from pipeline import plotting
     from schemas import closed_loop
     from workers.report import day2
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
     (outcome,) = (closed_loop.Outcome & loop["day2"]).keys()
-    page = Loop((closed_loop.Loop & loop["day1"]).fetch1(), tmp_path, "loop")
+    page = LoopPage((closed_loop.Loop & loop["day1"]).fetch1(), tmp_path, "loop")
     drawn, draw = [], plotting.confusion_figure
 
     def kept(matrix, **named):
@@ -153,28 +153,36 @@ def check_dropped(plan):
     return dropped
 
 
-@pytest.fixture
-def replan(database, loop):
-    """Return a function that plans the loop's displays anew; its plans are deleted at the end."""
+@pytest.fixture(scope="module")
+def replanned(_bound, loop):
+    """Keys of the plans made anew, deleted together: one walk through all that hangs on them."""
     from schemas import closed_loop
+    from workers.database import embedded
 
     made = []
+    yield made
+    embedded.connect(_bound[1])
+    (closed_loop.PlanTask & made).delete(prompt=False)
 
-    def plan(name, params=None, more=(), without=()):
+
+@pytest.fixture
+def replan(database, loop, replanned):
+    """Return a function that plans the loop's displays anew."""
+    from schemas import closed_loop
+
+    def plan(name, params=None, more=()):
         first = (closed_loop.PlanTask & loop["plan"]).fetch1()
         method = closed_loop.PlanMethod.add(name, {"minutes": 9, **(params or {})})
-        key = {"plan_id": f"variant{len(made):09d}"}
-        made.append(key)
+        key = {"plan_id": f"variant{len(replanned):09d}"}
+        replanned.append(key)
         closed_loop.PlanTask.insert1({**first, **method, **key})
         displays = (closed_loop.PlanTask.Display & loop["plan"]).to_dicts()
-        rows = [{**row, **key} for row in [*displays, *more] if row not in without]
+        rows = [{**row, **key} for row in [*displays, *more]]
         closed_loop.PlanTask.Display.insert(rows, ignore_extra_fields=True)
         closed_loop.Plan.populate(key, suppress_errors=False)
         return key
 
-    yield plan
-    for key in made:
-        (closed_loop.PlanTask & key).delete(prompt=False)
+    return plan
 
 
 def test_every_image_of_every_kind_is_planned(database, loop):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,16 +51,46 @@ def open_pipeline(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
 
 
 def open_existing(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
-    """Open a pipeline that is there, as `open_pipeline`; where there is none, none is made."""
+    """Bind a pipeline that is there and return plan and ledger; nothing is made or declared."""
     from workers.database import embedded
 
     embedded.expect_home()
     connection = embedded.connect()
-    from workers.database import schema_version
+    from workers.database.opening import open_made
+    from workers.queue.lease import Ledger
 
-    if schema_version.installed(connection, prefix) is None:
-        raise LookupError(f"no tables have the prefix {prefix}; `inception declare` makes them")
-    return open_pipeline(prefix, source)
+    return open_made(connection, source, prefix), Ledger(connection)
+
+
+def expect_names(plan: Any, ledger: Any, table: str | None, part: dict[str, Any] | None) -> None:
+    """Raise unless a table computes, or has jobs, and the names of a key are in its primary key.
+
+    Raises
+    ------
+    LookupError
+        A name that is misspelt would choose nothing, and one in a key would choose everything.
+    """
+    names = [task.name for task in plan]
+    if table is not None and table not in names:
+        names += [name for (name,) in ledger.rows(f"SELECT DISTINCT table_name FROM {ledger.job}")]
+        if table not in names:
+            raise LookupError(f"no table {table!r} computes anything; {_near(table, names)}")
+    tasks = [task for task in plan if table in (None, task.name)]
+    known = {name for task in tasks for name in task.table().primary_key}
+    expect_key(part, known, table or "any table")
+
+
+def expect_key(part: dict[str, Any] | None, known: Iterable[str], table: str) -> None:
+    """Raise LookupError unless all names of (part of) a key are in a table's primary key."""
+    known = set(known)
+    for name in part or {}:
+        if known and name not in known:
+            raise LookupError(f"no {name!r} in the key of {table}; {_near(name, known)}")
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(found)}" if found else f"there are {sorted(known)}"
 
 
 def open_as_it_is(prefix: str, source: str = SOURCE) -> Any:

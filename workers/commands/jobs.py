@@ -16,6 +16,7 @@ from workers.commands.common import (
     Prefix,
     Source,
     TableName,
+    expect_names,
     json_key,
     open_existing,
     plain,
@@ -38,6 +39,7 @@ def errors(
     """List the jobs that were set aside: key, input, message and what to do."""
     part = json_key(key)
     plan, ledger = open_existing(prefix, source)
+    expect_names(plan, ledger, table, part)
     from workers.queue import jobs
 
     found = jobs.errors(ledger, plan, table, part)
@@ -66,7 +68,8 @@ def retry(
 ) -> None:
     """Put jobs that were set aside, ignored or cancelled back into the queue."""
     part = json_key(key)
-    _, ledger = open_existing(prefix, source)
+    plan, ledger = open_existing(prefix, source)
+    expect_names(plan, ledger, table, part)
     from workers.queue import jobs
 
     changed = jobs.retry(ledger, table, part)
@@ -85,7 +88,8 @@ def ignore(
     """Set failed or waiting jobs aside for good (`retry` brings them back)."""
     _chosen(table, key, "ignored")
     part = json_key(key)
-    _, ledger = open_existing(prefix, source)
+    plan, ledger = open_existing(prefix, source)
+    expect_names(plan, ledger, table, part)
     from workers.queue import jobs
 
     changed = jobs.ignore(ledger, table, part)
@@ -107,7 +111,8 @@ def cancel(
     """
     _chosen(table, key, "cancelled")
     part = json_key(key)
-    _, ledger = open_existing(prefix, source)
+    plan, ledger = open_existing(prefix, source)
+    expect_names(plan, ledger, table, part)
     from workers.queue import jobs
 
     changed = jobs.cancel(ledger, table, part)

@@ -41,7 +41,7 @@ def environment_hash() -> str:
     return config_hash(describe())
 
 
-def register(ledger: Ledger) -> str:
+def record_environment(ledger: Ledger) -> str:
     """Make sure the table `Environment` knows this process's packages; return their hash."""
     name = environment_hash()
     known = ledger.rows(

@@ -62,6 +62,16 @@ def thread_environment(threads: int) -> dict[str, str]:
     return {**dict.fromkeys(names, str(threads)), **ordered}
 
 
+def memory_environment() -> dict[str, str]:
+    """Return the environment in which a job uses freed arrays again (glibc; ignored elsewhere).
+
+    By default glibc gives arrays of more than 32 MB back at once, and every page of the next one
+    is faulted in and cleared anew. A person's own settings win.
+    """
+    kept = {"MALLOC_MMAP_THRESHOLD_": 256 << 20, "MALLOC_TRIM_THRESHOLD_": 512 << 20}
+    return {name: os.environ.get(name, str(value)) for name, value in kept.items()}
+
+
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="ascii").strip()

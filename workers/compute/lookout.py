@@ -8,7 +8,7 @@ from workers.compute.schedule import Schedule
 from workers.queue import refresh, tables
 from workers.queue.duties import REFRESH
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan, Task
+from workers.queue.order import Task, TaskOrder
 from workers.queue.urgency import Urgency
 
 _PLAN_S = 30.0  # longest time between two looks for what the clock has made due (s)
@@ -22,7 +22,7 @@ class Lookout:
     ----------
     ledger : Ledger
         Of the worker's main thread.
-    plan : Plan
+    plan : TaskOrder
         All computed tables.
     tasks : dict
         Of them, those of the queues served, by name.
@@ -35,7 +35,7 @@ class Lookout:
     def __init__(
         self,
         ledger: Ledger,
-        plan: Plan,
+        plan: TaskOrder,
         tasks: dict[str, Task],
         schedule: Schedule,
         sleep_duration: float,

@@ -166,7 +166,7 @@ class Worker:
             "prefix": options.prefix,
             "home": options.home and str(options.home),
             "worker": self.name,
-            "environment": environment.register(self._ledger),
+            "environment": environment.record_environment(self._ledger),
             "log_level": log.getEffectiveLevel(),
         }
         threads = max(1, limits.usable_cores() // options.processes)
@@ -174,6 +174,7 @@ class Worker:
         variables = {
             **os.environ,
             **limits.thread_environment(threads),
+            **limits.memory_environment(),
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),  # what this process can import
         }
         share = 0.9 * limits.usable_memory() / options.processes

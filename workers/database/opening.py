@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import datajoint as dj
 
 from schemas.whole import declared_whole
-from workers.database import schema_version, server
+from workers.database import datajoint_internals, schema_version, server
 from workers.queue import order, tables
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 
 
-def open_tables(connection: dj.Connection, source: str, prefix: str) -> Plan:
+def open_tables(connection: dj.Connection, source: str, prefix: str) -> TaskOrder:
     """Bind all tables, making what a new deployment lacks; one process at a time.
 
     Raises
@@ -28,6 +28,44 @@ def open_tables(connection: dj.Connection, source: str, prefix: str) -> Plan:
             tables.activate(prefix)
             tables.declare()
     return loaded
+
+
+def open_made(connection: dj.Connection, source: str, prefix: str) -> TaskOrder:
+    """Bind the tables of a deployment that is there, making none; SELECT is enough.
+
+    Raises
+    ------
+    LookupError
+        If there is no deployment of that prefix, or one of its tables is missing.
+    SchemaVersionError
+        If the database holds another version of the tables.
+    """
+    place = where(connection)
+    if schema_version.installed(connection, prefix) is None:
+        raise LookupError(
+            f"{place}: no tables have the prefix {prefix}; `inception declare` makes them"
+        )
+    schema_version.check(connection, prefix)
+    with without_declaring():
+        loaded = order.load(source, prefix)
+        tables.activate(prefix)
+    missing = sorted(
+        table.full_table_name
+        for table in (*(task.table for task in loaded), *tables.ALL)
+        if not table().is_declared
+    )
+    if missing:
+        raise LookupError(
+            f"{place}: {len(missing)} tables are missing, {missing[0]} among them; "
+            "`inception declare` makes them"
+        )
+    return loaded
+
+
+def where(connection: dj.Connection) -> str:
+    """Name the server of a connection, for messages."""
+    found = datajoint_internals.address(connection)
+    return f"{datajoint_internals.backend(connection)} at {found.host}:{found.port}"
 
 
 @contextlib.contextmanager

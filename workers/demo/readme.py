@@ -28,7 +28,7 @@ from pipeline.plotting.style import name_of
 from schemas import closed_loop, mei
 from workers.queue import tables
 from workers.report import day2, stimuli
-from workers.report.context import Loop
+from workers.report.context import LoopPage
 
 BEGIN, END = "<!-- demo: written by `make readme` -->", "<!-- demo: end -->"
 PICTURE = Path("docs", "closed_loop.png")
@@ -93,7 +93,7 @@ def _outcome(result: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def _picture(outcome: dict[str, Any], path: Path) -> None:
     """Draw the stimuli of the best targets above all responses to them."""
     with tempfile.TemporaryDirectory() as folder:
-        page = Loop((closed_loop.Loop & SCAN).fetch1(), Path(folder), "loop")
+        page = LoopPage((closed_loop.Loop & SCAN).fetch1(), Path(folder), "loop")
         plan = {"plan_id": (closed_loop.Presentation & outcome).fetch1("plan_id")}
         rows = mei.as_stimuli(pd.DataFrame((closed_loop.Plan.Target & plan).to_dicts()))
         file = day2.comparison(page, outcome, "readme").file

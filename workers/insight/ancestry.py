@@ -13,17 +13,17 @@ from workers.database.datajoint_internals import ForeignKeys, master_of, plain_c
 from workers.queue import tables
 from workers.queue.claims import canonical, job_id
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 
 _MOST = 200  # rows of one table that are followed; more are counted
 
 
-def table_names(plan: Plan, connection: dj.Connection) -> dict[str, str]:
+def table_names(plan: TaskOrder, connection: dj.Connection) -> dict[str, str]:
     """Return the readable name (`imaging.Motion`) of every table known to the connection.
 
     Parameters
     ----------
-    plan : Plan
+    plan : TaskOrder
         The active pipeline.
     connection : dj.Connection
         Its connection.
@@ -56,7 +56,9 @@ def _class_name(stage: str, guess: str) -> str:
     return ".".join(path)
 
 
-def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> list[dict[str, Any]]:
+def ancestry(
+    ledger: Ledger, plan: TaskOrder, table: str, key: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Follow the foreign keys of a row up to the raw data.
 
     Three more ways lead up: the parts of a decision (a data set names its scans, an ensemble its
@@ -68,7 +70,7 @@ def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> lis
     ----------
     ledger : Ledger
         Job tables; its connection reads the pipeline.
-    plan : Plan
+    plan : TaskOrder
         The pipeline.
     table : str
         Readable name, such as `mei.MEI`.
@@ -91,6 +93,10 @@ def ancestry(ledger: Ledger, plan: Plan, table: str, key: dict[str, Any]) -> lis
     nodes = {name.lower(): node for node, name in names.items()}
     if table.lower() not in nodes:
         raise LookupError(f"no table {table!r}; name one like {next(iter(plan.tasks), 'a.B')}")
+    known = dj.FreeTable(ledger.connection, nodes[table.lower()]).heading.names
+    for name in key:
+        if name not in known:
+            raise LookupError(f"{table} has no column {name!r}; it has {sorted(known)}")
     walk = Walk(ledger, nodes[table.lower()], key, results=True)
     if not walk.found:
         raise LookupError(f"{table} has no row {canonical(key)}")

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datajoint as dj
+
 from workers.compute import gpu, limits
 from workers.database import embedded
 
@@ -139,25 +141,36 @@ def _grants(home: str | os.PathLike | None, prefix: str) -> str:
     with opening.without_declaring():
         tables.activate(prefix)
         name = tables.Duty.full_table_name
-        with server.transaction(connection):
-            connection.query(
-                f"INSERT INTO {name} (duty, next_at) VALUES (%s, '2000-01-01')", (duty,)
-            )
-            connection.query(f"UPDATE {name} SET next_at='2000-01-02' WHERE duty=%s", (duty,))
-            connection.query(f"DELETE FROM {name} WHERE duty=%s", (duty,))
+        try:
+            with server.transaction(connection):
+                connection.query(
+                    f"INSERT INTO {name} (duty, next_at) VALUES (%s, '2000-01-01')", (duty,)
+                )
+                connection.query(f"UPDATE {name} SET next_at='2000-01-02' WHERE duty=%s", (duty,))
+                connection.query(f"DELETE FROM {name} WHERE duty=%s", (duty,))
+        except Exception as error:
+            if not _denied(error):
+                raise
+            connection.query(f"SELECT count(*) FROM {name}")
+            return f"reads, {makes}: an account to look with; a worker's may write"
     return f"reads and writes, {makes}"
 
 
 def _makes_tables(prefix: str) -> bool:
-    import datajoint as dj
-
     try:
         dj.Schema(f"{prefix}_doctor_check").drop(prompt=False)
     except Exception as error:
-        if "denied" in str(error).lower() or isinstance(error, dj.errors.AccessError):
+        if _denied(error):
             return False  # as it should be for a worker's account
         raise
     return True
+
+
+def _denied(error: Exception) -> bool:
+    """Tell whether the server refuses for want of a right; DataJoint says it in several ways."""
+    text = str(error).lower()
+    refused = any(word in text for word in ("denied", "check permissions", "read-only"))
+    return refused or isinstance(error, dj.errors.AccessError)
 
 
 def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
@@ -179,8 +192,6 @@ def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
 
 
 def _store(home: str | os.PathLike | None) -> str:
-    import datajoint as dj
-
     from workers.database import datajoint_internals
 
     embedded.connect(home)
@@ -198,8 +209,6 @@ def _store(home: str | os.PathLike | None) -> str:
 
 def _disk(home: str | os.PathLike | None) -> str:
     import tempfile
-
-    import datajoint as dj
 
     folder = embedded.home_folder(home)
     places = {"home": folder, "temporary": Path(tempfile.gettempdir())}

@@ -19,7 +19,7 @@ from schemas.clock import to_local
 from workers.insight.remaining import remaining
 from workers.queue import tables
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan, Task
+from workers.queue.order import Task, TaskOrder
 
 _RECENT = 50  # latest jobs of a table whose durations count
 _LUMPS = 1000  # jobs of one table are dealt out in at most so many pieces
@@ -56,12 +56,12 @@ def durations(ledger: Ledger) -> dict[str, float]:
     return {name: median(values) for name, values in found.items()}
 
 
-def makespan(plan: Plan, works: list[Work], places: Places) -> tuple[float, Places]:
+def makespan(plan: TaskOrder, works: list[Work], places: Places) -> tuple[float, Places]:
     """Deal work out to slots and say when the last of it ends.
 
     Parameters
     ----------
-    plan : Plan
+    plan : TaskOrder
         Gives the order: a table waits for all tables upstream of it.
     works : list of Work
         What is left; without a measured duration it takes no time.
@@ -139,14 +139,14 @@ def slots(workers: list[dict[str, Any]], busy: list[dict[str, Any]]) -> Places:
     return Places(tuple(queues), tuple(free))
 
 
-def forecast(ledger: Ledger, plan: Plan, workers: list[dict[str, Any]]) -> dict[str, Any]:
+def forecast(ledger: Ledger, plan: TaskOrder, workers: list[dict[str, Any]]) -> dict[str, Any]:
     """Forecast every loop that has no package yet, and the queue as it stands.
 
     Parameters
     ----------
     ledger : Ledger
         Job tables.
-    plan : Plan
+    plan : TaskOrder
         The pipeline.
     workers : list of dict
         Those alive, see `workers.insight.status`.
@@ -192,7 +192,7 @@ def _open_loops(ledger: Ledger) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["deadline_utc"] or datetime.datetime.max)
 
 
-def coming(ledger: Ledger, plan: Plan) -> list[datetime.datetime]:
+def coming(ledger: Ledger, plan: TaskOrder) -> list[datetime.datetime]:
     """Return when plans will be made of what is ready: deadlines to come (UTC), first one first."""
     if plan.source != "schemas":
         return []
@@ -202,7 +202,7 @@ def coming(ledger: Ledger, plan: Plan) -> list[datetime.datetime]:
 
 
 def _loop(
-    ledger: Ledger, plan: Plan, loop: dict[str, Any], seconds: dict[str, float], places: Places
+    ledger: Ledger, plan: TaskOrder, loop: dict[str, Any], seconds: dict[str, float], places: Places
 ) -> tuple[dict[str, Any], Places]:
     """Forecast one plan: `scan, plan_id, jobs, ready_at, deadline, in_time, unmeasured, stuck`.
 

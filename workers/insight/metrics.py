@@ -17,7 +17,7 @@ from typing import Any
 from workers.insight import forecast, status
 from workers.queue import tables
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 
 log = logging.getLogger("inception.metrics")
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -25,14 +25,14 @@ Page = Callable[[], tuple[int, str, str]]
 """Returns status code, content type and text."""
 
 
-def metrics(ledger: Ledger, plan: Plan) -> str:
+def metrics(ledger: Ledger, plan: TaskOrder) -> str:
     """Return the figures in Prometheus' text format.
 
     Parameters
     ----------
     ledger : Ledger
         Job tables.
-    plan : Plan
+    plan : TaskOrder
         Says which queue a table belongs to.
     """
     job, attempt = tables.Job.full_table_name, tables.Attempt.full_table_name
@@ -107,7 +107,7 @@ def metrics(ledger: Ledger, plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def loop_metrics(ledger: Ledger, plan: Plan) -> str:
+def loop_metrics(ledger: Ledger, plan: TaskOrder) -> str:
     """Return the forecasts of the open loops: costs more, so it is asked for less often."""
     ahead = forecast.forecast(ledger, plan, status.workers(ledger))
     rows = [
@@ -150,14 +150,14 @@ def _labels(labels: dict[str, str]) -> str:
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"
 
 
-def pages(connection: Any, plan: Plan, patience_s: float = 3.0) -> dict[str, Page]:
+def pages(connection: Any, plan: TaskOrder, patience_s: float = 3.0) -> dict[str, Page]:
     """Return what `serve` shows for a deployment: `/metrics`, `/loops` and `/healthz`.
 
     Parameters
     ----------
     connection : dj.Connection
         Of its own; it comes back after the database was away.
-    plan : Plan
+    plan : TaskOrder
         The pipeline.
     patience_s : float
         How long a page waits for the database (s).

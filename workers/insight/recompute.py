@@ -23,7 +23,7 @@ from workers.insight import ancestry
 from workers.queue import tables
 from workers.queue.claims import canonical
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan, Task
+from workers.queue.order import Task, TaskOrder
 
 RTOL = 1e-5  # largest difference between devices, relative to the largest value of an array
 INCIDENTAL = ("seconds", "device")  # columns about the run, not the result
@@ -31,7 +31,7 @@ INCIDENTAL = ("seconds", "device")  # columns about the run, not the result
 
 def check(
     ledger: Ledger,
-    plan: Plan,
+    plan: TaskOrder,
     n: int,
     *,
     each: bool = False,
@@ -47,7 +47,7 @@ def check(
     ----------
     ledger : Ledger
         Job tables.
-    plan : Plan
+    plan : TaskOrder
         The pipeline.
     n : int
         Number of rows.
@@ -81,7 +81,7 @@ def check(
 
 
 def _choose(
-    ledger: Ledger, plan: Plan, n: int, each: bool, table: str | None, seed: int, most_s: float
+    ledger: Ledger, plan: TaskOrder, n: int, each: bool, table: str | None, seed: int, most_s: float
 ) -> list[tuple[Task, dict[str, Any]]]:
     """Draw rows that exist and that workers computed in reasonable time, tables in turn."""
     if table is not None and table not in plan.tasks:

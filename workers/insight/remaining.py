@@ -11,12 +11,12 @@ from workers.database.datajoint_internals import ForeignKeys, master_of
 from workers.insight import ancestry
 from workers.queue import tables
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan, Task
+from workers.queue.order import Task, TaskOrder
 from workers.queue.refresh import LEFT_BEHIND
 
 
 def remaining(
-    ledger: Ledger, plan: Plan, plan_key: dict[str, Any]
+    ledger: Ledger, plan: TaskOrder, plan_key: dict[str, Any]
 ) -> tuple[list[tuple[Task, int]], list[str]]:
     """Count the jobs that a plan still needs, table by table, and name those set aside.
 
@@ -49,7 +49,7 @@ class _Counter:
     """Knows how many jobs of a table follow from the rows of a walk."""
 
     def __init__(
-        self, ledger: Ledger, plan: Plan, walk: ancestry.Walk, foreign_keys: ForeignKeys
+        self, ledger: Ledger, plan: TaskOrder, walk: ancestry.Walk, foreign_keys: ForeignKeys
     ) -> None:
         self._ledger, self._walk = ledger, walk
         self._tasks = {task.table.full_table_name: task for task in plan}

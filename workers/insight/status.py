@@ -9,20 +9,20 @@ from workers.database.server import exclusive
 from workers.insight import forecast
 from workers.queue import refresh, tables
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 
 _COLUMNS = ("pending", "running", "error", "ignore")
 _ALIVE_S = 120.0  # a worker not seen for so long is gone (s)
 
 
-def status(ledger: Ledger, plan: Plan) -> dict[str, Any]:
+def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
     """Count every table's rows and jobs, and look ahead.
 
     Parameters
     ----------
     ledger : Ledger
         Job tables.
-    plan : Plan
+    plan : TaskOrder
         Tables to count.
 
     Returns

@@ -16,7 +16,7 @@ from workers.database.datajoint_internals import ForeignKeys, plain_columns
 from workers.insight import ancestry
 from workers.queue import lease, tables
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 from workers.queue.refresh import LEFT_BEHIND
 
 _ADVICE = {
@@ -37,7 +37,7 @@ _ADVICE = {
 
 
 def errors(
-    ledger: Ledger, plan: Plan, table: str | None = None, key: dict[str, Any] | None = None
+    ledger: Ledger, plan: TaskOrder, table: str | None = None, key: dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """List quarantined jobs, the newest last.
 
@@ -45,7 +45,7 @@ def errors(
     ----------
     ledger : Ledger
         Job tables.
-    plan : Plan
+    plan : TaskOrder
         The pipeline, to look up the input.
     table : str, optional
         Readable name of a table.
@@ -75,7 +75,7 @@ def errors(
     ]
 
 
-def _input(ledger: Ledger, plan: Plan, row: dict[str, Any]) -> list[str]:
+def _input(ledger: Ledger, plan: TaskOrder, row: dict[str, Any]) -> list[str]:
     """Describe the rows that the foreign keys of a failed key point to, one line each."""
     task = plan.tasks.get(row["table"])
     if task is None:  # of an older version of the pipeline

@@ -50,7 +50,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TaskOrder:
     """The computed tables of a pipeline in the order of their foreign keys.
 
     Parameters
@@ -83,7 +83,7 @@ class Plan:
         return above
 
 
-def load(source: str = "schemas", prefix: str = "inception") -> Plan:
+def load(source: str = "schemas", prefix: str = "inception") -> TaskOrder:
     """Activate a pipeline and sort its computed tables by their foreign keys.
 
     Parameters
@@ -103,7 +103,7 @@ def load(source: str = "schemas", prefix: str = "inception") -> Plan:
     package.activate(prefix=prefix)
     found = {table.full_table_name: (name, table) for name, table in _computed(source)}
     if not found:
-        return Plan(source, prefix)
+        return TaskOrder(source, prefix)
     foreign_keys = ForeignKeys(next(iter(found.values()))[1].connection, fresh=True)
     order = [node for node in foreign_keys.in_order() if node in found]
     tasks = {}
@@ -111,7 +111,7 @@ def load(source: str = "schemas", prefix: str = "inception") -> Plan:
         name, table = found[node]
         follows = tuple(found[child][0] for child in _next_computed(foreign_keys, node, found))
         tasks[name] = Task(name, table, rank, follows)
-    return Plan(source, prefix, tasks)
+    return TaskOrder(source, prefix, tasks)
 
 
 def tables_of(source: str) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from workers.database import datajoint_internals, server
 from workers.queue import tables
 from workers.queue.claims import canonical, job_id
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan, Task
+from workers.queue.order import Task, TaskOrder
 
 log = logging.getLogger("inception.refresh")
 
@@ -178,11 +178,11 @@ class DueCounter:
     ----------
     ledger : Ledger
         Job table.
-    plan : Plan
+    plan : TaskOrder
         Tables to look at.
     """
 
-    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+    def __init__(self, ledger: Ledger, plan: TaskOrder) -> None:
         self._ledger, self._tasks = ledger, list(plan)
         self._sql: str | None = None  # to write it asks for every heading: once is enough
 

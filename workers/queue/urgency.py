@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workers.queue.claims import canonical
-from workers.queue.order import Plan, Task
+from workers.queue.order import Task, TaskOrder
 from workers.queue.refresh import ORDINARY, Priority
 
 URGENT = 1
@@ -23,11 +23,11 @@ class Urgency(Priority):
 
     Parameters
     ----------
-    plan : Plan
+    plan : TaskOrder
         The pipeline; only that of `schemas` has loops.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: TaskOrder) -> None:
         self._has_loops = plan.source == "schemas"
         self.moves_jobs = self._has_loops
         self._looked = float("-inf")

@@ -13,7 +13,7 @@ from pipeline.errors import DataError
 from schemas import MODULES, closed_loop
 from workers.insight import status
 from workers.report import day1, day2, methods, recording, stimuli, together
-from workers.report.context import Loop
+from workers.report.context import LoopPage
 from workers.report.numbers import write_numbers
 from workers.report.page import Picture, Section, text_of, write_html
 from workers.report.pdf import write_pdf
@@ -66,9 +66,9 @@ def write_report(
         where = "" if not scans else f" on {' or '.join(_slashed(scan) for scan in scans)}"
         raise DataError(f"no loop is registered{where}", remedy="run `inception loop SCAN` first")
     pages = [
-        Loop(loop, out, f"loop{number}", f"Loop {number}")
+        LoopPage(loop, out, f"loop{number}", f"Loop {number}")
         if len(loops) > 1
-        else Loop(loop, out, "loop")
+        else LoopPage(loop, out, "loop")
         for number, loop in enumerate(loops, start=1)
     ]
     sections, missing = [], []
@@ -97,7 +97,7 @@ def _slashed(scan: Mapping[str, int]) -> str:
     return "/".join(str(value) for value in scan.values())
 
 
-def _say_whose(chapter: Section, page: Loop) -> None:
+def _say_whose(chapter: Section, page: LoopPage) -> None:
     """Name the loop in the title of a chapter and below each of its pictures."""
     if not chapter.title.startswith(page.label):
         chapter.title = f"{page.label}: {chapter.title}"
@@ -105,7 +105,7 @@ def _say_whose(chapter: Section, page: Loop) -> None:
         picture.caption = f"{page.label}, {page.name}. {picture.caption}".rstrip()
 
 
-def _chapters(page: Loop) -> list[Section]:
+def _chapters(page: LoopPage) -> list[Section]:
     """Return the chapters for which there are results."""
     chapters = [
         day1.overview(page),

@@ -15,7 +15,7 @@ from workers.report.naming import NAMES, with_names
 from workers.report.page import Picture
 
 
-class Loop:
+class LoopPage:
     """A loop of the active database.
 
     Attributes

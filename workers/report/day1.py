@@ -11,7 +11,7 @@ from pipeline import plotting
 from pipeline.dataset.moments import correlate
 from pipeline.model.evaluate import mean_responses
 from schemas import behavior, closed_loop, dataset, experiment, imaging, mei, model
-from workers.report.context import Loop
+from workers.report.context import LoopPage
 from workers.report.page import Picture, Section
 
 TRACE_UNITS = 6
@@ -33,7 +33,7 @@ SIMULATED = "sim"  # rig of the simulator's recordings
 SHORT = {"cnn": "CNN", "ln": "LN"}  # kinds of ensembles that are abbreviations
 
 
-def overview(page: Loop) -> Section:
+def overview(page: LoopPage) -> Section:
     """Return what was decided."""
     scan = (experiment.Scan & page.scan).fetch1()
     rig = (experiment.Session & page.scan).fetch1("rig")
@@ -60,7 +60,7 @@ def overview(page: Loop) -> Section:
     return Section(title, [scheme], tables=[("", frame)], remarks=remarks)
 
 
-def _counts(page: Loop) -> dict[str, str]:
+def _counts(page: LoopPage) -> dict[str, str]:
     """Return what each step of the scheme was made of, as far as it is known."""
     notes = {"scan": page.name}
     if page.display is not None:
@@ -83,7 +83,7 @@ def _counts(page: Loop) -> dict[str, str]:
     return notes
 
 
-def field(page: Loop) -> Section | None:
+def field(page: LoopPage) -> Section | None:
     """Return the fields with their masks, and traces of the best targets."""
     if page.imaging is None:
         return None
@@ -142,7 +142,7 @@ def _motion(key: dict[str, Any]) -> str:
     return text
 
 
-def _traces(page: Loop) -> Picture | None:
+def _traces(page: LoopPage) -> Picture | None:
     recipe = imaging.ImagingRecipe & page.imaging
     keys = (imaging.Activity & page.scan & recipe).keys(order_by="field")
     times = (behavior.Sync & page.scan).to_dicts()
@@ -170,7 +170,7 @@ def _traces(page: Loop) -> Picture | None:
     return page.picture(figure, "traces", "Traces of the best targets")
 
 
-def selection(page: Loop) -> Section | None:
+def selection(page: LoopPage) -> Section | None:
     """Return which units became targets, and why others did not."""
     display = page.display
     if display is None:
@@ -205,7 +205,7 @@ def selection(page: Loop) -> Section | None:
     return Section("Targets", [picture], remarks=[remark])
 
 
-def models(page: Loop) -> Section | None:
+def models(page: LoopPage) -> Section | None:
     """Return how well the models predict test images, against what is reproducible (Figure 1)."""
     display = page.display
     if display is None:
@@ -249,7 +249,7 @@ def models(page: Loop) -> Section | None:
     return Section("Models", pictures, [("Means over units", pd.DataFrame(scans))], remarks)
 
 
-def _held_out(page: Loop, key: dict[str, Any], units: pd.DataFrame) -> Picture | None:
+def _held_out(page: LoopPage, key: dict[str, Any], units: pd.DataFrame) -> Picture | None:
     """Draw measured and predicted responses of some targets to the images of the test tier."""
     targets = page.targets["unit_index"].to_numpy(int)
     spec = (model.EnsembleSpec & key).to_dicts()

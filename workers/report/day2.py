@@ -14,7 +14,7 @@ from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
 from pipeline.stimulus.kinds import stimulus_name
 from schemas import closed_loop, imaging, mei
-from workers.report.context import Loop
+from workers.report.context import LoopPage
 from workers.report.naming import readable, shown_order, source_names, with_direction
 from workers.report.page import Picture, Section
 
@@ -39,7 +39,7 @@ THROUGH = {
 STATUSES = ("ok", "dropped", "late", "short", "long", "unseen", "repeated", "wrong", "extra")
 
 
-def presentation(page: Loop, match: dict[str, Any]) -> list[Section]:
+def presentation(page: LoopPage, match: dict[str, Any]) -> list[Section]:
     """Return matching, presentation and verdict of one recording."""
     day = f"{match['animal_id']}/{match['session']}/{match['scan_idx']}"
     tag = f"day{match['session']}_{match['scan_idx']}"
@@ -57,7 +57,7 @@ def presentation(page: Loop, match: dict[str, Any]) -> list[Section]:
     return sections
 
 
-def _matching(page: Loop, match: dict[str, Any], tag: str, title: str) -> Section:
+def _matching(page: LoopPage, match: dict[str, Any], tag: str, title: str) -> Section:
     section = Section(title)
     fields = (closed_loop.UnitMatch.Field & match).to_dicts(order_by="field")
     through = (closed_loop.MatchMethod & match).fetch1("match_through")
@@ -116,7 +116,7 @@ def _text(value: float | None) -> str:
 
 
 def _field_match(
-    page: Loop, match: dict[str, Any], field: dict[str, Any], pairs: list[dict], tag: str
+    page: LoopPage, match: dict[str, Any], field: dict[str, Any], pairs: list[dict], tag: str
 ) -> Picture:
     task = (closed_loop.MatchTask & match).fetch1()
     source = {
@@ -150,7 +150,7 @@ def _field_match(
     return page.picture(figure, name, "Figure S1b: the same cells on both days", caption)
 
 
-def _audit(page: Loop, row: dict[str, Any], tag: str, title: str) -> Section:
+def _audit(page: LoopPage, row: dict[str, Any], tag: str, title: str) -> Section:
     summary = row["audit_summary"]
     counts = {name: int(summary.get(name, 0)) for name in STATUSES}
     figure = plotting.audit_figure(counts, summary["duration_histogram"])
@@ -162,13 +162,14 @@ def _audit(page: Loop, row: dict[str, Any], tag: str, title: str) -> Section:
         remark += (
             f" Photodiode {1e3 * summary['photodiode_delay_s']:.1f} ms after the logged onset."
         )
-    numbers = {k: v for k, v in summary.items() if not isinstance(v, dict)}
+    remark += "".join(f" Photodiode: {note}." for note in summary.get("photodiode_notes", ()))
+    numbers = {k: v for k, v in summary.items() if not isinstance(v, dict | list)}
     page.csv(pd.DataFrame([numbers]), f"{tag}_audit")
     picture = page.picture(figure, f"{tag}_audit", "Presentation audit")
     return Section(title, [picture], remarks=[remark])
 
 
-def _verdict(page: Loop, outcome: dict[str, Any], tag: str, day: str) -> list[Section]:
+def _verdict(page: LoopPage, outcome: dict[str, Any], tag: str, day: str) -> list[Section]:
     rows, tests, population, reference = _scored(outcome)
     if rows.empty or tests.empty:
         return []
@@ -207,7 +208,7 @@ def _scored(outcome: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
 
 
 def _comparison(
-    page: Loop,
+    page: LoopPage,
     rows: pd.DataFrame,
     tests: pd.DataFrame,
     population: pd.DataFrame,
@@ -252,12 +253,12 @@ def _comparison(
     return page.picture(figure, f"{tag}_comparison", title, caption)
 
 
-def comparison(page: Loop, outcome: dict[str, Any], tag: str) -> Picture:
+def comparison(page: LoopPage, outcome: dict[str, Any], tag: str) -> Picture:
     """Draw the MEIs of one outcome against their controls (Figure 4)."""
     return _comparison(page, *_scored(outcome), tag)
 
 
-def _confusions(page: Loop, outcome: dict[str, Any], tag: str) -> list[Picture]:
+def _confusions(page: LoopPage, outcome: dict[str, Any], tag: str) -> list[Picture]:
     pictures = []
     rows = (closed_loop.Confusion.Kind & outcome).to_dicts(order_by=["kind", "variant"])
     frame = mei.as_stimuli(pd.DataFrame(rows))
@@ -335,7 +336,7 @@ def _frozen(outcome: dict[str, Any]) -> str:
 
 
 def _checks(
-    page: Loop,
+    page: LoopPage,
     outcome: dict[str, Any],
     rows: pd.DataFrame,
     population: pd.DataFrame,

@@ -12,7 +12,7 @@ from pipeline.mei.controls import in_order
 from pipeline.plotting.style import name_of
 from pipeline.stimulus.kinds import stimulus_name
 from schemas import behavior, closed_loop, dataset, imaging, mei, model, stimulus
-from workers.report.context import Loop
+from workers.report.context import LoopPage
 from workers.report.page import Section
 from workers.version import code_version
 
@@ -70,7 +70,7 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def methods(page: Loop) -> Section:
+def methods(page: LoopPage) -> Section:
     """Return the methods as paragraphs; every row that was used is named with its parameters."""
     parts: dict[str, list[str]] = {}
     for step in steps(page):
@@ -97,7 +97,7 @@ def methods(page: Loop) -> Section:
     return Section(f"Methods of the loop on {page.name}", remarks=lines)
 
 
-def steps(page: Loop) -> list[Step]:
+def steps(page: LoopPage) -> list[Step]:
     """Return the rows that the plan told of, and its presentations, were computed by."""
     if page.display is None:
         return []
@@ -125,7 +125,7 @@ def _distinct(rows: Iterable[Mapping[str, Any]], *names: str) -> list[dict[str, 
     return found
 
 
-def _recording(page: Loop) -> list[Step]:
+def _recording(page: LoopPage) -> list[Step]:
     """Return what made responses and behavior of day 1, and the data set."""
     found = []
     if page.imaging is not None:
@@ -160,7 +160,7 @@ def _recording(page: Loop) -> list[Step]:
     return found
 
 
-def _models(page: Loop) -> list[Step]:
+def _models(page: LoopPage) -> list[Step]:
     """Return the members of both ensembles, and how they share a prediction."""
     found, told = [], set()
     for column in ("ensemble_hash", "ln_ensemble_hash"):
@@ -193,7 +193,7 @@ def _one(values: Iterable[Any]) -> Any:
     return different[0] if len(different) == 1 else different
 
 
-def _stimuli(page: Loop) -> list[Step]:
+def _stimuli(page: LoopPage) -> list[Step]:
     """Return what chose the targets and made, masked, displayed and analyzed their images."""
     shown = page.displays
     batches = [{n: row[n] for n in mei.MaskTask.primary_key} for row in shown]
@@ -236,7 +236,7 @@ def _stimuli(page: Loop) -> list[Step]:
     return found
 
 
-def _day2(page: Loop) -> list[Step]:
+def _day2(page: LoopPage) -> list[Step]:
     """Return what planned day 2, found its cells and scored it; and the models of other days."""
     task = (closed_loop.PlanTask & {"plan_id": page.told}).fetch1()
     found = [_method("Plan of day 2", "", closed_loop.PlanMethod, task)]

@@ -50,23 +50,24 @@ def write_html(out: Path, sections: Sequence[Section], headline: Mapping[str, An
     environment = Environment(
         loader=PackageLoader("workers"), autoescape=select_autoescape(["html", "j2"])
     )
-    html = environment.get_template("report.html.j2").render(
-        sections=[_Rendered(section, out) for section in sections],
+    pieces = environment.get_template("report.html.j2").stream(
+        sections=(_Rendered(section, out) for section in sections),
         headline={name: text_of(value) for name, value in (headline or {}).items()},
         version=code_version(),
         written=datetime.datetime.now().isoformat(" ", "seconds"),
     )
     path = out / "index.html"
-    path.write_text(html, encoding="utf-8")
+    with path.open("wb") as file:  # piece by piece: a page is as large as all its pictures
+        pieces.dump(file, encoding="utf-8")
     return path
 
 
 class _Rendered:
-    """A section with its tables as HTML and its pictures as data."""
+    """A section with its tables as HTML and its pictures as data, read when they are written."""
 
     def __init__(self, section: Section, out: Path) -> None:
         self.title, self.remarks = section.title, section.remarks
-        self.pictures = [
+        self.pictures = (
             {
                 "title": picture.title,
                 "file": picture.file,
@@ -74,7 +75,7 @@ class _Rendered:
                 "data": base64.b64encode((out / picture.file).read_bytes()).decode(),
             }
             for picture in section.pictures
-        ]
+        )
         self.tables = [(title, _html(frame)) for title, frame in section.tables]
 
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
+import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
 from workers.report.page import Picture, Section, text_of
 from workers.version import code_version
@@ -20,6 +22,7 @@ LEFT, TOP, BOTTOM = 0.7, 0.8, 0.8  # margins (inches)
 ACROSS = PAGE[0] - 2 * LEFT
 TALLEST = PAGE[1] - TOP - BOTTOM - 1.4  # of a picture, with its title and two lines below it
 DOTS = 130  # per inch of a picture that need not shrink to fit
+PRINTED = 200  # dots per inch on paper
 TABLE_ROWS, TABLE_WIDTH = 24, 106
 
 
@@ -62,7 +65,7 @@ class _Flow:
 
     def end(self) -> None:
         """Write the page that is being filled."""
-        self.pdf.savefig(self.figure, dpi=200)
+        self.pdf.savefig(self.figure, dpi=PRINTED)
         self.figure.clear()  # its pictures would stay in memory
 
     def need(self, inches: float) -> None:
@@ -108,9 +111,10 @@ class _Flow:
 
     def picture(self, picture: Picture, folder: Path) -> None:
         """Draw a picture with title and caption."""
-        image = (255 * matplotlib.image.imread(folder / picture.file)).round().astype("uint8")
-        height, width = image.shape[:2]
-        inches = min(width / DOTS, ACROSS, TALLEST * width / height)
+        with Image.open(folder / picture.file) as opened:
+            width, height = opened.size
+            inches = min(width / DOTS, ACROSS, TALLEST * width / height)
+            image = _printed(opened, inches)
         down = inches * height / width
         caption = [line for p in picture.caption.splitlines() for line in textwrap.wrap(p, 105)]
         self.need(0.35 + down + 0.16 * len(caption))
@@ -122,6 +126,15 @@ class _Flow:
         self.y += down + 0.06
         self.text("\n".join(caption), 8)
         self.y += 0.15
+
+
+def _printed(opened: Image.Image, inches: float) -> NDArray[np.uint8]:
+    """Return the pixels of a picture, no more of them than print at that width."""
+    width = round(PRINTED * inches)
+    if opened.width > width:
+        size = (width, max(1, round(opened.height * width / opened.width)))
+        return np.asarray(opened.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    return np.asarray(opened.convert("RGB"))
 
 
 def _table(frame: pd.DataFrame) -> list[str]:

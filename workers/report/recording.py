@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline import plotting
-from pipeline.behavior.eye_region import frames_of
 from pipeline.behavior.pupil import PupilResult
 from pipeline.behavior.treadmill import running_periods
+from pipeline.behavior.video import frames_of
 from pipeline.errors import DataError
 from schemas import behavior, dataset, experiment, imaging
-from workers.report.context import Loop
+from workers.report.context import LoopPage
 from workers.report.page import Picture, Section
 
 IMAGES = {
@@ -38,13 +38,13 @@ NUMBERS = (
 
 
 def recording(
-    page: Loop, scan: Mapping[str, Any], imaging_hash: str | None, tag: str, title: str
+    page: LoopPage, scan: Mapping[str, Any], imaging_hash: str | None, tag: str, title: str
 ) -> Section | None:
     """Return what was measured of a scan itself; None if nothing was.
 
     Parameters
     ----------
-    page : Loop
+    page : LoopPage
     scan : mapping
         Names one scan.
     imaging_hash : str or None
@@ -67,7 +67,7 @@ def recording(
     return section if section.pictures else None
 
 
-def _field(page: Loop, section: Section, key: dict[str, Any], tag: str) -> list[dict[str, Any]]:
+def _field(page: LoopPage, section: Section, key: dict[str, Any], tag: str) -> list[dict[str, Any]]:
     """Draw one field; return its rows of `Quality`. Nothing of traces extracted elsewhere."""
     motion = (imaging.Motion & key).fetch1()
     images = (imaging.SummaryImages & key).to_dicts()
@@ -96,7 +96,7 @@ def _field(page: Loop, section: Section, key: dict[str, Any], tag: str) -> list[
 
 
 def _motion(
-    page: Loop, key: dict[str, Any], motion: dict[str, Any], intensity: np.ndarray, tag: str
+    page: LoopPage, key: dict[str, Any], motion: dict[str, Any], intensity: np.ndarray, tag: str
 ) -> Picture:
     y, x = motion["shifts"].load()
     times = (behavior.Sync & key).to_dicts()
@@ -123,7 +123,7 @@ def _motion(
     return page.picture(figure, f"{tag}_motion{number}", f"Motion of field {number}", caption)
 
 
-def _behavior(page: Loop, section: Section, scan: dict[str, Any], tag: str) -> None:
+def _behavior(page: LoopPage, section: Section, scan: dict[str, Any], tag: str) -> None:
     """Draw pupil and running, by the methods that the loop's data set is made with."""
     eyes = (behavior.Pupil & scan & "n_samples > 0").to_dicts(order_by="pupil_hash")
     wheels = (behavior.Treadmill & scan & "n_samples > 0").to_dicts(order_by="treadmill_hash")
@@ -152,7 +152,9 @@ def _behavior(page: Loop, section: Section, scan: dict[str, Any], tag: str) -> N
         _eye(page, section, scan, PupilResult(*pupil[:, 1:].T), tag)
 
 
-def _eye(page: Loop, section: Section, scan: dict[str, Any], pupil: PupilResult, tag: str) -> None:
+def _eye(
+    page: LoopPage, section: Section, scan: dict[str, Any], pupil: PupilResult, tag: str
+) -> None:
     """Draw the pupil on frames from the beginning of the video, if the video is still there."""
     try:
         (video,) = experiment.existing(experiment.Scan.files(scan, "eye_video"))
@@ -166,7 +168,7 @@ def _eye(page: Loop, section: Section, scan: dict[str, Any], pupil: PupilResult,
     section.pictures.append(page.picture(figure, f"{tag}_eye", "The pupil in the video", caption))
 
 
-def _methods(page: Loop) -> dict[str, Any]:
+def _methods(page: LoopPage) -> dict[str, Any]:
     """Return the hashes of the methods by which the loop's data set reads pupil and running."""
     data = {"dataset_hash": page.dataset_hash}
     rows = (dataset.DatasetSpec.Scan & page.scan & data).to_dicts()

@@ -15,7 +15,7 @@ from pipeline.plotting.style import name_of
 from pipeline.registry import canonical_json
 from pipeline.stimulus.kinds import stimulus_name
 from schemas import closed_loop, dataset, mei, stimulus
-from workers.report.context import Loop
+from workers.report.context import LoopPage
 from workers.report.methods import settings_text
 from workers.report.page import Section
 
@@ -39,7 +39,7 @@ FIGURES = {
 }
 
 
-def stimuli(page: Loop) -> Section | None:
+def stimuli(page: LoopPage) -> Section | None:
     """Return galleries (Figures 2, 4, S4, S8, S11) and predicted responses (Figure 3)."""
     plan = page.plan
     if plan is None:
@@ -99,7 +99,7 @@ def stimuli(page: Loop) -> Section | None:
     return section
 
 
-def differences(page: Loop) -> dict[str, str]:
+def differences(page: LoopPage) -> dict[str, str]:
     """Return by which parameters the images of one kind differ: `{"accentuated:1": "level 0.75"}`.
 
     Kinds with one image a neuron are not among them.
@@ -120,12 +120,12 @@ def _vary(parameter: str, several: dict[str, dict[str, Any]]) -> bool:
     return len({canonical_json(params.get(parameter)) for params in several.values()}) > 1
 
 
-def left_out(page: Loop, dropped: list[dict[str, Any]]) -> pd.DataFrame:
+def left_out(page: LoopPage, dropped: list[dict[str, Any]]) -> pd.DataFrame:
     """Return what a plan leaves out, neurons and stimuli by their names.
 
     Parameters
     ----------
-    page : Loop
+    page : LoopPage
     dropped : list of dict
         `Plan.dropped`; a stimulus is named by `kind` and `variant`, or by the keys of `images`.
     """
@@ -151,12 +151,12 @@ def _counted(names: pd.Series) -> str:
     return ", ".join(name_of(name) for name in in_order(names))
 
 
-def best(page: Loop, rows: pd.DataFrame, most: int) -> Figure:
+def best(page: LoopPage, rows: pd.DataFrame, most: int) -> Figure:
     """Draw the images of the best targets of a plan.
 
     Parameters
     ----------
-    page : Loop
+    page : LoopPage
     rows : DataFrame
         `Plan.Target` of the plan, by `schemas.mei.as_stimuli`.
     most : int
@@ -166,13 +166,13 @@ def best(page: Loop, rows: pd.DataFrame, most: int) -> Figure:
     return plotting.gallery_figure(**_shown(page, rows, ranks))
 
 
-def _names(page: Loop, rows: pd.DataFrame) -> dict[int, str]:
+def _names(page: LoopPage, rows: pd.DataFrame) -> dict[int, str]:
     """Return the name of every planned target by its rank."""
     units = rows.drop_duplicates("target_rank").set_index("target_rank")["unit_index"]
     return {rank: page.name_of_unit(unit) for rank, unit in units.items()}
 
 
-def _shown(page: Loop, rows: pd.DataFrame, ranks: pd.Index) -> dict[str, Any]:
+def _shown(page: LoopPage, rows: pd.DataFrame, ranks: pd.Index) -> dict[str, Any]:
     """Return images, names and predicted responses of some targets, as the figures take them."""
     kinds = in_order(rows["kind"])
     table = rows.pivot(index="target_rank", columns="kind", values="image_hash")
@@ -186,7 +186,7 @@ def _shown(page: Loop, rows: pd.DataFrame, ranks: pd.Index) -> dict[str, Any]:
     }
 
 
-def other_days(page: Loop) -> list[Section]:
+def other_days(page: LoopPage) -> list[Section]:
     """Return, for every other day with a model of its own, the MEIs of both (Figure S1c)."""
     display = page.display
     if display is None:
@@ -256,7 +256,7 @@ def _images(hashes: Iterable[str]) -> dict[str, np.ndarray]:
     return {name: np.asarray(image) for name, image in found.items()}
 
 
-def analyses(page: Loop) -> Section | None:
+def analyses(page: LoopPage) -> Section | None:
     """Return every in-silico analysis of the targets that is computed."""
     display = page.display
     if display is None:

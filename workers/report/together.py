@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.closed_loop.verdict.statistics import Comparison, population
 from schemas import closed_loop, mei
-from workers.report.context import Loop
+from workers.report.context import LoopPage
 from workers.report.naming import readable, shown_order, with_direction
 from workers.report.page import Section
 
@@ -30,7 +30,7 @@ COLUMNS = [
 ]
 
 
-def animals(pages: Sequence[Loop], out: Path) -> Section | None:
+def animals(pages: Sequence[LoopPage], out: Path) -> Section | None:
     """Return the verdict over animals, of the newest recording of one loop each; None for one."""
     newest = {}
     for page in pages:
@@ -85,7 +85,7 @@ def pooled(every: pd.DataFrame) -> pd.DataFrame:
     return with_direction(table, table["reference"])[COLUMNS]
 
 
-def _compared(page: Loop) -> pd.DataFrame:
+def _compared(page: LoopPage) -> pd.DataFrame:
     """Return every neuron's comparison in the newest recording that has a verdict."""
     for match in reversed(page.presentations()):
         outcomes = (closed_loop.Comparison & match).keys(order_by=closed_loop.Outcome.primary_key)

@@ -16,7 +16,7 @@ from pipeline.closed_loop.matching.base import (
     match_methods,
     outlines,
 )
-from pipeline.closed_loop.matching.registration import Registration, apply, register
+from pipeline.closed_loop.matching.registration import Registration, align, apply
 
 # Registered fields of one place have a rival below 0.35 and fields of two places one above 0.7,
 # in simulated fields of 144 to 512 px (tests/pipeline/closed_loop/matching/test_matching.py)
@@ -61,7 +61,7 @@ def field_to_field(
     MatchResult
         Without pairs if the fields are of two places.
     """
-    found = register(source, target, max_shift_um=max_shift_um, max_rotation_deg=max_rotation_deg)
+    found = align(source, target, max_shift_um=max_shift_um, max_rotation_deg=max_rotation_deg)
     return match_registered(
         source,
         target,

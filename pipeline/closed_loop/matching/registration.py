@@ -43,7 +43,7 @@ class Registration:
     overlap: float
 
 
-def register(
+def align(
     source: FieldView,
     target: FieldView,
     *,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.stimulus.images import image_hash
 from pipeline.stimulus.kinds import stimulus_name
+from pipeline.stimulus.monitor import MonitorCurve
 
 TRIAL_COLUMNS = ["trial_idx", "image", "duration_s", "blank_before_s"]
 IMAGE_COLUMNS = [
@@ -132,6 +133,19 @@ def check_tables(
             file="images.csv",
             found=dict(zip(KEY_COLUMNS, foreign[0], strict=True)),
         )
+
+
+def blank_pixel(
+    trials: pd.DataFrame, images: Mapping[str, NDArray[np.uint8]], curve: MonitorCurve | None
+) -> int:
+    """Return the gray of the blanks: the mean luminance of the images, as often as they are shown.
+
+    Without a calibration it is their mean gray level.
+    """
+    names, counts = np.unique(trials["image"].to_numpy(str), return_counts=True)
+    table = np.arange(256.0) if curve is None else curve.table
+    light = np.average([table[images[name]].mean() for name in names], weights=counts)
+    return int(np.rint(light if curve is None else curve.to_pixel(light)))
 
 
 def luminance_of(images_table: pd.DataFrame) -> dict[str, dict]:

@@ -34,6 +34,7 @@ from pipeline.closed_loop.package.contents import (
     TRIAL_COLUMNS,
     UNIT_COLUMNS,
     as_table,
+    blank_pixel,
     check_images,
     check_tables,
     luminance_of,
@@ -164,6 +165,7 @@ def write_package(
             "animal_id": int(animal_id),
             "source": [{key: _plain(value) for key, value in row.items()} for row in source],
             "monitor": {
+                "blank_pixel": blank_pixel(trials, images, curve),
                 **{key: _plain(value) for key, value in monitor.items()},
                 "calibration": None if curve is None else "monitor.csv",
                 "calibration_digest": None if curve is None else curve.digest(),

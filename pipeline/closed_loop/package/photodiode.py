@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.closed_loop.package.flips import find_steps, is_trace, lags, nearest
+from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
 
 LEVELS = {"blank": 0, "image_of_even_trial": 255, "image_of_odd_trial": 128}
@@ -37,11 +40,33 @@ class Flips:
         Flip minus logged onset; NaN where none was seen.
     n_unexplained : int
         Flips to an image's level that belong to no trial.
+    lag_s : float
+        By how much the flips are later than the logged onsets, all of them together.
+    notes : list of str
+        What was found beside that: a diode of the other polarity, another clock.
     """
 
     seen: NDArray[np.bool_]
     delay_s: NDArray[np.float64]
     n_unexplained: int
+    lag_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def middle_s(self) -> float:
+        """Median of the delays; 0 if no flip was seen."""
+        return float(np.nanmedian(self.delay_s)) if self.seen.any() else 0.0
+
+
+def read_flips(path: str | Path) -> pd.DataFrame:
+    """Read photodiode.csv: `time_s, level` of every change, or a sampled trace.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, a value is no number, or times do not increase.
+    """
+    return pd.DataFrame(read_columns(path, ["time_s", "level"], rising="time_s"))
 
 
 def check_flips(
@@ -52,28 +77,32 @@ def check_flips(
     *,
     tolerance_s: float = 0.05,
 ) -> Flips:
-    """Find every trial's flip in a photodiode's log.
+    """Find every trial's flip in a photodiode's log, or in its sampled trace.
+
+    The three levels are medians over flips, so that one flash of light costs nothing. A lag that
+    all trials share is estimated first. If it explains less than half of the trials, the other
+    polarity and a clock that is off by any constant, and drifts, are tried before all is lost.
 
     Parameters
     ----------
     time_s : array, shape (flips,)
-        When the signal changed (rig clock).
+        When the signal changed (rig clock), or the times of evenly spaced samples.
     level : array, shape (flips,)
-        What it changed to, in any unit in which black is the smallest and white the largest.
+        What it changed to, or the signal, in any unit.
     trial_idx : array of int, shape (trials,)
         Number of each shown trial in the plan; -1 for one that nobody planned (any level will do).
     onset_s : array, shape (trials,)
         Its logged onset (rig clock).
     tolerance_s : float
-        Largest distance of a flip from the onset.
+        Largest distance of a flip from the onset and the common lag.
 
     Raises
     ------
     DataError
         If the log is empty, has one level only, or times do not increase.
     """
-    time, value = np.asarray(time_s, float), np.asarray(level, float)
-    if not len(time) or not np.ptp(value) > 0:
+    time, value = _numbers(time_s, "time_s"), _numbers(level, "level")
+    if not len(time) or len(time) != len(value) or not np.ptp(value) > 0:
         raise DataError(
             "no flips",
             file="photodiode.csv",
@@ -82,17 +111,133 @@ def check_flips(
         )
     if (back := np.flatnonzero(np.diff(time) <= 0)).size:
         raise DataError("times do not increase", file="photodiode.csv", field=f"row {back[0] + 1}")
-    share = (value - value.min()) / np.ptp(value)
-    flips = np.flatnonzero(share > DARK)
-    white = share[flips] >= BRIGHT
     onset, number = np.asarray(onset_s, float), np.asarray(trial_idx, np.int64)
-    seen, delay = np.zeros(len(onset), bool), np.full(len(onset), np.nan)
+    logs, trace = [(time, value, "")], is_trace(time, len(onset))
+    if trace:
+        at, size = find_steps(time, value, len(onset))
+        turned = "the diode's signal falls when the square lights up"
+        logs = [(at, np.maximum(sign * size, 0), note) for sign, note in ((1, ""), (-1, turned))]
+    known = np.isfinite(onset)
+    enough = 0.5 * max(known.sum(), 1)
+    best = None
+    for wide in (False, True):
+        for at, height, note in logs:
+            tried = [0.0, *(lags(at, onset[known], tolerance_s, wide=wide) if len(at) else ())]
+            found = [
+                _match(at, height, number, onset, lag, tolerance_s, wide, trace) for lag in tried
+            ]
+            most = max(one.seen.sum() for one in found)
+            first = next(one for one in found if one.seen.sum() == most)
+            if note and most:
+                first.notes.append(note)
+            best = first if best is None else best
+            rivals = (one for one in found if one.seen.sum() == most)
+            apart = any(abs(one.middle_s - first.middle_s) > 2 * tolerance_s for one in rivals)
+            if wide and most <= _by_chance(at[height > height.min()], onset[known], tolerance_s):
+                continue
+            if wide and most >= enough and apart:
+                best.notes.append("the photodiode fits the trials at several offsets of its clock")
+            elif most >= enough:
+                return first
+            elif not wide and most > best.seen.sum():
+                best = first
+    return best
+
+
+def _by_chance(flips: NDArray, onset: NDArray, tolerance_s: float) -> float:
+    """Return how many trials some offset of a clock may explain though it is the wrong one."""
+    if len(flips) < 2:
+        return np.inf
+    share = min(1.0, 2 * tolerance_s * len(flips) / float(np.ptp(flips)))
+    return len(onset) * share + 5 * np.sqrt(len(onset) * share * (1 - share)) + 3
+
+
+def _numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    try:
+        numbers = np.asarray(values, np.float64).ravel()
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            "is no number", file="photodiode.csv", field=name, found=str(error)[:100]
+        ) from error
+    if not np.isfinite(numbers).all():
+        raise DataError("is no number", file="photodiode.csv", field=name, found="NaN or inf")
+    return numbers
+
+
+def _match(
+    time: NDArray,
+    value: NDArray,
+    number: NDArray,
+    onset: NDArray,
+    lag: float,
+    tolerance_s: float,
+    wide: bool,
+    trace: bool,
+) -> Flips:
+    """Give every trial the flip to its level that is nearest to its onset and a lag."""
+    none = Flips(np.zeros(len(onset), bool), np.full(len(onset), np.nan), 0, lag)
+    if not len(time):
+        return none
+    expected = onset + lag
+    if wide:  # two clocks may drift apart
+        for _ in range(4):
+            row = nearest(time, np.nan_to_num(expected))
+            close = np.abs(time[row] - expected) <= 2 * tolerance_s
+            if close.sum() < 10 or np.ptp(onset[close]) <= 0:
+                break
+            middle = float(onset[close].mean())
+            slope, start = np.polyfit(onset[close] - middle, (time[row] - onset)[close], 1)
+            expected = onset + start + slope * (onset - middle)
+    row = nearest(time, np.nan_to_num(expected))
+    close = np.abs(time[row] - expected) <= tolerance_s
+    kind, notes = _levels(value, row, close, number, trace)
+    image, white = kind > 0, kind == 2
+    flips = np.flatnonzero(image)
+    seen, delay = none.seen, none.delay_s
     taken = np.zeros(len(flips), bool)
-    for row, start in enumerate(onset):
-        near = np.flatnonzero((np.abs(time[flips] - start) <= tolerance_s) & ~taken)
-        if number[row] >= 0:
-            near = near[white[near] == (number[row] % 2 == 0)]
+    at = time[flips]
+    first = np.searchsorted(at, np.nan_to_num(expected) - tolerance_s)
+    last = np.searchsorted(at, np.nan_to_num(expected) + tolerance_s, side="right")
+    for trial in np.flatnonzero(np.isfinite(expected)):
+        near = np.arange(first[trial], last[trial])
+        near = near[~taken[near]]
+        if number[trial] >= 0 and white.any():
+            near = near[white[flips[near]] == (number[trial] % 2 == 0)]
         if len(near):
-            best = near[np.argmin(np.abs(time[flips][near] - start))]
-            taken[best], seen[row], delay[row] = True, True, time[flips][best] - start
-    return Flips(seen, delay, int((~taken).sum()))
+            one = near[np.argmin(np.abs(at[near] - expected[trial]))]
+            taken[one], seen[trial], delay[trial] = True, True, at[one] - onset[trial]
+    if wide and seen.any():
+        notes.append(
+            f"the photodiode's clock is {np.nanmedian(delay):+.3f} s off that of the trials"
+        )
+    return Flips(seen, delay, int((~taken).sum()), lag, notes)
+
+
+def _levels(
+    value: NDArray, row: NDArray, close: NDArray, number: NDArray, trace: bool
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Return what every flip went to, 0 black, 1 gray or 2 white, and what is odd about it.
+
+    Gray and white are the medians at the onsets of odd and even trials, black that of all other
+    flips. Where these do not lie apart, as with trials of one parity, levels are shares of the
+    whole range; in a sampled trace, every step up then is gray and none is white.
+    """
+    other = np.ones(len(value), bool)
+    other[row[close]] = False
+    parts = (
+        value[other],
+        value[row[close & (number >= 0) & (number % 2 == 1)]],
+        value[row[close & (number >= 0) & (number % 2 == 0)]],
+    )
+    if all(len(part) >= 2 for part in parts):
+        black, gray, white = (float(np.median(part)) for part in parts)
+        share = (gray - black) / (white - black) if white != black else np.nan
+        if DARK < share < BRIGHT:
+            place = (value - black) / (white - black)
+            kind = np.digitize(place, [share / 2, (1 + share) / 2])
+            inverted = ["white is the smallest level of the photodiode"] if white < black else []
+            return kind, inverted
+    if trace:
+        return (value > 0).astype(np.int64), ["the square has one level: trials are not told apart"]
+    share = (value - value.min()) / np.ptp(value)
+    return np.digitize(share, [DARK, BRIGHT]), []

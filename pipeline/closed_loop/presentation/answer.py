@@ -57,7 +57,8 @@ def check_answer(
     Returns
     -------
     list of str
-        One line per flaw that the audit will count: a truncated log, images never shown.
+        One line per flaw that the audit will count: a truncated log, images never shown; and
+        per thing that the player had to do worse than planned.
 
     Raises
     ------
@@ -101,7 +102,23 @@ def check_answer(
         warnings.append(f"{foreign} images were shown that the plan does not have")
     if (short := len(asked.trials) - len(shown)) > 0:
         warnings.append(f"the log has {short} of {len(asked.trials)} planned trials too few")
-    return warnings
+    return warnings + worse_than_planned(player or {})
+
+
+def worse_than_planned(player: Mapping[str, Any]) -> list[str]:
+    """Return what a player noted that makes a recording worse than planned, a line each."""
+
+    def lines(name: str) -> list[str]:
+        found = player.get(name) or []
+        return [str(one)[:300] for one in found] if isinstance(found, list) else [str(found)[:300]]
+
+    found = lines("backends_failed") + lines("warnings")
+    backend = player.get("backend")
+    if backend == "dry-run":
+        found.append("it was a dry run: nothing was on the screen")
+    elif backend == "opencv" and "vsync" not in player:  # of an earlier player
+        found.append("opencv has no vertical synchronisation")
+    return [f"player: {line}" for line in found]
 
 
 def _asked(package: Package | Asked) -> Asked:

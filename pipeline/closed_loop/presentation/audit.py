@@ -73,7 +73,8 @@ def audit_presentation(
         Tolerance of the time on the screen (published: 50 ms).
     names : mapping of file name to content hash, optional
     flips : DataFrame, optional
-        Log of a photodiode, `time_s, level` (`pipeline.closed_loop.package.photodiode`).
+        Log or sampled trace of a photodiode, `time_s, level`
+        (`pipeline.closed_loop.package.photodiode`).
 
     Raises
     ------
@@ -83,7 +84,15 @@ def audit_presentation(
     for name, frame in {"planned": planned, "shown": shown}.items():
         missing = [column for column in NEEDED[name] if column not in frame]
         if missing:
-            raise DataError(f"{name} trials lack columns {missing}", found=list(frame.columns))
+            raise DataError(f"{name} trials lack columns {missing}", found=list(frame.columns)[:12])
+        number = pd.to_numeric(frame["trial_idx"], errors="coerce")
+        if not (number % 1 == 0).all():
+            raise DataError(
+                f"numbers of {name} trials are no whole numbers",
+                file="trials.csv",
+                field="trial_idx",
+                found=str(frame["trial_idx"][~(number % 1 == 0)].iloc[0])[:40],
+            )
     if not len(shown):
         raise DataError("the log has no trial", expected=f"{len(planned)} trials")
     log = _read_log(shown, names or {})
@@ -123,6 +132,14 @@ def audit_presentation(
         status[excess < -short_s] = "short"
     seen = None
     if flips is not None:
+        if missing := [column for column in ("time_s", "level") if column not in flips]:
+            raise DataError(
+                "column is missing",
+                file="photodiode.csv",
+                field=missing[0],
+                found=list(flips.columns)[:12],
+                expected="time_s,level",
+            )
         seen = check_flips(
             flips["time_s"],
             flips["level"],
@@ -157,6 +174,7 @@ def audit_presentation(
         summary |= {
             "photodiode_delay_s": float(np.median(known)) if len(known) else None,
             "photodiode_unexplained": seen.n_unexplained,
+            "photodiode_notes": seen.notes,
         }
     return Audit(table, summary)
 
@@ -214,9 +232,11 @@ def _summary(
 ) -> dict:
     counts = {status: int((table.status == status).sum()) for status in STATUSES}
     on = table.shown_s[np.isfinite(table.shown_s)].to_numpy()
-    edges = np.arange(np.floor(on.min() * 60) - 0.5, np.ceil(on.max() * 60) + 1.5) / 60
-    if len(edges) > 400:  # one frozen image must not make a million bins
+    first, last = np.floor(on.min() * 60), np.ceil(on.max() * 60)
+    if last - first > 400:  # one frozen image must not make a million bins
         edges = np.linspace(on.min(), on.max(), 101)
+    else:
+        edges = np.arange(first - 0.5, last + 1.5) / 60
     histogram = np.histogram(on, edges)[0]
     rows = np.flatnonzero(left >= 0)
     shown_rows = rows[right[rows] >= 0]

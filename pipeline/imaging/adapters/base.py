@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.imaging.movie import MovieBase
-from pipeline.imaging.tiff.scan import FieldInfo, open_scan
+from pipeline.imaging.tiff.opening import open_scan
+from pipeline.imaging.tiff.scan import FieldInfo
 from pipeline.plugins import load_plugins
 
 Opener = Callable[..., Any]
@@ -45,6 +46,7 @@ def open_source(
     *,
     fps: float | None = None,
     um_per_px: tuple[float, float] | None = None,
+    acquisition: int | None = None,
 ):
     """Open a movie of any kind that there is an adapter for.
 
@@ -57,6 +59,8 @@ def open_source(
         Frames per second (Hz), where the source does not say or is to be overridden.
     um_per_px : tuple (y, x), optional
         Size of a pixel (um), likewise.
+    acquisition : int, optional
+        Number of the one acquisition that is meant, where ScanImage's files hold several.
 
     Returns
     -------
@@ -95,9 +99,13 @@ def open_source(
                     found=f"{len(several)} paths",
                     expected="one",
                 )
+            if acquisition is not None:
+                raise DataError(
+                    "source does not number acquisitions", file=first, found=acquisition
+                )
             given = files if adapter.name == "sidecar" else first
             return adapter.open(given, fps=fps, um_per_px=um_per_px)
-    return open_scan(files, fps=fps, um_per_px=um_per_px)
+    return open_scan(files, fps=fps, um_per_px=um_per_px, acquisition=acquisition)
 
 
 class SourceMovie(MovieBase):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.npy import check_regular
+from pipeline.npy import FREE_BYTES, MOST_RATIO, check_regular
 
 if TYPE_CHECKING:
     import h5py
@@ -82,6 +82,25 @@ def _check_within(file: h5py.File, path: Path) -> None:
             expected="data in the file itself",
             remedy="copy them into one file, for example with h5repack",
         )
+
+
+def whole(dataset: h5py.Dataset) -> np.ndarray:
+    """Read a data set that the file holds, however much it claims to be.
+
+    Raises
+    ------
+    DataError
+        If it is far larger than the bytes that are stored of it.
+    """
+    most = max(FREE_BYTES, MOST_RATIO * dataset.id.get_storage_size())
+    if dataset.dtype.itemsize * dataset.size > most:
+        raise DataError(
+            "is far larger than what is stored of it",
+            field=dataset.name[:200],
+            found=f"{dataset.shape} {dataset.dtype}",
+            expected=f"at most {most} bytes",
+        )
+    return dataset[()]
 
 
 def of_type(file: h5py.File, kind: str) -> list[h5py.Group]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.imaging.tiff.scan import Scan, open_scan
+from pipeline.imaging.tiff.opening import listed_files, open_plain
+from pipeline.imaging.tiff.scan import Scan
 
 from .base import Adapter, adapters, checked_rate, checked_scale
 
@@ -59,7 +60,7 @@ def open_with_sidecar(
     >>> scan.n_frames, scan.n_fields
     (3, 2)
     """
-    first = Path(files) if isinstance(files, (str, os.PathLike)) else Path(next(iter(files)))
+    first = listed_files(files)[0]
     path = sidecar_of(first)
     try:
         said = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -86,8 +87,13 @@ def open_with_sidecar(
             raise DataError("has the wrong type", file=path, field=name, found=said[name])
     rate = checked_rate(fps or said.get("fps"), path, "write fps (Hz) into the JSON file")
     scale = checked_scale(um_per_px or said.get("um_per_px"), path)
-    scan = open_scan(files, fps=rate, um_per_px=scale)
-    return scan.interleaved(bidirectional=said.get("bidirectional", True), **counts)
+    return open_plain(
+        files,
+        fps=rate,
+        um_per_px=scale,
+        bidirectional=said.get("bidirectional", True),
+        **counts,
+    )
 
 
 def has_sidecar(path: Path) -> bool:
@@ -95,6 +101,8 @@ def has_sidecar(path: Path) -> bool:
 
     Other programs write JSON files of the same name; those are none of ours.
     """
+    if path.is_dir():
+        path = listed_files(path)[0]
     beside = sidecar_of(path)
     if path.suffix.lower() not in (".tif", ".tiff") or not beside.is_file():
         return False

@@ -22,6 +22,7 @@ class Prepared:
     baseline: NDArray[np.float32]
     noise: NDArray[np.float32]  # 0 where a unit does not vary
     valid: NDArray[np.bool_]  # finite frames of units that vary
+    missing: NDArray[np.bool_]  # frames in which the trace is NaN
 
 
 def fill_gaps(traces: NDArray) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
@@ -115,6 +116,7 @@ def prepare(
     units, frames = traces.shape
     normal, baseline = np.empty((2, units, frames), np.float32)
     noise, valid = np.empty(units, np.float32), np.empty((units, frames), bool)
+    missing = np.empty((units, frames), bool)
 
     def work(block: slice) -> None:  # a few units at a time stay in the processor's cache
         filled, finite = fill_gaps(traces[block])
@@ -129,6 +131,7 @@ def prepare(
         _in_noise(filled, low, level.astype(filled.dtype), normal[block])
         baseline[block], noise[block] = low, level
         valid[block] = finite & ~flat[:, None]
+        missing[block] = ~finite
 
     over_units(work, units)
-    return Prepared(normal, baseline, noise, valid)
+    return Prepared(normal, baseline, noise, valid, missing)

@@ -10,7 +10,7 @@ from .baseline import prepare
 from .result import DeconvolutionResult, checked_traces, deconvolvers
 
 
-@deconvolvers.register("derivative")
+@deconvolvers.register("derivative", revision=2)
 def derivative(
     fluorescence: NDArray, fps: float, *, smoothing_frames: float = 1.0
 ) -> DeconvolutionResult:
@@ -43,8 +43,10 @@ def derivative(
     slope = np.gradient(smooth, axis=1) if traces.shape[1] > 1 else np.zeros_like(smooth)
     scale = ready.noise[:, None]
     unknown = np.full(len(traces), np.nan, np.float32)
+    activity = np.where(ready.valid, np.maximum(slope, 0) * scale, 0).astype(np.float32)
+    activity[ready.missing] = np.nan
     return DeconvolutionResult(
-        activity=np.where(ready.valid, np.maximum(slope, 0) * scale, 0).astype(np.float32),
+        activity=activity,
         denoised=(ready.baseline + scale * smooth).astype(np.float32),
         noise=ready.noise,
         rise_s=unknown,

@@ -33,7 +33,7 @@ def load_network(path: Path = WEIGHTS) -> SpikeNetwork:
     return network.eval().requires_grad_(False)
 
 
-@deconvolvers.register("network", default=True, revision=2)
+@deconvolvers.register("network", default=True, revision=3)
 def network(
     fluorescence: NDArray,
     fps: float,
@@ -112,6 +112,7 @@ def network(
         middle = np.median(normal - clean, axis=1, keepdims=True)
         denoised[block] += ready.noise[block, None] * (clean + middle)
     activity[~ready.valid] = 0
+    activity[ready.missing] = np.nan
     return DeconvolutionResult(
         activity=activity,
         denoised=denoised,

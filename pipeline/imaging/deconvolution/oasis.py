@@ -65,6 +65,7 @@ def _run(
 
     if ready.normal.shape[1]:
         over_units(work, units)
+        jumps[ready.missing] = np.nan
     return DeconvolutionResult(
         activity=jumps,
         denoised=calcium,
@@ -75,7 +76,7 @@ def _run(
     )
 
 
-@deconvolvers.register("oasis_ar1")
+@deconvolvers.register("oasis_ar1", revision=2)
 def oasis_ar1(
     fluorescence: NDArray,
     fps: float,
@@ -132,7 +133,7 @@ def oasis_ar1(
     return _run(ready, fps, None, decay, constraint, sparsity, min_jump)
 
 
-@deconvolvers.register("oasis_ar2")
+@deconvolvers.register("oasis_ar2", revision=2)
 def oasis_ar2(
     fluorescence: NDArray,
     fps: float,

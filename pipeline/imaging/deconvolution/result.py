@@ -25,7 +25,8 @@ class DeconvolutionResult:
     activity : array float32, shape (units, frames)
         Non-negative. Frame i holds what happened from half a frame before to half a frame after
         the time at which frame i was exposed: in register with the spikes. In `activity_unit` up
-        to one factor per unit; 0 in frames that are NaN and in units that never vary.
+        to one factor per unit; NaN in frames that are missing (NaN in the trace), 0 in units that
+        never vary.
     denoised : array float32, shape (units, frames)
         The trace without its noise, with its baseline, in the units of the trace.
     noise : array float32, shape (units,)

@@ -53,7 +53,7 @@ def _descend(
     return now, fft.irfft(fft.rfft(now, size) * transfer, size)[:, :frames]
 
 
-@deconvolvers.register("rise")
+@deconvolvers.register("rise", revision=2)
 def rise(
     fluorescence: NDArray,
     fps: float,
@@ -110,22 +110,23 @@ def rise(
     ready = prepare(traces, fps, window_s=baseline_s, percentile=baseline_percentile)
     units, frames = ready.normal.shape
     alive = np.flatnonzero(ready.noise > 0)
-    if len(alive) and (rise_s is None or decay_s is None):
+    if len(alive):
         if decay_s is None:
             decay_s = float(np.median(estimate_decay(ready.normal[alive], fps)))
             decay_s = max(decay_s, 1.1 * rise_s) if rise_s else decay_s
         # an autocovariance cannot tell the rise from the length of bursts
         rise_s = RISE_SHARE * decay_s if rise_s is None else rise_s
+        kernel = frame_kernel(rise_s, decay_s, fps)
     activity = np.zeros((units, frames), np.float32)
     denoised = np.array(ready.baseline)
     count = max(1, BLOCK // max(frames, 1))
     for first in range(0, len(alive), count):
         block = alive[first : first + count]
-        kernel = frame_kernel(rise_s, decay_s, fps)
         spikes, calcium = _descend(ready.normal[block], kernel, sparsity, iterations)
         activity[block] = spikes * ready.noise[block, None]
         denoised[block] += calcium * ready.noise[block, None]
     activity[~ready.valid] = 0
+    activity[ready.missing] = np.nan
     return DeconvolutionResult(
         activity=activity,
         denoised=denoised,

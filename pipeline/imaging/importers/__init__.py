@@ -2,7 +2,8 @@
 
 from .base import ImportedScan, import_results, importers
 from .caiman import caiman
+from .extract import extract
 from .nwb import nwb
 from .suite2p import suite2p
 
-__all__ = ["ImportedScan", "caiman", "import_results", "importers", "nwb", "suite2p"]
+__all__ = ["ImportedScan", "caiman", "extract", "import_results", "importers", "nwb", "suite2p"]

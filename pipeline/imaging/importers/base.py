@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.imaging.importers.extracted import ExtractedScan, open_extracted
+from pipeline.imaging.segmentation.mask_files import MOST_PIXELS, as_lists, normalized
+from pipeline.imaging.segmentation.masks import PixelStack
 from pipeline.registry import Registry
 
 importers = Registry("importer")
@@ -25,30 +29,44 @@ class ImportedScan:
     ----------
     corrected : array float32, shape (units, frames)
         Fluorescence without neuropil, not smoothed where the program keeps such traces.
-    masks : array of bool, shape (units, H, W)
-    weights : array float32, shape (units, H, W)
-        Sum 1 per unit.
+    pixels : PixelStack, shape (units, H, W)
+        Weights of sum 1 per unit, as lists of pixels; every unit has some.
     mean_image : array float32, shape (H, W)
     time_s : array float64, shape (frames,)
         Start of every frame; from 0 at the frame rate where the program keeps no times.
     keep : array of bool, shape (units,)
         What the program, or somebody in it, takes for a cell.
     soma_probability : array float32, shape (units,)
+    source_row : array int64, shape (units,)
+        Row of the unit in the program's own tables, from 0.
     raw, neuropil, activity : array float32, shape (units, frames), or None
     um_per_px : tuple (y, x) or None
+    notes : list of str
+        What was left out or assumed, a line each.
     """
 
     corrected: NDArray[np.float32]
-    masks: NDArray[np.bool_]
-    weights: NDArray[np.float32]
+    pixels: PixelStack
     mean_image: NDArray[np.float32]
     time_s: NDArray[np.float64]
     keep: NDArray[np.bool_]
     soma_probability: NDArray[np.float32]
+    source_row: NDArray[np.int64]
     raw: NDArray[np.float32] | None = None
     neuropil: NDArray[np.float32] | None = None
     activity: NDArray[np.float32] | None = None
     um_per_px: tuple[float, float] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """Masks (units, H, W), made dense: a megabyte a unit of a large field or so."""
+        return np.asarray(self.pixels.as_masks())
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """Weights (units, H, W), made dense."""
+        return np.asarray(self.pixels)
 
     @property
     def fps(self) -> float:
@@ -59,7 +77,7 @@ class ImportedScan:
         """Write `traces.npz` and `masks.npz`, as a recording bundle takes them.
 
         `recording.json` then says `"imaging": {"traces": "traces.npz", "masks": "masks.npz"}`; the
-        times must be made those of the rig. Units keep their rows.
+        times must be made those of the rig. Masks are lists of pixels; units keep their rows.
         """
         folder = Path(folder)
         try:
@@ -72,11 +90,11 @@ class ImportedScan:
         np.savez(traces, time_s=self.time_s, fluorescence=self.corrected, **given)
         np.savez(
             masks,
-            masks=self.masks,
+            **as_lists(self.pixels),
             mean_image=self.mean_image,
-            weights=self.weights,
             keep=self.keep,
             soma_probability=self.soma_probability,
+            source_row=self.source_row,
         )
         return traces, masks
 
@@ -89,11 +107,13 @@ def assemble(
     file: Path,
     *,
     corrected: NDArray,
-    weights: NDArray,
+    weights: PixelStack,
     time_s: NDArray,
     mean_image: NDArray | None = None,
     keep: NDArray | None = None,
     soma_probability: NDArray | None = None,
+    um_per_px: tuple[float, float] | None = None,
+    notes: list[str] | None = None,
     **optional: Any,
 ) -> ImportedScan:
     """Check that all parts fit each other and fill in what is missing.
@@ -102,10 +122,12 @@ def assemble(
     ----------
     file : path
         For error messages.
-    weights : array, shape (units, H, W)
-        Of any scale; pixels above 0 are the mask.
+    weights : PixelStack, shape (units, H, W)
+        Of any scale; listed pixels are the mask. A unit without any is left out.
     mean_image : array, shape (H, W), optional
         Drawn from masks and mean traces where the program kept none.
+    keep, soma_probability : array, shape (units,), optional
+    raw, neuropil, activity : array, shape (units, frames), optional
 
     Raises
     ------
@@ -116,67 +138,99 @@ def assemble(
     if corrected.ndim != 2 or 0 in corrected.shape:
         raise DataError("traces are not (units, frames)", file=file, found=corrected.shape)
     units, frames = corrected.shape
-    if frames < 2 or len(time_s) != frames:
+    time_s = np.asarray(time_s, np.float64)
+    if frames < 2 or time_s.shape != (frames,):
         raise DataError(
             "times do not fit the traces",
             file=file,
-            found=len(time_s),
+            found=time_s.shape,
             expected=f"{frames} frames, 2 or more",
         )
-    if weights.ndim != 3 or len(weights) != units:
+    if not np.isfinite(time_s).all() or (np.diff(time_s) <= 0).any():
         raise DataError(
-            "masks do not fit the traces",
+            "frame times do not increase",
             file=file,
-            found=weights.shape,
-            expected=f"({units}, H, W)",
+            expected="finite, rising times",
+            remedy="give fps (frames per second) instead",
         )
-    weights = np.maximum(np.nan_to_num(weights), 0).astype(np.float32)
-    total = weights.sum(axis=(1, 2))
-    empty = np.flatnonzero(total <= 0)
-    if len(empty):
-        raise DataError("a mask has no pixel", file=file, field=f"unit {empty[0]}")
-    weights /= total[:, None, None]
-    if mean_image is None:
-        level = np.nan_to_num(corrected.mean(axis=1)).astype(np.float32)
-        mean_image = np.einsum("u,uhw->hw", np.maximum(level, 0) + 1e-3, weights)
-    mean_image = np.asarray(mean_image, np.float32)
-    if mean_image.shape != weights.shape[1:]:
-        raise DataError(
-            "mean image does not fit the masks",
-            file=file,
-            found=mean_image.shape,
-            expected=weights.shape[1:],
-        )
-    for name, value in {"keep": keep, "soma_probability": soma_probability}.items():
-        if value is not None and np.shape(value) != (units,):
+    expected = {
+        "masks": (weights, (units, *weights.shape[1:])),
+        "mean image": (mean_image, weights.shape[1:]),
+        "keep": (keep, (units,)),
+        "soma_probability": (soma_probability, (units,)),
+        **{name: (value, corrected.shape) for name, value in optional.items()},
+    }
+    for name, (value, shape) in expected.items():
+        if value is not None and np.shape(value) != shape:
             raise DataError(
                 f"{name} does not fit the traces",
                 file=file,
                 found=np.shape(value),
-                expected=(units,),
+                expected=shape,
             )
-    for name in ("raw", "neuropil", "activity"):
-        value = optional.get(name)
-        if value is not None and np.shape(value) != corrected.shape:
-            raise DataError(
-                f"{name} does not fit the traces",
-                file=file,
-                found=np.shape(value),
-                expected=corrected.shape,
-            )
-        optional[name] = None if value is None else np.asarray(value, np.float32)
     keep = np.ones(units, bool) if keep is None else np.asarray(keep, bool)
-    probability = keep if soma_probability is None else soma_probability
+    probability = np.asarray(keep if soma_probability is None else soma_probability, np.float32)
+    notes, rows = list(notes or ()), np.flatnonzero(weights.counts > 0)
+    if not len(rows):
+        raise DataError("no mask has a pixel", file=file, found=f"{units} units")
+    if len(rows) < units:
+        empty = np.flatnonzero(weights.counts == 0)
+        notes.append(f"{len(empty)} units without a pixel are left out, the first is {empty[0]}")
+        weights, corrected = weights.select(rows), corrected[rows]
+        keep, probability = keep[rows], probability[rows]
+        optional = {n: None if v is None else np.asarray(v)[rows] for n, v in optional.items()}
+    pixels = normalized(weights)
+    if mean_image is None:
+        mean_image = _drawn(pixels, corrected)
     return ImportedScan(
         corrected=corrected,
-        masks=weights > 0,
-        weights=weights,
-        mean_image=np.nan_to_num(mean_image),
-        time_s=np.asarray(time_s, np.float64),
+        pixels=pixels,
+        mean_image=np.nan_to_num(np.asarray(mean_image, np.float32)),
+        time_s=time_s,
         keep=keep,
-        soma_probability=np.asarray(probability, np.float32),
-        **optional,
+        soma_probability=probability,
+        source_row=rows.astype(np.int64),
+        um_per_px=um_per_px,
+        notes=notes,
+        **{n: None if v is None else np.asarray(v, np.float32) for n, v in optional.items()},
     )
+
+
+def _drawn(pixels: PixelStack, traces: NDArray) -> NDArray[np.float32]:
+    """Return an image in which every unit is as bright as its mean trace."""
+    level = np.nan_to_num(traces.mean(axis=1)).astype(np.float64)
+    light = (np.maximum(level, 0) + 1e-3)[pixels.unit] * pixels.value
+    size = pixels.shape[1] * pixels.shape[2]
+    return np.bincount(pixels.pixel, light, size).reshape(pixels.shape[1:]).astype(np.float32)
+
+
+def check_size(file: Path, height: float, width: float) -> tuple[int, int]:
+    """Return the size of a field as whole numbers; DataError if there is no such field."""
+    if not (height >= 1 and width >= 1 and height * width <= MOST_PIXELS):
+        raise DataError(
+            "field is too large" if height * width > MOST_PIXELS else "field has no size",
+            file=file,
+            found=f"{height:g} x {width:g} pixels",
+            expected=f"at most {MOST_PIXELS} pixels",
+        )
+    return int(height), int(width)
+
+
+@contextmanager
+def reading(file: Path, program: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a file of `program` is read into one clear line."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # h5py raises OSError, RuntimeError, KeyError, TypeError, ...
+        text = " ".join(str(error).split())[:200].encode("ascii", "replace").decode()
+        raise DataError(
+            "cannot be read",
+            file=file,
+            found=text or type(error).__name__,
+            expected=f"a file of {program}",
+        ) from error
 
 
 def even_times(frames: int, fps: float | None, file: Path) -> NDArray[np.float64]:
@@ -204,10 +258,10 @@ def import_results(
     Parameters
     ----------
     path : path
-        A suite2p folder, a CaImAn HDF5 file or an NWB file.
+        A suite2p folder, a CaImAn HDF5 file, EXTRACT's output or an NWB file.
     importer : str, optional
         Registered name; else by the path: a folder is suite2p's, `.nwb` is NWB, `.hdf5` or `.h5`
-        is CaImAn's.
+        is CaImAn's, `.mat` is EXTRACT's.
     params
         Of the importer.
 
@@ -221,7 +275,7 @@ def import_results(
     path = Path(path)
     if not path.exists():
         raise DataError("no such file or folder", file=path)
-    kinds = {".nwb": "nwb", ".hdf5": "caiman", ".h5": "caiman"}
+    kinds = {".nwb": "nwb", ".hdf5": "caiman", ".h5": "caiman", ".mat": "extract"}
     name = importer or ("suite2p" if path.is_dir() else kinds.get(path.suffix.lower()))
     if name is None:
         raise DataError(

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.errors import DataError
-from pipeline.imaging.adapters.hdf5 import open_hdf5
+from pipeline.imaging.adapters.hdf5 import open_hdf5, whole
+from pipeline.imaging.segmentation.masks import PixelStack
 
-from .base import ImportedScan, assemble, even_times, importers
+from .base import ImportedScan, assemble, check_size, even_times, importers, reading
 
 
 @importers.register("caiman")
@@ -45,7 +46,7 @@ def caiman(
         If the file is none of CaImAn's or its parts do not fit.
     """
     path = Path(path)
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, reading(path, "CaImAn"):
         if "estimates" not in file:
             raise DataError(
                 "is no CaImAn file", file=path, found=sorted(file)[:8], expected="a group estimates"
@@ -61,34 +62,38 @@ def caiman(
                 found=dims,
                 expected="height and width (3-D scans are not read)",
             )
-        height, width = (int(size) for size in dims)
-        footprints = _footprints(estimates, height * width, len(traces), path)
+        size = check_size(path, *dims)
+        footprints = _footprints(estimates, size, len(traces), path)
         residual = _optional(estimates, "YrA", traces.shape, path)
         accepted = _numbers(estimates.get("idx_components"))
         verdict = _numbers(estimates.get("cnn_preds"))
         rate = fps or _rate(file)
         spikes = _optional(estimates, "S", traces.shape, path)
-        background = _background(estimates, (height, width))
-    # pixels of a component are A c: their mean, weighted by A, is c sum(A^2) / sum(A)
-    scale = (footprints**2).sum(axis=1) / np.maximum(footprints.sum(axis=1), 1e-12)
-    corrected = (traces if residual is None else traces + residual) * scale[:, None]
+        background = _background(estimates, size)
+        rejected = _numbers(estimates.get("idx_components_bad"))
     units = len(traces)
+    # pixels of a component are A c: their mean, weighted by A, is c sum(A^2) / sum(A)
+    unit, value = footprints.unit, footprints.value.astype(np.float64)
+    total = np.maximum(np.bincount(unit, value, units), 1e-12)
+    scale = np.bincount(unit, value**2, units) / total
+    corrected = (traces if residual is None else traces + residual) * scale[:, None]
     keep = np.ones(units, bool)
     if accepted is not None:
         keep = np.isin(np.arange(units), accepted.astype(int))
+    elif rejected is not None:
+        keep = ~np.isin(np.arange(units), rejected.astype(int))
     probability = verdict if verdict is not None and verdict.shape == (units,) else None
-    # CaImAn counts pixels down the columns
-    weights = footprints.reshape(units, width, height).transpose(0, 2, 1)
     return assemble(
         path,
         corrected=corrected,
-        weights=weights,
+        weights=footprints,
         time_s=even_times(traces.shape[1], rate, path),
         mean_image=background,
         keep=keep,
         soma_probability=probability,
         activity=spikes,
         um_per_px=um_per_px,
+        notes=["the file lacks YrA: traces are the smooth C"] if residual is None else [],
     )
 
 
@@ -96,7 +101,7 @@ def _numbers(item: object) -> NDArray[np.float64] | None:
     """Return the numbers of a data set; None if there are none (CaImAn writes None as text)."""
     if item is None or not hasattr(item, "dtype") or item.dtype.kind not in "fiub":
         return None
-    return np.asarray(item[()], np.float64)
+    return np.asarray(whole(item), np.float64)
 
 
 def _matrix(estimates, name: str, path: Path) -> NDArray[np.float64]:
@@ -121,18 +126,22 @@ def _optional(estimates, name: str, shape: tuple, path: Path) -> NDArray[np.floa
     return values
 
 
-def _footprints(estimates, pixels: int, units: int, path: Path) -> NDArray[np.float64]:
-    """Return A as (units, pixels); CaImAn writes it as a compressed sparse matrix by column."""
-    group = estimates.get("A")
+def _footprints(estimates, size: tuple[int, int], units: int, path: Path) -> PixelStack:
+    """Return A as weights; CaImAn writes (pixels, units) as a compressed sparse matrix by column.
+
+    Its pixels are counted down the columns of the field.
+    """
+    group, expected = estimates.get("A"), (size[0] * size[1], units)
     try:
         if hasattr(group, "dtype"):
-            matrix = np.asarray(group[()], np.float64)
+            shape, (pixel, unit, value) = group.shape, _points(group)
         else:
-            parts = tuple(group[name][()] for name in ("data", "indices", "indptr"))
-            shape = tuple(int(size) for size in group["shape"][()])
+            parts = tuple(whole(group[name]) for name in ("data", "indices", "indptr"))
+            shape = tuple(int(one) for one in group["shape"][()])
             matrix = sparse.csc_matrix(parts, shape=shape)
             matrix.check_format(full_check=True)
-            matrix = matrix.toarray() if shape == (pixels, units) else np.zeros(shape)
+            matrix = matrix.tocoo()
+            pixel, unit, value = matrix.row, matrix.col, matrix.data
     except (TypeError, KeyError, ValueError) as error:
         raise DataError(
             "footprints cannot be read",
@@ -141,15 +150,28 @@ def _footprints(estimates, pixels: int, units: int, path: Path) -> NDArray[np.fl
             found=error,
             expected="a sparse matrix by column",
         ) from error
-    if matrix.shape != (pixels, units):
+    if tuple(shape) != expected:
         raise DataError(
             "footprints do not fit",
             file=path,
             field="estimates/A",
-            found=matrix.shape,
-            expected=(pixels, units),
+            found=shape,
+            expected=expected,
         )
-    return np.asarray(matrix, np.float64).T
+    x, y = np.divmod(pixel, size[0])
+    return PixelStack.from_points(unit, y, x, value, (units, *size))
+
+
+def _points(dense) -> tuple[NDArray, NDArray, NDArray]:
+    """Return rows, columns and values of a dense matrix on disk that are above 0."""
+    found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    step = max(1, (1 << 22) // max(dense.shape[1], 1))
+    for first in range(0, dense.shape[0], step):
+        block = np.asarray(dense[first : first + step], np.float64)
+        row, column = np.nonzero(block > 0)
+        found.append((row + first, column, block[row, column]))
+    row, column, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return row, column, value
 
 
 def _rate(file) -> float | None:

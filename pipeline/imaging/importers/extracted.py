@@ -20,8 +20,12 @@ from pipeline.imaging.motion import MotionResult, motion_methods
 from pipeline.imaging.movie import Movie, MovieBase
 from pipeline.imaging.raster import RasterResult, raster_methods
 from pipeline.imaging.segmentation import SegmentationResult, segmenters
+from pipeline.imaging.segmentation.mask_files import read_masks
+from pipeline.imaging.segmentation.masks import PixelStack
 from pipeline.imaging.tiff.scan import FieldInfo
 from pipeline.npy import npz_names, read_npz
+
+REJECTED = 0.49  # most probable that a unit is which whoever extracted it took for no cell
 
 
 class ExtractedMovie(MovieBase):
@@ -31,7 +35,7 @@ class ExtractedMovie(MovieBase):
 
     def __init__(
         self,
-        masks: NDArray[np.bool_],
+        weights: PixelStack,
         mean_image: NDArray[np.float32],
         fluorescence: NDArray[np.float32],
         fps: float,
@@ -39,7 +43,7 @@ class ExtractedMovie(MovieBase):
         given: dict[str, NDArray] | None = None,
     ) -> None:
         self.given = given or {}
-        self.masks, self.mean_image, self.fluorescence = masks, mean_image, fluorescence
+        self.weights, self.mean_image, self.fluorescence = weights, mean_image, fluorescence
         self.shape = (fluorescence.shape[1], *mean_image.shape)
         self.fps, self.um_per_px = fps, um_per_px
 
@@ -54,12 +58,16 @@ class ExtractedScan:
     ----------
     time_s : array, shape (frames,)
         Start of every frame (s).
+    notes : list of str
+        What was left out, a line each.
     n_frames, n_fields, n_channels, fps, bidirectional, fields, channel_numbers, header
         As of `pipeline.imaging.tiff.scan.Scan`.
     """
 
-    def __init__(self, movie: ExtractedMovie, time_s: NDArray[np.float64]) -> None:
-        self._movie, self.time_s = movie, time_s
+    def __init__(
+        self, movie: ExtractedMovie, time_s: NDArray[np.float64], notes: list[str] | None = None
+    ) -> None:
+        self._movie, self.time_s, self.notes = movie, time_s, notes or []
         self.n_frames, height, width = movie.shape
         self.n_fields = self.n_channels = 1
         self.channel_numbers = [1]
@@ -89,9 +97,10 @@ def open_extracted(
         npz with `time_s` (frames) and `fluorescence` (units, frames); optionally `raw` and
         `neuropil` (units, frames).
     masks : path
-        npz with `masks` bool (units, H, W) and `mean_image` (H, W); optionally `weights`
-        (units, H, W), `soma_probability` (units) and `timing` (2): the middle line after the start
-        of the frame, and from one line to the next (s).
+        npz with `masks` bool (units, H, W) or lists of their pixels, as `read_masks` takes them,
+        and `mean_image` (H, W); optionally `weights` (units, H, W), `soma_probability` (units) and
+        `keep` (units), `timing` (2): the middle line after the start of the frame, and from one
+        line to the next (s). A unit without a pixel is left out.
     um_per_px : tuple (y, x), optional
         Size of a pixel (um).
 
@@ -102,10 +111,13 @@ def open_extracted(
     """
     traces, masks = Path(traces), Path(masks)
     first = _arrays(traces, ("time_s", "fluorescence"), ("raw", "neuropil"))
-    second = _arrays(masks, ("masks", "mean_image"), ("weights", "soma_probability", "timing"))
+    second = _arrays(masks, ("mean_image",), ("soma_probability", "keep", "timing"))
+    for name, array in {**first, **second}.items():
+        if array.dtype.kind not in "biuf":
+            file = traces if name in first else masks
+            raise DataError("is no array of numbers", file=file, field=name, found=array.dtype)
     time = np.asarray(first["time_s"], np.float64)
     fluorescence = np.asarray(first["fluorescence"], np.float32)
-    shapes = np.asarray(second["masks"]) != 0
     mean = np.asarray(second["mean_image"], np.float32)
     if time.ndim != 1 or len(time) < 2 or not np.isfinite(time).all() or (np.diff(time) <= 0).any():
         raise DataError(
@@ -123,30 +135,29 @@ def open_extracted(
             found=fluorescence.shape,
             expected=f"(units, {len(time)})",
         )
-    if shapes.ndim != 3 or len(shapes) != len(fluorescence):
+    weights = read_masks(masks)
+    if len(weights) != len(fluorescence):
         raise DataError(
             "masks do not fit the traces",
             file=masks,
             field="masks",
-            found=shapes.shape,
+            found=weights.shape,
             expected=f"({len(fluorescence)}, H, W)",
         )
-    if mean.shape != shapes.shape[1:] or not np.isfinite(mean).all():
+    if mean.shape != weights.shape[1:] or not np.isfinite(mean).all():
         raise DataError(
             "mean image does not fit the masks",
             file=masks,
             field="mean_image",
             found=mean.shape,
-            expected=f"finite {shapes.shape[1:]}",
+            expected=f"finite {weights.shape[1:]}",
         )
-    empty = np.flatnonzero(~shapes.any(axis=(1, 2)))
-    if len(empty):
-        raise DataError("a mask has no pixel", file=masks, field=f"masks[{empty[0]}]")
+    units = fluorescence.shape[:1]
     fits = {
         "raw": (traces, first, fluorescence.shape),
         "neuropil": (traces, first, fluorescence.shape),
-        "weights": (masks, second, shapes.shape),
-        "soma_probability": (masks, second, shapes.shape[:1]),
+        "soma_probability": (masks, second, units),
+        "keep": (masks, second, units),
         "timing": (masks, second, (2,)),
     }
     given = {}
@@ -162,9 +173,17 @@ def open_extracted(
                 found=given[name].shape,
                 expected=expected,
             )
+    notes, rows = [], np.flatnonzero(weights.counts > 0)
+    if not len(rows):
+        raise DataError("no mask has a pixel", file=masks, found=f"{len(weights)} masks")
+    if len(rows) < len(weights):
+        empty = np.flatnonzero(weights.counts == 0)
+        notes.append(f"{len(empty)} units without a pixel are left out, the first is {empty[0]}")
+        weights, fluorescence = weights.select(rows), fluorescence[rows]
+        given = {name: v if name == "timing" else v[rows] for name, v in given.items()}
     fps = 1 / float(np.median(np.diff(time)))
-    movie = ExtractedMovie(shapes, mean, fluorescence, fps, um_per_px, given)
-    return ExtractedScan(movie, time)
+    movie = ExtractedMovie(weights, mean, fluorescence, fps, um_per_px, given)
+    return ExtractedScan(movie, time, notes)
 
 
 def _arrays(
@@ -211,18 +230,25 @@ def extracted_motion(movie: Movie) -> MotionResult:
     )
 
 
-@segmenters.register("extracted", revision=2)
+@segmenters.register("extracted", revision=3)
 def extracted_masks(movie: Movie) -> SegmentationResult:
-    """Return the given masks in the order of the traces, uniformly weighted if not given."""
+    """Return the given masks in the order of the traces, uniformly weighted if not given.
+
+    Where the file says which units were kept, `soma_probability` is at least 0.5 for those and at
+    most 0.49 for the others, whatever probability it gives besides.
+    """
     source = _source(movie)
-    area = source.masks.sum(axis=(1, 2), keepdims=True)
-    unknown = np.full(len(source.masks), np.nan, np.float32)
-    uniform = (source.masks / area).astype(np.float32)
+    unknown = np.full(len(source.weights), np.nan, np.float32)
+    probability = source.given.get("soma_probability", unknown.copy())
+    if "keep" in source.given:
+        known = np.nan_to_num(probability, nan=0.5)
+        kept = source.given["keep"] != 0
+        probability = np.where(kept, np.maximum(known, 0.5), np.minimum(known, REJECTED))
     return SegmentationResult(
-        source.masks,
-        source.given.get("weights", uniform),
+        source.weights.as_masks(),
+        source.weights,
         unknown,
-        source.given.get("soma_probability", unknown.copy()),
+        probability.astype(np.float32),
         source.mean_image,
         np.zeros_like(source.mean_image),
     )

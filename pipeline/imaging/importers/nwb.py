@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.imaging.adapters.hdf5 import of_type, open_hdf5, spacing_of, times_of
+from pipeline.imaging.adapters.hdf5 import of_type, open_hdf5, spacing_of, times_of, whole
 
-from .base import ImportedScan, assemble, even_times, importers
+from .base import ImportedScan, assemble, even_times, importers, reading
+from .nwb_units import decisions, mean_image_of, rows_come_first, weights_of
 
 ROLES = {
     "neuropil": ("neuropil", "fneu"),
@@ -29,7 +30,7 @@ def nwb(
     fps: float | None = None,
     um_per_px: tuple[float, float] | None = None,
     neuropil_coefficient: float = 0.7,
-    rows_first: bool = False,
+    rows_first: bool | None = None,
 ) -> ImportedScan:
     """Read the units of one PlaneSegmentation and their RoiResponseSeries.
 
@@ -37,14 +38,21 @@ def nwb(
     ----------
     path : path
     plane, series : str, optional
-        Name of the PlaneSegmentation and of the series of fluorescence, where there are several.
+        Name of the PlaneSegmentation and of the series of fluorescence, where there are several;
+        the end of a path (`DfOverF/RoiResponseSeries`) or the name of a container will do.
     fps, um_per_px : optional
         Override the file's rate and grid spacing.
     neuropil_coefficient : float
         Share of a series of neuropil (less its median) that is subtracted; series of deconvolved
         activity are told by their names, too.
-    rows_first : bool
-        Masks are (row, column). The standard says (x, y), that is columns first.
+    rows_first : bool, optional
+        Masks and mean image are (row, column). The standard says (x, y), that is columns first;
+        files of early roiextractors are known by their columns and taken as they are meant.
+
+    Returns
+    -------
+    ImportedScan
+        `keep` and `soma_probability` from columns such as `Accepted`, `Rejected` or `iscell`.
 
     Raises
     ------
@@ -52,31 +60,44 @@ def nwb(
         If the file holds no such units, several from which to choose, or parts that do not fit.
     """
     path = Path(path)
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, reading(path, "NWB"):
+        notes: list[str] = []
         table = _one(of_type(file, "PlaneSegmentation"), plane, "PlaneSegmentation", path)
-        found = {"fluorescence": [], **{role: [] for role in ROLES}}
-        for item in of_type(file, "RoiResponseSeries"):
-            if "rois" not in item or "data" not in item:
-                continue
-            target = item["rois"].attrs.get("table")
-            if target is not None and file[target].name != table.name:
-                continue
-            found[_role(item)].append(item)
-        chosen = _one(found["fluorescence"], series, "RoiResponseSeries", path)
-        rows = chosen["rois"][:].astype(int)
-        raw = _traces(chosen, len(rows), path)
-        image = _image(file, table)
-        weights = _weights(table, image, rows_first, path)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(weights)):
+        items = [item for item in of_type(file, "RoiResponseSeries") if "data" in item]
+        chosen = _series(file, items, table, series, path)
+        rows = whole(chosen["rois"]).astype(int)
+        units = len(table["id"]) if "id" in table else int(rows.max(initial=-1)) + 1
+        if rows.size and (rows.min() < 0 or rows.max() >= units):
             raise DataError(
                 "series names units that are not there",
                 file=path,
                 field=chosen.name,
                 found=int(rows.max()),
-                expected=f"below {len(weights)}",
+                expected=f"below {units}",
             )
+        raw = _traces(chosen, len(rows), path)
+        if rows_first is None:
+            rows_first, reason = rows_come_first(table)
+            notes.append(reason)
+        weights = weights_of(table, mean_image_of(file, table, None), rows_first, path)
+        if len(weights) != units:
+            raise DataError(
+                "masks do not fit the table",
+                file=path,
+                field=table.name,
+                found=f"{len(weights)} masks",
+                expected=f"{units} units",
+            )
+        mean = mean_image_of(file, table, weights.shape[1:] if rows_first else weights.shape[:0:-1])
+        keep, probability = decisions(table, path)
         others = {
-            role: _aligned(found[role], rows, raw.shape, path) for role in ("neuropil", "activity")
+            role: _aligned(
+                [one for one in items if one.name != chosen.name and _role(one) == role],
+                chosen,
+                raw.shape,
+                path,
+            )
+            for role in ("neuropil", "activity")
         }
         time = even_times(raw.shape[1], fps, path) if fps else times_of(chosen, raw.shape[1])
         if time is None:
@@ -86,16 +107,23 @@ def nwb(
     if others["neuropil"] is not None:
         around = others["neuropil"]
         corrected = raw - neuropil_coefficient * (around - np.median(around, axis=1, keepdims=True))
-    mean_image = None if image is None else (image if rows_first else image.T)
-    fits = mean_image is not None and mean_image.shape == weights.shape[1:]
+    if mean is not None and not rows_first:
+        mean = mean.T
+    if keep is None:
+        notes.append("no column says which units were rejected: all are kept")
+    if size is None:
+        notes.append("the file gives no size of a pixel")
     return assemble(
         path,
         corrected=corrected,
-        weights=weights[rows],
+        weights=weights.select(rows),
         time_s=time,
-        mean_image=mean_image if fits else None,
+        mean_image=mean,
+        keep=None if keep is None else keep[rows],
+        soma_probability=None if probability is None else probability[rows],
         raw=raw,
         um_per_px=size,
+        notes=notes,
         **others,
     )
 
@@ -103,7 +131,7 @@ def nwb(
 def _one(items: list, name: str | None, kind: str, path: Path):
     names = [item.name for item in items]
     if name is not None:
-        items = [i for i in items if name in (i.name.rsplit("/", 1)[-1], i.name)]
+        items = [i for i in items if f"/{i.name.strip('/')}".endswith(f"/{name.strip('/')}")]
     if len(items) != 1:
         raise DataError(
             f"holds not exactly one such {kind}",
@@ -113,6 +141,22 @@ def _one(items: list, name: str | None, kind: str, path: Path):
             remedy="name one" if names else None,
         )
     return items[0]
+
+
+def _series(file, items: list, table, name: str | None, path: Path):
+    """Return the series of fluorescence of a table's units."""
+    of_table = []
+    for item in items:
+        target = item["rois"].attrs.get("table") if "rois" in item else None
+        if "rois" in item and (target is None or file[target].name == table.name):
+            of_table.append(item)
+    if name is None:
+        return _one([i for i in of_table if _role(i) == "fluorescence"], None, _KIND, path)
+    inside = [i for i in of_table if i.name.split("/")[-2] == name]
+    return inside[0] if len(inside) == 1 else _one(of_table, name, _KIND, path)
+
+
+_KIND = "RoiResponseSeries"
 
 
 def _role(item) -> str:
@@ -127,7 +171,7 @@ def _role(item) -> str:
 
 def _traces(item, units: int, path: Path) -> NDArray[np.float32]:
     """Return the data of a series as (units, frames); the standard says (frames, units)."""
-    data = np.asarray(item["data"][()], np.float32)
+    data = np.asarray(whole(item["data"]), np.float32)
     if data.ndim == 1 and units == 1:
         data = data[:, None]
     if data.ndim != 2 or data.shape[1] != units:
@@ -138,69 +182,26 @@ def _traces(item, units: int, path: Path) -> NDArray[np.float32]:
             found=data.shape,
             expected=f"(frames, {units})",
         )
+    scale, offset = (
+        float(item["data"].attrs.get(n, v)) for n, v in (("conversion", 1), ("offset", 0))
+    )
+    if np.isfinite([scale, offset]).all() and (scale, offset) != (1.0, 0.0) and scale != 0:
+        data = data * np.float32(scale) + np.float32(offset)
     return data.T
 
 
-def _aligned(items: list, rows: NDArray, shape: tuple, path: Path) -> NDArray | None:
-    """Return the one series of the same units and frames, None if there is none."""
+def _aligned(items: list, chosen, shape: tuple, path: Path) -> NDArray | None:
+    """Return the one series of the same units and frames, None if there is none.
+
+    A series that does not say whose it is belongs to the one beside it in a container.
+    """
+    rows = whole(chosen["rois"])
     for item in items:
-        if np.array_equal(item["rois"][:], rows):
-            data = _traces(item, len(rows), path)
-            if data.shape == shape:
-                return data
+        same = item.parent == chosen.parent
+        if "rois" in item:
+            same = np.array_equal(whole(item["rois"]), rows)
+            target, own = (one["rois"].attrs.get("table") for one in (item, chosen))
+            same &= target is None or own is None or item.file[target] == item.file[own]
+        if same and item["data"].shape == shape[::-1]:
+            return _traces(item, shape[0], path)
     return None
-
-
-def _image(file, table) -> NDArray | None:
-    """Return a mean image of the same plane, as it is stored."""
-    for item in of_type(file, "GrayscaleImage"):
-        if "mean" in item.name.rsplit("/", 1)[-1].lower():
-            return np.asarray(item["data"][()]) if "data" in item else None
-    if "processing" not in file:
-        return None
-    found = {}
-    file["processing"].visititems(
-        lambda name, item: found.setdefault(name, item) if hasattr(item, "shape") else None
-    )
-    for name in sorted(found):
-        last = name.rsplit("/", 1)[-1].lower()
-        if last in ("meanimg", "mean", "mean_image", "average") and found[name].ndim == 2:
-            return np.asarray(found[name][()])
-    return None
-
-
-def _weights(table, image: NDArray | None, rows_first: bool, path: Path) -> NDArray[np.float32]:
-    if "image_mask" in table:
-        masks = np.asarray(table["image_mask"][()], np.float32)
-        if masks.ndim != 3:
-            raise DataError(
-                "masks are not of a plane",
-                file=path,
-                field=f"{table.name}/image_mask",
-                found=masks.shape,
-                expected="(units, x, y)",
-            )
-        return masks if rows_first else masks.transpose(0, 2, 1)
-    if "pixel_mask" not in table or "pixel_mask_index" not in table:
-        raise DataError(
-            "holds no masks of a plane",
-            file=path,
-            field=table.name,
-            found=sorted(table),
-            expected="image_mask or pixel_mask",
-        )
-    ends = table["pixel_mask_index"][:].astype(int)
-    pixels = table["pixel_mask"][()]
-    first, second = (pixels[name].astype(int) for name in ("x", "y"))
-    x, y = (second, first) if rows_first else (first, second)
-    if (len(ends) and (np.any(np.diff(ends) < 0) or ends[-1] > len(pixels))) or x.min() < 0:
-        raise DataError("pixel masks are damaged", file=path, field=table.name)
-    height, width = int(y.max()) + 1, int(x.max()) + 1
-    if image is not None:
-        size = image.shape if rows_first else image.shape[::-1]
-        if size[0] >= height and size[1] >= width:
-            height, width = size
-    unit = np.repeat(np.arange(len(ends)), np.diff(np.concatenate([[0], ends])))
-    out = np.zeros((len(ends), height, width), np.float32)
-    out[unit, y[: len(unit)], x[: len(unit)]] = np.maximum(pixels["weight"][: len(unit)], 1e-9)
-    return out

@@ -9,20 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.imaging.segmentation.masks import PixelStack
 from pipeline.npy import read_npy
 
-from .base import ImportedScan, assemble, even_times, importers
+from .base import ImportedScan, assemble, check_size, even_times, importers
 from .pickle_values import as_numbers
 from .unpickle import load_pickled_dict, load_pickled_npy
-
-MAX_PIXELS = 1 << 28  # of all masks together, and as many more as the file has space to list:
-PIXELS_PER_BYTE = 1000  # of stat.npy; 10,000 units of 100 pixels in 512 x 512 have 110
 
 
 @importers.register("suite2p")
 def suite2p(
     folder: str | os.PathLike,
     *,
+    plane: str | None = None,
     fps: float | None = None,
     um_per_px: tuple[float, float] | None = None,
     neuropil_coefficient: float = 0.7,
@@ -34,7 +33,9 @@ def suite2p(
     Parameters
     ----------
     folder : path
-        `plane0` and the like, or a `suite2p` folder with one plane.
+        `plane0` and the like, or a `suite2p` folder of them.
+    plane : str, optional
+        Name of the folder within, where there are several.
     fps, height_px, width_px : optional
         Where `ops.npy` is missing; the size is otherwise that of the masks.
     um_per_px : tuple (y, x), optional
@@ -52,7 +53,7 @@ def suite2p(
     DataError
         If a file is missing, damaged, or does not fit the others.
     """
-    folder = _plane(Path(folder))
+    folder = _plane(Path(folder), plane)
     raw, neuropil = _array(folder / "F.npy"), _array(folder / "Fneu.npy")
     if raw.shape != neuropil.shape or raw.ndim != 2:
         raise DataError("F and Fneu differ in size", file=folder, found=(raw.shape, neuropil.shape))
@@ -87,19 +88,21 @@ def suite2p(
     )
 
 
-def _plane(folder: Path) -> Path:
-    if (folder / "F.npy").exists():
+def _plane(folder: Path, plane: str | None) -> Path:
+    if plane is None and (folder / "F.npy").exists():
         return folder
-    planes = sorted(path.parent for path in folder.glob("plane*/F.npy"))
-    if len(planes) != 1:
+    planes = {path.parent.name: path.parent for path in sorted(folder.glob("*/F.npy"))}
+    names = [plane] if plane is not None else [n for n in planes if n.startswith("plane")]
+    if len(names) != 1 or names[0] not in planes:
         raise DataError(
             "holds not exactly one plane",
             file=folder,
-            found=[plane.name for plane in planes],
+            field=plane,
+            found=list(planes),
             expected="F.npy",
-            remedy="give the folder of one plane",
+            remedy="give the folder of one plane, or plane",
         )
-    return planes[0]
+    return planes[names[0]]
 
 
 def _number(ops: dict, name: str, folder: Path) -> float | None:
@@ -136,7 +139,7 @@ def _array(path: Path) -> NDArray:
 
 def _weights(
     path: Path, stat: NDArray, units: int, size: tuple[int | None, int | None]
-) -> NDArray[np.float32]:
+) -> PixelStack:
     if stat.shape != (units,) or not all(isinstance(one, dict) for one in stat):
         raise DataError(
             "does not fit the traces",
@@ -160,26 +163,20 @@ def _weights(
             raise DataError(
                 "pixel has no place", file=path, field=f"unit {unit}", found="not finite"
             )
-    size = [
-        int(given) if given else int(max(place[axis].max(initial=0) for place in places)) + 1
-        for axis, given in enumerate(size)
-    ]
-    most = MAX_PIXELS + PIXELS_PER_BYTE * path.stat().st_size
-    if units * size[0] * size[1] > most:
+    counts = [len(y) for y, _, _ in places]
+    y, x, lam = (np.concatenate([place[axis] for place in places]) for axis in range(3))
+    unit = np.repeat(np.arange(units), counts)
+    height, width = (
+        given or np.max(values, initial=0) + 1 for given, values in zip(size, (y, x), strict=True)
+    )
+    height, width = check_size(path, height, width)
+    outside = np.flatnonzero((y < 0) | (y >= height) | (x < 0) | (x >= width))
+    if len(outside):
         raise DataError(
-            "field is too large",
+            "pixel lies outside of the field",
             file=path,
-            found=f"{units} masks of {size[0]} x {size[1]}",
-            expected=f"at most {most} pixels",
+            field=f"unit {unit[outside[0]]}",
+            expected=f"within {height} x {width}",
         )
-    out = np.zeros((units, *size), np.float32)
-    for unit, (y, x, weight) in enumerate(places):
-        if y.size and not (y.min() >= 0 and y.max() < size[0] and 0 <= x.min() < size[1] > x.max()):
-            raise DataError(
-                "pixel lies outside of the field",
-                file=path,
-                field=f"unit {unit}",
-                expected=f"within {size[0]} x {size[1]}",
-            )
-        out[unit, y.astype(int), x.astype(int)] = np.maximum(weight, 1e-9)
-    return out
+    lam = np.maximum(np.nan_to_num(lam), 1e-9)  # a pixel without weight is in the mask, too
+    return PixelStack.from_points(unit, y.astype(int), x.astype(int), lam, (units, height, width))

@@ -47,6 +47,8 @@ class MotionResult:
         Further displacement of blocks (piecewise methods).
     block_centers : tuple of arrays or None
         Rows and columns of the block centers (px).
+    fixed : array of bool, shape (H, W), or None
+        Pixels that are fixed to the scanner and were not looked at; None if none are.
     """
 
     y_shifts: NDArray[np.float32]
@@ -64,6 +66,7 @@ class MotionResult:
     block_y_shifts: NDArray[np.float32] | None = None
     block_x_shifts: NDArray[np.float32] | None = None
     block_centers: tuple[NDArray, NDArray] | None = None
+    fixed: NDArray[np.bool_] | None = None
 
     @property
     def z_drift(self) -> float | None:
@@ -200,12 +203,16 @@ def judged(movie: Movie, y: NDArray, x: NDArray, outliers: NDArray, **blocks: An
     )
 
 
-def with_depth(movie: Movie, result: MotionResult) -> MotionResult:
-    """Return the result with `plane_similarity` measured on the corrected movie."""
+def with_depth(movie: Movie, result: MotionResult, fixed: NDArray[np.bool_]) -> MotionResult:
+    """Return the result with `fixed`, and `plane_similarity` measured on the corrected movie."""
     parts = stretches(
         corrected_movie(movie, result), margin=_margin(result.y_shifts, result.x_shifts)
     )
-    return replace(result, plane_similarity=plane_similarity(parts))
+    return replace(
+        result,
+        plane_similarity=plane_similarity(parts),
+        fixed=fixed if fixed.any() else None,
+    )
 
 
 def _margin(y: NDArray, x: NDArray) -> int:

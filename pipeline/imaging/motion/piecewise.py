@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.imaging.motion.base import MotionResult, judged, motion_methods, with_depth
+from pipeline.imaging.motion.fixed import without_fixed
 from pipeline.imaging.motion.rigid import rigid_shifts
 from pipeline.imaging.motion.smooth_field import SmoothField, agreed_course, fit_matrix
 from pipeline.imaging.motion.tiles import FARTHEST, Tiles, integer_shift, noise_image
-from pipeline.imaging.movie import Movie, shift_frame
+from pipeline.imaging.movie import Movie, few_frames, shift_frame
 
-_BATCH = 32
 _STEPS = 3  # of Newton's method
 _MIN_FRAMES = 200  # from fewer, what moves cannot be told from noise
 _NODES = 17  # most nodes per axis at which a field is stored
@@ -102,7 +102,7 @@ class FieldEstimator:
             self.coefficients(
                 frames, y[start : start + len(frames)], x[start : start + len(frames)]
             )
-            for start, frames in movie.batches(_BATCH)
+            for start, frames in movie.batches(few_frames(movie))
         ]
         one, other = (np.concatenate(half) for half in zip(*parts, strict=True))
         return one, other
@@ -117,7 +117,7 @@ class FieldEstimator:
         return axes, self.field.at(places.reshape(-1, 2))
 
 
-@motion_methods.register("piecewise", default=True, revision=2)
+@motion_methods.register("piecewise", default=True, revision=3)
 def piecewise(
     movie: Movie,
     *,
@@ -136,7 +136,8 @@ def piecewise(
     rather than there (`Tiles`), and the polynomial that fits all tiles best is found by Newton's
     method. Even and odd rows give two estimates whose photons are independent; what they agree on
     over time is kept (`agreed_course`). Where frames do not become more alike than with the rigid
-    shift, or are fewer than 200, or the field is not two tiles wide, that is returned.
+    shift, or are fewer than 200, or the field is not two tiles wide, or tiles show no structure,
+    that is returned.
 
     Parameters
     ----------
@@ -160,12 +161,13 @@ def piecewise(
     Pnevmatikakis and Giovannucci (2017), NoRMCorre, doi:10.1016/j.jneumeth.2017.07.031, for what
     it replaces: separate correlation peaks of overlapping patches.
     """
+    movie, fixed = without_fixed(movie)
     correlator, template, y, x, outliers = rigid_shifts(
         movie, max_shift_um, max_step_um, smooth_px, template_frames, default_um_per_px
     )
     plain = judged(movie, y, x, outliers)
     if len(y) < _MIN_FRAMES or outliers.all() or min(movie.shape[1:]) < 2 * tile_px:
-        return with_depth(movie, plain)
+        return with_depth(movie, plain, fixed)
     good, every = np.flatnonzero(~outliers), np.arange(len(y))
     some = np.unique(np.linspace(0, len(good) - 1, min(template_frames, len(good))).round())
     noise = noise_image(movie, y, x, frames=good[some.astype(int)])
@@ -177,11 +179,14 @@ def piecewise(
         degree=degree,
         expected_px=expected_px,
     )
-    halves = estimator.all_frames(movie, y, x)
-    for column in np.concatenate(halves, axis=1).T if outliers.any() else ():
-        column[:] = np.interp(every, good, column[good])
-    terms = estimator.basis.shape[1]
-    fields = agreed_course(*halves, leaping=(0, terms)).reshape(len(y), 2, terms)
+    try:
+        halves = estimator.all_frames(movie, y, x)
+        for column in np.concatenate(halves, axis=1).T if outliers.any() else ():
+            column[:] = np.interp(every, good, column[good])
+        terms = estimator.basis.shape[1]
+        fields = agreed_course(*halves, leaping=(0, terms)).reshape(len(y), 2, terms)
+    except np.linalg.LinAlgError:  # tiles without structure: nothing is known beyond the whole
+        return with_depth(movie, plain, fixed)
     centers, basis = estimator.nodes()
     # the first term is the mean, which the rigid part holds
     local = (fields[:, :, 1:] @ basis[:, 1:].T).astype(np.float32)
@@ -196,4 +201,4 @@ def piecewise(
         block_centers=centers,
     )
     better = warped if warped.correlation_after > plain.correlation_after else plain
-    return with_depth(movie, better)
+    return with_depth(movie, better, fixed)

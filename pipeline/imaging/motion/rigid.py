@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
@@ -15,10 +18,9 @@ from pipeline.imaging.motion.base import (
     replace_outliers,
     with_depth,
 )
+from pipeline.imaging.motion.fixed import without_fixed
 from pipeline.imaging.motion.on_device import DeviceSurface, cuda_device
-from pipeline.imaging.movie import Movie
-
-_BATCH = 32  # frames per transform: the fastest on the machines measured; no result depends on it
+from pipeline.imaging.movie import Movie, few_frames
 
 
 class Correlator:
@@ -132,48 +134,82 @@ def first_template(
     """Return a sharp mean image from frames spread over the recording, and their mean power.
 
     The twenty frames most like one of them start it; then a quarter, half and all of them are
-    registered to the mean and averaged where they belong. Fewer frames are used where `memory_mb`
-    would not hold them.
+    registered to the mean and averaged where they belong. Where `memory_mb` would not hold them,
+    they are read anew each time.
     """
     height, width = movie.shape[1:]
-    count = min(frames, movie.shape[0], max(40, int(memory_mb * 1e6 / (4 * height * width))))
+    count = min(frames, movie.shape[0])
     chosen = np.unique(np.linspace(0, movie.shape[0] - 1, count).round().astype(int))
-    stack = np.concatenate([np.asarray(movie[int(i) : int(i) + 1], np.float32) for i in chosen])
-    some = stack[:: max(1, len(stack) // 100)].reshape(-1, height * width)
+    sample = _Sample(movie, chosen, held=4e-6 * len(chosen) * height * width <= memory_mb)
+    whole = sample.frames(max(1, len(chosen) // 100))
+    some = whole.reshape(-1, height * width)
     some = some - some.mean(axis=1, keepdims=True)
     some /= np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
     alike = some @ some.T
     few = min(20, len(alike))
     best = np.argsort(alike, axis=1)[:, ::-1][:, :few]
     center = np.take_along_axis(alike, best, axis=1).mean(axis=1).argmax()
-    template = stack[:: max(1, len(stack) // 100)][best[center]].mean(axis=0)
-    power = mean_power(stack[:: max(1, len(stack) // 50)])
+    template = whole[best[center]].mean(axis=0)
+    del some, whole
+    power = mean_power(sample.frames(max(1, len(chosen) // 50)))
     for step in (4, 2, 1, 1):
-        part = stack[::step]
         correlator = Correlator(template, power, max_shift=max_shift, smooth_px=smooth_px)
-        found = [correlator.shifts(part[i : i + _BATCH]) for i in range(0, len(part), _BATCH)]
+        found = [correlator.shifts(part) for part in sample.batches(step)]
         y, x, peak = (np.concatenate(values) for values in zip(*found, strict=True))
         keep = peak >= np.median(peak) * 0.5
-        template = _average(part[keep], y[keep], x[keep])
+        template = _average(sample.batches(step), y, x, keep)
     return template.astype(np.float32), power
 
 
-def _average(stack: NDArray, y: NDArray, x: NDArray) -> NDArray:
-    """Return the mean of frames moved back by their shifts, by phase factors."""
-    height, width = stack.shape[1:]
-    f_y = np.fft.fftfreq(height)
-    f_x = np.fft.rfftfreq(width)
-    total = np.zeros((height, width // 2 + 1), np.complex128)
-    y, x = y - np.median(y), x - np.median(x)
-    for frame, down, right in zip(stack, y, x, strict=True):
+class _Sample:
+    """Frames of a movie, held in memory or read whenever they are asked for."""
+
+    def __init__(self, movie: Movie, chosen: NDArray[np.int64], *, held: bool) -> None:
+        self.movie, self.chosen = movie, chosen
+        self.held = self._read(chosen) if held else None
+
+    def _read(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        frames = np.empty((len(chosen), *self.movie.shape[1:]), np.float32)
+        for frame, number in zip(frames, chosen, strict=True):
+            frame[:] = self.movie[int(number) : int(number) + 1][0]
+        return frames
+
+    def frames(self, step: int) -> NDArray[np.float32]:
+        """Return every `step`th of them."""
+        return self._read(self.chosen[::step]) if self.held is None else self.held[::step]
+
+    def batches(self, step: int) -> Iterator[NDArray[np.float32]]:
+        """Yield every `step`th of them, a few at a time."""
+        few, chosen = few_frames(self.movie), self.chosen[::step]
+        for i in range(0, len(chosen), few):
+            if self.held is None:
+                yield self._read(chosen[i : i + few])
+            else:
+                yield self.held[::step][i : i + few]
+
+
+def _average(
+    batches: Iterable[NDArray[np.float32]], y: NDArray, x: NDArray, keep: NDArray[np.bool_]
+) -> NDArray:
+    """Return the mean of the frames to `keep`, moved back by their shifts, by phase factors."""
+    y, x = y - np.median(y[keep]), x - np.median(x[keep])
+    total: NDArray | None = None
+    frames = chain.from_iterable(batches)
+    for frame, down, right, kept in zip(frames, y, x, keep, strict=True):
+        if not kept:
+            continue
+        if total is None:
+            shape = frame.shape
+            f_y, f_x = np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])
+            total = np.zeros((shape[0], shape[1] // 2 + 1), np.complex128)
         spectrum = fft.rfft2(frame)
         spectrum *= np.exp(2j * np.pi * f_y * down).astype(spectrum.dtype)[:, None]
         spectrum *= np.exp(2j * np.pi * f_x * right).astype(spectrum.dtype)
         total += spectrum
-    return fft.irfft2(total / len(stack), s=(height, width))
+    return fft.irfft2(total / int(keep.sum()), s=shape)
 
 
-@motion_methods.register("rigid")
+@motion_methods.register("rigid", revision=2)
 def rigid(
     movie: Movie,
     *,
@@ -184,6 +220,8 @@ def rigid(
     default_um_per_px: float = 1.0,
 ) -> MotionResult:
     """Estimate one displacement per frame.
+
+    Pixels that are fixed to the scanner are left out (`without_fixed`).
 
     Parameters
     ----------
@@ -209,10 +247,11 @@ def rigid(
     ----------
     See `Correlator`.
     """
+    movie, fixed = without_fixed(movie)
     _, _, y, x, outliers = rigid_shifts(
         movie, max_shift_um, max_step_um, smooth_px, template_frames, default_um_per_px
     )
-    return with_depth(movie, judged(movie, y, x, outliers))
+    return with_depth(movie, judged(movie, y, x, outliers), fixed)
 
 
 def rigid_shifts(
@@ -230,7 +269,7 @@ def rigid_shifts(
         movie, max_shift=limit, smooth_px=smooth_px, frames=template_frames
     )
     correlator = Correlator(template, power, max_shift=limit, smooth_px=smooth_px)
-    parts = [correlator.shifts(frames) for _, frames in movie.batches(_BATCH)]
+    parts = [correlator.shifts(frames) for _, frames in movie.batches(few_frames(movie))]
     y, x, _ = (np.concatenate(values).astype(np.float64) for values in zip(*parts, strict=True))
     y, x, outliers = replace_outliers(
         y,

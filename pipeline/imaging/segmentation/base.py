@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.imaging.movie import Movie
+from pipeline.imaging.segmentation.sums import add_footprint, correlate_neighbors
 from pipeline.imaging.stray_light import without_flashes
-from pipeline.imaging.summary import NeighborCorrelation
 from pipeline.registry import Registry
 
 segmenters = Registry("segmenter")
@@ -64,6 +64,11 @@ class Binned:
     margin: int
     bin_s: float
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, and number of bins."""
+        return self.values.shape
+
     def excerpt(self, side: int, bins: int) -> Binned:
         """Return a copy of the middle: at most `side` x `side` pixels and `bins` bins."""
         height, width, count = self.values.shape
@@ -77,16 +82,34 @@ class Binned:
 
 
 @dataclass
-class Residual(Binned):
-    """Background-subtracted movie in time bins, in units of each pixel's own noise.
+class Residual:
+    """Background-subtracted bins of a field or of a patch of it, in units of each pixel's noise.
 
     Attributes
     ----------
+    values : array float32, shape (H, W, bins)
+        What no cell found so far explains.
     noise : array float32, shape (H, W)
         Standard deviation of a bin's noise in every pixel (gray levels).
+    inside : array of bool, shape (H, W)
+        Where cells are looked for.
+    sums : array float64, shape (H, W)
+        Sum of every pixel over the bins.
     """
 
+    values: NDArray[np.float32]
     noise: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+    sums: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sums = self.values.sum(axis=2, dtype=np.float64)
+
+    def add(
+        self, place: tuple[int, int], footprint: NDArray[np.float32], trace: NDArray[np.float32]
+    ) -> None:
+        """Add a footprint, whose corner is at `place`, times a trace."""
+        add_footprint(self.values, self.sums, place[0], place[1], footprint, trace)
 
 
 def diameter_px(movie: Movie, soma_diameter_um: float, default_um_per_px: float) -> float:
@@ -101,41 +124,57 @@ def diameter_px(movie: Movie, soma_diameter_um: float, default_um_per_px: float)
     return diameter
 
 
-def binned_movie(movie: Movie, *, bin_s: float, highpass_s: float, memory_mb: float) -> Binned:
-    """Stream a movie once into time bins; each pixel loses its slow course.
+def bin_frames(movie: Movie, bin_s: float) -> int:
+    """Return the number of frames in a bin of about `bin_s` (s); no bin is longer than asked."""
+    return max(1, min(round(bin_s * movie.fps), movie.shape[0] // 2 or 1))
+
+
+def stream_bins(
+    movie: Movie, size: int, total: NDArray[np.float64]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield `(first bin, means)`, the means of `size` frames, (bins, H, W), freed of flashes.
+
+    Frames left over at the end make no bin. All frames are added to `total`, shape (H, W).
+    """
+    height, width = movie.shape[1:]
+    for start, frames in movie.batches(size * max(1, 64 // size)):
+        total += frames.sum(axis=0, dtype=np.float64)
+        frames = without_flashes(frames)
+        count = len(frames) // size
+        if count:
+            whole = frames[: count * size].reshape(count, size, height, width)
+            yield start // size, whole.mean(axis=1)
+
+
+def highpass_bins(bins: int, highpass_s: float, bin_s: float) -> int:
+    """Return the odd number of bins over which the slow course is averaged."""
+    return max(3, min(bins, round(highpass_s / bin_s))) | 1
+
+
+def binned_movie(movie: Movie, *, bin_s: float, highpass_s: float) -> Binned:
+    """Stream a movie once into time bins in memory; each pixel loses its slow course.
 
     Parameters
     ----------
     movie : Movie
     bin_s : float
-        Wanted length of a bin (s); longer if the result would not fit in `memory_mb`.
+        Length of a bin (s), rounded to whole frames.
     highpass_s : float
         Window of the slow course (s).
-    memory_mb : float
-        Most memory that the result may take (MB).
     """
     n_frames, height, width = movie.shape
-    size = max(1, round(bin_s * movie.fps))
-    fitting = max(50, int(memory_mb * 1e6 / (4 * height * width)))
-    size = max(1, min(max(size, -(-n_frames // fitting)), n_frames // 2 or 1))
+    size = bin_frames(movie, bin_s)
     bins = n_frames // size
     values = np.empty((height, width, bins), np.float32)
     total = np.zeros((height, width))
-    per_batch = max(1, 64 // size)
-    for start, frames in movie.batches(size * per_batch):
-        total += frames.sum(axis=0, dtype=np.float64)
-        frames = without_flashes(frames)
-        first, count = start // size, len(frames) // size
-        if count == 0:
-            continue
-        means = frames[: count * size].reshape(count, size, height, width).mean(axis=1)
-        values[:, :, first : first + count] = means.transpose(1, 2, 0)
-    window = max(3, min(bins, round(highpass_s / (size / movie.fps)))) | 1
+    for first, means in stream_bins(movie, size, total):
+        values[:, :, first : first + len(means)] = means.transpose(1, 2, 0)
+    window = highpass_bins(bins, highpass_s, size / movie.fps)
     for line in values:  # row by row: no second copy of the whole
         line -= cv2.blur(line, (window, 1), borderType=cv2.BORDER_REFLECT)
         line -= line.mean(axis=1, keepdims=True)
     mean_image = (total / n_frames).astype(np.float32)
-    return Binned(values, mean_image, _margin(movie), size / movie.fps)
+    return Binned(values, mean_image, edge_margin(movie), size / movie.fps)
 
 
 def residual_of(binned: Binned, diameter: float) -> Residual:
@@ -154,25 +193,32 @@ def residual_of(binned: Binned, diameter: float) -> Residual:
         Soma diameter (px).
     """
     values, margin = binned.values, binned.margin
-    height, width, bins = values.shape
     coefficient = _shared_course(values, diameter)
     for images in _time_blocks(values, write=True):
         for image in images:
-            image -= coefficient * _surroundings(image, diameter)
-    noise = np.ones((height, width), np.float32)
+            image -= coefficient * surroundings(image, diameter)
+    inside = np.zeros(values.shape[:2], bool)
+    inside[margin : values.shape[0] - margin, margin : values.shape[1] - margin] = True
+    return normalized(values, inside)
+
+
+def normalized(values: NDArray[np.float32], inside: NDArray[np.bool_]) -> Residual:
+    """Divide pixels by their noise, in place; those not `inside` become 0.
+
+    Noise is half the mean squared difference of successive bins.
+    """
+    noise = np.ones(values.shape[:2], np.float32)
     for row, line in enumerate(values):
-        if bins > 1:
+        if values.shape[2] > 1:
             noise[row] = np.sqrt(np.mean(np.diff(line, axis=1) ** 2, axis=1) / 2)
         noise[row] = np.maximum(noise[row], 1e-6)
         line /= noise[row][:, None]
-    if margin:
-        outside = np.ones((height, width), bool)
-        outside[margin : height - margin, margin : width - margin] = False
-        values[outside] = 0
-    return Residual(values, binned.mean_image, margin, binned.bin_s, noise)
+    if not inside.all():
+        values[~inside] = 0
+    return Residual(values, noise, inside)
 
 
-def _surroundings(image: NDArray[np.float32], diameter: float) -> NDArray[np.float32]:
+def surroundings(image: NDArray[np.float32], diameter: float) -> NDArray[np.float32]:
     """Return the mean over a square frame around every pixel, 1.5 to 3 diameters wide."""
     inner, outer = int(1.5 * diameter) | 1, int(3 * diameter) | 1
     sums = [
@@ -199,13 +245,14 @@ def _shared_course(values: NDArray[np.float32], diameter: float) -> NDArray[np.f
     power = np.zeros(values.shape[:2])
     for images in _time_blocks(values, write=False):
         for image in images:
-            around = _surroundings(image, diameter)
+            around = surroundings(image, diameter)
             product += image * around
             power += around * around
     return np.clip(product / np.maximum(power, 1e-12), 0, 3).astype(np.float32)
 
 
-def _margin(movie: Movie) -> int:
+def edge_margin(movie: Movie) -> int:
+    """Return how many pixels at the edges motion often left without data."""
     shifts = [np.abs(getattr(movie, name, np.zeros(1))) for name in ("y_shifts", "x_shifts")]
     limit = min(movie.shape[1:]) // 8
     return int(min(limit, np.ceil(max(np.percentile(values, 85) for values in shifts))))
@@ -213,7 +260,4 @@ def _margin(movie: Movie) -> int:
 
 def correlation_image(residual: Residual) -> NDArray[np.float32]:
     """Return the mean correlation of each pixel of a residual with its eight neighbors."""
-    sums = NeighborCorrelation(residual.values.shape[:2])
-    for images in _time_blocks(residual.values, write=False):
-        sums.add(images)
-    return sums.image()
+    return correlate_neighbors(residual.values, residual.sums)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import binary_erosion, gaussian_filter, maximum_filter
 
 from pipeline.imaging.movie import Movie
 from pipeline.imaging.segmentation.base import (
     Binned,
     Residual,
     SegmentationResult,
-    binned_movie,
     correlation_image,
     diameter_px,
     residual_of,
     segmenters,
 )
-from pipeline.imaging.segmentation.grow import Component, grow
+from pipeline.imaging.segmentation.grow import Component, grow, overlaps
+from pipeline.imaging.segmentation.patches import Found, bins_of, search
+from pipeline.imaging.segmentation.scratch import ScratchBins
 from pipeline.imaging.segmentation.shape import soma_probability
 
 
-@segmenters.register("cnmf", default=True)
+@segmenters.register("cnmf", default=True, revision=2)
 def cnmf(
     movie: Movie,
     *,
@@ -36,7 +37,7 @@ def cnmf(
     rounds: int = 2,
     sweeps: int = 2,
     adapt_size: bool = True,
-    memory_mb: float = 400.0,
+    memory_mb: float = 600.0,
 ) -> SegmentationResult:
     """Find cells by seeds of local correlation and alternating footprints and traces.
 
@@ -54,8 +55,11 @@ def cnmf(
         Expected diameter of a soma (um).
     default_um_per_px : float
         Size of a pixel where the movie does not know it (um).
-    bin_s, highpass_s, memory_mb : float
+    bin_s, highpass_s : float
         See `binned_movie`.
+    memory_mb : float
+        Most memory that the bins may take (MB). More of them lie on disk, two bytes a pixel and
+        bin in the folder for temporary files (`TMPDIR`), and are searched patch by patch.
     min_snr : float
         Fewest noise units of a cell's largest transients.
     min_skew : float
@@ -83,26 +87,26 @@ def cnmf(
     """
     diameter = diameter_px(movie, soma_diameter_um, default_um_per_px)
     tests = {"min_snr": min_snr, "min_skew": min_skew}
-    binned = binned_movie(movie, bin_s=bin_s, highpass_s=highpass_s, memory_mb=memory_mb)
-    if adapt_size:
-        diameter = fitting_diameter(binned, diameter, edge=edge, **tests)
-    residual = residual_of(binned, diameter)
-    correlation = correlation_image(residual)
-    cells: list[Component] = []
-    image = correlation
-    for number in range(rounds):
-        if number:
-            image = correlation_image(residual)
-        cells += _harvest(residual, image, diameter, edge, cells, **tests)
-        for _ in range(sweeps):
-            cells = _refine(residual, cells, diameter, edge, **tests)
-    if outline != edge:
-        cells = _outlined(residual, cells, diameter, outline)
-    return assemble(cells, residual, correlation, diameter)
+
+    def find(residual: Residual, image: NDArray) -> list[Component]:
+        cells: list[Component] = []
+        for number in range(rounds):
+            if number:
+                image = correlation_image(residual)
+            cells += _harvest(residual, image, diameter, edge, cells, **tests)
+            for _ in range(sweeps):
+                cells = _refine(residual, cells, diameter, edge, **tests)
+        return cells if outline == edge else _outlined(residual, cells, diameter, outline)
+
+    with bins_of(movie, bin_s=bin_s, highpass_s=highpass_s, memory_mb=memory_mb) as binned:
+        if adapt_size:
+            diameter = fitting_diameter(binned, diameter, edge=edge, **tests)
+        found = search(binned, diameter, find)
+    return assemble(found)
 
 
 def fitting_diameter(
-    binned: Binned, expected: float, *, edge: float, min_snr: float, min_skew: float
+    binned: Binned | ScratchBins, expected: float, *, edge: float, min_snr: float, min_skew: float
 ) -> float:
     """Return the soma diameter (px) with which the cells of an excerpt stand out best.
 
@@ -111,7 +115,7 @@ def fitting_diameter(
     0.6 and 1.6 times it, the best is followed by the diameter it measured until that is no better.
     With fewer than five cells the answer is the expected diameter.
     """
-    most = min(binned.values.shape[:2]) / 3
+    most = min(binned.shape[:2]) / 3
 
     def trial(diameter: float) -> tuple[float, float, int]:
         residual = residual_of(binned.excerpt(256, 1500), diameter)
@@ -137,13 +141,14 @@ def fitting_diameter(
     return float(np.clip(0.95 * tried[best][1], 5, most))
 
 
-def seeds_of(image: NDArray, diameter: float, margin: int) -> NDArray[np.int64]:
-    """Return local maxima (y, x) of an image smoothed to a third of a soma, the highest first."""
+def seeds_of(image: NDArray, diameter: float, inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return local maxima (y, x) of an image smoothed to a third of a soma, the highest first.
+
+    Those within a pixel of what is not `inside`, or of the image's edge, are left out.
+    """
     smooth = gaussian_filter(image, 0.18 * diameter)
     peak = (smooth == maximum_filter(smooth, 3)) & (smooth > np.median(smooth))
-    edge = margin + 1
-    inner = np.zeros_like(peak)
-    inner[edge:-edge, edge:-edge] = True
+    inner = binary_erosion(inside, np.ones((3, 3)), border_value=0)
     y, x = np.nonzero(peak & inner)
     order = np.argsort(-smooth[y, x], kind="stable")
     return np.stack([y[order], x[order]], axis=1)
@@ -171,13 +176,13 @@ def _harvest(
     **tests: float,
 ) -> list[Component]:
     found = []
-    for y, x in seeds_of(image, diameter, residual.margin):
-        cell = grow(residual.values, (y, x), diameter=diameter, edge=edge)
+    for y, x in seeds_of(image, diameter, residual.inside):
+        cell = grow(residual, (y, x), diameter=diameter, edge=edge)
         if cell is None or not acceptable(cell, **tests):
             continue
         if any(overlaps(cell, other, diameter) for other in known + found):
             continue
-        residual.values[cell.window] -= cell.contribution()
+        residual.add(*cell.share(-1))
         found.append(cell)
     return found
 
@@ -187,13 +192,13 @@ def _refine(
 ) -> list[Component]:
     kept: list[Component] = []
     for cell in sorted(cells, key=lambda c: -c.snr):
-        residual.values[cell.window] += cell.contribution()
-        again = grow(residual.values, cell.center, diameter=diameter, edge=edge)
+        residual.add(*cell.share(1))
+        again = grow(residual, cell.center, diameter=diameter, edge=edge)
         if again is None or not acceptable(again, **tests):
             continue
         if any(overlaps(again, other, diameter) for other in kept):
             continue
-        residual.values[again.window] -= again.contribution()
+        residual.add(*again.share(-1))
         kept.append(again)
     return kept
 
@@ -204,34 +209,25 @@ def _outlined(
     """Return cells grown again to another height of their outline, each beside the others."""
     grown = []
     for cell in sorted(cells, key=lambda c: -c.snr):
-        residual.values[cell.window] += cell.contribution()
-        again = grow(residual.values, cell.center, diameter=diameter, edge=outline) or cell
-        residual.values[again.window] -= again.contribution()
+        residual.add(*cell.share(1))
+        again = grow(residual, cell.center, diameter=diameter, edge=outline) or cell
+        residual.add(*again.share(-1))
         grown.append(again)
     return grown
 
 
-def overlaps(one: Component, other: Component, diameter: float) -> bool:
-    """Return whether two components are the same cell: centers within a third of a soma."""
-    distance = np.hypot(one.center[0] - other.center[0], one.center[1] - other.center[1])
-    return bool(distance < 0.35 * diameter)
-
-
-def assemble(
-    cells: list[Component], residual: Residual, correlation: NDArray, diameter: float
-) -> SegmentationResult:
+def assemble(found: Found) -> SegmentationResult:
     """Return components as masks and weights, the clearest first.
 
     A pixel's weight is its response in gray levels over its noise variance: the filter that makes
     the least noisy trace.
     """
-    cells = sorted(cells, key=lambda c: -c.snr)
-    height, width, _ = residual.values.shape
-    masks = np.zeros((len(cells), height, width), bool)
-    weights = np.zeros((len(cells), height, width), np.float32)
+    cells = sorted(found.cells, key=lambda c: -c.snr)
+    shape = (len(cells), *found.noise.shape)
+    masks, weights = np.zeros(shape, bool), np.zeros(shape, np.float32)
     for index, cell in enumerate(cells):
         masks[index][cell.window] = cell.mask
-        values = np.where(cell.mask, cell.footprint, 0) / residual.noise[cell.window]
+        values = np.where(cell.mask, cell.footprint, 0) / found.noise[cell.window]
         weights[index][cell.window] = values / values.sum()
     probability = [soma_probability(cell.features, cell.contrast) for cell in cells]
     return SegmentationResult(
@@ -239,6 +235,6 @@ def assemble(
         weights,
         np.array([cell.snr for cell in cells], np.float32),
         np.array(probability, np.float32),
-        residual.mean_image,
-        correlation,
+        found.mean_image,
+        found.correlation_image,
     )

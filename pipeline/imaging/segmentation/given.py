@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.errors import DataError
 from pipeline.imaging.movie import Movie
 from pipeline.imaging.segmentation.base import SegmentationResult, segmenters
+from pipeline.imaging.segmentation.mask_files import read_masks
 from pipeline.imaging.summary import summarize
-from pipeline.npy import read_npz
 
 
 @segmenters.register("given")
@@ -29,7 +28,7 @@ def given(
     pixels : list of lists of int, optional
         Pixel numbers of every unit, row * width + column, from 0.
     file : str, optional
-        Instead: an .npz file with `masks`, bool (units, H, W).
+        Instead: an .npz file with `masks`, bool (units, H, W), or lists of their pixels.
 
     Returns
     -------
@@ -58,19 +57,7 @@ def given(
             masks[unit, numbers] = True
         masks = masks.reshape(-1, height, width)
     else:
-        arrays = read_npz(file, ("masks",))
-        if "masks" not in arrays or arrays["masks"].dtype.kind not in "biuf":
-            raise DataError(
-                "holds no masks", file=file, expected="an .npz with masks (units, H, W)"
-            )
-        masks = arrays["masks"].astype(bool)
-        if masks.ndim != 3 or masks.shape[1:] != (height, width):
-            raise DataError(
-                "masks do not fit the movie",
-                file=file,
-                found=masks.shape,
-                expected=f"(units, {height}, {width})",
-            )
+        masks = np.asarray(read_masks(file, (height, width)).as_masks())
     summary = summarize(movie, bin_frames=max(1, round(0.4 * movie.fps)))
     area = np.maximum(masks.sum(axis=(1, 2), keepdims=True), 1)
     ones = np.ones(len(masks), np.float32)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.imaging.segmentation.base import Residual
 from pipeline.imaging.segmentation.shape import filled, main_component, shape_features
+from pipeline.imaging.segmentation.sums import project, respond
+
+BLUR_PX = 0.8  # of footprints, while they grow
+_FAINTEST = 1e-3  # of the seed's weights: less adds nothing but time
 
 
 @dataclass
@@ -51,26 +57,36 @@ class Component:
         height, width = self.footprint.shape
         return np.s_[self.top : self.top + height, self.left : self.left + width]
 
-    @property
+    @cached_property
     def center(self) -> tuple[float, float]:
         """Centroid of the mask (y, x) in the field (px)."""
         y, x = np.nonzero(self.mask)
         return self.top + float(y.mean()), self.left + float(x.mean())
 
-    def contribution(self) -> NDArray[np.float32]:
-        """Return what the cell adds to the residual in its window, shape (h, w, bins)."""
-        norm = float(np.linalg.norm(self.footprint))
-        return self.footprint[:, :, None] * (self.trace / max(norm, 1e-12))
+    def share(self, sign: float) -> tuple[tuple[int, int], NDArray, NDArray]:
+        """Return what the cell adds to a residual, times `sign`, as `Residual.add` takes it."""
+        norm = max(float(np.linalg.norm(self.footprint)), 1e-12)
+        return (self.top, self.left), self.footprint, self.trace * np.float32(sign / norm)
+
+
+def overlaps(one: Component, other: Component, diameter: float) -> bool:
+    """Return whether two components are the same cell: centers within a third of a soma."""
+    distance = np.hypot(one.center[0] - other.center[0], one.center[1] - other.center[1])
+    return bool(distance < 0.35 * diameter)
+
+
+def window_reach(diameter: float) -> int:
+    """Return how far the window of a cell reaches from its seed (px)."""
+    return int(np.ceil(1.25 * diameter)) + 1
 
 
 def grow(
-    values: NDArray[np.float32],
+    residual: Residual,
     seed: tuple[float, float],
     *,
     diameter: float,
     edge: float,
     iterations: int = 4,
-    start: NDArray | None = None,
 ) -> Component | None:
     """Grow a cell from a seed.
 
@@ -82,8 +98,7 @@ def grow(
 
     Parameters
     ----------
-    values : array, shape (H, W, bins)
-        Residual in units of noise.
+    residual : Residual
     seed : (y, x)
         Where the cell is (px).
     diameter : float
@@ -91,37 +106,34 @@ def grow(
     edge : float
         Height of the outline relative to the footprint's top.
     iterations : int
-    start : array, shape (h, w), optional
-        Footprint to begin with, on the same window.
 
     Returns
     -------
     Component or None
         None if nothing hangs together at the seed.
     """
-    height, width, _ = values.shape
-    reach = int(np.ceil(1.25 * diameter)) + 1
+    height, width, _ = residual.values.shape
+    reach = window_reach(diameter)
     y, x = round(seed[0]), round(seed[1])
     top, left = max(0, y - reach), max(0, x - reach)
-    block = values[top : min(height, y + reach + 1), left : min(width, x + reach + 1)]
-    shape = block.shape[:2]
-    pixels = block.reshape(-1, block.shape[2])
+    shape = (min(height, y + reach + 1) - top, min(width, x + reach + 1) - left)
     place = (y - top, x - left)
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     distance = np.hypot(rows - place[0], columns - place[1])
     near = distance <= 0.95 * diameter
-    weight = start if start is not None else np.exp(-0.5 * (distance / (0.3 * diameter)) ** 2)
-    weight = weight.astype(np.float32)
-    for _ in range(iterations):
+    blurred = distance <= 0.95 * diameter + 3 * np.sqrt(2)  # all that the blur brings near
+    weight = np.exp(-0.5 * (distance / (0.3 * diameter)) ** 2)
+    weight = np.where(weight > _FAINTEST, weight, 0).astype(np.float32)
+    for left_over in range(iterations - 1, -1, -1):
         norm = np.linalg.norm(weight)
         if norm <= 0:
             return None
-        unit = (weight / norm).ravel()
-        trace = unit @ pixels
-        response, support = _regress(pixels, unit, trace, shape)
+        # the last response is asked for around the cell too
+        wanted = blurred if left_over else np.ones(shape, bool)
+        response = _response(residual, (top, left), weight / norm, wanted)
         if response is None:
             return None
-        smooth = cv2.GaussianBlur(response, (0, 0), 0.8)
+        smooth = cv2.GaussianBlur(response, (0, 0), BLUR_PX)
         height_ = np.percentile(smooth[support_of(smooth, near)], 90) if near.any() else 0
         if height_ <= 0:
             return None
@@ -130,8 +142,7 @@ def grow(
             return None
         weight = np.where(support, np.maximum(smooth, 0), 0).astype(np.float32)
     mask = filled(support)
-    norm = np.linalg.norm(weight)
-    trace = (weight.ravel() / norm) @ pixels
+    trace = project(residual.values, top, left, weight / np.linalg.norm(weight))
     inside = float(np.mean(smooth[mask]))
     dilated = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2)
     ring = cv2.dilate(dilated, np.ones((3, 3), np.uint8), iterations=2).astype(bool) & (
@@ -144,7 +155,7 @@ def grow(
         top,
         left,
         weight,
-        trace.astype(np.float32),
+        trace,
         mask,
         float(up),
         float(up / max(down, 1e-6)),
@@ -159,17 +170,21 @@ def support_of(smooth: NDArray, near: NDArray) -> NDArray[np.bool_]:
     return near & (smooth >= 0.5 * highest)
 
 
-def _regress(
-    pixels: NDArray, unit: NDArray, trace: NDArray, shape: tuple[int, int]
-) -> tuple[NDArray | None, None]:
+def _response(
+    residual: Residual, corner: tuple[int, int], unit: NDArray[np.float32], wanted: NDArray
+) -> NDArray[np.float32] | None:
+    """Return what `wanted` pixels do in the transients of the trace of `unit`, of norm 1."""
+    trace = project(residual.values, *corner, unit)
     low, middle = np.percentile(trace, (15.9, 50))
     level = middle + 2 * max(middle - low, 1e-6)
-    rising = trace > level
-    transients = np.where(rising, trace - level, 0)
-    transients = transients - transients.mean()
-    power = float(transients @ trace)
-    own = float(rising.sum())
-    if power - own <= 0 or not rising.any():
-        return None, None
-    response = (pixels @ transients - unit * own) / (power - own * float(unit @ unit))
-    return response.reshape(shape).astype(np.float32), None
+    rising = np.flatnonzero(trace > level)
+    height = (trace[rising] - level).astype(np.float32)
+    # transients are less their mean, and so is their product with the trace
+    power = float(height @ trace[rising]) - float(height.sum()) * float(trace.mean())
+    own = float(len(rising))
+    if power - own <= 0 or not own:
+        return None
+    response = respond(residual.values, residual.sums, *corner, wanted, rising, height)
+    response -= np.where(wanted, unit * np.float32(own), 0)
+    response /= power - own * float((unit * unit).sum())
+    return response

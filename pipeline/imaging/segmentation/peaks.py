@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from numpy.typing import NDArray
+
 from pipeline.imaging.movie import Movie
 from pipeline.imaging.segmentation.base import (
+    Residual,
     SegmentationResult,
-    binned_movie,
-    correlation_image,
     diameter_px,
-    residual_of,
     segmenters,
 )
-from pipeline.imaging.segmentation.cnmf import acceptable, assemble, overlaps, seeds_of
-from pipeline.imaging.segmentation.grow import grow
+from pipeline.imaging.segmentation.cnmf import acceptable, assemble, seeds_of
+from pipeline.imaging.segmentation.grow import Component, grow, overlaps
+from pipeline.imaging.segmentation.patches import bins_of, search
 
 
-@segmenters.register("peaks", revision=2)
+@segmenters.register("peaks", revision=3)
 def peaks(
     movie: Movie,
     *,
@@ -33,14 +34,16 @@ def peaks(
     For a look during the recording, or fields without overlap. Parameters as in `cnmf`.
     """
     diameter = diameter_px(movie, soma_diameter_um, default_um_per_px)
-    binned = binned_movie(movie, bin_s=bin_s, highpass_s=highpass_s, memory_mb=memory_mb)
-    residual = residual_of(binned, diameter)
-    image = correlation_image(residual)
-    cells = []
-    for y, x in seeds_of(image, diameter, residual.margin):
-        cell = grow(residual.values, (y, x), diameter=diameter, edge=edge, iterations=2)
-        if cell is None or not acceptable(cell, min_snr=min_snr, min_skew=min_skew):
-            continue
-        if not any(overlaps(cell, other, diameter) for other in cells):
-            cells.append(cell)
-    return assemble(cells, residual, image, diameter)
+
+    def find(residual: Residual, image: NDArray) -> list[Component]:
+        cells: list[Component] = []
+        for y, x in seeds_of(image, diameter, residual.inside):
+            cell = grow(residual, (y, x), diameter=diameter, edge=edge, iterations=2)
+            if cell is None or not acceptable(cell, min_snr=min_snr, min_skew=min_skew):
+                continue
+            if not any(overlaps(cell, other, diameter) for other in cells):
+                cells.append(cell)
+        return cells
+
+    with bins_of(movie, bin_s=bin_s, highpass_s=highpass_s, memory_mb=memory_mb) as binned:
+        return assemble(search(binned, diameter, find))

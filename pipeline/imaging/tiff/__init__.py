@@ -1,6 +1,8 @@
-"""TIFF files of microscopes: ScanImage's, or plain ones, as scans of movies."""
+"""TIFF files of microscopes: ScanImage's, or others, as scans of movies."""
 
-from .pages import TiffPages, read_pages
-from .scan import FieldInfo, Scan, open_scan
+from .opening import open_plain, open_scan
+from .pages import TiffPages
+from .scan import FieldInfo, Scan
+from .walker import read_pages
 
-__all__ = ["FieldInfo", "Scan", "TiffPages", "open_scan", "read_pages"]
+__all__ = ["FieldInfo", "Scan", "TiffPages", "open_plain", "open_scan", "read_pages"]

@@ -1,21 +1,18 @@
-"""Open the TIFF files of a scan, ScanImage's or plain ones, as movies."""
+"""A scan of TIFF files: its fields, and the frames of each, read when asked."""
 
 from __future__ import annotations
 
-import math
-import os
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.imaging.movie import MovieBase
-from pipeline.imaging.tiff.pages import TiffPages, read_pages
-from pipeline.imaging.tiff.scanimage import RoiField, ScanLayout, parse_header, scan_layout
+from pipeline.imaging.tiff.pages import TiffPages
+from pipeline.imaging.tiff.regions import RoiField
+from pipeline.imaging.tiff.scanimage import ScanLayout
+from pipeline.imaging.tiff.stamps import Arrangement, counted
 
 
 @dataclass(frozen=True)
@@ -89,10 +86,29 @@ class Scan:
     header : dict
         `SI.*` entries; empty for a plain TIFF.
     fields : list of FieldInfo
+    frame_place : array of int64, shape (frames,)
+        Place of each frame in its acquisition, from 0: what is missing is left out.
+    frame_run : array of int64, shape (frames,)
+        Acquisition of each frame, from 0; its number is `acquisitions[run]`.
+    frame_seconds : array, shape (frames,), or None
+        Time stamp of each frame by the microscope (s), where it wrote one.
+    pages_per_frame : int
+        Pages that one channel of a frame takes, flyback included.
+    numbered : bool
+        The microscope numbered its frames: `frame_place` is what it says, not a count.
+    findings : list of Finding
+        What had to be left out or corrected.
     """
 
     def __init__(
-        self, pages: list[TiffPages], layout: ScanLayout, header: dict[str, object]
+        self,
+        pages: list[TiffPages],
+        layout: ScanLayout,
+        header: dict[str, object],
+        *,
+        arranged: Arrangement | None = None,
+        findings: list[Finding] | None = None,
+        numbered: bool = False,
     ) -> None:
         self._pages, self._layout, self.header = pages, layout, header
         self.files = [page.path for page in pages]
@@ -100,22 +116,71 @@ class Scan:
         self.channel_numbers = list(layout.channels)
         self.fps, self.bidirectional = layout.fps, layout.bidirectional
         self._first = np.concatenate([[0], np.cumsum([len(page) for page in pages])])
-        self._stride = layout.slices_with_flyback * self.n_channels
-        self.n_frames = int(self._first[-1]) // self._stride
+        total, written = int(self._first[-1]), layout.slices_with_flyback
+        if arranged is None:
+            arranged = counted(total, self.n_channels, layout.n_slices, written)
+        self._arranged, self._table = arranged, arranged.table
+        self.n_frames = len(arranged.table)
+        self.pages_per_frame, self.numbered = written, numbered
+        self.frame_place, self.frame_run = arranged.place, arranged.run
+        self.frame_seconds, self.acquisitions = arranged.seconds, arranged.acquisitions
+        self.findings = [f for page in pages for f in page.findings] + arranged.findings
+        self.findings += findings or []
         if self.n_frames < 1:
             raise DataError(
                 "scan has not one complete frame",
                 file=self.files[0],
-                found=f"{self._first[-1]} pages",
-                expected=f"at least {self._stride}",
+                found=f"{total} pages",
+                expected=f"at least {written * self.n_channels}",
             )
         self.fields = [self._info(i, field) for i, field in enumerate(layout.fields)]
         self.n_fields = len(self.fields)
+
+    def at_rate(self, fps: float) -> Scan:
+        """Return the scan as one that ran at another rate (Hz); delays and line times follow."""
+        return self._changed(self._layout.at_rate(fps))
+
+    def with_scale(self, um_per_px: tuple[float, float]) -> Scan:
+        """Return the scan with another size of its pixels (y, x; um)."""
+        fields = [replace(field, um_per_px=um_per_px) for field in self._layout.fields]
+        return self._changed(replace(self._layout, fields=fields))
+
+    def _changed(self, layout: ScanLayout) -> Scan:
+        own = sum(len(page.findings) for page in self._pages)
+        return Scan(
+            self._pages,
+            layout,
+            self.header,
+            arranged=replace(self._arranged, findings=[]),
+            findings=self.findings[own:],
+            numbered=self.numbered,
+        )
+
+    @property
+    def own_fps(self) -> float:
+        """Frames (volumes) per second by the files, whatever rate was given (Hz)."""
+        return self._layout.own_fps or self.fps
+
+    @property
+    def table(self) -> NDArray[np.int64]:
+        """Number of the page of every frame, slice and channel, counted over all files."""
+        return self._table
+
+    @property
+    def n_pages(self) -> int:
+        """Pages of all files."""
+        return int(self._first[-1])
+
+    @property
+    def layout(self) -> ScanLayout:
+        """How the pages are interleaved."""
+        return self._layout
 
     def _info(self, index: int, field: RoiField) -> FieldInfo:
         layout = self._layout
         middle = field.top_px + (field.height_px - 1) / 2
         delay = field.slice_index * layout.frame_period_s + middle * layout.line_period_s
+        delay += (layout.average - 1) / layout.average / 2 / layout.fps  # of those averaged
         return FieldInfo(
             index,
             field.height_px,
@@ -141,42 +206,43 @@ class Scan:
             )
         return ScanMovie(self, field, channel)
 
-    def interleaved(self, *, channels: int, slices: int, bidirectional: bool) -> Scan:
-        """Return a scan of plain pages that run through channels, then slices, then time."""
-        layout, whole = self._layout, self._layout.fields[0]
-        fields = [RoiField(**{**vars(whole), "slice_index": index}) for index in range(slices)]
-        period = 1 / (layout.fps * slices)
-        changes = {
-            "channels": list(range(1, channels + 1)),
-            "n_slices": slices,
-            "slices_with_flyback": slices,
-            "bidirectional": bidirectional,
-            "line_period_s": period / whole.height_px,
-            "frame_period_s": period,
-            "fields": fields,
-        }
-        return Scan(self._pages, ScanLayout(**{**vars(layout), **changes}), self.header)
-
     def read(self, field: int, channel: int, start: int, stop: int) -> NDArray:
         """Return frames `start:stop` of a field and channel, shape (frames, H, W)."""
         place = self._layout.fields[field]
-        within = place.slice_index * self.n_channels + channel
-        wanted = np.arange(start, stop) * self._stride + within
-        first = self._pages[0]
-        whole = np.empty((len(wanted), first.height, first.width), first.dtype.newbyteorder("="))
-        which = np.searchsorted(self._first, wanted, side="right") - 1
-        for number in np.unique(which):
-            here = np.flatnonzero(which == number)
-            local = wanted[here] - self._first[number]
-            self._pages[number].read(local, whole[here[0] : here[-1] + 1])
+        wanted = self._table[start:stop, place.slice_index, channel]
+        whole = self.pages(wanted)
         if whole.dtype.kind == "f" and not np.isfinite(whole).all():
+            which = int(np.searchsorted(self._first, wanted[0], side="right")) - 1
             raise DataError(
                 "pixels are not finite numbers",
-                file=self.files[which[0]],
+                file=self.files[which],
                 field=f"frames {start}-{stop}",
                 remedy="write the movie again without NaN",
             )
         return whole[:, place.top_px : place.top_px + place.height_px, : place.width_px]
+
+    def pages(self, wanted: NDArray[np.int64]) -> NDArray:
+        """Return pages by their numbers, counted over all files, shape (len(wanted), H, W)."""
+        first = self._pages[0]
+        whole = np.empty((len(wanted), first.height, first.width), first.dtype.newbyteorder("="))
+        which = np.searchsorted(self._first, wanted, side="right") - 1
+        begin = 0
+        while begin < len(wanted):  # a run of pages of one file at a time
+            end = begin + 1
+            while end < len(wanted) and which[end] == which[begin]:
+                end += 1
+            local = wanted[begin:end] - self._first[which[begin]]
+            self._pages[which[begin]].read(local, whole[begin:end])
+            begin = end
+        return self._gray(whole)
+
+    def _gray(self, stored: NDArray) -> NDArray:
+        offset, scale = self._layout.offset, self._layout.scale
+        if offset == 0 and scale == 1:
+            return stored
+        if offset == -32768 and scale == 1 and stored.dtype == np.uint16:  # signed, as ImageJ does
+            return (stored ^ np.uint16(0x8000)).view(np.int16)
+        return (stored * np.float32(scale) + np.float32(offset)).astype(np.float32)
 
 
 class ScanMovie(MovieBase):
@@ -190,137 +256,3 @@ class ScanMovie(MovieBase):
 
     def _read(self, start: int, stop: int) -> NDArray:
         return self.scan.read(self.field, self.channel, start, stop)
-
-
-def open_scan(
-    files: str | os.PathLike | Sequence[str | os.PathLike],
-    *,
-    fps: float | None = None,
-    um_per_px: tuple[float, float] | None = None,
-) -> Scan:
-    """Open the files of a scan; nothing but the page directories is read.
-
-    Parameters
-    ----------
-    files : path or sequence of paths
-        TIFF files in any order if ScanImage numbered their frames, else in order of acquisition; a
-        folder means its .tif files by name.
-    fps : float, optional
-        Frames per second (Hz). Needed for a TIFF without a ScanImage header; otherwise it
-        overrides the header.
-    um_per_px : tuple (y, x), optional
-        Size of a pixel (um), where the header does not say or is to be overridden.
-
-    Returns
-    -------
-    Scan
-
-    Raises
-    ------
-    DataError
-        If a file is malformed, files do not belong together, or the frame rate is unknown.
-    """
-    paths = _listed(files)
-    pages = [read_pages(path) for path in paths]
-    first = pages[0]
-    for page in pages[1:]:
-        if (page.height, page.width, page.dtype) != (first.height, first.width, first.dtype):
-            raise DataError(
-                "files of one scan differ in size or type",
-                file=page.path,
-                found=f"{page.height} x {page.width} {page.dtype}",
-                expected=f"{first.height} x {first.width} {first.dtype} as {first.path.name}",
-            )
-    pages = _in_order(pages)
-    first = pages[0]
-    if np.any(first.offsets < 0):  # a page that only tifffile can read: find out now whether it can
-        first.read(np.array([0]), np.empty((1, first.height, first.width), first.dtype))
-    header = parse_header(first.description, first.software)
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be a positive number; got {fps}")
-    if header:
-        if first.dtype.kind == "f" or first.dtype.itemsize != 2:
-            raise DataError(
-                "pixel type is not ScanImage's",
-                file=first.path,
-                found=first.dtype,
-                expected="16-bit integers",
-            )
-        if fps is not None and "SI.hRoiManager.scanFrameRate" not in header:
-            header["SI.hRoiManager.scanFrameRate"] = fps
-        layout = scan_layout(header, first.artist, first.height, first.width, first.path)
-    else:
-        layout = _plain_layout(first, fps)
-    changes = {} if fps is None else {"fps": float(fps)}
-    if um_per_px is not None:
-        size = (float(um_per_px[0]), float(um_per_px[1]))
-        changes["fields"] = [RoiField(**{**vars(f), "um_per_px": size}) for f in layout.fields]
-    return Scan(pages, ScanLayout(**{**vars(layout), **changes}), header)
-
-
-def _listed(files) -> list[Path]:
-    if isinstance(files, (str, os.PathLike)):
-        path = Path(files)
-        if path.is_dir() and any(p.suffix.lower() in (".tif", ".tiff") for p in path.iterdir()):
-            found = [p for p in path.iterdir() if p.suffix.lower() in (".tif", ".tiff")]
-            return sorted(
-                found,
-                key=lambda p: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", p.name)],
-            )
-        return [path]
-    paths = [Path(file) for file in files]
-    if not paths:
-        raise ValueError("no files were given")
-    if len({path.resolve() for path in paths}) != len(paths):
-        raise DataError("the same file is listed twice", file=paths[0].parent)
-    return paths
-
-
-def _in_order(pages: list[TiffPages]) -> list[TiffPages]:
-    """Sort files by the number of their first frame, if ScanImage wrote one and all differ."""
-    numbers = []
-    for page in pages:
-        match = re.search(r"frameNumbers?\s*=\s*(\d+)", page.description)
-        numbers.append(int(match[1]) if match else None)
-    if None in numbers or len(set(numbers)) != len(numbers):
-        return pages
-    return [page for _, page in sorted(zip(numbers, pages, strict=True), key=lambda pair: pair[0])]
-
-
-def _plain_layout(page: TiffPages, fps: float | None) -> ScanLayout:
-    """Return the layout of a TIFF without ScanImage header: one field, one channel per page."""
-    entries = dict(re.findall(r"^(\w+)=(\S+)\s*$", page.description, re.MULTILINE))
-    is_imagej = "ImageJ" in entries
-    if fps is None and is_imagej and float(entries.get("finterval", 0) or 0) > 0:
-        fps = 1 / float(entries["finterval"])
-    if fps is None:
-        raise DataError(
-            "has no ScanImage header, so that its frame rate is unknown",
-            file=page.path,
-            remedy="give fps (frames per second)",
-        )
-    channels = int(entries.get("channels", 1)) if is_imagej else 1
-    slices = int(entries.get("slices", 1)) if is_imagej and "frames" in entries else 1
-    if is_imagej and len(page) == 1 and int(entries.get("images", 1)) > 1 and page.offsets[0] >= 0:
-        # ImageJ writes stacks over 4 GB as one directory followed by all the pixels
-        page.offsets = page.offsets[0] + np.arange(int(entries["images"])) * page.page_bytes
-        if page.offsets[-1] + page.page_bytes > page.path.stat().st_size:
-            raise DataError(
-                "file is shorter than its images",
-                file=page.path,
-                expected=f"{entries['images']} images",
-            )
-    fields = [
-        RoiField(page.height, page.width, 0, index, None, None, None, None)
-        for index in range(slices)
-    ]
-    return ScanLayout(
-        fps=float(fps),
-        channels=list(range(1, channels + 1)),
-        n_slices=slices,
-        slices_with_flyback=slices,
-        bidirectional=True,
-        line_period_s=1 / fps / slices / page.height,
-        frame_period_s=1 / fps / slices,
-        fields=fields,
-    )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from .crop_chain import CropChain
-
-if TYPE_CHECKING:
-    from .member import Member
+from .encoder import FrozenEncoder
 
 
 class Alike(nn.Module):
@@ -24,7 +21,7 @@ class Alike(nn.Module):
         None: block by block.
     """
 
-    def __init__(self, members: Sequence[Member], index: list[int]) -> None:
+    def __init__(self, members: Sequence[FrozenEncoder], index: list[int]) -> None:
         super().__init__()
         chosen = [members[i] for i in index]
         self.index = index
@@ -35,7 +32,7 @@ class Alike(nn.Module):
             self.chain = CropChain(chains, plan.lengths, core.contrast)
 
 
-def group_alike(members: Sequence[Member]) -> nn.ModuleList:
+def group_alike(members: Sequence[FrozenEncoder]) -> nn.ModuleList:
     """Return members with crop plans as groups (`Alike`), each as large as can be."""
     groups: list[list[int]] = []
     for index in range(len(members)):
@@ -48,7 +45,7 @@ def group_alike(members: Sequence[Member]) -> nn.ModuleList:
     return nn.ModuleList(Alike(members, group) for group in groups)
 
 
-def _chained(members: Sequence[Member]) -> bool:
+def _chained(members: Sequence[FrozenEncoder]) -> bool:
     """Whether one chain can do the cores of all."""
     cores = [member.encoder.core for member in members]
     same = all(member.windows.lengths == members[0].windows.lengths for member in members)

@@ -8,17 +8,15 @@ one channel, lie as (members, height, width, channels, windows).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pipeline.model.cores import ConvBlock
-    from pipeline.model.cores.contrast import LocalContrast
+from pipeline.model.cores import ConvBlock
+from pipeline.model.cores.contrast import LocalContrast
 
 Kept = tuple[Any, ...]  # what a block keeps of its way there for the way back
 

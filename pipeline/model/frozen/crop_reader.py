@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
 from .crop_chain import CropChain
-
-if TYPE_CHECKING:
-    from .member import Member
+from .encoder import FrozenEncoder
 
 WINDOWS_AT_ONCE = 128  # on a CPU: what they need in all layers stays near the cache
 
@@ -21,7 +18,7 @@ class CropReader:
 
     Parameters
     ----------
-    members : sequence of Member
+    members : sequence of FrozenEncoder
         All with a crop plan.
     chain : CropChain or None
         The members' cores, if it can do them.
@@ -34,7 +31,7 @@ class CropReader:
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[FrozenEncoder],
         chain: CropChain | None,
         units: torch.Tensor,
         corner: torch.Tensor,

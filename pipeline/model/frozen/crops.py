@@ -9,17 +9,14 @@ feature map is set to zero, as padding sets it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from pipeline.model.cores import ConvBlock
+from pipeline.model.encoder import Encoder
 from pipeline.model.readouts.point import PointReadout
 from pipeline.model.readouts.together import Windows
-
-if TYPE_CHECKING:
-    from pipeline.model.cores import ConvBlock
-    from pipeline.model.encoder import Encoder
 
 
 class CropPlan(nn.Module):

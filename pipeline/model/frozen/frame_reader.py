@@ -8,16 +8,14 @@ dense stack are products of spectra.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from pipeline.model.readouts.base import sample
 from pipeline.model.readouts.pyramid import PyramidReadout
 
-if TYPE_CHECKING:
-    from .member import Member
-    from .spectra import StackSpectra
+from .encoder import FrozenEncoder
+from .spectra import StackSpectra
 
 FRAMES_AT_ONCE = 16  # on a CPU: enough for the products, few enough for the cache
 
@@ -45,12 +43,12 @@ class FrameReader:
 
     Parameters
     ----------
-    members : sequence of Member
+    members : sequence of FrozenEncoder
         All with spectra.
     units : long tensor, shape (n,)
     """
 
-    def __init__(self, members: Sequence[Member], units: torch.Tensor) -> None:
+    def __init__(self, members: Sequence[FrozenEncoder], units: torch.Tensor) -> None:
         self.members, self.units = list(members), units
         self.spectra: list[StackSpectra] = []
         self.stencils: list[torch.Tensor] = []

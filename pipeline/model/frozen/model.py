@@ -15,8 +15,8 @@ from pipeline.model.encoder import Encoder
 
 from .alike import Alike, group_alike
 from .crop_reader import CropReader
+from .encoder import GAZE_WEIGHTS, FrozenEncoder
 from .frame_reader import FrameReader
-from .member import GAZE_WEIGHTS, Member
 
 MAX_SPREAD_PX = 8  # by which a crop may exceed a receptive field, for members that disagree
 
@@ -77,7 +77,7 @@ class FrozenModel(nn.Module):
         device = first.response_scale.device
         columns = torch.as_tensor(chosen.astype(np.int64)).to(device)
         self.models = nn.ModuleList(
-            Member(encoder, behavior, pupil_center, columns) for encoder in encoders
+            FrozenEncoder(encoder, behavior, pupil_center, columns) for encoder in encoders
         )
         self.n_units, self.input_shape = len(chosen), first.input_shape
         self.image_mean, self.image_sd = first.image_mean, first.image_sd
@@ -87,8 +87,8 @@ class FrozenModel(nn.Module):
         self._plan_crops()
 
     @property
-    def _each(self) -> list[Member]:
-        return cast(list[Member], list(self.models))
+    def _each(self) -> list[FrozenEncoder]:
+        return cast(list[FrozenEncoder], list(self.models))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the responses of all units, shape (n, units)."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +17,10 @@ from safetensors.torch import save_file
 from pipeline.dataset import Dataset
 from pipeline.errors import DataError
 from pipeline.files import written_whole
+from pipeline.model.encoder import Encoder
 
-if TYPE_CHECKING:
-    from pipeline.model.encoder import Encoder
-
-    from .averaging import WeightAverage
-    from .state import State
+from .averaging import WeightAverage
+from .state import State
 
 
 def dataset_fingerprint(dataset: Dataset | Sequence[Dataset]) -> str:
@@ -90,8 +88,6 @@ def read_checkpoint(
     DataError
         If the file is damaged, or of another model, data set or seed.
     """
-    from .state import State
-
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

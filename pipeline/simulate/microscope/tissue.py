@@ -17,7 +17,7 @@ TEXTURE_UM = 1.0
 
 
 @dataclass(frozen=True)
-class View:
+class Placement:
     """Where a day's field lies in the tissue: rotate about the center, then shift."""
 
     shift_um: tuple[float, float] = (0.0, 0.0)  # content moves by this (y, x) in the image
@@ -238,7 +238,7 @@ class FieldImage:
 
 def draw_field(
     tissue: Tissue,
-    view: View,
+    placement: Placement,
     shape: tuple[int, int],
     um_per_px: tuple[float, float],
     margin_px: int,
@@ -259,10 +259,10 @@ def draw_field(
     canvas = (shape[0] + 2 * margin_px, shape[1] + 2 * margin_px)
     um = np.asarray(um_per_px)
     grid = np.moveaxis(np.mgrid[: canvas[0], : canvas[1]], 0, -1).astype(float) - margin_px
-    where = view.to_tissue(grid.reshape(-1, 2), shape, um_per_px).reshape(*canvas, 2)
+    where = placement.to_tissue(grid.reshape(-1, 2), shape, um_per_px).reshape(*canvas, 2)
     vessels = tissue.sample("vessels", where)
     static = tissue.sample("texture", where) * vessels
-    center = view.to_pixels(tissue.somata.yx_um, shape, um_per_px)
+    center = placement.to_pixels(tissue.somata.yx_um, shape, um_per_px)
     reach = np.array([-margin_px + 2.0, -margin_px + 2.0])
     on_canvas = (center > reach).all(1) & (center < np.array(shape) - 1 - reach).all(1)
     cells = np.flatnonzero(on_canvas & tissue.somata.on_day[:, day - 1])

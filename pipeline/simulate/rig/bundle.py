@@ -237,7 +237,7 @@ def write_truth(mouse: Animal, folder: Path, session: Session, clocks: dict[str,
     inside = field.masks.sum((1, 2)) >= MIN_MASK_PX
     active = np.zeros(len(cells), bool)
     active[np.searchsorted(cells, session.cells)] = session.activity.spikes.sum(1) > 0
-    view = mouse.view(session.day)
+    placement = mouse.placement(session.day)
     np.savez_compressed(
         folder / "truth" / "truth.npz",
         # frames; displacement of the content, down and right positive
@@ -282,8 +282,8 @@ def write_truth(mouse: Animal, folder: Path, session: Session, clocks: dict[str,
     )
     about = {
         "day": session.day,
-        "field_shift_um": list(view.shift_um),
-        "field_rotation_deg": view.rotation_deg,
+        "field_shift_um": list(placement.shift_um),
+        "field_rotation_deg": placement.rotation_deg,
         "faults": [list(fault) for fault in shown.faults],
         "clocks": {k: {"offset_s": c.offset_s, "ppm": c.ppm} for k, c in clocks.items()},
         "seed": mouse.seed,

@@ -16,6 +16,8 @@ from pipeline.rng import derive_seed, generator
 from pipeline.simulate.brain.behavior import AnimalState
 from pipeline.simulate.microscope.movie import _mix_bits
 
+LIT_GREY = 185.0  # of a pupil that the laser of the microscope lights from behind
+
 
 @dataclass(frozen=True)
 class EyeScene:
@@ -118,6 +120,7 @@ def write_video(
     day: int,
     shape: tuple[int, int],
     mean_px: tuple[float, float],
+    laser: NDArray[np.bool_] | None = None,
 ) -> None:
     """Render the eye at given times (s) into an AVI of motion JPEG.
 
@@ -131,6 +134,9 @@ def write_video(
         Height and width of a frame.
     mean_px : (float, float)
         Mean pupil center (x, y), around which the eye opens.
+    laser : array of bool, shape (frames,), optional
+        Frames in which the light of the microscope's laser, through the head, makes the pupil
+        brighter than the iris; default none.
     """
     scene = draw_scene(seed, shape, mean_px)
     fps = float(np.round(1 / np.median(np.diff(time_s)), 3))
@@ -157,7 +163,7 @@ def write_video(
             scene.upper_px,
             scene.lower_px,
             scene.lashes,
-            scene.pupil_grey,
+            LIT_GREY if laser is not None and laser[i] else scene.pupil_grey,
             center[i],
             radius[i],
             lid[i],

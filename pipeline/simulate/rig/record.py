@@ -196,7 +196,7 @@ def draw_day(mouse: Animal, day: int) -> FieldImage:
     scale = 1.0 if day == 1 else float(rng.uniform(0.96, 1.04))
     return draw_field(
         mouse.tissue,
-        mouse.view(day),
+        mouse.placement(day),
         mouse.field_px,
         mouse.um_per_px,
         MARGIN_PX,

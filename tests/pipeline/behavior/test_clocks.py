@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,45 @@ def test_resampling_without_known_samples_is_nan():
     assert np.isnan(resample([0.0, 1.0], [np.nan, np.nan], [0.5], 2.0)).all()
     with pytest.raises(DataError):
         resample([0.0, 0.0], [1.0, 2.0], [0.0], 1.0)
+
+
+@pytest.mark.parametrize("at", [3, 90, 180, 288, 340, 357])
+@pytest.mark.parametrize("height", [-0.05, 1.0])
+def test_a_step_of_a_clock_is_refused_wherever_it_lies(at, height):
+    rng = np.random.default_rng(at)
+    stream = np.arange(360) * 10.0
+    rig = stream * (1 + 5e-5) + rng.normal(0, 1e-3, 360)
+    rig[at:] += height
+    with pytest.raises(DataError, match="clock steps") as caught:
+        ClockMap.fit(stream, rig)
+    found = re.search(r"found ([+-][\d.e-]+) s between ([\d.]+) and", str(caught.value))
+    assert float(found[1]) == pytest.approx(height, abs=5e-3)
+    assert float(found[2]) == stream[at - 1]
+
+
+def test_a_clock_that_steps_there_and_back_is_refused():
+    stream = np.arange(360) * 10.0
+    with pytest.raises(DataError, match="clock steps"):
+        ClockMap.fit(stream, stream + np.where((stream > 1000) & (stream < 2500), 0.2, 0))
+
+
+def test_drift_is_no_step_and_shows_in_the_residual():
+    rng = np.random.default_rng(0)
+    stream = np.arange(360) * 10.0
+    for bend in (5e-9, 1e-8, 1e-7):
+        clock = ClockMap.fit(
+            stream, stream + bend * (stream - 1800) ** 2 + rng.normal(0, 1e-4, 360)
+        )
+        assert clock.used.all()
+        assert clock.residual_s == pytest.approx(0.298 * bend * 1800**2, rel=0.05)
+
+
+def test_scattered_outliers_are_counted_and_are_no_steps():
+    rng = np.random.default_rng(1)
+    stream = np.arange(200) * 10.0
+    rig = 1.7e9 + stream * (1 - 3e-5) + rng.normal(0, 1e-3, 200)
+    wrong = rng.permutation(200)[:24]
+    clock = ClockMap.fit(stream, rig + np.isin(np.arange(200), wrong) * rng.uniform(-4, 4, 200))
+    assert set(wrong) <= set(np.flatnonzero(~clock.used)) | set(wrong[:2])
+    assert (~clock.used).sum() <= 26
+    np.testing.assert_allclose(clock.to_rig(stream), rig, atol=5e-3)

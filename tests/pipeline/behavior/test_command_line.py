@@ -123,6 +123,6 @@ def test_help_lists_methods_with_their_parameters(name, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([name, "--help"])
     assert stopped.value.code == 0
-    assert ("min_visible = 0.62" if name == "pupil" else "smoothing_s = 0.1") in (
+    assert ("min_visible = 0.35" if name == "pupil" else "smoothing_s = 0.1") in (
         capsys.readouterr().out
     )

@@ -3,6 +3,7 @@ import pytest
 
 from pipeline.dataset.windows import leak, response_windows
 from pipeline.errors import DataError
+from pipeline.imaging.deconvolution import deconvolvers
 
 boxcar, hamming = response_windows["boxcar"], response_windows["hamming2019"]
 
@@ -56,6 +57,33 @@ def test_boxcar_is_nan_in_a_gap_of_the_recording_and_right_around_it():
     response = boxcar(np.ones((1, 100)), times, np.array([3.0, 4.7, 6.0, 7.7, 9.0]))
     np.testing.assert_array_equal(np.isnan(response[:, 0]), [False, True, True, True, False])
     np.testing.assert_allclose(response[[0, 4], 0], 5.0, rtol=1e-5)
+
+
+def test_hamming_is_nan_where_its_filter_meets_a_gap_or_a_missing_frame():
+    times = np.concatenate([np.arange(60) * 0.1, 9 + np.arange(60) * 0.1])
+    onset = np.array([3.0, 4.9, 5.6, 7.0, 8.6, 9.1, 11.0])
+    response = hamming(np.ones((1, 120)), times, onset)[:, 0]
+    np.testing.assert_array_equal(np.isnan(response), [False, False, True, True, True, True, False])
+    np.testing.assert_allclose(response[[0, 1, 6]], 1.0, rtol=1e-5)
+    activity = np.ones((2, 100))
+    activity[1, 50] = np.nan
+    even = hamming(activity, np.arange(100) * 0.1, np.array([3.0, 4.3, 4.7, 5.1, 6.0]))
+    assert np.isfinite(even[:, 0]).all()
+    np.testing.assert_array_equal(np.isnan(even[:, 1]), [False, True, True, True, False])
+
+
+@pytest.mark.parametrize("name", ["boxcar", "hamming2019"])
+@pytest.mark.parametrize("method", ["oasis_ar1", "derivative"])
+def test_trials_on_missing_frames_have_no_response_through_deconvolution(name, method):
+    rng = np.random.default_rng(0)
+    fps, frames = 10.0, 600
+    trace = (200 + rng.normal(0, 5, (3, frames))).astype(np.float32)
+    trace[:, 300:330] = np.nan
+    activity = deconvolvers[method](trace, fps).activity
+    onset = np.array([10.0, 30.5, 31.0, 32.0, 50.0])
+    response = response_windows[name](activity, np.arange(frames) / fps, onset, np.full(5, 0.5))
+    expected = np.tile([[False], [True], [True], [True], [False]], 3)
+    np.testing.assert_array_equal(np.isnan(response), expected)
 
 
 def test_hamming_leaks_as_published_and_boxcar_does_not():

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 
+from pipeline.imaging.importers import extract as read_extract
 from pipeline.imaging.importers.extracted import ExtractedMovie
 from pipeline.imaging.movie import ArrayMovie
 from pipeline.imaging.quality import Evidence
+from pipeline.imaging.segmentation.masks import PixelStack, pack_masks
 
 FPS, UM = 16.0, (1.5, 1.5)
 
@@ -72,7 +74,8 @@ def movie(cells=False):
 def extracted():
     _, masks, calcium = scene()
     traces = (5 + calcium + 0.1 * np.random.default_rng(31).normal(size=calcium.shape)).astype("f4")
-    return ExtractedMovie(masks, masks.sum(0, dtype=np.float32), traces, FPS, UM)
+    even = PixelStack(*pack_masks(masks, masks / masks.sum((1, 2), keepdims=True)), masks.shape[1:])
+    return ExtractedMovie(even, masks.sum(0, dtype=np.float32), traces, FPS, UM)
 
 
 def either(method):
@@ -210,13 +213,29 @@ def nwb(path):
     return path
 
 
+def extract(path):
+    h5py = pytest.importorskip("h5py")
+
+    weights, traces = foreign()
+    with h5py.File(path, "w") as file:
+        file["output/spatial_weights"] = weights.transpose(0, 2, 1)  # as MATLAB stores (H, W, n)
+        file["output/temporal_weights"] = traces
+        file["output/info/cellcheck/is_bad"] = np.array([[0.0], [1.0], [0.0]])
+    return path
+
+
 def importer(method):
     write, name = {
         "suite2p": (suite2p, "plane0"),
         "caiman": (caiman, "a.hdf5"),
         "nwb": (nwb, "a.nwb"),
+        "extract": (extract, "a.mat"),
     }[method.name]
-    return method.run(write(method.folder / name))
+    path = write(method.folder / name)
+    # EXTRACT keeps no rate, so that one must be given
+    found = read_extract(path, fps=12.0) if method.name == "extract" else method.run(path)
+    names = "activity corrected keep masks mean_image neuropil raw soma_probability time_s"
+    return {n: getattr(found, n) for n in (*names.split(), "um_per_px", "weights")}
 
 
 def deeplabcut(path):
@@ -230,6 +249,18 @@ def deeplabcut(path):
         ]
         rows.append(",".join([str(frame), *(f"{v:.6f}" for p in points for v in p)]))
     path.write_text("\n".join(rows))
+    return path
+
+
+def sleap(path):
+    import h5py
+
+    angle = np.arange(8) * np.pi / 4
+    at = np.stack([[50 + f + 9 * np.cos(angle), 40 + 8 * np.sin(angle)] for f in range(4)], axis=2)
+    with h5py.File(path, "w") as file:
+        file["node_names"] = [f"pupil_{i}".encode() for i in range(8)]
+        file["tracks"] = at[None]  # (tracks, 2, nodes, frames)
+        file["point_scores"] = np.array([0.9, 0.8, 0.1, 0.7]) * np.ones((1, 8, 4))
     return path
 
 
@@ -262,6 +293,7 @@ def pupil(method):
         "rays": (video, "eye.mkv"),
         "deeplabcut": (deeplabcut, "dlc.csv"),
         "facemap": (facemap, "cam_proc.npy"),
+        "sleap": (sleap, "eye.analysis.h5"),
     }[method.name]
     return method.run(write(method.folder / name))
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.imaging.segmentation.masks import PixelStack
 from pipeline.registry import Registry
 
 FILE = Path(__file__).with_name("digests.json")
@@ -48,6 +49,8 @@ def arrays(value, label=""):
     """Yield (label, float64 array) of all numbers and texts in a result."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
+    if isinstance(value, PixelStack):
+        value = np.asarray(value)
     if hasattr(value, "to_dict") and hasattr(value, "columns"):  # a table
         value = {str(name): value[name].to_numpy() for name in value.columns}
     if dataclasses.is_dataclass(value):

@@ -10,6 +10,7 @@ from pipeline.imaging.quality import (
     Evidence,
     epileptiform_events,
     limits,
+    not_measured,
     relative_drift,
     saturated_share,
 )
@@ -103,8 +104,6 @@ def test_l6_image_is_the_sixth_root_of_the_sixth_central_moment():
 
 
 def test_what_was_not_measured_is_neither_fit_nor_unfit():
-    from pipeline.imaging.quality import not_measured, relative_drift
-
     nothing = not_measured()
     assert nothing.fit is None
     assert nothing.findings == []

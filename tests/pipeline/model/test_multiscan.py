@@ -10,6 +10,7 @@ from pipeline import model
 from pipeline.dataset import Dataset
 from pipeline.dataset.groups import reconcile
 from pipeline.errors import DataError
+from pipeline.model.multiscan import JointRun
 from pipeline.simulate import Population, simulate_dataset
 
 TINY = {"core": {"channels": 6, "hidden_kernels": [3]}, "training": {"batch_size": 32}}
@@ -89,8 +90,6 @@ def test_validation_counts_every_unit_of_every_scan_once(pair, joint):
 
 
 def test_an_epoch_reads_every_training_trial_once_and_copies_no_data(pair):
-    from pipeline.model.multiscan import JointRun
-
     encoder = model.build_joint_encoder(TINY, pair, seed=0)
     run = JointRun(encoder, pair, torch.device("cpu"), 0, None, None, None, None)
     tensors = [(t.images.data_ptr(), t.responses.data_ptr()) for t in run.tiers.members]

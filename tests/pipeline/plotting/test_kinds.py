@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline import plotting
 from pipeline.mei.controls import control_kinds, in_order
 from pipeline.plotting.style import color_of, name_of
 
@@ -45,8 +46,6 @@ def test_a_variant_is_counted_as_people_count():
 
 
 def test_a_gallery_leaves_the_place_of_a_missing_image_empty():
-    from pipeline import plotting
-
     image = np.full((36, 64), 128, np.uint8)
     figure = plotting.gallery_figure(
         {"mei": [image, image], "gabor:1": [None, image]}, labels=["unit 1", "unit 2"]

@@ -1,7 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+from contourpy import contour_generator
 
 from pipeline import plotting
+from pipeline.plotting import imaging
 
 
 def pixels(figure):
@@ -103,3 +107,27 @@ def test_held_out_responses_are_drawn_as_they_are_with_their_correlation():
         assert axes.get_title(loc="left") == f"{label}: r = {r:.2f}"
         assert len(axes.collections) == 1  # the error
     plotting.held_out_responses_figure(measured[:1], predicted[:1], labels=["one", "two"])
+
+
+def test_outlines_are_the_contours_of_the_whole_field():
+    y, x = np.mgrid[:40, :50]
+    for center, radius in (((20, 20), 6.3), ((0, 49), 5.0), ((39, 3), 4.0)):
+        mask = np.hypot(y - center[0], x - center[1]) < radius
+        found = imaging.outlines(mask)
+        whole = contour_generator(z=mask.astype(float)).lines(0.5)
+        assert [len(line) for line in found] == [len(line) for line in whole]
+        np.testing.assert_allclose(np.concatenate(found), np.concatenate(whole))
+    assert imaging.outlines(np.zeros((9, 9), bool)) == []
+
+
+def test_four_hundred_masks_take_little_memory():
+    masks = np.zeros((400, 256, 256), bool)
+    for unit, mask in enumerate(masks):
+        mask[10 * (unit // 20) : 10 * (unit // 20) + 9, 12 * (unit % 20) : 12 * (unit % 20) + 9] = 1
+    images = dict.fromkeys("abcd", np.zeros((256, 256), np.float32))
+    tracemalloc.start()
+    figure = plotting.summary_figure(images, masks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    figure.clear()
+    assert peak < 40e6

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from pipeline import plotting
 from pipeline.plotting.analysis_images import LINEARISED
@@ -117,8 +118,6 @@ def test_sheets_of_filters_show_every_neuron_with_its_correlations():
 
 
 def test_stability_scatters_the_lowest_on_the_highest_with_spearmans_rho():
-    from scipy.stats import spearmanr
-
     rng = np.random.default_rng(2)
     rates = rng.gamma(2, 1, (20, 4))
     units = pd.DataFrame(

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -28,8 +29,6 @@ def test_natural_images_are_distinct_contrasted_and_a_prefix_of_longer_requests(
 
 
 def test_images_of_a_flat_folder_are_refused(tmp_path):
-    import cv2
-
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((200, 300), 90, np.uint8))
     with pytest.raises(DataError, match="exhausted"):
         natural_images(2, (36, 64), folder=tmp_path)

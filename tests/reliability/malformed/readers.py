@@ -8,7 +8,7 @@ import numpy as np
 
 def read_bundle(path):
     """Check a bundle as `ingest` does, then read its movie as motion correction does."""
-    from pipeline.imaging.tiff.scan import open_scan
+    from pipeline.imaging.tiff import open_scan
     from pipeline.recording.bundle import read_bundle
 
     bundle = read_bundle(path)
@@ -17,7 +17,7 @@ def read_bundle(path):
 
 
 def read_movie(path):
-    from pipeline.imaging.tiff.scan import open_scan
+    from pipeline.imaging.tiff import open_scan
 
     open_scan(path / "broken.tif").movie()[:]
 

@@ -6,21 +6,21 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from known_neurons import RECIPE, UNITS, populate, walk
+from known_neurons import UNITS, populate, trained_for, walk
 
 pytestmark = pytest.mark.tables
 
 
 def test_a_report_tells_of_the_plan_that_was_shown(database, loop, tmp_path):
     from schemas import closed_loop
-    from workers.report.context import Loop
+    from workers.report.context import LoopPage
 
     first = (closed_loop.PlanTask & loop["plan"]).fetch1()
     later = {"plan_id": "f" * 16}  # by hash
     closed_loop.PlanTask.insert1({**first, **later, "n_natural": 3})
     try:
         mine = {name: first[name] for name in closed_loop.Loop.primary_key}
-        told = Loop((closed_loop.Loop & mine).fetch1(), tmp_path, "loop")
+        told = LoopPage((closed_loop.Loop & mine).fetch1(), tmp_path, "loop")
         assert told.plan == loop["plan"]
         assert len(told.targets)
     finally:
@@ -113,8 +113,9 @@ def test_the_report_of_two_animals_says_which_is_which_and_pools_them(
     from workers.report import write_report
 
     kinds = ("mei", "rf")
-    recipe = {**RECIPE, "controls": [{"method": kind, "params": {}} for kind in kinds]}
-    other, *_ = walk(database, tmp_path, 78, recipe, targets=6, minutes=4)
+    recipe = {**trained_for(3), "controls": [{"method": kind, "params": {}} for kind in kinds]}
+    few = {"count": 120, "repeated": 8, "targets": 6, "minutes": 4}
+    other, *_ = walk(database, tmp_path, 78, recipe, **few)
     populate(database, 78)
     out = tmp_path / "report"
     found = write_report(out, scans=[loop["day1"], other])

@@ -10,9 +10,9 @@ from short_loops import (
     in_seconds,
     made,
     recipe,
-    register,
     server_time,
     show,
+    start_loop,
     wait_for,
 )
 
@@ -23,7 +23,7 @@ def test_at_the_deadline_a_plan_is_of_what_is_ready_and_tells_what_is_left_out(d
     from schemas import closed_loop, mei
 
     due = in_seconds(5)
-    plan = register(scan, due)["plan_id"]
+    plan = start_loop(scan, due)["plan_id"]
     for kind, batch in (("mei", 0), ("rf", 0), ("mei", 1), ("rf", 2)):
         show(plan, kind, batch)
     assert len(made(plan)) == 0 or server_time() >= due.replace(tzinfo=None, microsecond=0)
@@ -64,7 +64,7 @@ def test_at_the_deadline_a_plan_is_of_what_is_ready_and_tells_what_is_left_out(d
 def test_nothing_is_planned_before_the_deadline_but_in_full(database, scan):
     from schemas import closed_loop
 
-    plan = register(scan, in_seconds(3600))["plan_id"]
+    plan = start_loop(scan, in_seconds(3600))["plan_id"]
     show(plan, "mei", 0)
     assert not made(plan)
     for kind, batch in itertools.product(KINDS, range(3)):
@@ -79,7 +79,7 @@ def test_nothing_is_planned_before_the_deadline_but_in_full(database, scan):
 
 def test_a_plan_of_which_nothing_is_ready_is_made_as_soon_as_an_mei_is(database, scan):
     due = in_seconds(2)
-    plan = register(scan, due)["plan_id"]
+    plan = start_loop(scan, due)["plan_id"]
     wait_for(due)
     assert not made(plan)
     show(plan, "rf", 0)
@@ -92,7 +92,7 @@ def test_an_image_that_arrives_while_the_plan_is_made_is_left_out(database, scan
     from schemas import closed_loop
 
     due = in_seconds(2)
-    plan = register(scan, due)["plan_id"]
+    plan = start_loop(scan, due)["plan_id"]
     show(plan, "mei", 0)
     wait_for(due)
     compute = closed_loop.Plan.make_compute
@@ -113,7 +113,7 @@ def test_what_is_not_selected_yet_is_left_out_by_rank(database, scan):
 
     due = in_seconds(4)
     waiting = tasks.register_loop(scan, recipe(), targets=5, minutes=8)["plan_id"]
-    loop = register(scan, due)
+    loop = start_loop(scan, due)
     show(loop["plan_id"], "mei", 0)
     mine = {"plan_id": loop["plan_id"]}
     closed_loop.PlanTask.Display.insert({**row, **mine} for row in asked(waiting, batch=1))

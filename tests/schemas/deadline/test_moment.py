@@ -4,7 +4,7 @@ import datetime
 import time
 
 import pytest
-from short_loops import TARGETS, in_seconds, made, recipe, register, show, stored, wait_for
+from short_loops import TARGETS, in_seconds, made, recipe, show, start_loop, stored, wait_for
 
 from pipeline.errors import DataError
 
@@ -38,7 +38,7 @@ def test_a_deadline_in_the_past_is_refused_in_one_line(database, scan):
 
     before = len(closed_loop.Loop())
     with pytest.raises(DataError, match="deadline: the deadline is past") as error:
-        register(scan, in_seconds(-60))
+        start_loop(scan, in_seconds(-60))
     assert "\n" not in str(error.value)
     assert len(closed_loop.Loop()) == before
 

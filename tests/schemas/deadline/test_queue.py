@@ -19,10 +19,10 @@ from short_loops import (
     play,
     recipe,
     refreshed,
-    register,
     run,
     server_time,
     show,
+    start_loop,
     wait_for,
 )
 
@@ -38,7 +38,7 @@ def test_late_jobs_are_ignored_until_another_plan_wants_them(place, database, le
     from workers.queue import jobs as verbs
 
     due = in_seconds(4)
-    plan = register(scan, due)["plan_id"]
+    plan = start_loop(scan, due)["plan_id"]
     late = {("mei", 2), ("rf", 1), ("rf", 2), ("mni", 0), ("mni", 1), ("mni", 2), ("rf", 0)}
     show(plan, "mei", 0)
     show(plan, "mei", 1)
@@ -81,7 +81,7 @@ def test_what_leads_only_to_late_images_is_ignored_all_the_way_up(place, databas
     from schemas import closed_loop, mei
 
     due = in_seconds(4)
-    loop = register(scan, due, mask={"method": None, "params": {"threshold": 1.25}})
+    loop = start_loop(scan, due, mask={"method": None, "params": {"threshold": 1.25}})
     plan = loop["plan_id"]
     first = asked(plan, batch=0)
     for table in (mei.Mask, mei.Control, mei.Display):

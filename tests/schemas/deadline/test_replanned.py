@@ -17,7 +17,7 @@ from short_loops import (
     made,
     play,
     recipe,
-    run,
+    run_here,
     show,
     stored,
     wait_for,
@@ -103,7 +103,7 @@ def test_several_plans_are_listed_in_one_line_and_asked_for_at_a_terminal(
 
     known = choices(scan)
     assert [plan["plan"] for plan in known][:2] == list(two_plans)
-    plain = run(place, "package", "55/1/1", tmp_path / "one", stdin=subprocess.DEVNULL)
+    plain = run_here(place, "package", "55/1/1", tmp_path / "one")
     assert plain.returncode == 1
     (told,) = plain.stderr.strip().splitlines()
     for plan in known:

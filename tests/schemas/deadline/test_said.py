@@ -4,7 +4,7 @@ import datetime
 import time
 
 import pytest
-from short_loops import TARGETS, in_seconds, recipe, refreshed, register, run, stored
+from short_loops import TARGETS, in_seconds, recipe, refreshed, run_here, start_loop, stored
 
 pytestmark = pytest.mark.tables
 
@@ -16,7 +16,7 @@ def test_a_second_connection_forecasts_what_the_first_one_does(place, database, 
     from workers.insight import forecast
     from workers.queue.lease import Ledger
 
-    plan = register(scan, in_seconds(3600))["plan_id"]
+    plan = start_loop(scan, in_seconds(3600))["plan_id"]
     loaded, first = refreshed(place[1])
     connection = server.new_connection()
     try:
@@ -36,7 +36,6 @@ def test_a_second_connection_forecasts_what_the_first_one_does(place, database, 
     assert moment.utcoffset() is not None
 
 
-@pytest.mark.slow
 def test_the_command_line_says_what_becomes_of_a_deadline(place, ledger, scan):
     from schemas import clock
     from schemas.decisions import tasks
@@ -44,14 +43,14 @@ def test_the_command_line_says_what_becomes_of_a_deadline(place, ledger, scan):
     key = tasks.register_loop(scan, recipe(), targets=TARGETS, minutes=8)
     due = in_seconds(3600).replace(microsecond=0)
     told = clock.written(due.replace(tzinfo=None))
-    said = run(place, "loop", "55/1/1", "--deadline", due.isoformat())
+    said = run_here(place, "loop", "55/1/1", "--deadline", due.isoformat())
     assert said.stdout.startswith(
         f"loop is registered on 55/1/1, deadline {told} instead of none; run"
     )
     assert stored(key) == due.replace(tzinfo=None)
-    said = run(place, "loop", "55/1/1")
+    said = run_here(place, "loop", "55/1/1")
     assert said.stdout.startswith(f"loop is registered on 55/1/1, deadline {told}; run")
-    said = run(place, "loop", "55/1/1", "--deadline", "2020-01-01T08:00")
+    said = run_here(place, "loop", "55/1/1", "--deadline", "2020-01-01T08:00")
     assert said.returncode == 1
     assert said.stderr.startswith("inception: deadline: the deadline is past")
     assert len(said.stderr.strip().splitlines()) == 1

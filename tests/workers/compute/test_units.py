@@ -82,6 +82,35 @@ def test_sums_do_not_hang_on_the_threads_that_a_job_is_given(monkeypatch):
     assert len(sums) == 1
 
 
+ARRAYS = """
+import resource
+import numpy as np
+def touch():
+    for _ in range(4):
+        np.ones((16, 1024, 1024), np.float32)
+touch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+touch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
+def test_freed_arrays_are_used_again(monkeypatch):
+    for name in limits.memory_environment():
+        monkeypatch.delenv(name, raising=False)
+    told = {**os.environ, **limits.memory_environment(), "NUMPY_MADVISE_HUGEPAGE": "0"}
+    faults = subprocess.run(
+        [sys.executable, "-c", ARRAYS], env=told, capture_output=True, check=True, text=True
+    ).stdout
+    assert int(faults) < 200  # of 65,536 pages
+
+
+def test_a_persons_own_settings_of_memory_win(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "12345")
+    assert limits.memory_environment()["MALLOC_TRIM_THRESHOLD_"] == "12345"
+
+
 def test_a_container_quota_limits_cores_and_memory(tmp_path, monkeypatch):
     (tmp_path / "cpu.max").write_text("150000 100000\n")
     (tmp_path / "memory.max").write_text(f"{2**30}\n")

@@ -236,3 +236,16 @@ def test_a_worker_without_the_queue_leaves_the_gpu_jobs(bench):
     assert found["queue_s"] == 0.0  # never measured, and nobody works: one worker is assumed
     bench.work(queues=("gpu",))
     assert len(bench.toy.Heavy()) == 2
+
+
+def test_a_misspelt_table_or_key_is_refused_never_taken_for_nothing_or_all(bench):
+    bench.seeds(1)
+    code, said = bench.inception("errors", "toy_tables.Valeu")
+    assert code == 1
+    code, said = bench.inception("errors", "toy_tables.Value")
+    assert code == 0, said
+    for verb in ("retry", "ignore", "cancel"):
+        code, said = bench.inception(verb, "toy_tables.Value", "--key", '{"seeed": 1}')
+        assert code == 1, verb
+    code, said = bench.inception("explain", "toy_tables.Value", '{"seeed": 1}')
+    assert code == 1

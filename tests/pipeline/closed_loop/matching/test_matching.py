@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.closed_loop.matching import FieldView, match_methods
 from pipeline.closed_loop.matching.assignment import Candidates, assign, posterior
-from pipeline.closed_loop.matching.registration import apply, register
+from pipeline.closed_loop.matching.registration import align, apply
 from pipeline.simulate.microscope.cortex import Cortex, two_days
 from pipeline.simulate.score import calibration_error
 
@@ -40,7 +40,7 @@ def matched(case):
 def test_registers_to_a_fraction_of_a_cell():
     for seed, shape, um_per_px in CASES[::2]:
         one, two, view = cached_days(seed, shape, um_per_px)
-        found = register(view_of(one), view_of(two))
+        found = align(view_of(one), view_of(two))
         grid = np.stack(np.mgrid[10 : shape[0] : 30, 10 : shape[1] : 30], -1).reshape(-1, 2)
         error = apply(found.transform, grid) - true_positions(grid, view, shape, um_per_px)
         rms_um = np.sqrt((error**2).sum(1).mean()) * um_per_px

@@ -1,12 +1,16 @@
 """Every kind of source gives the frames that were written into it."""
 
 import json
+import os
+import pickle
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import tifffile
 
 from pipeline.errors import DataError
+from pipeline.imaging import process
 from pipeline.imaging.adapters import open_nwb, open_source
 from pipeline.imaging.movie import Movie
 
@@ -99,8 +103,6 @@ def test_a_zarr_group_must_hold_one_movie(tmp_path):
 def write_nwb(path, data, *, names=("TwoPhotonSeries",), rate=15.0):
     """Write a file by pynwb, data in the standard's order (frame, x, y)."""
     pynwb = pytest.importorskip("pynwb")
-    from datetime import UTC, datetime
-
     file = pynwb.NWBFile("a scan", "id", datetime(2026, 11, 24, tzinfo=UTC))
     device = file.create_device(name="microscope")
     channel = pynwb.ophys.OpticalChannel(name="green", description="GCaMP", emission_lambda=510.0)
@@ -157,8 +159,6 @@ def test_what_is_no_nwb_file_is_one_clear_line(tmp_path, content):
 
 def test_the_chain_takes_any_source(tmp_path, simulator):
     zarr = pytest.importorskip("zarr")
-    from pipeline.imaging import process
-
     movie = simulator(seed=2, size=64, frames=150, cells=8).movie
     array = zarr.create_array(store=str(tmp_path / "m.zarr"), shape=movie.shape, dtype="i2")
     array[:] = movie
@@ -218,9 +218,6 @@ class Runs:
 
 
 def test_a_zarr_whose_chunks_are_pickles_is_refused_and_does_not_run(tmp_path):
-    import os
-    import pickle
-
     zarr = pytest.importorskip("zarr")
     path = tmp_path / "a.zarr"
     array = zarr.create_array(

@@ -1,8 +1,10 @@
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter1d
 
 from pipeline.imaging.deconvolution import deconvolvers
 from pipeline.imaging.deconvolution.network import FEATURES, describe, hats
@@ -68,8 +70,6 @@ def test_no_delay_for_slow_and_fast_indicators(indicator):
 
 
 def test_denoised_trace_is_closer_to_the_truth_than_a_gaussian():
-    from scipy.ndimage import gaussian_filter1d
-
     _, clean, trace = independent_recording(15.0, 0.6, 0.04, 0.4)
     denoised = deconvolvers["network"](trace, 15.0).denoised
 
@@ -158,8 +158,6 @@ def test_training_learns():
 @pytest.mark.skipif(not SPIKES.is_dir(), reason="needs recordings with true spikes")
 @pytest.mark.parametrize("fps", [30.0, 7.5])
 def test_beats_derivative_and_oasis_on_real_spikes(fps):
-    import importlib.util
-
     path = Path(__file__).resolve().parents[4] / "benchmarks" / "deconvolution.py"
     spec = importlib.util.spec_from_file_location("benchmark_deconvolution", path)
     benchmark = importlib.util.module_from_spec(spec)

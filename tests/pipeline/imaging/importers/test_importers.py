@@ -321,8 +321,8 @@ def test_imported_results_walk_through_the_steps_of_the_chain(tmp_path):
 
 
 def test_a_path_of_no_known_program_says_what_there_is(tmp_path):
-    (tmp_path / "a.mat").write_bytes(b"x")
+    (tmp_path / "a.txt").write_bytes(b"x")
     with pytest.raises(DataError, match="name an importer of"):
-        import_results(tmp_path / "a.mat")
+        import_results(tmp_path / "a.txt")
     with pytest.raises(DataError, match="no such file"):
         import_results(tmp_path / "gone.nwb")

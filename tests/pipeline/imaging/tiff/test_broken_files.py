@@ -11,9 +11,9 @@ import tifffile
 from tiff_files import BROKEN, break_file, packed_page, pages_of, software, write
 
 from pipeline.errors import DataError
+from pipeline.imaging.tiff import open_scan
 from pipeline.imaging.tiff import pages as tiff_pages
-from pipeline.imaging.tiff.scan import open_scan
-from pipeline.imaging.tiff.scanimage import parse_header
+from pipeline.imaging.tiff.header import parse_header
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -25,6 +25,19 @@ def test_broken_file_is_one_clear_line(tmp_path, kind):
     message = str(caught.value)
     assert "\n" not in message
     assert "broken.tif" in message
+
+
+@pytest.mark.parametrize("lost", [100, 16 * 24 + 500, 16 * 24 * 2 + 300])
+@pytest.mark.parametrize("big", [True, False])
+def test_a_file_that_was_cut_off_loses_its_last_page_only(tmp_path, lost, big):
+    pages = pages_of(6)
+    path = write(tmp_path / "cut.tif", pages, header=software(), bigtiff=big)
+    os.truncate(path, path.stat().st_size - lost)
+    scan = open_scan(path)
+    np.testing.assert_array_equal(scan.movie()[:], pages[: scan.n_frames])
+    assert scan.n_frames in (4, 5)
+    assert [finding.name for finding in scan.findings] == ["file-cut"]
+    assert "cut.tif" in scan.findings[0].text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -6,8 +6,8 @@ import tifffile
 from tiff_files import HEADER, pages_of, software, write
 
 from pipeline.errors import DataError
-from pipeline.imaging.tiff.scan import open_scan
-from pipeline.imaging.tiff.scanimage import parse_header
+from pipeline.imaging.tiff import open_scan
+from pipeline.imaging.tiff.header import parse_header
 
 
 def test_reads_frames_rate_and_scale_of_a_scanimage_file(tmp_path):

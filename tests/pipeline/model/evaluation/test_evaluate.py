@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+import pipeline.model
 from pipeline import model
+from pipeline.dataset import Dataset
 from pipeline.errors import DataError
-from pipeline.model.evaluate import metrics, slope_through_origin
+from pipeline.model.evaluate import evaluate, mean_responses, metrics, slope_through_origin
 
 
 def test_every_measure_of_two_images_and_two_repeats_by_hand():
@@ -95,9 +97,6 @@ def test_evaluation_of_an_untrained_ensemble_has_every_figure(small):
 
 
 def test_the_module_is_called_as_its_function_and_keeps_its_names():
-    import pipeline.model
-    from pipeline.model.evaluate import evaluate
-
     assert pipeline.model.evaluate.metrics is metrics
     assert pipeline.model.metrics is metrics
     assert pipeline.model.evaluate.evaluate is evaluate
@@ -120,9 +119,6 @@ def test_one_repeated_image_has_no_oracle():
 
 
 def test_mean_responses_are_of_the_images_of_one_tier_alone():
-    from pipeline.dataset import Dataset
-    from pipeline.model.evaluate import mean_responses
-
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (12, 4, 6)).astype(np.uint8)
     index = np.array([*range(8), *np.repeat([8, 9, 10, 11], 3)])

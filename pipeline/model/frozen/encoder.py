@@ -34,7 +34,7 @@ def _moves(encoder: Encoder, pupil_center: NDArray | None) -> NDArray[np.float32
     return shifts * np.array([width / 2, height / 2], np.float32)
 
 
-class Member(nn.Module):
+class FrozenEncoder(nn.Module):
     """One encoder with its gain and shift fixed and its batch norms folded."""
 
     shift: torch.Tensor

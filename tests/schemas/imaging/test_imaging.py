@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiff_files import BROKEN, break_file
+from scanimage_files import write_scan
+from tiff_files import BROKEN, break_file, software
 
 pytestmark = pytest.mark.tables
 
@@ -159,3 +160,24 @@ def test_a_malformed_tiff_costs_one_key_one_clear_error(database, write_bundle):
         assert "scan.tif" in str(error)
         assert "\n" not in str(error)
     assert (imaging.ScanInfo & animal).keys() == [(imaging.ScanInfo & healthy).fetch1("KEY")]
+
+
+def test_frames_that_were_dropped_shift_no_later_frame(database, write_bundle):
+    from schemas import behavior, imaging
+    from schemas.closed_loop import default_recipe
+    from schemas.decisions import task_rows
+    from schemas.decisions.ingest import ingest_bundle
+
+    folder = write_bundle(tiff=True, eye=False, running=False, treadmill=None)
+    kept = np.delete(np.arange(600), [100, 101])
+    pages = np.zeros((598, 24, 24), np.int16)
+    write_scan(folder / "scan.tif", pages, software(), numbers=kept + 1)  # 10 Hz
+    key = ingest_bundle(folder)
+    task_rows.scan_tasks(key, default_recipe())
+    for table in (imaging.ScanInfo, behavior.Sync):
+        table.populate(key, suppress_errors=False)
+    times = (behavior.Sync & key).fetch1("frame_times").load()
+    np.testing.assert_allclose(times, kept / 10)
+    assert (imaging.ScanInfo & key).fetch1("n_frames") == 598
+    found = (imaging.ScanInfo.Finding & key).to_arrays("finding", order_by="finding_idx").tolist()
+    assert found == ["frames-missing", "frame-times-left-over"]

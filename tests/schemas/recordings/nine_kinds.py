@@ -1,7 +1,7 @@
 """A recipe of nine kinds of stimulus, one of which the program does not know."""
 
 import numpy as np
-from known_neurons import RECIPE
+from known_neurons import trained_for
 
 STRANGER = "checkerboard"
 KINDS = (
@@ -20,7 +20,7 @@ SMALL = {
     "surround_excite": {"steps": 5},
 }
 RECIPE_OF_NINE = {
-    **RECIPE,
+    **trained_for(5),
     "controls": [{"method": kind, "params": SMALL.get(kind, {})} for kind in KINDS],
     "analyses": [{"method": name, "params": {}} for name in ("natural_patches", "linear_filter")],
     "outcome": {"method": None, "params": {"n_bootstrap": 100}},

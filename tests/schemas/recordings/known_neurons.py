@@ -22,6 +22,13 @@ RECIPE = {
 }
 
 
+def trained_for(epochs, recipe=RECIPE):
+    """Return a recipe whose networks are trained for fewer epochs."""
+    training = {"name": "plateau", "max_epochs": epochs}
+    models = {kind: {**recipe["model"][kind], "training": training} for kind in ("cnn", "ln")}
+    return {**recipe, "model": {**recipe["model"], **models}}
+
+
 def filters():
     """Return a Gabor for every unit, shape (units, h, w), of unit norm."""
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -146,12 +153,12 @@ def shown_trials(count=400, repeated=20):
     return [f"n{i}" for i in range(total)], trials
 
 
-def walk(database, folder, animal, recipe, targets=10, minutes=8):
+def walk(database, folder, animal, recipe, targets=10, minutes=8, count=400, repeated=20):
     """Ingest day 1, compute its plan, and ingest the answer of a rig that drops one trial."""
     from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
 
-    names, trials = shown_trials()
+    names, trials = shown_trials(count, repeated)
     images = smooth_images(len(names), seed=1)
     day1 = ingest_bundle(record(folder / "day1", animal, 1, images, names, trials))
     made = tasks.register_loop(day1, recipe, targets=targets, minutes=minutes)

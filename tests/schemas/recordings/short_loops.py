@@ -1,11 +1,14 @@
 """Loops whose images are computed one by one, and deadlines that come in seconds."""
 
 import datetime
+import io
 import itertools
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 from known_neurons import RECIPE
@@ -27,7 +30,7 @@ CHEAP = {
     ],
 }
 CONTRASTS = itertools.count(1)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def recipe(**parts):
@@ -74,7 +77,7 @@ def made(plan):
     return closed_loop.Plan & {"plan_id": plan}
 
 
-def register(scan, deadline=None, **parts):
+def start_loop(scan, deadline=None, **parts):
     from schemas.decisions import tasks
 
     return tasks.register_loop(scan, recipe(**parts), targets=TARGETS, minutes=8, deadline=deadline)
@@ -124,6 +127,23 @@ def command(place, *arguments):
 def run(place, *arguments, **more):
     words = command(place, *arguments)
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=120, **more)
+
+
+def run_here(place, *arguments):
+    """Do what `run` does in this process, which has imported everything; nobody is asked."""
+    from workers import cli
+
+    words, out, err = ["inception", *command(place, *arguments)[3:]], io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ),
+        mock.patch.multiple(sys, argv=words, stdin=io.StringIO(), stdout=out, stderr=err),
+    ):
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def play(package, out):
