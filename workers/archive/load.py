@@ -15,20 +15,20 @@ from workers.database.datajoint_internals import ForeignKeys, store, store_folde
 from workers.database.schema_version import SCHEMA_VERSION
 from workers.database.server import transaction
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 
 LARGEST = 1 << 30  # bytes of one file of rows
 TRUST = "use an archive that you trust"
 
 
-def load_archive(ledger: Ledger, plan: Plan, folder: Path) -> dict[str, Any]:
+def load_archive(ledger: Ledger, plan: TaskOrder, folder: Path) -> dict[str, Any]:
     """Insert the rows of an archive and put its files into the store, all or nothing.
 
     Parameters
     ----------
     ledger : Ledger
         On the pipeline's connection.
-    plan : Plan
+    plan : TaskOrder
         The active pipeline; its tables are declared.
     folder : path
         What `write_archive` wrote.

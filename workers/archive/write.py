@@ -19,7 +19,7 @@ from workers.database.backup import copy_out, sha256_of
 from workers.database.schema_version import SCHEMA_VERSION
 from workers.insight.ancestry import provenance, table_names
 from workers.queue.lease import Ledger
-from workers.queue.order import Plan
+from workers.queue.order import TaskOrder
 from workers.version import code_version
 
 FORMAT = "inception-archive/1"
@@ -28,7 +28,7 @@ MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 
 
 def write_archive(
-    ledger: Ledger, plan: Plan, scan: Mapping[str, int], folder: Path
+    ledger: Ledger, plan: TaskOrder, scan: Mapping[str, int], folder: Path
 ) -> dict[str, Any]:
     """Write an archive: a folder that needs no database to be read, and that another can take in.
 
@@ -36,7 +36,7 @@ def write_archive(
     ----------
     ledger : Ledger
         Job tables, which say what computed a row.
-    plan : Plan
+    plan : TaskOrder
         The active pipeline.
     scan : mapping
         `animal_id, session, scan_idx` of the scan that the loops were registered on.
