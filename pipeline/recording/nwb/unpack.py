@@ -208,7 +208,7 @@ def _units(folder: Path, plane: Plane, times: NDArray, path: Path) -> None:
         raise DataError("no unit was kept", file=path, found=f"{len(keep)} units", expected="some")
     if not keep.all():
         log.warning("%s: %d of %d units were kept", path, keep.sum(), len(keep))
-    traces = {
+    traces: dict[str, Any] = {
         "fluorescence" if name == "corrected" else name: np.asarray(trace.load(), np.float32)
         for name, trace in plane.traces.items()
         if name in ("corrected", "raw", "neuropil")
@@ -216,12 +216,13 @@ def _units(folder: Path, plane: Plane, times: NDArray, path: Path) -> None:
     np.savez(folder / "traces.npz", time_s=np.asarray(times, np.float64), **traces)
     weights = PixelStack(*plane.masks, plane.shape)
     drawn = np.bincount(weights.pixel, weights.value, minlength=plane.shape[0] * plane.shape[1])
-    given = {"keep": keep} if "keep" in columns else {}
+    given: dict[str, Any] = {**as_lists(weights)}
+    if "keep" in columns:
+        given["keep"] = keep
     if "soma_probability" in columns:
         given["soma_probability"] = columns["soma_probability"].astype(np.float32)
     np.savez(
         folder / "masks.npz",
-        **as_lists(weights),
         mean_image=plane.images.get("mean_image", drawn.reshape(plane.shape).astype(np.float32)),
         timing=np.array([plane.delay_s, plane.line_period_s]),
         **given,
