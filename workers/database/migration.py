@@ -91,6 +91,7 @@ STEPS = (
         _deadlines_in_utc,
         frozenset({"closed_loop.loop.deadline"}),
     ),
+    Step(6, "keep what was found in the files of a scan, and why the eye was not seen"),
 )
 
 
