@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from pipeline.behavior.clocks import ClockMap
@@ -24,7 +26,7 @@ def clock_of(pairs: dict[str, list[list[float]]], stream: str) -> ClockMap:
     return ClockMap.fit(*found.T) if len(found) else ClockMap(0.0, 0.0, 1.0)
 
 
-def read_clocks(path: str) -> dict[str, list[list[float]]]:
+def read_clocks(path: str | Path) -> dict[str, list[list[float]]]:
     """Return stream -> list of (stream time, rig time), both in s, sorted by rig time.
 
     So a clock that was restarted goes back in its own time, and is not hidden by the order.
@@ -53,13 +55,13 @@ def read_clocks(path: str) -> dict[str, list[list[float]]]:
     return {stream: sorted(values, key=lambda pair: pair[1]) for stream, values in pairs.items()}
 
 
-def read_pupil(path: str) -> dict[str, np.ndarray]:
+def read_pupil(path: str | Path) -> dict[str, np.ndarray]:
     """Return the columns of pupil.csv: time_s, center_x_px, center_y_px, radius_px."""
     values = ["center_x_px", "center_y_px", "radius_px"]
     return read_columns(path, ["time_s", *values], rising="time_s", nan=values)
 
 
-def read_treadmill(path: str) -> dict[str, np.ndarray]:
+def read_treadmill(path: str | Path) -> dict[str, np.ndarray]:
     """Return the columns of treadmill.csv: time_s, counts; of rows that share a time, the last.
 
     Raises
@@ -75,6 +77,6 @@ def read_treadmill(path: str) -> dict[str, np.ndarray]:
     return {"time_s": time, "counts": counts}
 
 
-def read_running(path: str) -> dict[str, np.ndarray]:
+def read_running(path: str | Path) -> dict[str, np.ndarray]:
     """Return the columns of running.csv: time_s, speed_cm_s (NaN in gaps)."""
     return read_columns(path, ["time_s", "speed_cm_s"], rising="time_s", nan=["speed_cm_s"])

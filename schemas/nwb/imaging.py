@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.imaging.tiff.pages import read_pages
+from pipeline.imaging.tiff.walker import read_pages
 from pipeline.recording.nwb.session import Column, Plane, Table, Trace
 from schemas import dataset, imaging
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
 from pipeline.recording.nwb.session import CLOCKS, Session, Table
+from pipeline.recording.streams import read_treadmill
 from schemas import behavior, experiment
 from schemas.nwb.imaging import chosen_recipe, fetch_planes, imaging_tables
 from schemas.nwb.stimuli import closed_loop_tables, fetch_images, fetch_trials
@@ -124,7 +124,7 @@ def _counts(key: Mapping[str, int]) -> np.ndarray | None:
     if not files:
         return None
     (path,) = experiment.existing(files)
-    columns = read_columns(path, ["time_s", "counts"], rising="time_s")
+    columns = read_treadmill(path)
     time = behavior.Sync.clock(dict(key), "treadmill").to_rig(columns["time_s"])
     return np.stack([time, columns["counts"]], axis=1)
 

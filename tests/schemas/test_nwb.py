@@ -21,7 +21,7 @@ def populate(key, recipe=None):
 
     recipe = recipe or default_recipe()
     member = tasks.scan_tasks(key, recipe)
-    spec = dataset.DatasetSpec.add(member, tasks.model_shape(key, 36), {"validation_fraction": 0.3})
+    spec = dataset.DatasetSpec.add(member, (36, 64), {"validation_fraction": 0.3})
     steps = ("ScanInfo", "RasterPhase", "Motion", "SummaryImages", "Quality", "Segmentation")
     tables = [getattr(imaging, name) for name in (*steps, "Fluorescence", "Activity")]
     tables += [behavior.Sync, behavior.Pupil, behavior.Treadmill]
@@ -156,13 +156,15 @@ def test_speed_without_counts_is_the_speed_of_the_scan(database, write_bundle):
     from schemas.decisions.ingest import ingest_bundle
 
     folder = write_bundle(running=False, treadmill=None)
-    (folder / "running.csv").write_text("time_s,speed_cm_s\n0,1.5\n1,\n2,-3\n3,4\n")
+    table = np.column_stack([np.arange(0, 60, 0.1), np.sin(np.arange(600))])
+    table[30:34, 1] = np.nan
+    np.savetxt(folder / "running.csv", table, "%.17g", ",", header="time_s,speed_cm_s", comments="")
     key = ingest_bundle(folder)
     tasks.scan_tasks(key, default_recipe())
     behavior.Sync.populate(key, suppress_errors=False)
     behavior.Treadmill.populate(key, suppress_errors=False)
     speed = (behavior.Treadmill & key).fetch1("speed").load()
-    np.testing.assert_array_equal(speed, [[0, 1.5], [1, np.nan], [2, -3], [3, 4]])
+    np.testing.assert_array_equal(speed, table)
 
 
 def test_speed_that_comes_twice_is_refused(database, write_bundle):

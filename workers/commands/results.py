@@ -15,6 +15,7 @@ from workers.commands.common import (
     Prefix,
     Scan,
     open_existing,
+    open_pipeline,
     plain,
     say,
     scan_key,
@@ -106,7 +107,10 @@ def export(
     ],
     out: Annotated[
         Path,
-        typer.Argument(help="File to write: .nwb of a scan; .csv, .json or .parquet of a table."),
+        typer.Argument(
+            help="Of a scan: FILE.nwb, or a folder for an archive of its loops; of a table: "
+            ".csv, .json or .parquet."
+        ),
     ],
     movie: Annotated[
         str,
@@ -127,10 +131,20 @@ def export(
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Write a scan as an NWB file, or the rows of a table (numbers and text) to a file."""
+    """Write a scan as NWB, its loops as an archive, or the rows of a table to a file."""
+    chosen = movie != "raw" or imaging is not None or entries is not None
+    if chosen and out.suffix != ".nwb":
+        raise typer.BadParameter("--movie, --imaging and --entries are for an NWB file")
     if "/" in what:
         key = scan_key(what)
-        open_existing(prefix)
+        plan, ledger = open_existing(prefix)
+        if not out.suffix:
+            from workers.archive.write import write_archive
+
+            counts = archive_counts(write_archive(ledger, plan, key, out))
+            text = f"archive of the loops on {what} written to {out}: {archive_line(counts)}"
+            say({**counts, "folder": str(out)}, as_json, text)
+            return
         from workers.export import write_nwb
 
         result = write_nwb(key, out, movie=movie, imaging_hash=imaging, entries=entries)
@@ -141,10 +155,48 @@ def export(
             )
         say({**result, "file": str(out)}, as_json, text)
         return
-    if movie != "raw" or imaging is not None or entries is not None:
-        raise typer.BadParameter("--movie, --imaging and --entries are for a scan")
     open_existing(prefix)
     from workers.export import write_table
 
     rows = write_table(what, out)
     say({"rows": rows, "file": str(out)}, as_json, f"{rows} rows written to {out}")
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Archive that `export` wrote.")
+    ],
+    check: Annotated[bool, typer.Option("--check", help="Only check the folder.")] = False,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    as_json: Json = False,
+) -> None:
+    """Take an archive of loops into this database, all or nothing."""
+    from workers.archive.load import load_archive, verify_archive
+
+    if check:
+        counts, outcome = archive_counts(verify_archive(folder)), "whole and unchanged"
+    else:
+        plan, ledger = open_pipeline(prefix)
+        counts, outcome = archive_counts(load_archive(ledger, plan, folder)), "imported"
+    say(counts, as_json, f"{archive_line(counts)}: {outcome}")
+
+
+def archive_counts(manifest: dict[str, Any]) -> dict[str, int]:
+    """Return how much is in an archive."""
+    return {
+        "scans": len(manifest["scans"]),
+        "tables": len(manifest["tables"]),
+        "rows": sum(table["rows"] for table in manifest["tables"].values()),
+        "files": len(manifest["files"]),
+        "bytes": sum(file["size"] for file in manifest["files"].values()),
+    }
+
+
+def archive_line(counts: dict[str, int]) -> str:
+    """Say how much is in an archive."""
+    return (
+        f"{counts['scans']} scans, {counts['rows']} rows of {counts['tables']} tables, "
+        f"{counts['files']} files ({counts['bytes'] / 1e6:.1f} MB)"
+    )

@@ -63,7 +63,7 @@ def backup(ledger: Ledger, folder: Path) -> dict[str, Any]:
     for name in databases:
         for path, (size, _) in collect.list_files(name):
             if not path.endswith(".saving"):  # being written at this moment
-                files[path] = {"size": size, "sha256": _save(path, part / "store" / path)}
+                files[path] = {"size": size, "sha256": copy_out(path, part / "store" / path)}
     dumps.of(kind).check(part, databases)  # what it refuses could not be restored
     manifest = {
         "format": FORMAT,
@@ -74,7 +74,7 @@ def backup(ledger: Ledger, folder: Path) -> dict[str, Any]:
         "tables": tables,
         "files": files,
         "dump": {
-            file.name: _sha256(file) for file in sorted(part.iterdir()) if file.name != "store"
+            file.name: sha256_of(file) for file in sorted(part.iterdir()) if file.name != "store"
         },
     }
     (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -133,7 +133,7 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
             found = dumps.of(kind).digests(own, manifest["databases"])
             _same("tables", folder, manifest["tables"], found)
             used = collect.references(Ledger(connection), manifest["databases"])
-            strange = next((path for path in used if not _is_plain(path)), None)
+            strange = next((path for path in used if not is_plain(path)), None)
             if strange is not None:
                 raise DataError(
                     "a row refers to a file out of the store",
@@ -171,14 +171,14 @@ def verify(folder: Path) -> dict[str, Any]:
     files = {f"store/{path}": entry for path, entry in manifest["files"].items()}
     wanted = {**{name: {"sha256": digest} for name, digest in manifest["dump"].items()}, **files}
     for name in wanted:
-        _check_place(folder, name)
+        check_place(folder, name)
     for name, entry in wanted.items():
         file, found = folder / name, None
         if not file.is_file():
             found = "missing"
         elif "size" in entry and file.stat().st_size != entry["size"]:
             found = f"{file.stat().st_size} bytes"
-        elif _sha256(file) != entry["sha256"]:
+        elif sha256_of(file) != entry["sha256"]:
             found = "other content"
         if found:
             raise DataError(
@@ -202,7 +202,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             expected=f"a file {MANIFEST}",
             remedy="name the folder that `inception backup` wrote",
         )
-    _check_place(folder, MANIFEST)
+    check_place(folder, MANIFEST)
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST:
             raise ValueError("no file, or one that is too large")
@@ -238,7 +238,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         )
     seen: set[str] = set()
     for path in manifest["files"]:
-        if not _is_plain(path) or path.casefold() in seen:
+        if not is_plain(path) or path.casefold() in seen:
             raise _outside(file, path, "names a file that leaves the folder, or names it twice")
         seen.add(path.casefold())
     return manifest
@@ -288,14 +288,14 @@ _FIELDS = {
 }
 
 
-def _is_plain(path: str) -> bool:
+def is_plain(path: str) -> bool:
     """Tell whether a path stays below the folder that it is taken from, on any system."""
     parts = path.split("/")
     strange = any(ord(letter) < 32 or letter in "\\\x7f" for letter in path)
     return not strange and all(part not in ("", ".", "..") for part in parts) and len(path) < 4096
 
 
-def _check_place(folder: Path, name: str) -> None:
+def check_place(folder: Path, name: str) -> None:
     """Refuse a link on the way to a file: what it leads to is no part of the backup."""
     for place in [PurePosixPath(name), *PurePosixPath(name).parents][:-1]:
         if (folder / place).is_symlink():
@@ -318,7 +318,7 @@ def _same(what: str, folder: Path, saved: dict, restored: dict) -> None:
         )
 
 
-def _save(path: str, target: Path) -> str:
+def copy_out(path: str, target: Path) -> str:
     """Copy a file out of the store; return its SHA-256."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
@@ -329,6 +329,7 @@ def _save(path: str, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

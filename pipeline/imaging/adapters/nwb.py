@@ -124,17 +124,30 @@ def _say_fields(
                 expected=(field.height_px, field.width_px),
             )
         size = checked_scale(um_per_px or _pair(row, "um_per_px_y", "um_per_px_x"), path)
-        place = {name: float(row[name]) for name in ("x_um", "y_um", "z_um") if name in row}
-        times = {name: float(row[name]) for name in ("delay_s", "line_period_s")}
         both = bool(row["bidirectional"])
-        scan.fields[index] = replace(field, um_per_px=size, **place, **times, bidirectional=both)
+        scan.fields[index] = replace(
+            field,
+            um_per_px=size,
+            x_um=_number(row, "x_um"),
+            y_um=_number(row, "y_um"),
+            z_um=_number(row, "z_um"),
+            delay_s=float(row["delay_s"]),
+            line_period_s=float(row["line_period_s"]),
+            bidirectional=both,
+        )
         scan.movie(index).um_per_px, scan.movie(index).bidirectional = size, both
     scan.bidirectional = bool(table["bidirectional"][0])
 
 
 def _pair(row: dict[str, Any], *names: str) -> tuple[float, float] | None:
-    values = [float(row.get(name, math.nan)) for name in names]
-    return None if not all(map(math.isfinite, values)) else (values[0], values[1])
+    first, second = (_number(row, name) for name in names)
+    return None if first is None or second is None else (first, second)
+
+
+def _number(row: dict[str, Any], name: str) -> float | None:
+    """Return a number of a table, None where it is not known."""
+    value = float(row.get(name, math.nan))
+    return value if math.isfinite(value) else None
 
 
 def _plane(data, plane: int, fps: float, um_per_px, rows_first: bool, path: Path) -> SourceMovie:

@@ -72,8 +72,9 @@ class ExtractedScan:
         self.n_fields = self.n_channels = 1
         self.channel_numbers = [1]
         self.fps, self.bidirectional, self.header = movie.fps, False, {}
-        times = (float(seconds) for seconds in movie.given.get("timing", (0.0, 0.0)))
-        self.fields = [FieldInfo(0, height, width, movie.um_per_px, None, None, None, *times)]
+        delay, line = (float(seconds) for seconds in movie.given.get("timing", np.zeros(2)))
+        size = movie.um_per_px
+        self.fields = [FieldInfo(0, height, width, size, None, None, None, delay, line)]
 
     def movie(self, field: int = 0, channel: int = 0) -> ExtractedMovie:
         """Return the one movie."""

@@ -76,7 +76,7 @@ def read_session(file: h5py.File, path: Path, entries: Mapping[str, Any]) -> Ses
 
 def _own(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the entries of recording.json that a file of this program holds, flat."""
-    where = {"file": path, "field": f"processing/misc/{names.RECORDING}"}
+    where: dict[str, Any] = {"file": path, "field": f"processing/misc/{names.RECORDING}"}
     if not {"entry", "value"} <= set(table):
         raise DataError(
             "columns are missing", **where, found=sorted(table), expected="entry, value"
@@ -138,7 +138,8 @@ def _imaging(
     file: h5py.File, path: Path, choices: Mapping[str, Any], *, own: bool
 ) -> tuple[list[Plane], np.ndarray]:
     """Return the movies that lie in the file, else the units of one field; and frame times (s)."""
-    inside, outside = [], []
+    inside: list[h5py.Group] = []
+    outside: list[h5py.Group] = []
     for series in of_type(file, "TwoPhotonSeries"):
         empty = "data" not in series or not series["data"].size
         (outside if empty or "external_file" in series else inside).append(series)
@@ -169,12 +170,13 @@ def _movies(
                 found=choices[choice],
                 remedy='add "rois": true to take the units, or leave it out',
             )
-    planes, times = [], None
+    planes: list[Plane] = []
+    times = np.zeros(0)
     for index, item in enumerate(series):
         check_claim(item["data"], path)
         frames, x, y = item["data"].shape[:3]
         own = series_times(item, frames, path)
-        if times is not None and (len(own) != len(times) or not np.allclose(own, times)):
+        if planes and (len(own) != len(times) or not np.allclose(own, times)):
             raise DataError(
                 "series differ in their times",
                 file=path,
@@ -183,6 +185,6 @@ def _movies(
                 expected=f"{len(times)} frames from {times[0]:g} s as {series[0].name}",
                 remedy="ingest one file a scan",
             )
-        times = own if times is None else times
+        times = times if planes else own
         planes.append(Plane(index, (y, x), movie=item["data"]))
     return planes, exact(series[0].file, "frames", times, path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +15,13 @@ from pipeline.errors import DataError
 from pipeline.imaging.adapters.hdf5 import of_type, spacing_of
 from pipeline.imaging.adapters.nwb_tables import FIELDS, find_table, read_table, values
 from pipeline.imaging.importers.nwb import nwb
-from pipeline.imaging.segmentation.masks import pack_masks
 from pipeline.recording.nwb.session import Column, Plane, Table, Trace
 from pipeline.recording.nwb.timing import exact, rising, series_times
 
 if TYPE_CHECKING:
     import h5py
+
+log = logging.getLogger("inception.ingest")
 
 
 def read_rois(
@@ -35,21 +38,23 @@ def read_rois(
         return _own(file, path, choices)
     picked = {name: choices[name] for name in ("plane", "series", "rows_first") if name in choices}
     found = nwb(path, **picked)
+    for note in found.notes:
+        log.warning("%s: %s", path, note)
     columns = {
-        "unit_id": Column("", np.arange(1, len(found.masks) + 1)),
+        "unit_id": Column("", found.source_row + 1),
         "keep": Column("", found.keep),
         "soma_probability": Column("", found.soma_probability),
     }
     traces = {"corrected": found.corrected, "raw": found.raw, "neuropil": found.neuropil}
     plane = Plane(
         0,
-        found.masks.shape[1:],
+        found.pixels.shape[1:],
         um_per_px=found.um_per_px,
         images={"mean_image": found.mean_image},
-        masks=pack_masks(found.masks, found.weights),
+        masks=(found.pixels.start, found.pixels.pixel, found.pixels.value),
         units=Table("units", "", columns),
         traces={
-            name: Trace(lambda data=data: data, "", "")
+            name: Trace(functools.partial(np.asarray, data), "", "")
             for name, data in traces.items()
             if data is not None
         },
@@ -86,7 +91,7 @@ def _own(
         data = item["data"]
         own = series_times(item, data.shape[0], path)
         times = own if times is None or name == "corrected" else times
-        traces[name] = Trace(lambda data=data: values(data, path).T, "", "")
+        traces[name] = Trace(functools.partial(_transposed, data, path), "", "")
     if times is None or "corrected" not in traces:
         raise DataError(
             "holds no corrected traces of these units",
@@ -108,6 +113,10 @@ def _own(
         traces=traces,
     )
     return [plane], exact(file, "frames", times, path)
+
+
+def _transposed(data: h5py.Dataset, path: Path) -> NDArray:
+    return values(data, path).T
 
 
 def _mean_image(file: h5py.File, index: int, path: Path) -> dict[str, NDArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -69,12 +70,12 @@ class Templates:
             items = [group[name] for name in sorted(group)]
         for item in items:
             self.by_name.setdefault(item.name.rsplit("/", 1)[-1], len(self.places))
-            self.places.append(lambda item=item: values(item, self.path))
+            self.places.append(functools.partial(values, item, self.path))
 
     def _stack(self, data: h5py.Dataset) -> None:
         check_claim(data, self.path)
         for row in range(data.shape[0]):
-            self.places.append(lambda row=row: data[row])
+            self.places.append(functools.partial(_frame, data, row))
 
     def row(self, said: Any, where: Mapping[str, Any]) -> int | None:
         """Return the image that a table names by text or number; None for a blank."""
@@ -162,6 +163,10 @@ class Templates:
         return ways[bool(self.rows_first)]
 
 
+def _frame(data: h5py.Dataset, row: int) -> NDArray:
+    return data[row]
+
+
 def _fits(shape: tuple[int, int], monitor: tuple[int, int]) -> bool:
     try:
         check_aspect(shape, monitor)
@@ -199,17 +204,18 @@ def read_stimuli(
         )
     where, table = _presentations(file, path, choices)
     column = next(name for name in IMAGE_COLUMNS if name in table)
-    place = {"file": path, "field": f"{where}/{column}"}
-    rows = [templates.row(said, place) for said in table[column]]
-    kept = [index for index, row in enumerate(rows) if row is not None]
+    place: dict[str, Any] = {"file": path, "field": f"{where}/{column}"}
+    said = [templates.row(value, place) for value in table[column]]
+    kept = [index for index, row in enumerate(said) if row is not None]
+    rows = [row for row in said if row is not None]
     if not kept:
-        raise DataError("no image was shown", **place, found=f"{len(rows)} rows, all blank")
-    hashes = {row: image_hash(templates.image(row)) for row in sorted({rows[k] for k in kept})}
+        raise DataError("no image was shown", **place, found=f"{len(said)} rows, all blank")
+    hashes = {row: image_hash(templates.image(row)) for row in sorted(set(rows))}
     images = {name: templates.image(row) for row, name in hashes.items()}
-    numbers = table.get("trial_idx", np.arange(len(rows)))
+    numbers = table.get("trial_idx", np.arange(len(said)))
     columns = {
         "trial_idx": Column("", np.asarray(numbers)[kept].astype(int)),
-        "image": Column("", [hashes[rows[k]] for k in kept]),
+        "image": Column("", [hashes[row] for row in rows]),
         "start_time": Column("", np.asarray(table["start_time"], np.float64)[kept]),
         "stop_time": Column("", np.asarray(table["stop_time"], np.float64)[kept]),
     }

@@ -107,7 +107,7 @@ class Plane:
     images : dict of name to array, shape (H, W)
     masks : (start, pixel, weight), optional
         As `pipeline.imaging.segmentation.masks.pack_masks`.
-    units : Table, optional
+    units : Table
         A row a mask: `unit_id`, `keep` where somebody decided, quality.
     traces : dict of name to Trace
         Names of `TRACES`; rows as those of `units`.
@@ -127,7 +127,7 @@ class Plane:
     blocks: tuple[NDArray, list[float], list[float]] | None = None
     images: dict[str, NDArray] = field(default_factory=dict)
     masks: tuple[NDArray, NDArray, NDArray] | None = None
-    units: Table | None = None
+    units: Table = field(default_factory=lambda: Table("units", "", {}))
     traces: dict[str, Trace] = field(default_factory=dict)
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.imaging.adapters.hdf5 import open_hdf5
-from pipeline.imaging.segmentation.masks import unpack_masks
+from pipeline.imaging.segmentation.mask_files import as_lists
+from pipeline.imaging.segmentation.masks import PixelStack
 from pipeline.recording.nwb.read import read_session
 from pipeline.recording.nwb.session import Plane, Session, flat, nested
 from pipeline.stimulus.monitor import MonitorCurve
@@ -197,33 +198,34 @@ def _stack(images: list[NDArray], path: Path) -> NDArray:
 
 
 def _units(folder: Path, plane: Plane, times: NDArray, path: Path) -> None:
-    """Write traces.npz and masks.npz of the units that were kept.
+    """Write traces.npz and masks.npz, as `pipeline.imaging.importers.extracted` reads them.
 
-    They are what `pipeline.imaging.importers.extracted` reads: who extracted vouches for the units.
+    Who extracted vouches for the units; those that were not kept stay, and are no cells.
     """
     columns = {name: np.asarray(column.values) for name, column in plane.units.columns.items()}
-    keep = columns.get("keep", np.ones(len(plane.units), bool)).astype(bool)
-    if not keep.any():
+    keep = columns.get("keep", np.ones(len(plane.units))).astype(bool)
+    if plane.masks is None or not keep.any():
         raise DataError("no unit was kept", file=path, found=f"{len(keep)} units", expected="some")
     if not keep.all():
-        log.warning("%s: %d of %d units are kept", path, keep.sum(), len(keep))
-    traces = {
-        "fluorescence" if name == "corrected" else name: np.asarray(trace.load(), np.float32)[keep]
+        log.warning("%s: %d of %d units were kept", path, keep.sum(), len(keep))
+    traces: dict[str, Any] = {
+        "fluorescence" if name == "corrected" else name: np.asarray(trace.load(), np.float32)
         for name, trace in plane.traces.items()
         if name in ("corrected", "raw", "neuropil")
     }
     np.savez(folder / "traces.npz", time_s=np.asarray(times, np.float64), **traces)
-    masks, weights = (part[keep] for part in unpack_masks(*plane.masks, plane.shape))
-    optional = {}
+    weights = PixelStack(*plane.masks, plane.shape)
+    drawn = np.bincount(weights.pixel, weights.value, minlength=plane.shape[0] * plane.shape[1])
+    given: dict[str, Any] = {**as_lists(weights)}
+    if "keep" in columns:
+        given["keep"] = keep
     if "soma_probability" in columns:
-        optional["soma_probability"] = columns["soma_probability"].astype(np.float32)[keep]
+        given["soma_probability"] = columns["soma_probability"].astype(np.float32)
     np.savez(
         folder / "masks.npz",
-        masks=masks,
-        weights=weights,
-        mean_image=plane.images.get("mean_image", masks.sum(0, dtype=np.float32)),
+        mean_image=plane.images.get("mean_image", drawn.reshape(plane.shape).astype(np.float32)),
         timing=np.array([plane.delay_s, plane.line_period_s]),
-        **optional,
+        **given,
     )
 
 

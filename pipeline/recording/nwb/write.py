@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pynwb
 from hdmf.common import DynamicTable, VectorData
 
@@ -201,7 +202,8 @@ def _fields_table(session: Session) -> Table:
 
 
 def _monitor_table(session: Session) -> Table:
-    gray, luminance = session.monitor if session.monitor is not None else ([], [])
+    none = np.zeros(0)
+    gray, luminance = (none, none) if session.monitor is None else session.monitor
     columns = {
         "pixel_value": Column("Gray level, 0 to 255", gray),
         "luminance_cd_m2": Column("Measured luminance (cd/m2)", luminance),

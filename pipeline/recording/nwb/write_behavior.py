@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pynwb import NWBFile, TimeSeries
@@ -25,15 +26,11 @@ def add_behavior(file: NWBFile, session: Session, folder: Path) -> None:
     folder : path
         Where the file will lie; the eye video is named from there.
     """
-    module = None
-    if (session.pupil is not None and len(session.pupil)) or session.speed is not None:
-        module = file.create_processing_module(
-            name="behavior", description="Pupil and running on the rig's clock."
-        )
+    found: list[Any] = []
     if session.pupil is not None and len(session.pupil):
         time, center = session.pupil[:, 0], session.pupil[:, 1:3]
         when = timing(time)
-        module.add(
+        found.append(
             PupilTracking(
                 name="PupilTracking",
                 time_series=[
@@ -54,7 +51,7 @@ def add_behavior(file: NWBFile, session: Session, folder: Path) -> None:
                 ],
             )
         )
-        module.add(
+        found.append(
             EyeTracking(
                 name="EyeTracking",
                 spatial_series=SpatialSeries(
@@ -92,7 +89,7 @@ def add_behavior(file: NWBFile, session: Session, folder: Path) -> None:
             )
         )
     if session.speed is not None and len(session.speed):
-        module.add(
+        found.append(
             BehavioralTimeSeries(
                 name="running",
                 time_series=TimeSeries(
@@ -106,3 +103,8 @@ def add_behavior(file: NWBFile, session: Session, folder: Path) -> None:
                 ),
             )
         )
+    if found:
+        module = file.create_processing_module(
+            name="behavior", description="Pupil and running on the rig's clock."
+        )
+        module.add(found)

@@ -114,7 +114,8 @@ def add_imaging(file: NWBFile, session: Session, folder: Path) -> None:
     module = file.create_processing_module(
         name="ophys", description="Motion, summary images, masks, traces and activity by field."
     )
-    segmentation, boxes = None, {}
+    segmentation = None
+    boxes: dict[str, Fluorescence] = {}
     times = timing(session.frame_times)
     for plane in session.planes:
         place = _imaging_plane(file, session, plane, device)
@@ -133,12 +134,12 @@ def add_imaging(file: NWBFile, session: Session, folder: Path) -> None:
                     ],
                 )
             )
-        if plane.masks is None or plane.units is None or not len(plane.units):
+        if plane.masks is None or not len(plane.units):
             continue
         if segmentation is None:
             segmentation = ImageSegmentation()
             module.add(segmentation)
-        table = _plane_segmentation(plane, place)
+        table = _plane_segmentation(plane, plane.masks, place)
         segmentation.add_plane_segmentation(table)
         _add_traces(module, boxes, session, plane, table)
 
@@ -158,14 +159,10 @@ def _imaging_plane(file: NWBFile, session: Session, plane: Plane, device: Any) -
     if plane.um_per_px is not None:
         down, right = (float(size) for size in plane.um_per_px)
         spatial |= {"grid_spacing": [right, down], "grid_spacing_unit": "micrometers"}
-        center = plane.center_um
-        if None not in center:
+        x, y, z = plane.center_um
+        if x is not None and y is not None and z is not None:
             height, width = plane.shape
-            corner = [
-                center[0] - (width - 1) / 2 * right,
-                center[1] - (height - 1) / 2 * down,
-                center[2],
-            ]
+            corner = [x - (width - 1) / 2 * right, y - (height - 1) / 2 * down, z]
             spatial |= {"origin_coords": corner, "origin_coords_unit": "micrometers"}
         spatial["reference_frame"] = (
             "Coordinates of the microscope: x to the right, y down, z deeper."
@@ -284,8 +281,10 @@ def _add_motion(module: Any, plane: Plane, times: NDArray) -> None:
         )
 
 
-def _plane_segmentation(plane: Plane, place: ImagingPlane) -> PlaneSegmentation:
-    start, pixel, weight = (np.asarray(part) for part in plane.masks)
+def _plane_segmentation(
+    plane: Plane, masks: tuple[NDArray, NDArray, NDArray], place: ImagingPlane
+) -> PlaneSegmentation:
+    start, pixel, weight = (np.asarray(part) for part in masks)
     y, x = np.divmod(pixel, plane.shape[1])
     table = PlaneSegmentation(
         name=f"units_{plane.index}",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.imaging.segmentation.mask_files import read_masks
 from pipeline.recording.bundle import read_bundle
 from pipeline.recording.nwb.unpack import read_entries, unpack
 from pipeline.recording.streams import read_pupil, read_running
@@ -129,9 +130,9 @@ def test_a_session_with_units_images_pupil_and_running_is_understood(tmp_path, e
     with np.load(folder / "traces.npz") as file:
         np.testing.assert_array_equal(file["fluorescence"], traces().T)
         np.testing.assert_array_equal(file["time_s"], TIME)
-    with np.load(folder / "masks.npz") as file:
-        assert file["masks"].shape == (UNITS, 16, 20)
-        assert file["masks"][1, 2:6, 3:6].all()
+    masks = read_masks(folder / "masks.npz")
+    assert masks.shape == (UNITS, 16, 20)
+    assert (masks[1][2:6, 3:6] > 0).all()
     from pipeline.stimulus.images import image_hash
 
     named = [image_hash(image) for image in pictures()]
@@ -265,7 +266,7 @@ BROKEN = {
     "no units": ({"rois": False}, None, "holds neither a movie nor responses"),
     "unit": ({"unit": "revolutions"}, None, "unit of the running speed .* found 'revolutions'"),
     "pupil": ({"radius": "pupil"}, None, "size of the pupil is not understood"),
-    "nan": ({}, nan_times, "times do not increase; found nan s at sample 5"),
+    "nan": ({}, nan_times, "frame times do not increase"),
     "no times": ({}, no_times, "fps: frame rate is unknown"),
     "few times": ({}, short_times, r"times do not fit the samples; found \(197,\)"),
     "bomb": ({}, bomb, "speed/data: array claims more than the file holds"),

@@ -78,25 +78,27 @@ def test_images_trials_monitor_and_behavior_come_back_to_the_last_bit(session, w
     assert (said.treadmill.diameter_cm, said.monitor.width_px) == (20.0, 64)
 
 
-def test_kept_units_of_a_file_without_movie_come_back_to_the_last_bit(session, write, caplog):
+def test_units_of_a_file_without_movie_come_back_to_the_last_bit(session, write, caplog):
     from pipeline.imaging.importers.extracted import open_extracted
-    from pipeline.imaging.segmentation.masks import unpack_masks
+    from pipeline.imaging.segmentation import segmenters
+    from pipeline.imaging.segmentation.masks import PixelStack
 
-    plane, kept = session.planes[0], [0, 2]
+    plane = session.planes[0]
     bundle = read_bundle(unpack(write(without_movie(session))))
     scan = open_extracted(bundle.files["traces"][0], bundle.files["masks"][0])
-    movie, (masks, weights) = scan.movie(), unpack_masks(*plane.masks, plane.shape)
+    movie, packed = scan.movie(), PixelStack(*plane.masks, plane.shape)
     np.testing.assert_array_equal(scan.time_s, session.frame_times)
-    np.testing.assert_array_equal(movie.fluorescence, plane.traces["corrected"].load()[kept])
-    np.testing.assert_array_equal(movie.given["neuropil"], plane.traces["neuropil"].load()[kept])
-    np.testing.assert_array_equal(movie.masks, masks[kept])
-    np.testing.assert_array_equal(movie.given["weights"], weights[kept])
+    np.testing.assert_array_equal(movie.fluorescence, plane.traces["corrected"].load())
+    np.testing.assert_array_equal(movie.given["neuropil"], plane.traces["neuropil"].load())
+    share = np.repeat([packed[unit].sum() for unit in range(3)], packed.counts)
+    np.testing.assert_array_equal(movie.weights.pixel, packed.pixel)
+    np.testing.assert_allclose(movie.weights.value, packed.value / share, rtol=1e-6)
     np.testing.assert_array_equal(movie.mean_image, plane.images["mean_image"])
-    expected = np.array([0.9, np.nan], np.float32)
-    np.testing.assert_array_equal(movie.given["soma_probability"], expected)
     times = scan.fields[0].delay_s, scan.fields[0].line_period_s
     assert times == pytest.approx((plane.delay_s, plane.line_period_s), rel=1e-6)
-    assert "2 of 3 units are kept" in caplog.text
+    assert "2 of 3 units were kept" in caplog.text
+    soma = segmenters["extracted"](movie).soma_probability
+    np.testing.assert_allclose(soma, [0.9, 0.2, 0.5])  # kept, though nobody gave a probability
 
 
 def test_speed_alone_becomes_a_stream_of_speed(session, write):
@@ -115,7 +117,7 @@ def test_units_of_two_fields_without_movie_must_be_chosen(session, write):
         unpack(path)
     folder = unpack(path, entries={"nwb": {"plane": "units_1"}})
     with np.load(folder / "masks.npz") as file:
-        assert file["masks"].shape == (2, *session.planes[1].shape)
+        assert file["mean_image"].shape == session.planes[1].shape
 
 
 def test_a_linked_movie_is_named_from_the_file_and_not_followed(session, write, tmp_path):
@@ -129,7 +131,7 @@ def test_a_linked_movie_is_named_from_the_file_and_not_followed(session, write, 
         assert [name.decode() for name in named] == ["raw/scan_00001.tif"]
     folder = unpack(path)  # the units are in the file
     assert (folder / "traces.npz").exists()
-    bare = dataclasses.replace(plane, units=None)
+    bare = dataclasses.replace(plane, masks=None)
     other = write(dataclasses.replace(session, planes=[bare]), "bare.nwb")
     with pytest.raises(DataError, match=r"bare\.nwb: .*neither a movie nor .*not followed"):
         unpack(other)

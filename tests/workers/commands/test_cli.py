@@ -13,7 +13,7 @@ from workers.database import embedded
 ROOT = Path(__file__).parents[3]
 VERBS = ("demo", "doctor", "ingest", "ingest-dataset", "loop", "worker", "status", "errors")
 VERBS += ("retry", "ignore", "cancel", "package", "report", "export", "db", "declare", "forecast")
-VERBS += ("explain", "gc", "backup", "restore", "migrate", "recompute", "metrics")
+VERBS += ("explain", "gc", "backup", "restore", "import", "migrate", "recompute", "metrics")
 
 
 def run(*arguments, home=None):
