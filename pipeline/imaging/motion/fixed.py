@@ -97,11 +97,9 @@ def fixed_pattern(movie: Movie) -> NDArray[np.bool_]:
         return none
     chosen = np.unique(np.linspace(0, n_frames - 1, min(FRAMES, n_frames)).round().astype(int))
     total, square = np.zeros((2, height, width))
-    origin: NDArray | None = None
+    origin = np.asarray(movie[:1], np.float64)[0]  # near the mean: squares lose no digits
     for number in chosen:
-        frame = np.asarray(movie[int(number) : int(number) + 1], np.float32)[0]
-        origin = frame if origin is None else origin
-        step = (frame - origin).astype(np.float64)
+        step = np.asarray(movie[int(number) : int(number) + 1], np.float64)[0] - origin
         total += step
         square += step**2
     mean, count = total / len(chosen), len(chosen)

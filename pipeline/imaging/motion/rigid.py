@@ -157,7 +157,7 @@ def first_template(
         found = [correlator.shifts(part) for part in sample.batches(step)]
         y, x, peak = (np.concatenate(values) for values in zip(*found, strict=True))
         keep = peak >= np.median(peak) * 0.5
-        template = _average(sample.batches(step), y, x, keep)
+        template = _average(sample.batches(step), (height, width), y, x, keep)
     return template.astype(np.float32), power
 
 
@@ -189,19 +189,20 @@ class _Sample:
 
 
 def _average(
-    batches: Iterable[NDArray[np.float32]], y: NDArray, x: NDArray, keep: NDArray[np.bool_]
+    batches: Iterable[NDArray[np.float32]],
+    shape: tuple[int, int],
+    y: NDArray,
+    x: NDArray,
+    keep: NDArray[np.bool_],
 ) -> NDArray:
     """Return the mean of the frames to `keep`, moved back by their shifts, by phase factors."""
     y, x = y - np.median(y[keep]), x - np.median(x[keep])
-    total: NDArray | None = None
+    f_y, f_x = np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])
+    total = np.zeros((shape[0], shape[1] // 2 + 1), np.complex128)
     frames = chain.from_iterable(batches)
     for frame, down, right, kept in zip(frames, y, x, keep, strict=True):
         if not kept:
             continue
-        if total is None:
-            shape = frame.shape
-            f_y, f_x = np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])
-            total = np.zeros((shape[0], shape[1] // 2 + 1), np.complex128)
         spectrum = fft.rfft2(frame)
         spectrum *= np.exp(2j * np.pi * f_y * down).astype(spectrum.dtype)[:, None]
         spectrum *= np.exp(2j * np.pi * f_x * right).astype(spectrum.dtype)

@@ -225,7 +225,7 @@ def surroundings(image: NDArray[np.float32], diameter: float) -> NDArray[np.floa
         cv2.boxFilter(image, cv2.CV_32F, (s, s), normalize=False, borderType=cv2.BORDER_REFLECT)
         for s in (inner, outer)
     ]
-    return (sums[1] - sums[0]) / (outer**2 - inner**2)
+    return np.asarray(sums[1] - sums[0], np.float32) / np.float32(outer**2 - inner**2)
 
 
 def _time_blocks(

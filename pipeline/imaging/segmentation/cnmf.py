@@ -175,7 +175,7 @@ def _harvest(
     known: list[Component],
     **tests: float,
 ) -> list[Component]:
-    found = []
+    found: list[Component] = []
     for y, x in seeds_of(image, diameter, residual.inside):
         cell = grow(residual, (y, x), diameter=diameter, edge=edge)
         if cell is None or not acceptable(cell, **tests):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -118,12 +118,7 @@ def grow(
     top, left = max(0, y - reach), max(0, x - reach)
     shape = (min(height, y + reach + 1) - top, min(width, x + reach + 1) - left)
     place = (y - top, x - left)
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
-    distance = np.hypot(rows - place[0], columns - place[1])
-    near = distance <= 0.95 * diameter
-    blurred = distance <= 0.95 * diameter + 3 * np.sqrt(2)  # all that the blur brings near
-    weight = np.exp(-0.5 * (distance / (0.3 * diameter)) ** 2)
-    weight = np.where(weight > _FAINTEST, weight, 0).astype(np.float32)
+    near, blurred, weight = _beginning(shape, place, diameter)
     for left_over in range(iterations - 1, -1, -1):
         norm = np.linalg.norm(weight)
         if norm <= 0:
@@ -134,7 +129,7 @@ def grow(
         if response is None:
             return None
         smooth = cv2.GaussianBlur(response, (0, 0), BLUR_PX)
-        height_ = np.percentile(smooth[support_of(smooth, near)], 90) if near.any() else 0
+        height_ = _quantiles(smooth[support_of(smooth, near)], 0.9)[0] if near.any() else 0
         if height_ <= 0:
             return None
         support = main_component((smooth > edge * height_) & near, place)
@@ -149,8 +144,8 @@ def grow(
         dilated == 0
     )
     outside = float(np.mean(smooth[ring])) if ring.any() else 0.0
-    spread = np.percentile(trace, (0.5, 50, 99.5))
-    up, down = spread[2] - spread[1], spread[1] - spread[0]
+    low, middle, high = _quantiles(trace, 0.005, 0.5, 0.995)
+    up, down = high - middle, middle - low
     return Component(
         top,
         left,
@@ -164,6 +159,31 @@ def grow(
     )
 
 
+@lru_cache(maxsize=64)
+def _beginning(
+    shape: tuple[int, int], place: tuple[int, int], diameter: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]:
+    """Return where a window's cell can be, what the blur brings there, and the first weights."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    distance = np.hypot(rows - place[0], columns - place[1])
+    weight = np.exp(-0.5 * (distance / (0.3 * diameter)) ** 2)
+    weight = np.where(weight > _FAINTEST, weight, 0).astype(np.float32)
+    near = distance <= 0.95 * diameter
+    return near, distance <= 0.95 * diameter + 3 * np.sqrt(2), weight
+
+
+def _quantiles(values: NDArray[np.float32], *shares: float) -> list[float]:
+    """Return what `np.quantile` does, in a tenth of the time for short arrays."""
+    places = [share * (len(values) - 1) for share in shares]
+    ranks = {
+        rank for place in places for rank in (int(place), min(int(place) + 1, len(values) - 1))
+    }
+    ordered = np.partition(values, sorted(ranks))
+    lower = [float(ordered[int(place)]) for place in places]
+    upper = [float(ordered[min(int(place) + 1, len(values) - 1)]) for place in places]
+    return [a + (b - a) * (p - int(p)) for a, b, p in zip(lower, upper, places, strict=True)]
+
+
 def support_of(smooth: NDArray, near: NDArray) -> NDArray[np.bool_]:
     """Return pixels near the seed above half of the highest."""
     highest = smooth[near].max()
@@ -175,7 +195,7 @@ def _response(
 ) -> NDArray[np.float32] | None:
     """Return what `wanted` pixels do in the transients of the trace of `unit`, of norm 1."""
     trace = project(residual.values, *corner, unit)
-    low, middle = np.percentile(trace, (15.9, 50))
+    low, middle = _quantiles(trace, 0.159, 0.5)
     level = middle + 2 * max(middle - low, 1e-6)
     rising = np.flatnonzero(trace > level)
     height = (trace[rising] - level).astype(np.float32)

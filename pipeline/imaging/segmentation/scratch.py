@@ -137,8 +137,11 @@ class ScratchBins:
 
     def _put(self, first: int, block: NDArray[np.int16]) -> None:
         height, width, _ = self.shape
+        view, done = np.ascontiguousarray(block).data.cast("B"), 0
         try:
-            os.pwrite(self._file.fileno(), np.ascontiguousarray(block), 2 * first * height * width)
+            while done < len(view):  # a disk that fills takes a part before it refuses
+                place = 2 * first * height * width + done
+                done += os.pwrite(self._file.fileno(), view[done:], place)
         except OSError as error:
             raise DataError(
                 "scratch file cannot be written",
@@ -153,9 +156,12 @@ class ScratchBins:
 
     def _get(self, place: int, out: NDArray[np.int16]) -> None:
         """Read numbers from a place in the file, counted in numbers."""
-        view, done = memoryview(out).cast("B"), 0
+        view, done = out.data.cast("B"), 0
         while done < len(view):
-            done += os.preadv(self._file.fileno(), [view[done:]], 2 * place + done)
+            read = os.preadv(self._file.fileno(), [view[done:]], 2 * place + done)
+            if not read:
+                raise OSError(f"scratch file in {tempfile.gettempdir()} was cut off")
+            done += read
 
     def excerpt(self, side: int, bins: int) -> Binned:
         """Return a copy of the middle: at most `side` x `side` pixels and `bins` bins."""
