@@ -21,6 +21,7 @@ LOOKED_AT = 8  # frames in which the whole image is searched
 SAMPLES = 25  # to twice as many, in which the eye's surroundings are
 WORK_PX = 640  # the image is searched at this size and at halves of it
 CREDIBLE = 0.45  # confidence of a pupil where the eye is known to be; pupils in view have 0.8
+UNSURE = 0.6  # confidence below which another level of gray is tried
 POLARITIES = {"dark": (False,), "bright": (True,), "auto": (False, True)}
 
 
@@ -349,6 +350,9 @@ def look(
             if not loose:  # a lid cuts the seed, not the pupil
                 shape = region.form * np.sqrt(np.linalg.det(shape))
             fit = fit_pupil(crop, center, shape, bright=one)
+            if fit is None or fit.confidence < UNSURE:
+                found += [fit] if fit is not None else []
+                fit = fit_pupil(crop, center, shape, bright=one, level=0.25)
             if fit is not None:
                 found.append(fit)
                 if fit.confidence > enough:

@@ -193,7 +193,9 @@ class _Edges:
     ring_uneven: float
 
 
-def _edges(patch: _Patch, center: NDArray, shape: NDArray, last: bool) -> _Edges | None:
+def _edges(
+    patch: _Patch, center: NDArray, shape: NDArray, level: float, last: bool
+) -> _Edges | None:
     """Return the place at which every ray leaves the dark, in radii, and where it is known.
 
     How even pupil and ring are is measured at the last step only.
@@ -222,8 +224,7 @@ def _edges(patch: _Patch, center: NDArray, shape: NDArray, last: bool) -> _Edges
     local = np.clip(
         np.median(ring[NEIGHBORS], axis=1), inner + 0.35 * contrast, inner + 1.3 * contrast
     )
-    level = (inner + local) / 2
-    beyond = polar > level[:, None]
+    beyond = polar > (inner + level * (local - inner))[:, None]
     beyond[:, rho < 0.35] = False
     first = beyond.argmax(axis=1)
     known = beyond.any(axis=1)
@@ -326,6 +327,7 @@ def fit_pupil(
     *,
     bright: bool = False,
     steps: int = 3,
+    level: float = 0.5,
 ) -> PupilFit | None:
     """Fit an ellipse to the pupil near a candidate; None if there is no edge like that of one.
 
@@ -340,6 +342,9 @@ def fit_pupil(
         Whether the pupil is brighter than what is around it.
     steps : int
         Times that the rays are drawn anew from the last ellipse.
+    level : float
+        The edge is sought where a ray first passes this share of the way from the gray of the
+        pupil to that of its surroundings: a low one finds an iris that is far darker than fur.
     """
     patch = _patch(frame, center, shape, bright)
     if patch is None:
@@ -348,7 +353,7 @@ def fit_pupil(
     good, spread, edges, error = np.zeros(RAYS, bool), np.inf, None, np.zeros(RAYS)
     limit = 0.5 * max(patch.image.shape)
     for step in range(steps):
-        edges = _edges(patch, middle, form, step == steps - 1)
+        edges = _edges(patch, middle, form, level, step == steps - 1)
         if edges is None:
             return None
         radius = float(np.sqrt(abs(np.linalg.det(form))))
