@@ -308,7 +308,7 @@ def look(
     *,
     loose: bool = False,
     tries: int = 4,
-    enough: float = 0.8,
+    enough: float = 0.7,
 ) -> list[PupilFit]:
     """Return what looks like the pupil in the region of a frame, in px of the region.
 

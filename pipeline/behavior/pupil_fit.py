@@ -88,7 +88,7 @@ class PupilFit:
         doubt = (self.spread / 0.08) ** 2 + (self.uneven / 0.25) ** 2
         doubt += (self.ring_uneven / 0.4) ** 2 + (self.astray / 0.15) ** 2
         agree = self.visible / max(self.known, 1e-6)
-        enough = min(1.0, self.visible / 0.4) * min(1.0, self.contrast / 8.0)
+        enough = min(1.0, self.visible / 0.7) ** 0.5 * min(1.0, self.contrast / 8.0)
         return float(agree * enough / (1.0 + doubt))
 
 
