@@ -39,7 +39,8 @@ def _middles(image: NDArray[np.uint8]) -> NDArray:
 
 def _without_lines(image: NDArray[np.uint8], bright: bool, width: int) -> NDArray[np.uint8]:
     """Take lines out that may cross a pupil: whiskers, and lashes on a bright one."""
-    return cv2.morphologyEx(image, cv2.MORPH_CLOSE if bright else cv2.MORPH_OPEN, disc(width))
+    way = cv2.MORPH_CLOSE if bright else cv2.MORPH_OPEN
+    return np.asarray(cv2.morphologyEx(image, way, disc(width)), np.uint8)
 
 
 def candidates(
@@ -48,7 +49,7 @@ def candidates(
     """Return what looks like a pupil anywhere in a frame, of any size, the surest first."""
     scale, found = min(1.0, WORK_PX / max(frame.shape)), []
     while True:
-        small = frame
+        small: NDArray = frame
         if scale < 1:
             small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         small = cv2.GaussianBlur(small, (0, 0), 0.8)
@@ -327,7 +328,7 @@ def look(
     """
     crop = np.ascontiguousarray(frame[region.top : region.bottom, region.left : region.right])
     scale = min(1.0, SMALL_RADIUS / region.radius_px)
-    small = crop
+    small: NDArray = crop
     if scale < 1:
         small = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), 0.8)

@@ -69,4 +69,5 @@ def facemap(npy_path: str | os.PathLike, *, pupil_index: int = 0) -> PupilResult
     track[:, lone_leaps(track, 0.5)] = np.nan
     known = np.isfinite(track[2])
     problem = problem_of((~known).astype(int), ("", "no area, or one unlike that of other frames"))
-    return PupilResult(*track, known.astype(np.float64), problem=problem)
+    x, y, radius = track
+    return PupilResult(x, y, radius, known.astype(np.float64), problem=problem)
