@@ -21,6 +21,7 @@ LOOKED_AT = 8  # frames in which the whole image is searched
 SAMPLES = 25  # to twice as many, in which the eye's surroundings are
 WORK_PX = 640  # the image is searched at this size and at halves of it
 CREDIBLE = 0.45  # confidence of a pupil where the eye is known to be; pupils in view have 0.8
+UNSURE = 0.6  # confidence below which another level of gray is tried
 POLARITIES = {"dark": (False,), "bright": (True,), "auto": (False, True)}
 
 
@@ -38,7 +39,8 @@ def _middles(image: NDArray[np.uint8]) -> NDArray:
 
 def _without_lines(image: NDArray[np.uint8], bright: bool, width: int) -> NDArray[np.uint8]:
     """Take lines out that may cross a pupil: whiskers, and lashes on a bright one."""
-    return cv2.morphologyEx(image, cv2.MORPH_CLOSE if bright else cv2.MORPH_OPEN, disc(width))
+    way = cv2.MORPH_CLOSE if bright else cv2.MORPH_OPEN
+    return np.asarray(cv2.morphologyEx(image, way, disc(width)), np.uint8)
 
 
 def candidates(
@@ -47,7 +49,7 @@ def candidates(
     """Return what looks like a pupil anywhere in a frame, of any size, the surest first."""
     scale, found = min(1.0, WORK_PX / max(frame.shape)), []
     while True:
-        small = frame
+        small: NDArray = frame
         if scale < 1:
             small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         small = cv2.GaussianBlur(small, (0, 0), 0.8)
@@ -307,7 +309,7 @@ def look(
     *,
     loose: bool = False,
     tries: int = 4,
-    enough: float = 0.8,
+    enough: float = 0.7,
 ) -> list[PupilFit]:
     """Return what looks like the pupil in the region of a frame, in px of the region.
 
@@ -326,7 +328,7 @@ def look(
     """
     crop = np.ascontiguousarray(frame[region.top : region.bottom, region.left : region.right])
     scale = min(1.0, SMALL_RADIUS / region.radius_px)
-    small = crop
+    small: NDArray = crop
     if scale < 1:
         small = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), 0.8)
@@ -349,6 +351,9 @@ def look(
             if not loose:  # a lid cuts the seed, not the pupil
                 shape = region.form * np.sqrt(np.linalg.det(shape))
             fit = fit_pupil(crop, center, shape, bright=one)
+            if fit is None or fit.confidence < UNSURE:
+                found += [fit] if fit is not None else []
+                fit = fit_pupil(crop, center, shape, bright=one, level=0.25)
             if fit is not None:
                 found.append(fit)
                 if fit.confidence > enough:

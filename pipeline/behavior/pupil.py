@@ -168,6 +168,15 @@ def lone_leaps(track: NDArray, limit: float) -> NDArray[np.bool_]:
     return unlike & lonely
 
 
+def unlike_others(radius_px: NDArray) -> NDArray[np.bool_]:
+    """Return frames whose radius is 2.5 times larger or smaller than the usual one; no NaN."""
+    if not np.isfinite(radius_px).any():
+        return np.zeros(len(radius_px), bool)
+    usual = np.nanmedian(radius_px)
+    with np.errstate(invalid="ignore"):
+        return (radius_px > 2.5 * usual) | (radius_px < usual / 2.5)
+
+
 def problem_of(why: NDArray[np.intp], reasons: Sequence[str]) -> str:
     """Return in words why most frames have no pupil; nothing if most have one.
 

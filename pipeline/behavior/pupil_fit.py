@@ -65,7 +65,7 @@ class PupilFit:
     @property
     def axes(self) -> NDArray[np.float64]:
         """Short and long half axis (px)."""
-        return np.linalg.eigvalsh(self.shape)
+        return np.asarray(np.linalg.eigvalsh(self.shape), np.float64)
 
     @property
     def radius(self) -> float:
@@ -88,14 +88,14 @@ class PupilFit:
         doubt = (self.spread / 0.08) ** 2 + (self.uneven / 0.25) ** 2
         doubt += (self.ring_uneven / 0.4) ** 2 + (self.astray / 0.15) ** 2
         agree = self.visible / max(self.known, 1e-6)
-        enough = min(1.0, self.visible / 0.4) * min(1.0, self.contrast / 8.0)
+        enough = min(1.0, self.visible / 0.7) ** 0.5 * min(1.0, self.contrast / 8.0)
         return float(agree * enough / (1.0 + doubt))
 
 
 @lru_cache(maxsize=64)
 def disc(size: int) -> NDArray[np.uint8]:
     """Return a structuring element (size, size)."""
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
 
 
 @lru_cache(maxsize=1)
@@ -110,8 +110,8 @@ def _triples() -> NDArray[np.intp]:
 class _Patch:
     """Surroundings of a candidate, dark pupil, without reflections; frame = patch * step + zero."""
 
-    image: NDArray[np.float32]
-    spot: NDArray[np.uint8]
+    image: NDArray  # float32, (H, W)
+    spot: NDArray  # uint8, (H, W)
     zero: NDArray[np.float64]
     step: float
 
@@ -127,7 +127,7 @@ def _patch(
     half = REACH * np.hypot(*shape) + 6.0  # of the bounding box of the longest rays
     left, top = (int(max(0, np.floor(v))) for v in center - half)
     right, bottom = (int(np.ceil(v)) + 1 for v in center + half)
-    cut = frame[top:bottom, left:right]
+    cut: NDArray = frame[top:bottom, left:right]
     if min(cut.shape) < 8:
         return None
     step = max(1.0, radius / RADIUS_PX)
@@ -146,7 +146,7 @@ def _patch(
     contrast = outer - inner
     if contrast < 3:
         return None
-    spot = np.zeros(cut.shape, np.uint8)
+    spot: NDArray = np.zeros(cut.shape, np.uint8)
     if bright:  # reflections are brighter than the pupil: here they are darker
         spot = (cut < inner - max(0.35 * contrast, 8)).astype(np.uint8)
         cut = np.maximum(cut, np.uint8(max(0.0, inner)))
@@ -156,8 +156,8 @@ def _patch(
     # lamps: brighter than the iris
     wide = cv2.morphologyEx(cut, cv2.MORPH_OPEN, disc(max(5, 2 * round(0.4 * radius) + 1)))
     lamp = (cv2.subtract(cut, wide) > max(0.6 * contrast, 5)) & (cut > outer + 0.3 * contrast)
-    spot = cv2.dilate(spot | lamp, disc(5 if radius > 7 else 3))
-    calm = np.where((spot > 0) & (cut > wide), wide, cut).astype(np.float32)
+    spot = cv2.dilate((spot | lamp).astype(np.uint8), disc(5 if radius > 7 else 3))
+    calm: NDArray = np.where((spot > 0) & (cut > wide), wide, cut).astype(np.float32)
     calm = cv2.GaussianBlur(calm, (0, 0), float(np.clip(0.07 * radius, 0.6, 2.0)))
     return _Patch(calm, spot, zero, step)
 
@@ -193,7 +193,9 @@ class _Edges:
     ring_uneven: float
 
 
-def _edges(patch: _Patch, center: NDArray, shape: NDArray, last: bool) -> _Edges | None:
+def _edges(
+    patch: _Patch, center: NDArray, shape: NDArray, level: float, last: bool
+) -> _Edges | None:
     """Return the place at which every ray leaves the dark, in radii, and where it is known.
 
     How even pupil and ring are is measured at the last step only.
@@ -222,8 +224,7 @@ def _edges(patch: _Patch, center: NDArray, shape: NDArray, last: bool) -> _Edges
     local = np.clip(
         np.median(ring[NEIGHBORS], axis=1), inner + 0.35 * contrast, inner + 1.3 * contrast
     )
-    level = (inner + local) / 2
-    beyond = polar > level[:, None]
+    beyond = polar > (inner + level * (local - inner))[:, None]
     beyond[:, rho < 0.35] = False
     first = beyond.argmax(axis=1)
     known = beyond.any(axis=1)
@@ -326,6 +327,7 @@ def fit_pupil(
     *,
     bright: bool = False,
     steps: int = 3,
+    level: float = 0.5,
 ) -> PupilFit | None:
     """Fit an ellipse to the pupil near a candidate; None if there is no edge like that of one.
 
@@ -340,6 +342,9 @@ def fit_pupil(
         Whether the pupil is brighter than what is around it.
     steps : int
         Times that the rays are drawn anew from the last ellipse.
+    level : float
+        The edge is sought where a ray first passes this share of the way from the gray of the
+        pupil to that of its surroundings: a low one finds an iris that is far darker than fur.
     """
     patch = _patch(frame, center, shape, bright)
     if patch is None:
@@ -348,7 +353,7 @@ def fit_pupil(
     good, spread, edges, error = np.zeros(RAYS, bool), np.inf, None, np.zeros(RAYS)
     limit = 0.5 * max(patch.image.shape)
     for step in range(steps):
-        edges = _edges(patch, middle, form, step == steps - 1)
+        edges = _edges(patch, middle, form, level, step == steps - 1)
         if edges is None:
             return None
         radius = float(np.sqrt(abs(np.linalg.det(form))))
@@ -369,16 +374,21 @@ def fit_pupil(
         inside = (middle >= 0).all() and (middle <= np.array(patch.image.shape[::-1]) - 1).all()
         if not inside or not axes[0] > 1.8 or axes[1] > limit or axes[0] < 0.35 * axes[1]:
             return None
+    if edges is None:
+        return None
     grey = (255 - edges.inner, 255 - edges.outer) if bright else (edges.inner, edges.outer)
+    x, y = middle * patch.step + patch.zero
     return PupilFit(
-        *(float(v) for v in middle * patch.step + patch.zero),
+        float(x),
+        float(y),
         form * patch.step,
         bright,
         float(good.mean()),
         float((edges.known & (error > wide)).mean()),
         float(edges.known.mean()),
         spread,
-        *grey,
+        grey[0],
+        grey[1],
         edges.uneven,
         edges.ring_uneven,
         float(frame.max()),

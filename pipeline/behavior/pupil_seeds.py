@@ -45,7 +45,8 @@ class Seeds:
 
     def best(self, count: int) -> Seeds:
         """Return the first seeds, without those that nearly repeat a better one."""
-        order, kept = np.argsort(-self.score, kind="stable"), []
+        order = np.argsort(-self.score, kind="stable")
+        kept: list[int] = []
         radius = np.sqrt(np.abs(np.linalg.det(self.shape)))
         for i in order:
             for j in kept:
@@ -73,7 +74,7 @@ def _ellipses(mask: NDArray[np.uint8], smallest: float, largest: float) -> list[
     a, b, d are the second moments of a region's convex hull, so that a reflection on its edge does
     not bite into it; holes count as filled.
     """
-    filled = np.zeros_like(mask)
+    filled: NDArray = np.zeros_like(mask)
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     for outline in outlines:
         # the longest outline is that of a half-moon
@@ -132,7 +133,7 @@ def find_seeds(
     """
     rows: list[tuple] = []
     for level in np.unique(np.rint(levels)):
-        below = (image < level).astype(np.uint8)
+        below: NDArray = (image < level).astype(np.uint8)
         for polarity in bright:
             mask = 1 - below if polarity else below
             rows += [(*row, polarity) for row in _ellipses(mask, smallest, largest)]

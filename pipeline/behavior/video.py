@@ -87,7 +87,8 @@ def _grabbed(path: Path):
                 good, image = video.retrieve()
                 if not good:
                     raise DataError("a frame cannot be decoded", file=path, field=f"frame {number}")
-                return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+                grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+                return np.asarray(grey, np.uint8)
 
             yield frame
             index += 1
@@ -172,7 +173,7 @@ def _pages(path: Path, every: int) -> Iterator[NDArray[np.uint8]]:
             for index in range(0, count, every):
                 page = file.pages[index].asarray()
                 if page.ndim == 3 and page.shape[2] in (3, 4):
-                    page = page[:, :, :3].astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+                    page = page[:, :, :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114])
                 if page.ndim != 2:
                     raise DataError("is no image", file=path, field=f"page {index}")
                 if page.dtype != np.uint8:

@@ -6,13 +6,19 @@ import os
 
 import numpy as np
 
-from pipeline.behavior.pupil import PupilResult, pupil_trackers
+from pipeline.behavior.pupil import (
+    PupilResult,
+    lone_leaps,
+    problem_of,
+    pupil_trackers,
+    unlike_others,
+)
 from pipeline.errors import DataError
 from pipeline.imaging.importers.pickle_values import as_numbers
 from pipeline.imaging.importers.unpickle import load_pickled_dict
 
 
-@pupil_trackers.register("facemap")
+@pupil_trackers.register("facemap", revision=2)
 def facemap(npy_path: str | os.PathLike, *, pupil_index: int = 0) -> PupilResult:
     """Read the pupil from a facemap `_proc.npy` file.
 
@@ -27,7 +33,8 @@ def facemap(npy_path: str | os.PathLike, *, pupil_index: int = 0) -> PupilResult
     -------
     PupilResult
         Radius from facemap's area before smoothing; center relative to the region drawn in
-        facemap; confidence 1 where center and area are finite.
+        facemap. NaN where a lid cuts the area: 2.5 times smaller or larger than the usual radius,
+        or a leap of one frame; confidence 1 elsewhere.
 
     Raises
     ------
@@ -57,4 +64,10 @@ def facemap(npy_path: str | os.PathLike, *, pupil_index: int = 0) -> PupilResult
     known = np.isfinite(area) & np.isfinite(center).all(axis=1) & (area > 0)
     radius = np.where(known, np.sqrt(np.where(known, area, 0) / np.pi), np.nan)
     y, x = np.where(known, center.T, np.nan)  # facemap's com is (row, column)
-    return PupilResult(x, y, radius, known.astype(np.float64))
+    track = np.stack([x, y, radius])
+    track[:, unlike_others(radius)] = np.nan
+    track[:, lone_leaps(track, 0.5)] = np.nan
+    known = np.isfinite(track[2])
+    problem = problem_of((~known).astype(int), ("", "no area, or one unlike that of other frames"))
+    x, y, radius = track
+    return PupilResult(x, y, radius, known.astype(np.float64), problem=problem)

@@ -7,14 +7,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.behavior.pupil import PupilResult, lone_leaps, problem_of
+from pipeline.behavior.pupil import PupilResult, lone_leaps, problem_of, unlike_others
 
 TOLERANCE = 0.2  # radii that a point may lie off the edge
 LOOSE = 0.4  # the same while the form is not known
 GAP_DEG = 150.0  # largest part of the edge without a point: points on a lid leave a half or more
 TRIPLES = 60  # at most, of a frame
 CHUNK = 4000  # frames at a time
-SIZES = 2.5  # times as large or small as the usual pupil: no pupil
 REASONS = (
     "",
     "too few points are likely enough",
@@ -75,11 +74,8 @@ def pupil_through(
     axes = np.linalg.eigvalsh(form) if form is not None else np.ones(2)
     why = np.where(np.isfinite(fit[:, 2]), 0, np.where(good.sum(axis=1) < least, 1, 2))
     cx, cy, radius = fit.T
-    if np.isfinite(radius).any():
-        usual = np.nanmedian(radius)
-        with np.errstate(invalid="ignore"):
-            wrong = (radius > SIZES * usual) | (radius < usual / SIZES)
-        fit[wrong], why[wrong] = np.nan, 3
+    wrong = unlike_others(radius)
+    fit[wrong], why[wrong] = np.nan, 3
     leaps = lone_leaps(fit.T, 0.5)
     fit[leaps], why[leaps] = np.nan, 4
     cx, cy, radius = fit.T
