@@ -47,7 +47,7 @@ def rays(
         Any video that OpenCV reads, or a TIFF stack; read twice as a stream, never held in memory.
     min_confidence, min_visible : float
         Frames below either are NaN: where a lid hides much of the edge, the center moves away from
-        it (`benchmarks/pupil.py`).
+        it (`benchmarks/behavior/pupil.py`).
     max_jump_radii : float
         A frame that differs by more than this (radii) from the median of the five around it, in
         radius or position, and from both neighbors, is NaN.

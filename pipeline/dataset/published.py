@@ -135,7 +135,8 @@ def read_layout(layout: Layout) -> Content:
         return _stacked(layout, name, used)
 
     seen: dict[bytes, int] = {}
-    images, index = [], np.empty(len(used), np.int64)
+    images: list[NDArray] = []
+    index = np.empty(len(used), np.int64)
     for row, trial in enumerate(used):
         name = f"data/images/{trial}.npy"
         if name not in layout:
@@ -320,7 +321,7 @@ def read_hdf5(path: Path) -> Content:
     tiers = arrays["tiers"]
     if tiers.dtype.kind == "O":
         tiers = np.array(as_text(np.ravel(tiers)))
-    tiers, notes = plain_tiers(tiers, path), []
+    tiers, notes = plain_tiers(tiers, path), list[str]()
     used = np.flatnonzero(known_tiers(tiers, path, notes))
     for name in ("images", "responses", "behavior", "pupil_center"):
         array = arrays.get(name) if name in arrays else optional[name]

@@ -119,7 +119,7 @@ def check_flips(
         logs = [(at, np.maximum(sign * size, 0), note) for sign, note in ((1, ""), (-1, turned))]
     known = np.isfinite(onset)
     enough = 0.5 * max(known.sum(), 1)
-    best = None
+    best: Flips | None = None
     for wide in (False, True):
         for at, height, note in logs:
             tried = [0.0, *(lags(at, onset[known], tolerance_s, wide=wide) if len(at) else ())]
@@ -141,7 +141,7 @@ def check_flips(
                 return first
             elif not wide and most > best.seen.sum():
                 best = first
-    return best
+    return first if best is None else best
 
 
 def _by_chance(flips: NDArray, onset: NDArray, tolerance_s: float) -> float:
