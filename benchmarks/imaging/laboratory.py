@@ -3,7 +3,7 @@
     python benchmarks/imaging/laboratory.py [--minutes 90] [--fps 8] [--cells 400] [--side 512]
                                     [--folder DIR] [--json]
 
-The simulator writes the movie (about 30 CPU-ms a frame of 512 x 512: 22 minutes for 90 minutes at
+The simulator writes the movie (15 CPU-ms a frame of 512 x 512: 11 minutes for 90 minutes at
 8 Hz, 23 GB), once per folder. `pipeline.imaging.process` then runs in a process of its own, and
 `SummaryImages`' pass after it. Cells are scored as in `benchmarks/imaging/recordings.py`.
 """

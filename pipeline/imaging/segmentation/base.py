@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pipeline.imaging.movie import Movie
 from pipeline.imaging.segmentation.sums import add_footprint, correlate_neighbors
@@ -110,6 +111,17 @@ class Residual:
     ) -> None:
         """Add a footprint, whose corner is at `place`, times a trace."""
         add_footprint(self.values, self.sums, place[0], place[1], footprint, trace)
+
+
+def untouched_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
+    """Return zeros that take memory only where something is written, in pages of 4 kB.
+
+    numpy asks for pages of 2 MB, of which one pixel a mask fills all.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return (
+        np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape) if size else np.zeros(shape, dtype)
+    )
 
 
 def diameter_px(movie: Movie, soma_diameter_um: float, default_um_per_px: float) -> float:

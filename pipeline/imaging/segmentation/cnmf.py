@@ -15,6 +15,7 @@ from pipeline.imaging.segmentation.base import (
     diameter_px,
     residual_of,
     segmenters,
+    untouched_zeros,
 )
 from pipeline.imaging.segmentation.grow import Component, grow, overlaps
 from pipeline.imaging.segmentation.patches import Found, bins_of, search
@@ -224,7 +225,7 @@ def assemble(found: Found) -> SegmentationResult:
     """
     cells = sorted(found.cells, key=lambda c: -c.snr)
     shape = (len(cells), *found.noise.shape)
-    masks, weights = np.zeros(shape, bool), np.zeros(shape, np.float32)
+    masks, weights = untouched_zeros(shape, bool), untouched_zeros(shape, np.float32)
     for index, cell in enumerate(cells):
         masks[index][cell.window] = cell.mask
         values = np.where(cell.mask, cell.footprint, 0) / found.noise[cell.window]
