@@ -133,6 +133,25 @@ def test_a_file_may_link_its_movie_or_have_none(database, write_bundle, tmp_path
         export(key, tmp_path / "x.nwb", movie="half")
 
 
+def test_results_of_methods_that_are_computed_no_more_go_out(
+    database, write_bundle, tmp_path, monkeypatch
+):
+    from schemas.decisions.ingest import ingest_bundle
+    from schemas.method import MethodTable
+
+    key = ingest_bundle(write_bundle(tiff=True))
+    movements(key)
+
+    def refuse(*_):
+        raise DataError("revision 2 is no longer computed")
+
+    monkeypatch.setattr(MethodTable, "fetch_method", classmethod(refuse))
+    export(key, tmp_path / "old.nwb", movie="none")
+    with h5py.File(tmp_path / "old.nwb") as file:
+        steps = {step.decode() for step in file["processing/misc/imaging_methods/step"][()]}
+        assert {"raster", "motion", "segmentation"} <= steps
+
+
 def test_the_same_file_again_changes_nothing(database, write_bundle, tmp_path):
     from schemas import experiment, stimulus
     from schemas.decisions.ingest import ingest_bundle, ingest_nwb
