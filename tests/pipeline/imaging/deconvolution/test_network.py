@@ -158,7 +158,7 @@ def test_training_learns():
 @pytest.mark.skipif(not SPIKES.is_dir(), reason="needs recordings with true spikes")
 @pytest.mark.parametrize("fps", [30.0, 7.5])
 def test_beats_derivative_and_oasis_on_real_spikes(fps):
-    path = Path(__file__).resolve().parents[4] / "benchmarks" / "deconvolution.py"
+    path = Path(__file__).resolve().parents[4] / "benchmarks" / "imaging" / "deconvolution.py"
     spec = importlib.util.spec_from_file_location("benchmark_deconvolution", path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)

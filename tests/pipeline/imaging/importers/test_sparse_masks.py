@@ -14,7 +14,7 @@ from pipeline.imaging.segmentation.mask_files import read_masks
 from pipeline.imaging.segmentation.masks import PixelStack, pack_masks
 
 PEAK = """
-import resource, sys
+import re, sys
 import numpy as np
 from pipeline.imaging.extraction import fluorescence_methods
 from pipeline.imaging.importers import import_results
@@ -26,7 +26,8 @@ cells = segmenters["extracted"](movie)
 packed = pack_masks(cells.masks, cells.weights)
 masks, weights = unpack_masks(*packed, movie.shape[1:])
 fluorescence_methods["extracted"](movie, masks, weights)
-print(len(masks), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())  # of this process alone
+print(len(masks), int(peak[1]) / 1e6)
 """
 
 

@@ -1,5 +1,7 @@
 """What every segmenter promises: shapes, weights, order, legal sizes, and the same again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
@@ -7,6 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 from pipeline.imaging.importers.extracted import ExtractedMovie
 from pipeline.imaging.movie import ArrayMovie
 from pipeline.imaging.segmentation import segmenters
+from pipeline.imaging.segmentation.masks import PixelStack
 
 METHODS = sorted(segmenters)
 FPS, UM, SIDE, FRAMES = 10.0, (1.5, 1.5), 64, 300
@@ -27,12 +30,15 @@ def cells():
 def run(method, frames, masks, **params):
     if method == "extracted":
         traces = np.ones((len(masks), len(frames)), np.float32)
-        movie = ExtractedMovie(masks, frames.mean(0, dtype=np.float32), traces, FPS, UM)
+        unit, y, x = np.nonzero(masks)
+        given = PixelStack.from_points(unit, y, x, np.ones(len(unit)), masks.shape)
+        movie = ExtractedMovie(given, frames.mean(0, dtype=np.float32), traces, FPS, UM)
     else:
         movie = ArrayMovie(frames, FPS, UM)
     if method == "given":
         params["pixels"] = [np.flatnonzero(mask).tolist() for mask in masks]
-    return segmenters[method](movie, **params)
+    found = segmenters[method](movie, **params)  # masks of other programs are lists of pixels
+    return replace(found, masks=np.asarray(found.masks), weights=np.asarray(found.weights))
 
 
 @pytest.mark.parametrize("method", METHODS)
