@@ -31,7 +31,8 @@ def run(method, frames, masks, **params):
     if method == "extracted":
         traces = np.ones((len(masks), len(frames)), np.float32)
         unit, y, x = np.nonzero(masks)
-        given = PixelStack.from_points(unit, y, x, np.ones(len(unit)), masks.shape)
+        share = 1 / masks.sum((1, 2))[unit]
+        given = PixelStack.from_points(unit, y, x, share, masks.shape)
         movie = ExtractedMovie(given, frames.mean(0, dtype=np.float32), traces, FPS, UM)
     else:
         movie = ArrayMovie(frames, FPS, UM)
