@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def open_described(pages: list[TiffPages], fps: float | None) -> Scan:
         )
     slices = about.table.shape[1]
     table, place = whole_frames(about.table)
-    depths = about.depths_um or [None] * slices
+    depths: Sequence[float | None] = about.depths_um or [None] * slices
     fields = [
         RoiField(first.height, first.width, 0, index, None, None, depths[index], about.um_per_px)
         for index in range(slices)

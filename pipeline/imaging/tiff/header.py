@@ -198,8 +198,10 @@ def _finish_state(entries: dict[str, object], header: Mapping[str, object]) -> N
     entries["hStackManager.enable"] = isinstance(slices, int) and slices > 1
     rate, line = (entries.get(f"hRoiManager.{n}") for n in ("scanFrameRate", "linePeriod"))
     lines = header.get("state.acq.linesPerFrame")
-    known = all(isinstance(v, (int, float)) and v > 0 for v in (rate, line, lines))
-    if known and not np.isclose(rate * line * lines, 1, rtol=0.2):  # some versions keep it in s
+    known = [v for v in (rate, line, lines) if isinstance(v, (int, float)) and v > 0]
+    if len(known) == 3 and not np.isclose(
+        math.prod(known), 1, rtol=0.2
+    ):  # some versions keep it in s
         entries.pop("hRoiManager.linePeriod")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import PurePath
 from xml.etree import ElementTree
 
@@ -23,7 +24,7 @@ def is_ome(page: TiffPages) -> bool:
     return start.lstrip("\ufeff \r\n\t").startswith("<") and "<OME" in start
 
 
-def read_xml(text: str, file: object) -> ElementTree.Element:
+def read_xml(text: str, file: str | PathLike) -> ElementTree.Element:
     """Parse XML without a document type, names without their spaces.
 
     Raises

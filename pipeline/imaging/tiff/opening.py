@@ -148,7 +148,9 @@ def _check_rate(fps: float | None) -> None:
 
 
 def _read(files) -> list[TiffPages]:
-    pages, texts, described = [], {}, False
+    pages: list[TiffPages] = []
+    texts: dict[str, str] = {}
+    described = False
     for path in listed_files(files):
         page = read_pages(path)
         if is_ome(page) and "<BinaryOnly" not in page.description[:4096]:
@@ -200,10 +202,9 @@ def listed_files(files: str | os.PathLike | Sequence[str | os.PathLike]) -> list
 
 def _in_order(pages: list[TiffPages]) -> list[TiffPages]:
     """Sort files by acquisition and number of their first frame, if all have one and differ."""
-    if any(page.stamps is None for page in pages):
-        return pages
-    keys = [(page.stamps[0][ACQUISITION], page.stamps[0][NUMBER]) for page in pages]
-    if len(set(keys)) != len(keys):
+    stamps = [page.stamps[0] for page in pages if page.stamps is not None]
+    keys = [(stamp[ACQUISITION], stamp[NUMBER]) for stamp in stamps]
+    if len(set(keys)) != len(pages):
         return pages
     return [page for _, page in sorted(zip(keys, pages, strict=True), key=lambda pair: pair[0])]
 

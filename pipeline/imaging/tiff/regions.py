@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class _Region:
     discrete: bool
 
 
-def regions(groups: dict, file: object, *, needed: bool) -> list[_Region]:
+def regions(groups: dict, file: str | PathLike, *, needed: bool) -> list[_Region]:
     """Return the enabled regions of the imaging group, in the order of scanning.
 
     Raises
@@ -95,7 +96,7 @@ def fields_at(
     width: int,
     fly_lines: int | None,
     scale: float | None,
-    file: object,
+    file: str | PathLike,
 ) -> list[RoiField]:
     """Cut the pages of every depth into fields.
 
@@ -217,7 +218,8 @@ def single_size(
         across, down = np.ptp(outline, axis=0)
         if across > 0 and down > 0:
             size = (float(down) / height, float(across) / width)
-            return size, tuple(map(float, outline.mean(axis=0)))
+            x, y = map(float, outline.mean(axis=0))
+            return size, (x, y)
     if scale and found and found[0].fields:
         one = found[0].fields[0]
         across, down = (v * scale for v in one["size"])

@@ -55,7 +55,7 @@ class FieldInfo:
 
     def row_delays(self) -> NDArray[np.float64]:
         """Return when each row begins to be scanned, after the start of the frame or volume (s)."""
-        rows = np.arange(self.height_px) - (self.height_px - 1) / 2
+        rows = np.arange(self.height_px, dtype=np.float64) - (self.height_px - 1) / 2
         return self.delay_s + rows * self.line_period_s
 
     def pixel_delays(self) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from pipeline.imaging.tiff.regions import RoiField, fields_at, regions, single_s
 
 _MOST_SLICES = 10_000
 _MOST = 1e12  # of a positive number, and 1 / the least
+_Default = TypeVar("_Default")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class ScanLayout:
 
 
 def scan_layout(
-    header: Mapping[str, object], groups: dict, height: int, width: int, file: object
+    header: Mapping[str, object], groups: dict, height: int, width: int, file: str | PathLike
 ) -> ScanLayout:
     """Work out channels, slices and fields from a header.
 
@@ -138,15 +141,30 @@ def scan_layout(
 
 
 class _Header:
-    def __init__(self, header: Mapping[str, object], file: object) -> None:
+    def __init__(self, header: Mapping[str, object], file: str | PathLike) -> None:
         self.file = file
         self.entries = standard_names(header)
 
     def value(self, name: str, default: object = None) -> object:
         return self.entries.get(name, default)
 
-    def fail(self, problem: str, name: str, **details: object) -> DataError:
-        return DataError(problem, file=self.file, field=f"SI.{name}", **details)
+    def fail(
+        self,
+        problem: str,
+        name: str,
+        *,
+        found: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+    ) -> DataError:
+        return DataError(
+            problem,
+            file=self.file,
+            field=f"SI.{name}",
+            found=found,
+            expected=expected,
+            remedy=remedy,
+        )
 
     def numbers(self, name: str) -> list[float]:
         """Return a list of finite numbers; empty if the entry is missing or empty."""
@@ -193,7 +211,7 @@ class _Header:
             raise self.fail("header value is impossible", name, found=value, expected=f"1-{most}")
         return int(value)
 
-    def positive(self, name: str, *default: float | None) -> float:
+    def positive(self, name: str, *default: _Default) -> float | _Default:
         value = self.entries.get(name)
         if value is None or (default and (value == [] or isinstance(value, (str, list)))):
             if default:
@@ -214,7 +232,9 @@ class _Header:
         return float(value)
 
 
-def unsubtracted(header: Mapping[str, object], channels: list[int], file: object) -> dict[int, int]:
+def unsubtracted(
+    header: Mapping[str, object], channels: list[int], file: str | PathLike
+) -> dict[int, int]:
     """Return the offset (gray levels) of every saved channel that ScanImage left in the pixels."""
     reader = _Header(header, file)
     value = reader.value("hChannels.channelSubtractOffset")
@@ -226,8 +246,9 @@ def unsubtracted(header: Mapping[str, object], channels: list[int], file: object
         if channel > min(len(flags), len(offsets)):
             continue
         offset = offsets[channel - 1]
-        known = isinstance(offset, (int, float)) and math.isfinite(offset) and offset != 0
-        if flags[channel - 1] in (False, 0) and flags[channel - 1] is not None and known:
+        if not isinstance(offset, (int, float)) or not math.isfinite(offset) or offset == 0:
+            continue
+        if flags[channel - 1] in (False, 0) and flags[channel - 1] is not None:
             found[channel] = int(offset)
     return found
 
@@ -275,19 +296,22 @@ def _fields(
 ) -> list[RoiField]:
     several = bool(reader.value("hRoiManager.mroiEnable", False))
     found = regions(groups, reader.file, needed=several)
-    scale = reader.value("objectiveResolution")
-    usable = isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0
-    scale = float(scale) if usable else None
+    said = reader.value("objectiveResolution")
+    scale = None
+    if isinstance(said, (int, float)) and math.isfinite(said) and said > 0:
+        scale = float(said)
     if several and found:
         fly = reader.value("hScan2D.flytoTimePerScanfield")
         line = reader.positive("hRoiManager.linePeriod", None)
-        timed = isinstance(fly, (int, float)) and 0 <= fly < _MOST and line
+        fly_lines = None
+        if isinstance(fly, (int, float)) and 0 <= fly < _MOST and line:
+            fly_lines = min(1 << 20, int(np.rint(fly / line)))
         return fields_at(
             found,
             depths,
             height=height,
             width=width,
-            fly_lines=min(1 << 20, int(np.rint(fly / line))) if timed else None,
+            fly_lines=fly_lines,
             scale=scale,
             file=reader.file,
         )

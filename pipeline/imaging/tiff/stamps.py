@@ -37,8 +37,8 @@ def page_stamp(text: str) -> tuple[float, float, float, float]:
     if "rame" not in text:
         return NO_STAMP
     found = (pattern.search(text) for pattern in _STAMPS)
-    values = tuple(float(match[1]) if match else -1.0 for match in found)
-    return values if values[NUMBER] >= 0 else NO_STAMP
+    number, acquisition, within, time_s = (float(m[1]) if m else -1.0 for m in found)
+    return (number, acquisition, within, time_s) if number >= 0 else NO_STAMP
 
 
 def page_place(text: str) -> tuple[float, float, float, float]:
@@ -57,7 +57,10 @@ def page_place(text: str) -> tuple[float, float, float, float]:
             values.append(float(value) if isinstance(value, (int, float)) else -1.0)
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return NO_PLACE
-    return tuple(values) if all(map(math.isfinite, values)) and min(values[:3]) >= 0 else NO_PLACE
+    if not all(map(math.isfinite, values)) or min(values[:3]) < 0:
+        return NO_PLACE
+    channel, plane, frame, elapsed_ms = values
+    return channel, plane, frame, elapsed_ms
 
 
 @dataclass

@@ -117,7 +117,7 @@ class _Walker:
                 found=f"{self.size} bytes",
             )
         head = self.bytes_at(0, min(32, self.size), "header")
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
         magic = struct.unpack(order + "H", head[2:4])[0] if order else 0
         if magic not in (42, 43):
             raise self.fail("is not a TIFF", found=f"first bytes {head[:4]!r}")
@@ -137,9 +137,12 @@ class _Walker:
         )
         self.next_format = order + width
         self.end, self.last_text = 0, (None, NO_STAMP)
-        seen, places, pages = set(), [], None
+        seen: set[int] = set()
+        places: list[int] = []
+        pages: TiffPages | None = None
         broken: DataError | None = None
-        stamps, spots = [], []
+        stamps: list[tuple[float, float, float, float]] = []
+        spots: list[tuple[float, float, float, float]] = []
         while offset:
             if offset in seen:
                 raise self.fail("page directories form a loop", found=f"page {len(places)}")
@@ -350,17 +353,23 @@ class _Walker:
             )
         return offsets[0] if offsets[1:] == ends[:-1] else -1
 
-    def first_page(self, entries: dict, shape: tuple, head: bytes) -> TiffPages:
+    def first_page(self, entries: dict, shape: tuple[int, int, np.dtype], head: bytes) -> TiffPages:
         texts = [self.text(entries, tag) for tag in (270, 305, 315)]
         if self.big and len(head) == 32 and not texts[1].startswith(("SI", "{")):
             texts = self.scanimage_block(head, texts)
         across, down = (self.ratio(entries, tag) for tag in (282, 283))
         unit = self.numbers(entries, 296, 2)[0]
+        height, width, dtype = shape
+        description, software, artist = texts
         return TiffPages(
             self.path,
-            *shape,
+            height,
+            width,
+            dtype,
             np.zeros(0, np.int64),
-            *texts,
+            description,
+            software,
+            artist,
             private=self.text(entries, _MICROMANAGER, 1 << 20),
             px_per_unit=(down, across) if across > 0 and down > 0 else None,
             resolution_unit=unit,
