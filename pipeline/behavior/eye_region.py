@@ -43,16 +43,21 @@ def _without_lines(image: NDArray[np.uint8], bright: bool, width: int) -> NDArra
     return np.asarray(cv2.morphologyEx(image, way, disc(width)), np.uint8)
 
 
+def _reduced(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """Return a frame made smaller, where the scale is below 1, and a little smoother."""
+    small: NDArray = frame
+    if scale < 1:
+        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), 0.8), np.uint8)
+
+
 def candidates(
     frame: NDArray[np.uint8], polarities: tuple[bool, ...], *, count: int = 10
 ) -> list[PupilFit]:
     """Return what looks like a pupil anywhere in a frame, of any size, the surest first."""
     scale, found = min(1.0, WORK_PX / max(frame.shape)), []
     while True:
-        small: NDArray = frame
-        if scale < 1:
-            small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        small = cv2.GaussianBlur(small, (0, 0), 0.8)
+        small = _reduced(frame, scale)
         largest = min(16.0, 0.4 * min(small.shape))
         for bright in polarities:
             fine, coarse = (
@@ -328,10 +333,7 @@ def look(
     """
     crop = np.ascontiguousarray(frame[region.top : region.bottom, region.left : region.right])
     scale = min(1.0, SMALL_RADIUS / region.radius_px)
-    small: NDArray = crop
-    if scale < 1:
-        small = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (0, 0), 0.8)
+    small = _reduced(crop, scale)
     low, high = (0.55, 1.7) if loose else (0.65, 1.5)
     ratio = np.array(small.shape[::-1]) / np.array(crop.shape[::-1])
     levels = _middles(small)

@@ -134,9 +134,9 @@ def find_seeds(
     rows: list[tuple] = []
     for level in np.unique(np.rint(levels)):
         below: NDArray = (image < level).astype(np.uint8)
-        for polarity in bright:
-            mask = 1 - below if polarity else below
-            rows += [(*row, polarity) for row in _ellipses(mask, smallest, largest)]
+        for inverted in bright:
+            mask = 1 - below if inverted else below
+            rows += [(*row, inverted) for row in _ellipses(mask, smallest, largest)]
     table = np.array(rows, np.float64).reshape(-1, 6)
     center, polarity = table[:, :2], table[:, 5] > 0
     shape = roots(*table[:, 2:5].T)

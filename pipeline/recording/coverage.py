@@ -50,7 +50,7 @@ def check_clocks(bundle: Bundle) -> dict[str, ClockMap]:
             clock = clocks[stream] = clock_of(pairs, stream)
         except DataError as error:
             raise DataError(f"clock of {stream}: {error}", file=path) from None
-        if stream not in pairs:
+        if path is None or stream not in pairs:
             continue
         rejected = int((~clock.used).sum())
         text = f"{path.name}: clock of {stream}: {len(clock.used)} pairs, {rejected} of them "

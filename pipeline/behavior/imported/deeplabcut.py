@@ -231,9 +231,7 @@ def _plain_pickle(content: bytes) -> Any:
                 stack.append(tuple(since_mark()))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 count = int(code.name[-1])
-                items = tuple(stack[-count:])
-                del stack[-count:]
-                stack.append(items)
+                stack[-count:] = [tuple(stack[-count:])]
             case "APPEND":
                 item = stack.pop()
                 stack[-1].append(item)

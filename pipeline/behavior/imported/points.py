@@ -119,7 +119,7 @@ def _some(
             alone = np.zeros(x.shape, bool)
             alone[:, start] = True
             cx, cy, radius = _kasa(x, y, alone & good)
-            fine = good[:, start].all(axis=1)
+            fine = np.all(good[:, start], axis=1)
         with np.errstate(invalid="ignore"):
             off = np.abs(np.hypot(x - cx[:, None], y - cy[:, None]) / radius[:, None] - 1)
             near = good & (off < tolerance) & fine[:, None]

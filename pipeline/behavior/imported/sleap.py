@@ -100,7 +100,7 @@ def _read_h5(path: Path, track: int) -> tuple[list[str], NDArray, NDArray]:
             if not 0 <= track < tracks.shape[0]:
                 raise _no_track(path, track, tracks.shape[0])
             at = np.moveaxis(np.asarray(tracks[track], np.float64), 1, 2)
-            score = np.isfinite(at).all(axis=0).astype(np.float64)
+            score = np.all(np.isfinite(at), axis=0).astype(np.float64)
             if "point_scores" in file:
                 given = np.asarray(file["point_scores"][track], np.float64).T
                 if given.shape != score.shape:
