@@ -110,13 +110,16 @@ def _image(output, path: Path) -> NDArray | None:
 
 def _weights(item, units: int, image: NDArray | None, path: Path) -> PixelStack:
     """Return MATLAB's (H, W, units), which the file holds as (units, W, H), or (pixels, units)."""
-    where = {"file": path, "field": "spatial_weights"}
     if not hasattr(item, "dtype"):
         return _from_sparse(item, units, image, path)
     shape = (1, *item.shape) if (len(item.shape), units) == (2, 1) else item.shape
     if len(shape) != 3 or shape[0] != units or item.dtype.kind not in "biuf":
         raise DataError(
-            "footprints do not fit", **where, found=item.shape, expected=f"({units}, W, H)"
+            "footprints do not fit",
+            file=path,
+            field="spatial_weights",
+            found=item.shape,
+            expected=f"({units}, W, H)",
         )
     height, width = check_size(path, shape[2], shape[1])
     parts = [(np.zeros(0, int),) * 3 + (np.zeros(0, np.float32),)]
@@ -145,5 +148,6 @@ def _from_sparse(group, units: int, image: NDArray | None, path: Path) -> PixelS
     if len(ends) != units + 1 or ends[-1] != len(pixel) or pixel.max(initial=0) >= rows:
         raise DataError("footprints do not fit", file=path, field="spatial_weights")
     x, y = np.divmod(pixel.astype(np.int64), image.shape[0])
-    unit = np.repeat(np.arange(units), np.diff(ends.astype(np.int64)))
+    ends = ends.astype(np.int64)
+    unit = np.repeat(np.arange(units), ends[1:] - ends[:-1])
     return PixelStack.from_points(unit, y, x, weight, (units, *image.shape))

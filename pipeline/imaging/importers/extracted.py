@@ -71,7 +71,8 @@ class ExtractedScan:
         self.n_frames, height, width = movie.shape
         self.n_fields = self.n_channels = 1
         self.channel_numbers = [1]
-        self.fps, self.bidirectional, self.header = movie.fps, False, {}
+        self.fps, self.bidirectional = movie.fps, False
+        self.header: dict[str, object] = {}
         delay, line = (float(seconds) for seconds in movie.given.get("timing", np.zeros(2)))
         size = movie.um_per_px
         self.fields = [FieldInfo(0, height, width, size, None, None, None, delay, line)]

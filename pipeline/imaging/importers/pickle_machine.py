@@ -16,6 +16,7 @@ MAX_MADE = 4_000_000  # containers and calls, and as many entries of the memo
 MAX_MARKS = 1000
 MAX_INTEGER = 64  # bytes
 MAX_ARRAYS = 8  # arrays of objects directly within each other, which Python frees recursively
+_INSTRUCTIONS = {one.code: one.name for one in pickletools.opcodes}
 
 
 class _Machine:
@@ -47,8 +48,8 @@ class _Machine:
                 return self.stack[0]
             step = _STEPS.get(code)
             if step is None:
-                known = pickletools.code2op.get(chr(code))
-                what = f"the instruction {known.name}" if known else f"byte {code} as instruction"
+                known = _INSTRUCTIONS.get(chr(code))
+                what = f"the instruction {known}" if known else f"byte {code} as instruction"
                 raise Refused(f"it uses {what}, which arrays are not written with")
             step(self)
             if len(self.memo) > most or len(self.marks) > MAX_MARKS:

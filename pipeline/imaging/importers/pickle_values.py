@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Callable
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -22,6 +22,9 @@ _SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": 
 
 class Refused(ValueError):
     """What a file asks for is not done."""
+
+
+_Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 
 class Name:
@@ -39,7 +42,8 @@ class Unfinished:
     __slots__ = ("finish", "places")
 
     def __init__(self, finish: Callable[[Any], Any]) -> None:
-        self.finish, self.places = finish, []
+        self.finish = finish
+        self.places: list[int] = []
 
 
 def _dtype(args: tuple) -> Unfinished:
@@ -64,7 +68,7 @@ def _dtype(args: tuple) -> Unfinished:
             raise Refused("it holds an array of a dtype with fields")
         if type(state[5]) is not int or state[5] not in (-1, dtype.itemsize):
             raise Refused("it describes a dtype that contradicts itself")
-        return dtype.newbyteorder(state[1])
+        return dtype.newbyteorder(cast(Literal["<", ">", "|", "="], state[1]))
 
     return Unfinished(finish)
 
@@ -81,7 +85,7 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return shape
 
 
-def _array(dtype: Any, shape: Any, content: Any, order: str) -> np.ndarray:
+def _array(dtype: Any, shape: Any, content: Any, order: Literal["C", "F"]) -> np.ndarray:
     """Make an array of the bytes that the file holds for it, or of its objects."""
     shape = _shape(shape)
     count = math.prod(shape)
@@ -156,8 +160,8 @@ def _encode(args: tuple) -> bytes:
     return _plain_bytes(bytes)(args)
 
 
-def _plain_bytes(kind: type) -> Callable[[tuple], bytes | bytearray]:
-    def make(args: tuple) -> bytes | bytearray:
+def _plain_bytes(kind: type[_Bytes]) -> Callable[[tuple], _Bytes]:
+    def make(args: tuple) -> _Bytes:
         encoding = args[1] if len(args) == 2 else "latin1"
         if len(args) > 2 or type(encoding) is not str or encoding not in ("latin1", "latin-1"):
             raise Refused("it encodes bytes in an unknown way")

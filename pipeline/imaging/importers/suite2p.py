@@ -59,9 +59,7 @@ def suite2p(
         raise DataError("F and Fneu differ in size", file=folder, found=(raw.shape, neuropil.shape))
     stat = load_pickled_npy(folder / "stat.npy")
     ops = load_pickled_dict(folder / "ops.npy") if (folder / "ops.npy").exists() else {}
-    size = tuple(
-        given or _number(ops, name, folder) for given, name in ((height_px, "Ly"), (width_px, "Lx"))
-    )
+    size = (height_px or _number(ops, "Ly", folder), width_px or _number(ops, "Lx", folder))
     weights = _weights(folder / "stat.npy", stat, len(raw), size)
     iscell = _array(folder / "iscell.npy") if (folder / "iscell.npy").exists() else None
     if iscell is not None and iscell.shape != (len(raw), 2):
@@ -138,7 +136,7 @@ def _array(path: Path) -> NDArray:
 
 
 def _weights(
-    path: Path, stat: NDArray, units: int, size: tuple[int | None, int | None]
+    path: Path, stat: NDArray, units: int, size: tuple[float | None, float | None]
 ) -> PixelStack:
     if stat.shape != (units,) or not all(isinstance(one, dict) for one in stat):
         raise DataError(
@@ -165,7 +163,7 @@ def _weights(
             )
     counts = [len(y) for y, _, _ in places]
     y, x, lam = (np.concatenate([place[axis] for place in places]) for axis in range(3))
-    unit = np.repeat(np.arange(units), counts)
+    owner = np.repeat(np.arange(units), counts)
     height, width = (
         given or np.max(values, initial=0) + 1 for given, values in zip(size, (y, x), strict=True)
     )
@@ -175,8 +173,8 @@ def _weights(
         raise DataError(
             "pixel lies outside of the field",
             file=path,
-            field=f"unit {unit[outside[0]]}",
+            field=f"unit {owner[outside[0]]}",
             expected=f"within {height} x {width}",
         )
     lam = np.maximum(np.nan_to_num(lam), 1e-9)  # a pixel without weight is in the mask, too
-    return PixelStack.from_points(unit, y.astype(int), x.astype(int), lam, (units, height, width))
+    return PixelStack.from_points(owner, y.astype(int), x.astype(int), lam, (units, height, width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,7 @@ class MaskClassifier:
         return {"features": list(FEATURES), **arrays, **single}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, object]) -> MaskClassifier:
+    def from_json(cls, values: Mapping[str, Any]) -> MaskClassifier:
         """Return the classifier that `to_json` wrote.
 
         Raises
@@ -150,9 +151,15 @@ class MaskClassifier:
                 f"classifier was trained on features {values['features']}, this code computes "
                 f"{list(FEATURES)}; train it again"
             )
-        arrays = {n: np.asarray(values[n], np.float64) for n in ("center", "scale", "weight")}
-        single = {n: float(values[n]) for n in ("bias", "diameter_um", "accuracy", "auc")}
-        return cls(**arrays, **single)
+        return cls(
+            center=np.asarray(values["center"], np.float64),
+            scale=np.asarray(values["scale"], np.float64),
+            weight=np.asarray(values["weight"], np.float64),
+            bias=float(values["bias"]),
+            diameter_um=float(values["diameter_um"]),
+            accuracy=float(values["accuracy"]),
+            auc=float(values["auc"]),
+        )
 
 
 def _logistic(z: NDArray) -> NDArray[np.float64]:

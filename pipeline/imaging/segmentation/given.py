@@ -42,22 +42,22 @@ def given(
     DataError
         If the file holds no masks of this size.
     """
-    if (pixels is None) == (file is None):
-        raise ValueError("segmenter 'given' needs either pixels or file")
     height, width = movie.shape[1:]
-    if pixels is not None:
-        masks = np.zeros((len(pixels), height * width), bool)
-        for unit, numbers in enumerate(pixels):
-            numbers = np.asarray(numbers, int)
+    if pixels is not None and file is None:
+        flat = np.zeros((len(pixels), height * width), bool)
+        for unit, listed in enumerate(pixels):
+            numbers = np.asarray(listed, int)
             if len(numbers) == 0 or numbers.min() < 0 or numbers.max() >= height * width:
                 raise ValueError(
                     f"unit {unit} needs pixel numbers of 0 to {height * width - 1}; got "
                     f"{'none' if len(numbers) == 0 else f'{numbers.min()} to {numbers.max()}'}"
                 )
-            masks[unit, numbers] = True
-        masks = masks.reshape(-1, height, width)
-    else:
+            flat[unit, numbers] = True
+        masks = flat.reshape(-1, height, width)
+    elif file is not None and pixels is None:
         masks = np.asarray(read_masks(file, (height, width)).as_masks())
+    else:
+        raise ValueError("segmenter 'given' needs either pixels or file")
     summary = summarize(movie, bin_frames=max(1, round(0.4 * movie.fps)))
     area = np.maximum(masks.sum(axis=(1, 2), keepdims=True), 1)
     ones = np.ones(len(masks), np.float32)

@@ -172,7 +172,7 @@ def _beginning(
     return near, distance <= 0.95 * diameter + 3 * np.sqrt(2), weight
 
 
-def _quantiles(values: NDArray[np.float32], *shares: float) -> list[float]:
+def _quantiles(values: NDArray[np.number], *shares: float) -> list[float]:
     """Return what `np.quantile` does, in a tenth of the time for short arrays."""
     places = [share * (len(values) - 1) for share in shares]
     ranks = {

@@ -111,7 +111,7 @@ def _dense(path: Path, weighted: bool, shape: tuple[int, int] | None) -> PixelSt
 
 def _listed(path: Path, names: list[str], shape: tuple[int, int] | None) -> PixelStack:
     arrays = read_npz(path, LISTS)
-    size = shape
+    size: tuple[int, ...] | None = shape
     if "mean_image" in names:
         size = npz_shape(path, "mean_image")
     if size is None or len(size) != 2 or not 0 < size[0] * size[1] <= MOST_PIXELS:

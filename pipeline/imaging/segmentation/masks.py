@@ -146,10 +146,10 @@ def pack_masks(
     masks = np.asarray(masks)
     pixels = int(np.prod(masks.shape[1:]))  # -1 is refused where there is no unit
     flat = masks.reshape(len(masks), pixels)
-    unit, pixel = np.nonzero(flat)
+    unit, place = np.nonzero(flat)
     start = np.searchsorted(unit, np.arange(len(masks) + 1))
-    weight = np.asarray(weights).reshape(len(masks), pixels)[unit, pixel]
-    return start.astype(np.int64), pixel.astype(np.int32), weight.astype(np.float32)
+    weight = np.asarray(weights).reshape(len(masks), pixels)[unit, place]
+    return start.astype(np.int64), place.astype(np.int32), weight.astype(np.float32)
 
 
 def unpack_masks(
