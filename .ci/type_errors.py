@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-CEILING = 71
+CEILING = 9
 CLEAN = ("pipeline/registry.py", "pipeline/dataset/", "pipeline/mei/", "pipeline/closed_loop/")
 
 done = subprocess.run([sys.executable, "-m", "mypy"], capture_output=True, text=True, check=False)
