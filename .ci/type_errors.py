@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-CEILING = 9
+CEILING = 7
 CLEAN = ("pipeline/registry.py", "pipeline/dataset/", "pipeline/mei/", "pipeline/closed_loop/")
 
 done = subprocess.run([sys.executable, "-m", "mypy"], capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pipeline.imaging.movie import Movie
+from pipeline.imaging.segmentation.masks import PixelStack
 from pipeline.imaging.segmentation.sums import add_footprint, correlate_neighbors
 from pipeline.imaging.stray_light import without_flashes
 from pipeline.registry import Registry
@@ -24,9 +25,9 @@ class SegmentationResult:
 
     Attributes
     ----------
-    masks : array of bool, shape (units, H, W)
+    masks : array of bool or PixelStack, shape (units, H, W)
         Filled outlines; they may overlap.
-    weights : array float32, shape (units, H, W)
+    weights : array float32 or PixelStack, shape (units, H, W)
         How much each pixel counts in the unit's trace; zero outside of the mask, sum 1.
     score : array float32, shape (units,)
         Size of the unit's transients over the noise of its trace; units are ordered by it.
@@ -37,8 +38,8 @@ class SegmentationResult:
         subtraction.
     """
 
-    masks: NDArray[np.bool_]
-    weights: NDArray[np.float32]
+    masks: NDArray[np.bool_] | PixelStack
+    weights: NDArray[np.float32] | PixelStack
     score: NDArray[np.float32]
     soma_probability: NDArray[np.float32]
     mean_image: NDArray[np.float32]
