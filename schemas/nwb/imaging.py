@@ -168,10 +168,8 @@ def imaging_tables(key: Mapping[str, int], recipe: Mapping[str, Any]) -> list[Ta
 def _methods(recipe: Mapping[str, Any]) -> Table:
     rows = []
     for step, table in imaging.ImagingRecipe.steps.items():
-        chosen = table & {
-            f"{step}_hash": recipe[f"{step}_hash"]
-        }  # also one that is computed no more
-        method, params = chosen.fetch1(f"{step}_method", f"{step}_params")
+        chosen = {f"{step}_hash": recipe[f"{step}_hash"]}
+        method, params = table.stored_method(chosen)  # also one that is computed no more
         common = {"step": step, "method": method, "hash": recipe[f"{step}_hash"]}
         rows += [{**common, "parameter": n, "value": repr(v)} for n, v in sorted(params.items())]
         rows += [] if params else [common]
