@@ -130,16 +130,42 @@ def write_stack(folder, animal, bundle):
 def populate(database, animal, after=None):
     """Compute everything of one animal, in the order of the foreign keys.
 
-    `after` is called with the name of each table when it is filled.
+    `after` is called with the name of each table when it is filled. Other tests of this process
+    have left tasks of other animals in the same tables: a key without an animal says nothing.
     """
     from workers.queue.order import load
 
     for task in load("schemas", database.active_prefix()):
         if task.name.startswith("imaging.") and "animal_id" not in task.table.primary_key:
             continue  # classifiers are of many animals
-        task.table.populate({"animal_id": animal}, suppress_errors=False)
+        own = keys_of(animal)
+        known = [name for name in own if name in task.table().primary_key]
+        keys = [own[name] for name in known]
+        if all(keys):
+            task.table.populate(*keys, suppress_errors=False)
         if after is not None:
             after(task.name)
+
+
+def keys_of(animal):
+    """Return what keys of an animal's rows hold: by name, a list of restrictions."""
+    from schemas import closed_loop, dataset, model
+
+    own = {"animal_id": [{"animal_id": animal}]}
+    own["dataset_hash"] = (
+        (dataset.DatasetSpec.Scan & own["animal_id"]).proj().to_arrays("dataset_hash")
+    )
+    members = model.EnsembleSpec.Member & only("dataset_hash", own["dataset_hash"])
+    own["ensemble_hash"] = members.to_arrays("ensemble_hash")
+    plans = closed_loop.PlanTask & only("ensemble_hash", own["ensemble_hash"])
+    own["plan_id"] = plans.to_arrays("plan_id")
+    return {"animal_id": own["animal_id"]} | {
+        name: only(name, own[name]) for name in ("dataset_hash", "ensemble_hash", "plan_id")
+    }
+
+
+def only(name, values):
+    return [{name: str(value)} for value in sorted(set(values))]
 
 
 def shown_trials(count=400, repeated=20):
