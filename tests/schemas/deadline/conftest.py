@@ -1,7 +1,7 @@
 """A scan whose images are computed, once for all files of this folder."""
 
 import pytest
-from known_neurons import record, shown_trials, smooth_images
+from known_neurons import populate, record, shown_trials, smooth_images
 from short_loops import CHEAP, TARGETS
 
 
@@ -11,18 +11,15 @@ def scan(_bound, tmp_path_factory):
     from schemas.decisions import tasks
     from schemas.decisions.ingest import ingest_bundle
     from workers.database import embedded
-    from workers.queue.order import load
 
-    _, home, prefix = _bound
+    database, home, _ = _bound
     embedded.connect(home)
     names, trials = shown_trials(count=120, repeated=8)
     images = smooth_images(len(names), seed=1)
     folder = tmp_path_factory.mktemp("deadline")
     key = ingest_bundle(record(folder / "day1", 55, 1, images, names, trials))
     tasks.register_loop(key, CHEAP, targets=TARGETS, minutes=8)
-    for task in load("schemas", prefix):
-        if not task.name.startswith("imaging.") or "animal_id" in task.table.primary_key:
-            task.table.populate({"animal_id": 55}, suppress_errors=False)
+    populate(database, 55)
     return key
 
 

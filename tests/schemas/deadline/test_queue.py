@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from known_neurons import record
+from known_neurons import populate, record
 from short_loops import (
     KINDS,
     ROOT,
@@ -137,6 +137,7 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
     """A worker that has nothing else to do sees by the clock alone that the plan is due."""
     import datajoint as dj
 
+    import schemas
     from pipeline.closed_loop.package import read_package
     from schemas import closed_loop, mei
     from schemas.decisions import tasks
@@ -144,7 +145,6 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
     from workers.package import write
     from workers.queue import jobs as verbs
     from workers.queue.lease import Ledger
-    from workers.queue.order import load
 
     chosen = recipe()
     far = in_seconds(3600).replace(microsecond=0)
@@ -207,9 +207,7 @@ def test_a_plan_of_the_deadline_is_made_in_time_written_played_and_scored(
     pixels = np.stack([shown.images[name] for name in names])
     day2 = record(tmp_path / "day2", 55, 2, pixels, names, told, plan=plan["plan_id"])
     answer = ingest_bundle(day2)
-    for task in load("schemas", place[1]):
-        if task.name.split(".")[0] not in ("model", "mei"):
-            task.table.populate({"animal_id": 55}, suppress_errors=False)
+    populate(schemas, 55, without=("model", "mei"))
     units = (closed_loop.Outcome.Unit & answer).to_dicts()
     per_kind = {kind: {u["unit_index"] for u in units if u["kind"] == kind} for kind in KINDS}
     print({kind: len(found) for kind, found in per_kind.items()})

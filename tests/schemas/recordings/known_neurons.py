@@ -127,8 +127,8 @@ def write_stack(folder, animal, bundle):
     return folder
 
 
-def populate(database, animal, after=None):
-    """Compute everything of one animal, in the order of the foreign keys.
+def populate(database, animal, after=None, without=()):
+    """Compute everything of one animal but some stages, in the order of the foreign keys.
 
     `after` is called with the name of each table when it is filled. Other tests of this process
     have left tasks of other animals in the same tables: a key without an animal says nothing.
@@ -138,6 +138,8 @@ def populate(database, animal, after=None):
     for task in load("schemas", database.active_prefix()):
         if task.name.startswith("imaging.") and "animal_id" not in task.table.primary_key:
             continue  # classifiers are of many animals
+        if task.name.split(".")[0] in without:
+            continue
         own = keys_of(animal)
         known = [name for name in own if name in task.table().primary_key]
         keys = [own[name] for name in known]
