@@ -9,7 +9,7 @@ from typing import Any
 
 import datajoint as dj
 
-from workers.database.datajoint_internals import quoter, stored_columns
+from workers.database.datajoint_internals import json_columns, quoter, stored_columns
 from workers.database.server import insert_new_sql
 
 CHUNK = 500  # rows of one statement
@@ -31,7 +31,7 @@ class RawTable:
         heading = self._table.heading
         self.names, self.primary = list(heading.names), list(heading.primary_key)
         self._stored = dict(stored_columns(self._table))
-        self._json = {n for n in self.names if heading[n].json or heading[n].codec is not None}
+        self._json = json_columns(self._table)
 
     def rows(self, keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows with some primary keys, as JSON can hold them, in order of the key."""

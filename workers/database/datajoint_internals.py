@@ -37,6 +37,7 @@ __all__ = [
     "forget_transaction",
     "inside_populate",
     "is_stored_file",
+    "json_columns",
     "lost_in_transaction",
     "master_of",
     "move_to_port",
@@ -217,6 +218,12 @@ def declare(table: type[dj.Table]) -> None:
 def plain_columns(query: Any) -> list[str]:
     """Return the columns of a query that hold plain values: no array and no file."""
     return [name for name in query.heading.names if query.heading[name].codec is None]
+
+
+def json_columns(table: dj.Table) -> set[str]:
+    """Return the columns that a server holds as JSON: plain ones, and those of codecs."""
+    heading = table.heading
+    return {name for name in heading.names if heading[name].json or heading[name].codec is not None}
 
 
 def stored_columns(

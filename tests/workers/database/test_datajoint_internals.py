@@ -210,6 +210,7 @@ def test_the_store_lists_files_and_rows_say_which_are_theirs(bench):
     bench.seeds(2)
     bench.work()
     assert internals.plain_columns(bench.toy.Value()) == ["number", "value"]
+    assert internals.json_columns(bench.toy.Value()) >= {"array"}
     ((column, paths_of),) = internals.stored_columns(bench.toy.Value())
     table = dj.FreeTable(bench.connection, bench.toy.Value.full_table_name).proj(column)
     told = {path for row in table.cursor(as_dict=True) for path, _ in paths_of(row[column])}
