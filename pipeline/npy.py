@@ -106,7 +106,7 @@ def read_npz(path: str | os.PathLike, names: Iterable[str] | None = None) -> dic
     try:
         check_regular(path)
         arrays: dict[str, NDArray] = {}
-        left = max(FREE_BYTES, MOST_RATIO * Path(path).stat().st_size)
+        left = most_bytes(Path(path).stat().st_size)
         with zipfile.ZipFile(path) as archive:
             wanted = None if names is None else set(names)
             for member in archive.infolist():
@@ -121,10 +121,7 @@ def read_npz(path: str | os.PathLike, names: Iterable[str] | None = None) -> dic
                     raise ValueError(
                         f"{member.file_size} bytes of {member.compress_size} that are compressed"
                     )
-                with archive.open(member) as stream:
-                    arrays[name] = _read(stream, member.file_size)
-                    if stream.read(1):  # and so its checksum has been compared
-                        raise ValueError("the member is longer than its array")
+                arrays[name] = _read_member(archive, member)
         return arrays
     except DataError:
         raise
@@ -175,11 +172,8 @@ def npz_rows(path: str | os.PathLike, name: str, rows: int | None = None) -> Ite
                     flat = np.empty(math.prod(some), header.dtype)
                     _fill(stream, flat)
                     yield flat.reshape(some)
-                if stream.read(1):  # and so its checksum has been compared
-                    raise ValueError("the member is longer than its array")
+                _expect_end(stream)
     except DataError:
-        raise
-    except GeneratorExit:
         raise
     except Exception as error:
         raise DataError(
@@ -209,12 +203,7 @@ def read_member(archive: zipfile.ZipFile, member: str, path: str | os.PathLike) 
         As `read_npy`.
     """
     try:
-        size = archive.getinfo(member).file_size
-        with archive.open(member) as stream:
-            array = _read(stream, size)
-            if stream.read(1):  # and so its checksum has been compared
-                raise ValueError("the member is longer than its array")
-        return array
+        return _read_member(archive, archive.getinfo(member))
     except Exception as error:
         raise DataError(
             "cannot be read", file=path, field=member[-200:], found=_said(error), expected=_NPY
@@ -249,6 +238,11 @@ def npz_names(path: str | os.PathLike) -> list[str]:
         ) from error
 
 
+def most_bytes(stored: int, ratio: int = MOST_RATIO) -> int:
+    """Return how many bytes may be read of what takes so many in a compressed file."""
+    return max(FREE_BYTES, ratio * stored)
+
+
 def check_regular(path: str | os.PathLike) -> None:
     """Raise OSError if a path is gone, DataError if it is a pipe, a device or a folder."""
     if not Path(path).is_file():
@@ -274,6 +268,20 @@ def _read(stream: IO[bytes], size: int) -> NDArray:
     flat = np.empty(math.prod(header.shape), header.dtype)
     _fill(stream, flat)
     return flat.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:
+    """Read an array that is a whole member of a zip file; ValueError if it is not."""
+    with archive.open(member) as stream:
+        array = _read(stream, member.file_size)
+        _expect_end(stream)
+    return array
+
+
+def _expect_end(stream: IO[bytes]) -> None:
+    """Raise ValueError unless a member of a zip file ends here; its checksum is compared then."""
+    if stream.read(1):
+        raise ValueError("the member is longer than its array")
 
 
 def _fill(stream: IO[bytes], flat: NDArray) -> None:

@@ -20,6 +20,7 @@ BASE = (
     "device",
     "errors",
     "files",
+    "jsonfile",
     "npy",
     "parameters",
     "plugins",

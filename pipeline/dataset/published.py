@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.npy import FREE_BYTES, MOST_RATIO, read_member, read_npy
+from pipeline.npy import most_bytes, read_member, read_npy
 
 from .data import TIERS
 
@@ -82,7 +82,7 @@ def open_zip(path: Path) -> Layout | None:
     root = roots[0]
     own = {n[len(root) :] for n in members if n.startswith(root) and n.endswith(".npy")}
     size = sum(members[root + name].file_size for name in own)
-    most = max(FREE_BYTES, MOST_RATIO * path.stat().st_size)
+    most = most_bytes(path.stat().st_size)
     if size > most:
         raise DataError(
             "holds far more than a data set", file=path, found=f"{size} bytes", expected=most

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline.errors import DataError
+from pipeline.jsonfile import read_object
 
 FORMAT = "inception-recording/1"
 EARLIEST = datetime.datetime(1990, 1, 1)
@@ -97,14 +96,7 @@ def read_recording(path: Path) -> Recording:
             found=f"{path.stat().st_size} bytes",
             expected="a short JSON document",
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(
-            "cannot be read", file=path, found=error, expected="JSON in UTF-8"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise DataError("is not a JSON object", file=path, found=type(content).__name__)
+    content = read_object(path)
     try:
         return Recording.model_validate(content)
     except ValidationError as error:

@@ -17,6 +17,7 @@ from pipeline.closed_loop.presentation.answer import Asked, check_answer
 from pipeline.closed_loop.presentation.audit import STATUSES, audit_presentation
 from pipeline.dataset import load
 from pipeline.errors import DataError
+from pipeline.jsonfile import read_object
 from pipeline.recording.bundle import Bundle, read_bundle
 from pipeline.recording.nwb.unpack import unpack
 from pipeline.recording.streams import clock_of, read_clocks
@@ -235,14 +236,7 @@ def _player(bundle: Bundle) -> dict[str, Any] | None:
     """Return what the player noted of the package that it showed, if it is in the bundle."""
     if "player" not in bundle.files:
         return None
-    path = bundle.files["player"][0]
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError("cannot be read", file=path, found=error, expected="JSON") from error
-    if not isinstance(found, dict):
-        raise DataError("is not a JSON object", file=path, found=type(found).__name__)
-    return found
+    return read_object(bundle.files["player"][0])
 
 
 def _insert_scan(key: Mapping[str, int], bundle: Bundle, digest: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,13 @@ from pipeline.errors import DataError
 from workers.archive.rows import RawTable
 from workers.archive.write import FORMAT, MANIFEST, bare_name
 from workers.database import collect
-from workers.database.backup import check_place, is_plain, sha256_of
+from workers.database.backup import check_files, is_entry, is_plain, read_document
 from workers.database.datajoint_internals import ForeignKeys, store, store_folders
 from workers.database.schema_version import SCHEMA_VERSION
 from workers.database.server import transaction
 from workers.queue.lease import Ledger
 from workers.queue.order import TaskOrder
 
-LARGEST = 1 << 30  # bytes of one file of rows
 TRUST = "use an archive that you trust"
 
 
@@ -115,7 +113,7 @@ def verify_archive(folder: Path) -> dict[str, Any]:
         If it is none, is of another version, or a file is missing or another.
     """
     file = folder / MANIFEST
-    manifest = _read_json(file)
+    manifest = read_document(file)
     found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
     if found != FORMAT:
         raise DataError("is no archive", file=file, field="format", found=found, expected=FORMAT)
@@ -137,43 +135,18 @@ def verify_archive(folder: Path) -> dict[str, Any]:
     sound = sound and all(
         isinstance(t, dict) and isinstance(t.get("table"), str) for t in tables.values()
     )
-    sound = sound and all(isinstance(entry, dict) for entry in files.values())
+    sound = sound and all(map(is_entry, files.values()))
     if not sound or not all(map(is_plain, [*files, *tables])):
         raise DataError(
             "names what no archive holds", file=file, field="files, tables", remedy=TRUST
         )
-    for name, entry in files.items():
-        check_place(folder, name)
-        path, other = folder / name, None
-        if not path.is_file():
-            other = "missing"
-        elif path.stat().st_size != entry.get("size"):
-            other = f"{path.stat().st_size} bytes"
-        elif sha256_of(path) != entry.get("sha256"):
-            other = "other content"
-        if other:
-            raise DataError(
-                "is damaged",
-                file=path,
-                found=other,
-                expected=f"SHA-256 {str(entry.get('sha256'))[:16]}...",
-                remedy="copy the archive again",
-            )
+    check_files(folder, files, "copy the archive again")
     return manifest
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        if not file.is_file() or file.stat().st_size > LARGEST:
-            raise ValueError("no file, or one that is too large")
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError("cannot be read", file=file, found=str(error)[:200]) from error
 
 
 def _read_rows(file: Path, raw: RawTable) -> list[dict[str, Any]]:
     """Return rows that have exactly the columns of a table."""
-    rows = _read_json(file)
+    rows = read_document(file)
     sound = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
     wrong = None if not sound else next((r for r in rows if set(r) != set(raw.names)), None)
     if not sound or wrong is not None:

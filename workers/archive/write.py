@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
+from pipeline.files import sha256_of
 from schemas import closed_loop, dataset, experiment, stimulus
 from workers.archive.closure import CHUNK, Closure
 from workers.archive.rows import RawTable
 from workers.compute import environment
 from workers.database import collect
-from workers.database.backup import copy_out, sha256_of
+from workers.database.backup import copy_out
 from workers.database.schema_version import SCHEMA_VERSION
 from workers.insight.ancestry import provenance, table_names
 from workers.queue.lease import Ledger

@@ -153,16 +153,12 @@ def recipe_of(text: str | None) -> str | dict[str, Any] | None:
     if text is None or not (text.endswith(".json") or "/" in text or os.sep in text):
         return text
     from pipeline.errors import DataError
+    from pipeline.jsonfile import read_json
 
     path, wanted = Path(text).expanduser(), "a JSON object, such as the report writes"
     if not path.exists():
         raise DataError("file is missing", file=path, field="--recipe", expected=wanted)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            "cannot be read", file=path, field="--recipe", found=error, expected=wanted
-        ) from error
+    found = read_json(path, field="--recipe", expected=wanted)
     if not isinstance(found, dict):
         raise DataError(
             "is no recipe", file=path, field="--recipe", found=type(found).__name__, expected=wanted

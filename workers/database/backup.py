@@ -15,12 +15,14 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datajoint as dj
 
 from pipeline.errors import DataError
+from pipeline.files import sha256_of
 from workers.database import collect, dumps, server
 from workers.database.datajoint_internals import backend, store, store_folders
 from workers.queue.lease import Ledger
@@ -170,24 +172,7 @@ def verify(folder: Path) -> dict[str, Any]:
     manifest = _read_manifest(folder)
     files = {f"store/{path}": entry for path, entry in manifest["files"].items()}
     wanted = {**{name: {"sha256": digest} for name, digest in manifest["dump"].items()}, **files}
-    for name in wanted:
-        check_place(folder, name)
-    for name, entry in wanted.items():
-        file, found = folder / name, None
-        if not file.is_file():
-            found = "missing"
-        elif "size" in entry and file.stat().st_size != entry["size"]:
-            found = f"{file.stat().st_size} bytes"
-        elif sha256_of(file) != entry["sha256"]:
-            found = "other content"
-        if found:
-            raise DataError(
-                "is damaged",
-                file=file,
-                found=found,
-                expected=f"SHA-256 {entry['sha256'][:16]}...",
-                remedy="use another backup",
-            )
+    check_files(folder, wanted, "use another backup")
     dumps.of(manifest["backend"]).check(folder, manifest["databases"])
     return manifest
 
@@ -203,12 +188,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             remedy="name the folder that `inception backup` wrote",
         )
     check_place(folder, MANIFEST)
-    try:
-        if not file.is_file() or file.stat().st_size > _LARGEST:
-            raise ValueError("no file, or one that is too large")
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError("cannot be read", file=file, found=str(error)[:200]) from error
+    manifest = read_document(file)
     found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
     if found != FORMAT:
         raise DataError(
@@ -259,7 +239,8 @@ def _is_digest(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
-def _is_entry(value: object) -> bool:
+def is_entry(value: object) -> bool:
+    """Tell whether a manifest's word on a file is one: its size and SHA-256."""
     sized = isinstance(value, dict) and type(value.get("size")) is int
     return sized and _is_digest(value.get("sha256"))
 
@@ -283,7 +264,7 @@ _FIELDS = {
             for table in value.values()
         )
     ),
-    "files": lambda value: isinstance(value, dict) and all(map(_is_entry, value.values())),
+    "files": lambda value: isinstance(value, dict) and all(map(is_entry, value.values())),
     "dump": lambda value: isinstance(value, dict) and all(map(_is_digest, value.values())),
 }
 
@@ -293,6 +274,38 @@ def is_plain(path: str) -> bool:
     parts = path.split("/")
     strange = any(ord(letter) < 32 or letter in "\\\x7f" for letter in path)
     return not strange and all(part not in ("", ".", "..") for part in parts) and len(path) < 4096
+
+
+def read_document(file: Path) -> Any:
+    """Return what a JSON file of somebody's folder holds; DataError if it is none, or huge."""
+    try:
+        if not file.is_file() or file.stat().st_size > _LARGEST:
+            raise ValueError("no file, or one that is too large")
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError("cannot be read", file=file, found=str(error)[:200]) from error
+
+
+def check_files(folder: Path, wanted: Mapping[str, Mapping[str, Any]], remedy: str) -> None:
+    """Refuse a folder unless its files are those of a manifest: `sha256`, and `size` if given."""
+    for name in wanted:
+        check_place(folder, name)
+    for name, entry in wanted.items():
+        file, found = folder / name, None
+        if not file.is_file():
+            found = "missing"
+        elif "size" in entry and file.stat().st_size != entry["size"]:
+            found = f"{file.stat().st_size} bytes"
+        elif sha256_of(file) != entry["sha256"]:
+            found = "other content"
+        if found:
+            raise DataError(
+                "is damaged",
+                file=file,
+                found=found,
+                expected=f"SHA-256 {entry['sha256'][:16]}...",
+                remedy=remedy,
+            )
 
 
 def check_place(folder: Path, name: str) -> None:
@@ -327,9 +340,3 @@ def copy_out(path: str, target: Path) -> str:
             digest.update(block)
             copy.write(block)
     return digest.hexdigest()
-
-
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

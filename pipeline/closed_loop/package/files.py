@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -51,6 +50,7 @@ from pipeline.closed_loop.package.manifest import (
 )
 from pipeline.closed_loop.package.photodiode import LEVELS, expected_pattern
 from pipeline.errors import DataError
+from pipeline.files import sha256_of
 from pipeline.stimulus.images import read_png, write_png
 from pipeline.stimulus.monitor import MonitorCurve
 
@@ -178,7 +178,7 @@ def write_package(
             "total_s": round(float((trials.duration_s + trials.blank_before_s).sum()), 3),
             "luminance": luminance_of(images_table),
             "photodiode": LEVELS,
-            "files": {name: _sha256(work / name) for name in _files(work)},
+            "files": {name: sha256_of(work / name) for name in _files(work)},
         }
         manifest["digest"] = manifest_digest(manifest)
         text = json.dumps(manifest, indent=1, allow_nan=False)
@@ -368,10 +368,6 @@ def _left_by_programs(file: str) -> bool:
 
 def _files(root: Path) -> list[str]:
     return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sync(root: Path) -> None:

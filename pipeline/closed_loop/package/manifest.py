@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.npy import FREE_BYTES, MOST_RATIO
+from pipeline.files import sha256_of
+from pipeline.npy import most_bytes
 from pipeline.registry import canonical_json
 from pipeline.stimulus.images import image_hash, read_png
 
@@ -56,7 +57,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: str) -> None:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise DataError("the zip file leaves its folder", file=path, found=ascii(name[:200]))
     unpacked = sum(member.file_size for member in archive.infolist())
-    most = max(FREE_BYTES, MOST_RATIO * path.stat().st_size)
+    most = most_bytes(path.stat().st_size)
     if unpacked > most:
         raise DataError(
             "the zip file holds far more than a package",
@@ -106,7 +107,7 @@ def verify_files(root: Path, manifest: Mapping[str, Any], *, name: str) -> None:
         raise DataError(f"{len(added)} files do not belong here", file=name, found=added[0])
     for file, sha in listed.items():
         path = root / file
-        if hashlib.sha256(path.read_bytes()).hexdigest() != sha:
+        if sha256_of(path) != sha:
             raise DataError("a file was edited", file=name, field=file, remedy=REMEDY)
         if file.startswith("images/") and image_hash(read_png(path)) != PurePosixPath(file).stem:
             raise DataError("an image is not what its name says", file=name, field=file)

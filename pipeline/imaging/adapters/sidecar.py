@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from pipeline.errors import DataError
 from pipeline.imaging.tiff.opening import listed_files, open_plain
 from pipeline.imaging.tiff.scan import Scan
+from pipeline.jsonfile import read_json
 
 from .base import Adapter, adapters, checked_rate, checked_scale
 
@@ -62,12 +62,7 @@ def open_with_sidecar(
     """
     first = listed_files(files)[0]
     path = sidecar_of(first)
-    try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(
-            "cannot be read", file=path, found=error, expected="JSON in UTF-8"
-        ) from error
+    said = read_json(path)
     if not isinstance(said, dict) or set(said) - set(KEYS):
         found = sorted(set(said) - set(KEYS)) if isinstance(said, dict) else type(said).__name__
         raise DataError(

@@ -19,6 +19,7 @@ from pipeline.errors import DataError
 from pipeline.imaging.adapters.hdf5 import open_hdf5
 from pipeline.imaging.segmentation.mask_files import as_lists
 from pipeline.imaging.segmentation.masks import PixelStack
+from pipeline.jsonfile import read_object
 from pipeline.recording.nwb.read import read_session
 from pipeline.recording.nwb.session import Plane, Session, flat, nested
 from pipeline.stimulus.monitor import MonitorCurve
@@ -44,14 +45,7 @@ def read_entries(path: str | os.PathLike | None) -> dict[str, Any]:
     if path is None:
         return {}
     path = Path(path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            "cannot be read", file=path, found=error, expected="JSON in UTF-8"
-        ) from error
-    if not isinstance(found, dict):
-        raise DataError("is not a JSON object", file=path, found=type(found).__name__)
+    found = read_object(path)
     for name in ("monitor", "imaging", "treadmill", "nwb"):
         if not isinstance(found.get(name, {}), dict):
             raise DataError(

@@ -292,7 +292,7 @@ def test_a_zip_that_holds_far_more_than_its_size_is_not_unpacked(tmp_path, conte
     path = write_package(tmp_path / "a.zip", **contents)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("images/zeros.png", bytes(1 << 24))
-    monkeypatch.setattr("pipeline.closed_loop.package.manifest.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("pipeline.npy.FREE_BYTES", 1 << 20)
     with pytest.raises(DataError, match="far more than a package"):
         read_package(path)
 
