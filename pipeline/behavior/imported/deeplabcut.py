@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-import pickletools
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -14,10 +12,13 @@ from numpy.typing import NDArray
 
 from pipeline.behavior.pupil import PupilResult, pupil_trackers
 from pipeline.errors import DataError
+from pipeline.imaging.adapters.hdf5 import open_hdf5, whole
+from pipeline.imaging.importers.unpickle import read_pickle
 
-from .points import on_edge, pupil_through
+from .points import enough_on_edge, on_edge, pupil_through
 
 HEADS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
+CSV = "write the csv: deeplabcut.analyze_videos(..., save_as_csv=True)"
 Column = tuple[str, str, str]  # individual, point, x or y or likelihood
 
 
@@ -60,16 +61,7 @@ def deeplabcut(
     columns, table = (_read_h5 if is_hdf5(path) else _read_csv)(path)
     animal = _whose(path, columns, point_prefix, individual)
     names = [name for who, name, _ in columns if who == animal]
-    chosen = on_edge(names, point_prefix)
-    least = max(3, min_points)
-    if len(chosen) < least:
-        raise DataError(
-            "too few points on the pupil",
-            file=path,
-            field="bodyparts",
-            found=sorted(set(names)),
-            expected=f"at least {least} that begin with {point_prefix!r}",
-        )
+    chosen = enough_on_edge(names, point_prefix, min_points, path, "bodyparts")
     index = {column: i for i, column in enumerate(columns)}
     try:
         x, y, likelihood = (
@@ -159,93 +151,29 @@ def _read_h5(path: Path) -> tuple[list[Column], NDArray[np.float64]]:
         "is no DeepLabCut table",
         file=path,
         expected="the h5 that DeepLabCut writes (a pandas table), or its csv",
-        remedy="write the csv: deeplabcut.analyze_videos(..., save_as_csv=True)",
+        remedy=CSV,
     )
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, remedy=CSV) as file:
             groups = [g for g in file.values() if isinstance(g, h5py.Group) and "table" in g]
             for group in groups:
                 names = group.attrs.get("non_index_axes")
                 table = group["table"]
                 if names is None or table.dtype.names is None:
                     continue
-                (axis,) = _plain_pickle(bytes(names))
+                (axis,) = read_pickle(bytes(names))
                 tuples = axis[1]
                 blocks = [n for n in table.dtype.names if n.startswith("values_block")]
                 if len(blocks) != 1 or not all(len(t) == len(tuples[0]) for t in tuples):
                     continue
-                values = np.asarray(table[blocks[0]], np.float64)
+                values = np.asarray(whole(table)[blocks[0]], np.float64)
                 head = HEADS[0] if len(tuples[0]) == 3 else HEADS[1]
                 if values.ndim == 2 and values.shape[1] == len(tuples) and len(values):
                     return _columns(
                         head, [list(map(str, row)) for row in zip(*tuples, strict=False)]
                     ), values
+    except DataError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise wrong from error
     raise wrong
-
-
-def _plain_pickle(content: bytes) -> Any:
-    """Return the lists, tuples, texts and whole numbers of a pickle.
-
-    Raises
-    ------
-    ValueError
-        If it holds anything else.
-    """
-    stack: list[Any] = []
-    memo: dict[Any, Any] = {}
-    mark = object()
-
-    def since_mark() -> list[Any]:
-        at = len(stack) - 1 - stack[::-1].index(mark)
-        items = stack[at + 1 :]
-        del stack[at:]
-        return items
-
-    for code, value, _ in pickletools.genops(content):
-        match code.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "MARK":
-                stack.append(mark)
-            case (
-                "INT"
-                | "BININT"
-                | "BININT1"
-                | "BININT2"
-                | "UNICODE"
-                | "BINUNICODE"
-                | ("SHORT_BINUNICODE")
-            ):
-                stack.append(value)
-            case "NONE":
-                stack.append(None)
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "LIST":
-                stack.append(since_mark())
-            case "TUPLE":
-                stack.append(tuple(since_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                count = int(code.name[-1])
-                stack[-count:] = [tuple(stack[-count:])]
-            case "APPEND":
-                item = stack.pop()
-                stack[-1].append(item)
-            case "APPENDS":
-                items = since_mark()
-                stack[-1].extend(items)
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[value] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[value])
-            case "STOP":
-                return stack.pop()
-            case other:
-                raise ValueError(f"a pickle with {other}")
-    raise ValueError("a pickle without an end")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.behavior.pupil import PupilResult, lone_leaps, problem_of, unlike_others
+from pipeline.errors import DataError
 
 TOLERANCE = 0.2  # radii that a point may lie off the edge
 LOOSE = 0.4  # the same while the form is not known
@@ -33,6 +35,22 @@ def on_edge(names: list[str], prefix: str) -> list[str]:
         if name.lower().startswith(begin)
         and not any(word in name.lower()[len(begin) :] for word in MIDDLE)
     ]
+
+
+def enough_on_edge(
+    names: list[str], prefix: str, min_points: int, path: Path, field: str
+) -> list[str]:
+    """Return the points of `on_edge`; DataError if they are too few for a circle."""
+    chosen, least = on_edge(names, prefix), max(3, min_points)
+    if len(chosen) < least:
+        raise DataError(
+            "too few points on the pupil",
+            file=path,
+            field=field,
+            found=sorted(set(names)),
+            expected=f"at least {least} that begin with {prefix!r}",
+        )
+    return chosen
 
 
 def pupil_through(

@@ -6,15 +6,16 @@ import csv
 import os
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.behavior.pupil import PupilResult, pupil_trackers
 from pipeline.errors import DataError
+from pipeline.imaging.adapters.hdf5 import open_hdf5, text
+from pipeline.imaging.adapters.nwb_tables import check_claim, values
 
 from .deeplabcut import is_hdf5
-from .points import on_edge, pupil_through
+from .points import enough_on_edge, pupil_through
 
 EXPORT = "export an Analysis HDF5 or csv: sleap-convert --format analysis"
 MOST = 1 << 28  # numbers of a table
@@ -56,15 +57,7 @@ def sleap(
     """
     path = Path(analysis_path)
     names, at, score = (_read_h5 if is_hdf5(path) else _read_csv)(path, track)
-    chosen = on_edge(names, point_prefix)
-    if len(chosen) < max(3, min_points):
-        raise DataError(
-            "too few points on the pupil",
-            file=path,
-            field="node_names",
-            found=sorted(set(names)),
-            expected=f"at least {max(3, min_points)} that begin with {point_prefix!r}",
-        )
+    chosen = enough_on_edge(names, point_prefix, min_points, path, "node_names")
     index = [names.index(name) for name in chosen]
     x, y, likelihood = at[0][:, index], at[1][:, index], np.minimum(score[:, index], 1.0)
     return pupil_through(x, y, likelihood, min_likelihood=min_likelihood, min_points=min_points)
@@ -77,7 +70,7 @@ def _no_track(path: Path, track: int, count: int) -> DataError:
 def _read_h5(path: Path, track: int) -> tuple[list[str], NDArray, NDArray]:
     """Return node names, x and y (2, frames, nodes), and scores (frames, nodes)."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, remedy=EXPORT) as file:
             if "tracks" not in file or "node_names" not in file:
                 raise DataError(
                     "is no SLEAP analysis file",
@@ -86,9 +79,7 @@ def _read_h5(path: Path, track: int) -> tuple[list[str], NDArray, NDArray]:
                     expected="tracks, node_names and point_scores",
                     remedy=EXPORT,
                 )
-            names = [
-                n.decode() if isinstance(n, bytes) else str(n) for n in np.ravel(file["node_names"])
-            ]
+            names = [text(name) for name in np.ravel(values(file["node_names"], path))]
             tracks = file["tracks"]  # (tracks, 2, nodes, frames), as MATLAB has it reversed
             if tracks.ndim != 4 or tracks.shape[1:3] != (2, len(names)):
                 raise DataError(
@@ -99,9 +90,11 @@ def _read_h5(path: Path, track: int) -> tuple[list[str], NDArray, NDArray]:
                 )
             if not 0 <= track < tracks.shape[0]:
                 raise _no_track(path, track, tracks.shape[0])
+            check_claim(tracks, path)
             at = np.moveaxis(np.asarray(tracks[track], np.float64), 1, 2)
             score = np.all(np.isfinite(at), axis=0).astype(np.float64)
             if "point_scores" in file:
+                check_claim(file["point_scores"], path)
                 given = np.asarray(file["point_scores"][track], np.float64).T
                 if given.shape != score.shape:
                     raise DataError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.npy import FREE_BYTES, MOST_RATIO, check_regular
+from pipeline.npy import check_regular, most_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -27,8 +27,14 @@ METERS = {
 }
 
 
-def open_hdf5(path: str | os.PathLike) -> h5py.File:
+def open_hdf5(path: str | os.PathLike, *, remedy: str | None = None) -> h5py.File:
     """Open a file for reading.
+
+    Parameters
+    ----------
+    path : path
+    remedy : str, optional
+        For the message, if the file is damaged or no HDF5.
 
     Raises
     ------
@@ -53,7 +59,9 @@ def open_hdf5(path: str | os.PathLike) -> h5py.File:
             file.close()
         raise
     except (OSError, RuntimeError, KeyError, ValueError) as error:  # of damaged files
-        raise DataError("is no readable HDF5 file", file=path, found=str(error)[:300]) from error
+        raise DataError(
+            "is no readable HDF5 file", file=path, found=str(error)[:300], remedy=remedy
+        ) from error
     return file
 
 
@@ -92,7 +100,7 @@ def whole(dataset: h5py.Dataset) -> np.ndarray:
     DataError
         If it is far larger than the bytes that are stored of it.
     """
-    most = max(FREE_BYTES, MOST_RATIO * dataset.id.get_storage_size())
+    most = most_bytes(dataset.id.get_storage_size())
     if dataset.dtype.itemsize * dataset.size > most:
         raise DataError(
             "is far larger than what is stored of it",

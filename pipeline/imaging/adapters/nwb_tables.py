@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.npy import FREE_BYTES, MOST_RATIO
+from pipeline.npy import FREE_BYTES, MOST_RATIO, most_bytes
 
 from .hdf5 import text
 
@@ -29,7 +29,7 @@ def check_claim(data: h5py.Dataset, path: Path) -> None:
         If it has more than `FREE_BYTES` and `MOST_RATIO` times the bytes in the file.
     """
     claimed, stored = math.prod(data.shape) * data.dtype.itemsize, data.id.get_storage_size()
-    if claimed > max(FREE_BYTES, MOST_RATIO * stored):
+    if claimed > most_bytes(stored):
         raise DataError(
             "array claims more than the file holds",
             file=path,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.imaging.adapters.hdf5 import of_type, whole
 from pipeline.imaging.segmentation.masks import PixelStack
+from pipeline.npy import most_bytes
 
 from .base import check_size
 
@@ -25,7 +26,6 @@ PROBABILITY = (
 )
 MEAN = ("mean", "meanimg", "mean_image", "average", "average_image", "meanimage")
 MOST_RATIO = 1100  # times what is stored: masks are mostly 0, and deflate makes at most 1,032
-FREE_BYTES = 1 << 29
 _BLOCK = 1 << 22  # pixels of masks that are dense at a time
 
 
@@ -142,9 +142,7 @@ def _from_images(masks, rows_first: bool, path: Path) -> PixelStack:
         )
     units, first, second = masks.shape
     height, width = check_size(path, *((first, second) if rows_first else (second, first)))
-    if masks.size * masks.dtype.itemsize > max(
-        FREE_BYTES, MOST_RATIO * masks.id.get_storage_size()
-    ):
+    if masks.size * masks.dtype.itemsize > most_bytes(masks.id.get_storage_size(), MOST_RATIO):
         raise DataError(
             "is far larger than what is stored of it",
             file=path,

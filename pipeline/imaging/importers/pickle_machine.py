@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickletools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from .pickle_values import CALLS, KNOWN, TYPES, Name, Refused, Unfinished, key, 
 MAX_STEPS = 20_000_000  # instructions: 10,000 units of suite2p take 2.5 million
 MAX_MADE = 4_000_000  # containers and calls, and as many entries of the memo
 MAX_MARKS = 1000
-MAX_INTEGER = 64  # bytes
+MAX_INTEGER = 64  # bytes, or digits in a line of text
+MAX_LINE = 1 << 16  # bytes of text in a line
 MAX_ARRAYS = 8  # arrays of objects directly within each other, which Python frees recursively
 _INSTRUCTIONS = {one.code: one.name for one in pickletools.opcodes}
 
@@ -26,8 +27,8 @@ class _Machine:
     makes a list of 56, and content that is kept once may be copied again and again.
     """
 
-    def __init__(self, content: memoryview) -> None:
-        self.content, self.place = content, 0
+    def __init__(self, content: memoryview, steps: Mapping[int, Step]) -> None:
+        self.content, self.place, self.steps = content, 0, steps
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -46,7 +47,7 @@ class _Machine:
                 if len(self.stack) != 1 or self.marks:
                     raise Refused("it is damaged: it ends with a stack that is not clear")
                 return self.stack[0]
-            step = _STEPS.get(code)
+            step = self.steps.get(code)
             if step is None:
                 known = _INSTRUCTIONS.get(chr(code))
                 what = f"the instruction {known}" if known else f"byte {code} as instruction"
@@ -66,11 +67,17 @@ class _Machine:
     def number(self, width: int) -> int:
         return int.from_bytes(self.take(width), "little")
 
-    def line(self) -> str:
-        end = bytes(self.content[self.place : self.place + 256]).find(b"\n")
+    def line(self, most: int = 256, encoding: str = "ascii") -> str:
+        end = bytes(self.content[self.place : self.place + most]).find(b"\n")
         if end < 0:
             raise Refused("it is damaged: a name does not end")
-        return bytes(self.take(end + 1)[:-1]).decode("ascii", "replace")
+        return bytes(self.take(end + 1)[:-1]).decode(encoding, "replace")
+
+    def digits(self) -> int:
+        text = self.line()
+        if not text.removeprefix("-").isdigit() or len(text) > MAX_INTEGER:
+            raise Refused("it is damaged: a number is none")
+        return int(text)
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -190,8 +197,14 @@ class _Machine:
         self.push(bytes(self.take(size)).decode("latin1"))
 
 
-def follow(content: memoryview) -> Any:
+def follow(content: memoryview, *, oldest: bool = False) -> Any:
     """Return the value that a pickle describes.
+
+    Parameters
+    ----------
+    content : memoryview
+    oldest : bool
+        Whether it may be of protocol 0, whose numbers and names are lines of text.
 
     Raises
     ------
@@ -200,10 +213,11 @@ def follow(content: memoryview) -> Any:
     ValueError
         If numpy or a date refuses what it was given.
     """
-    return _Machine(content).run()
+    return _Machine(content, _STEPS | _OLDEST if oldest else _STEPS).run()
 
 
-_BY_NAME: dict[str, Callable[[_Machine], Any]] = {
+Step = Callable[[_Machine], Any]
+_BY_NAME: dict[str, Step] = {
     "PROTO": lambda m: m.take(1),
     "FRAME": lambda m: m.take(8),
     "MARK": lambda m: m.marks.append(len(m.stack)),
@@ -252,3 +266,10 @@ _BY_NAME: dict[str, Callable[[_Machine], Any]] = {
 _CODES = {opcode.name: ord(opcode.code) for opcode in pickletools.opcodes}
 _STOP = _CODES["STOP"]
 _STEPS = {_CODES[name]: step for name, step in _BY_NAME.items()}
+_OLDEST: dict[int, Step] = {
+    _CODES["INT"]: lambda m: m.push(m.digits()),
+    _CODES["UNICODE"]: lambda m: m.push(m.line(MAX_LINE, "raw_unicode_escape")),
+    _CODES["LIST"]: lambda m: m.make(m.since_mark()),
+    _CODES["PUT"]: lambda m: m.keep(m.digits()),
+    _CODES["GET"]: lambda m: m.recall(m.digits()),
+}

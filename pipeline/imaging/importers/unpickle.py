@@ -85,6 +85,19 @@ def _bytes(one: Any) -> int:
     return 16 + len(one) if isinstance(one, str | bytes | bytearray) else 16
 
 
+def read_pickle(content: bytes) -> Any:
+    """Return the numbers, text and plain containers that a pickle of any protocol describes.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, asks for anything else, or would be far larger than its bytes.
+    """
+    loaded = follow(memoryview(content), oldest=True)
+    _check_size(loaded, (1 << 20) + 64 * len(content))
+    return loaded
+
+
 def load_pickled_npy(path: str | os.PathLike) -> np.ndarray:
     """Load an npy file of Python objects: numbers, text, arrays and containers of them only.
 

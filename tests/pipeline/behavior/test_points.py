@@ -134,6 +134,16 @@ def sleap_h5(path, points, tracks=1):
     return path
 
 
+@pytest.mark.parametrize("method", ["sleap", "deeplabcut"])
+def test_a_table_whose_numbers_lie_in_another_file_is_refused(tmp_path, method):
+    sleap_h5(tmp_path / "other.h5", edge())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in ("node_names", "tracks"):
+            file[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), f"/{name}")
+    with pytest.raises(DataError, match=r"a\.h5: .*data lie in another file"):
+        pupil_trackers[method](tmp_path / "a.h5")
+
+
 def test_sleap_files_give_the_same_pupil(tmp_path):
     points = edge(18, 14)
     points[SOME, :, 2] = 0.1

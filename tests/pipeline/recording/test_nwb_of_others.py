@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from nwb_files import imaging_plane
 
 from pipeline.errors import DataError
 from pipeline.imaging.segmentation.mask_files import read_masks
@@ -60,13 +61,11 @@ def write(path, *, templates=None, tables=None, radius="pupil_area", unit="cm/s"
     """Write a session as Allen's files have it: dF/F, a stack of images, a table of sweeps."""
     file = pynwb.NWBFile("a session", "id", datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC))
     file.subject = pynwb.file.Subject(subject_id="mouse_a", species="Mus musculus")
-    device = file.create_device(name="MESO.1")
-    channel = pynwb.ophys.OpticalChannel(name="g", description="g", emission_lambda=520.0)
-    plane = file.create_imaging_plane(
-        name="imaging_plane_1",
-        optical_channel=channel,
+    plane = imaging_plane(
+        file,
+        "imaging_plane_1",
+        device=file.create_device(name="MESO.1"),
         description="VISp",
-        device=device,
         excitation_lambda=910.0,
         indicator="GCaMP6f",
         location="VISp",

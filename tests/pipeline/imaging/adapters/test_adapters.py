@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import tifffile
+from nwb_files import imaging_plane
 
 from pipeline.errors import DataError
 from pipeline.imaging import process
@@ -104,19 +105,7 @@ def write_nwb(path, data, *, names=("TwoPhotonSeries",), rate=15.0):
     """Write a file by pynwb, data in the standard's order (frame, x, y)."""
     pynwb = pytest.importorskip("pynwb")
     file = pynwb.NWBFile("a scan", "id", datetime(2026, 11, 24, tzinfo=UTC))
-    device = file.create_device(name="microscope")
-    channel = pynwb.ophys.OpticalChannel(name="green", description="GCaMP", emission_lambda=510.0)
-    plane = file.create_imaging_plane(
-        name="plane",
-        optical_channel=channel,
-        description="V1",
-        device=device,
-        excitation_lambda=920.0,
-        indicator="GCaMP6s",
-        location="V1",
-        grid_spacing=[2e-6, 1.5e-6],
-        grid_spacing_unit="meters",
-    )
+    plane = imaging_plane(file, grid_spacing=[2e-6, 1.5e-6], grid_spacing_unit="meters")
     for name in names:
         file.add_acquisition(
             pynwb.ophys.TwoPhotonSeries(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nwb_files import imaging_plane
 
 from pipeline.errors import DataError
 from pipeline.imaging.__main__ import main
@@ -232,19 +233,7 @@ def write_nwb(path, *, pixel_masks=False, extra=False):
     ophys = pynwb.ophys
     weights, traces = truth()
     file = pynwb.NWBFile("a scan", "id", datetime(2026, 11, 24, tzinfo=UTC))
-    device = file.create_device(name="microscope")
-    channel = ophys.OpticalChannel(name="green", description="GCaMP", emission_lambda=510.0)
-    plane = file.create_imaging_plane(
-        name="plane",
-        optical_channel=channel,
-        description="V1",
-        device=device,
-        excitation_lambda=920.0,
-        indicator="GCaMP6s",
-        location="V1",
-        grid_spacing=[2e-6, 1.5e-6],
-        grid_spacing_unit="meters",
-    )
+    plane = imaging_plane(file, grid_spacing=[2e-6, 1.5e-6], grid_spacing_unit="meters")
     module = file.create_processing_module(name="ophys", description="units")
     segmentation = ophys.ImageSegmentation()
     module.add(segmentation)

@@ -15,7 +15,7 @@ import pytest
 from pickles import ATTACKS, everything, header, holder, name, text, write
 
 from pipeline.errors import DataError
-from pipeline.imaging.importers.unpickle import load_pickled_npy
+from pipeline.imaging.importers.unpickle import load_pickled_npy, read_pickle
 
 
 def refused(path):
@@ -177,3 +177,22 @@ def test_random_damage_gives_a_value_or_one_line(tmp_path):
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "stat.npy")
     assert "no regular file" in refused(tmp_path / "stat.npy")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cos\nsystem\n(S'touch run'\ntR.",
+        b"(lp0\n"
+        + b"".join(b"(lp%d\ng%d\nag%d\na" % (k, k - 1, k - 1) for k in range(1, 40))
+        + b".",
+        b"(lp0\ng0\na.",
+        b"I" + b"9" * 5000 + b"\n.",
+        b"Vendless",
+        b"p1000000000\n.",
+    ],
+    ids=["calls", "doubles", "within itself", "huge number", "no end", "keeps nothing"],
+)
+def test_lines_of_text_may_do_no_more_than_bytes(content):
+    with pytest.raises(ValueError, match=r"it |written out"):
+        read_pickle(content)

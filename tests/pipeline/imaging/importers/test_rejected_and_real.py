@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nwb_files import imaging_plane
 
 from pipeline.errors import DataError
 from pipeline.imaging.__main__ import _parser, main
@@ -30,8 +31,6 @@ def write_nwb(path, *, columns=(), planes=1, boxes=("Fluorescence",), centers=No
     ophys = pynwb.ophys
     masks, traces = parts()
     file = pynwb.NWBFile("a scan", "id", datetime(2026, 11, 24, tzinfo=UTC))
-    channel = ophys.OpticalChannel(name="green", description="green", emission_lambda=510.0)
-    device = file.create_device(name="microscope")
     module = file.create_processing_module(name="ophys", description="units")
     segmentation = ophys.ImageSegmentation()
     module.add(segmentation)
@@ -39,15 +38,7 @@ def write_nwb(path, *, columns=(), planes=1, boxes=("Fluorescence",), centers=No
     for holder in holders.values():
         module.add(holder)
     for number in range(planes):
-        plane = file.create_imaging_plane(
-            name=f"plane{number}",
-            optical_channel=channel,
-            description="V1",
-            device=device,
-            excitation_lambda=920.0,
-            indicator="GCaMP6s",
-            location="V1",
-        )
+        plane = imaging_plane(file, f"plane{number}")
         table = segmentation.create_plane_segmentation(
             name=f"Segmentation{number}", description="cells", imaging_plane=plane
         )

@@ -11,7 +11,7 @@ from pickles import everything, same, write
 from pipeline.behavior.pupil import pupil_trackers
 from pipeline.errors import DataError
 from pipeline.imaging.importers.pickle_values import as_numbers
-from pipeline.imaging.importers.unpickle import load_pickled_dict, load_pickled_npy
+from pipeline.imaging.importers.unpickle import load_pickled_dict, load_pickled_npy, read_pickle
 
 REAL = Path(__file__).parents[5] / "shared" / "data"
 FILES = sorted([*REAL.rglob("stat.npy"), *REAL.rglob("ops.npy")]) if REAL.is_dir() else []
@@ -94,3 +94,9 @@ def test_numbers_come_from_arrays_and_lists_and_from_nothing_else():
     for value in ("12", ["1"], None, {}, np.array(["1"]), [[1], [1, 2]], np.array([None])):
         with pytest.raises(ValueError, match=r"no numbers|same shape"):
             as_numbers(value)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_of_any_protocol_is_read_where_that_is_asked_for(protocol):
+    value = [(1, [("net", "pupil_é\\n", "x"), ("net", "lid", "y")]), None, [-70000, 3]]
+    assert read_pickle(pickle.dumps(value, protocol)) == value
