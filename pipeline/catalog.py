@@ -60,8 +60,9 @@ def catalog(stage: str | None = None) -> list[dict[str, Any]]:
             )
     if stage is not None:
         kinds = sorted({row["kind"] for row in rows})
-        wanted = stage.replace("_", " ").removesuffix("s")
-        chosen = [row for row in rows if row["stage"] == stage or row["kind"] == wanted]
+        word = stage.replace("_", " ")
+        names = (word, word.removesuffix("s"))  # a plural, too
+        chosen = [row for row in rows if row["stage"] == stage or row["kind"] in names]
         if not chosen:
             known = sorted({row["stage"] for row in rows})
             raise ValueError(f"no stage or kind {stage!r}; stages: {known}; kinds: {kinds}")

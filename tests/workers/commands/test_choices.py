@@ -52,6 +52,11 @@ def test_methods_of_a_stage_are_short_and_those_of_a_kind_have_parameters():
     assert max(map(len, said.splitlines())) <= 100
 
 
+def test_every_kind_is_found_by_its_name(rows):
+    for kind in {row["kind"] for row in rows}:
+        assert {row["kind"] for row in catalog(kind)} == {kind}
+
+
 def test_an_unknown_stage_is_refused_with_those_that_there_are():
     done = CliRunner().invoke(app, ["methods", "imagin"])
     assert isinstance(done.exception, ValueError)
