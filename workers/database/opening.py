@@ -40,26 +40,37 @@ def open_made(connection: dj.Connection, source: str, prefix: str) -> TaskOrder:
     SchemaVersionError
         If the database holds another version of the tables.
     """
-    place = where(connection)
-    if schema_version.installed(connection, prefix) is None:
+    loaded, missing = look(connection, source, prefix)
+    if missing:
         raise LookupError(
-            f"{place}: no tables have the prefix {prefix}; `inception declare` makes them"
+            f"{where(connection)}: {len(missing)} tables are missing, "
+            f"{missing[0].full_table_name} among them; `inception declare` makes them"
         )
-    schema_version.check(connection, prefix)
+    return loaded
+
+
+def look(
+    connection: dj.Connection, source: str, prefix: str
+) -> tuple[TaskOrder, list[type[dj.Table]]]:
+    """Bind tables without making any; return them, and those that are not there.
+
+    Raises
+    ------
+    LookupError
+        If there is no deployment of that prefix.
+    SchemaVersionError
+        If the database holds another version of the tables.
+    """
+    if schema_version.check(connection, prefix) is None:
+        raise LookupError(
+            f"{where(connection)}: no tables have the prefix {prefix}; `inception declare` makes "
+            "them"
+        )
     with without_declaring():
         loaded = order.load(source, prefix)
         tables.activate(prefix)
-    missing = sorted(
-        table.full_table_name
-        for table in (*(task.table for task in loaded), *tables.ALL)
-        if not table().is_declared
-    )
-    if missing:
-        raise LookupError(
-            f"{place}: {len(missing)} tables are missing, {missing[0]} among them; "
-            "`inception declare` makes them"
-        )
-    return loaded
+        everything = [*(task.table for task in loaded), *tables.ALL]
+        return loaded, [table for table in everything if not table().is_declared]
 
 
 def where(connection: dj.Connection) -> str:

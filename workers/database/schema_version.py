@@ -51,8 +51,13 @@ def installed(connection: dj.Connection, prefix: str) -> Installed | None:
     return Installed(int(rows[0][0]), str(rows[0][1])) if rows else Installed(0, "unknown")
 
 
-def check(connection: dj.Connection, prefix: str) -> None:
+def check(connection: dj.Connection, prefix: str) -> Installed | None:
     """Refuse a deployment of another version; one that does not exist yet will be of ours.
+
+    Returns
+    -------
+    Installed or None
+        As `installed`.
 
     Raises
     ------
@@ -60,7 +65,7 @@ def check(connection: dj.Connection, prefix: str) -> None:
     """
     found = installed(connection, prefix)
     if found is None or found.version == SCHEMA_VERSION:
-        return
+        return found
     remedy = (
         "stop its workers, then: inception backup FOLDER, inception migrate --dry-run, "
         "inception migrate"

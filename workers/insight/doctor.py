@@ -174,21 +174,16 @@ def _denied(error: Exception) -> bool:
 
 
 def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
-    from workers.database import opening, schema_version, server
-    from workers.queue import order, tables
+    from workers.database import opening, server
+    from workers.queue import tables
 
     connection = embedded.connect(home)
     if not server.schema_exists(connection, f"{prefix}_workers"):
         return f"none yet with prefix {prefix}; they are made at first use"
-    schema_version.check(connection, prefix)
-    with opening.without_declaring():
-        loaded = order.load(source, prefix)
-        tables.activate(prefix)
-        everything = [task.table for task in loaded] + list(tables.ALL)
-        missing = [table.__name__ for table in everything if not table().is_declared]
+    loaded, missing = opening.look(connection, source, prefix)
     if missing:
-        raise RuntimeError(f"not declared: {', '.join(missing)}")
-    return f"{len(everything)} declared, prefix {prefix}"
+        raise RuntimeError(f"not declared: {', '.join(table.__name__ for table in missing)}")
+    return f"{len(loaded.tasks) + len(tables.ALL)} declared, prefix {prefix}"
 
 
 def _store(home: str | os.PathLike | None) -> str:

@@ -135,12 +135,12 @@ def populate(database, animal, after=None, without=()):
     """
     from workers.queue.order import load
 
-    for task in load("schemas", database.active_prefix()):
+    tasks, own = load("schemas", database.active_prefix()), keys_of(animal)
+    for task in tasks:
         if task.name.startswith("imaging.") and "animal_id" not in task.table.primary_key:
             continue  # classifiers are of many animals
         if task.name.split(".")[0] in without:
             continue
-        own = keys_of(animal)
         known = [name for name in own if name in task.table().primary_key]
         keys = [own[name] for name in known]
         if all(keys):

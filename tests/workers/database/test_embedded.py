@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import psycopg2
 import pytest
+from homes import sql
 
 from workers.database import embedded, postgres
 
@@ -22,21 +23,15 @@ def home(tmp_path_factory):
     embedded.remove(folder)
 
 
-def _sql(home, statement):
-    with psycopg2.connect(embedded.url(home)) as connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else None
-
-
 def test_committed_rows_survive_kill_nine_and_the_port_stays(home):
-    _sql(home, "CREATE TABLE kept (x int); INSERT INTO kept SELECT generate_series(1, 1000)")
+    sql(home, "CREATE TABLE kept (x int); INSERT INTO kept SELECT generate_series(1, 1000)")
     before = embedded.status(home)
     os.kill(before["pid"], signal.SIGKILL)
     embedded.start(home)
     after = embedded.status(home)
     assert after["port"] == before["port"]
     assert after["pid"] != before["pid"]
-    assert _sql(home, "SELECT count(*), sum(x) FROM kept") == [(1000, 500500)]
+    assert sql(home, "SELECT count(*), sum(x) FROM kept") == [(1000, 500500)]
 
 
 def test_start_from_many_processes_at_once_gives_one_server(home):

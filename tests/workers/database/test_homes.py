@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import psycopg2
 import pytest
+from homes import sql
 
 from workers.database import embedded
 
@@ -34,12 +34,6 @@ def home(request, tmp_path_factory):
     for server in place.glob("*/server.json"):
         embedded.remove(server.parent)
     shutil.rmtree(place)
-
-
-def sql(home, statement):
-    with psycopg2.connect(embedded.url(home)) as connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else None
 
 
 def rows(home):
