@@ -16,6 +16,7 @@ from pipeline.errors import DataError
 from pipeline.stimulus.kinds import name_of, names_of, stimulus_columns
 from schemas import dataset, stimulus
 from schemas.closed_loop.binding import schema
+from schemas.closed_loop.known_gain import compute_gain, fetch_gain_inputs, without_state
 from schemas.closed_loop.matching import MatchTask, UnitMatch
 from schemas.closed_loop.planning import Plan
 from schemas.closed_loop.presentation import Audit, Presentation
@@ -74,8 +75,11 @@ def fetch_scored(key: Mapping[str, Any]) -> dict[str, Any]:
             field="UnitMatch, Audit",
             found=f"{len(neurons)} targets, {len(audit)} trials",
         )
+    own = [name for neuron in neurons.values() for name in neuron["images"].values()]
+    method = OutcomeMethod.fetch_method(key)[0]
     return {
         "dataset_hash": data["dataset_hash"],
+        "gain": fetch_gain_inputs(key, method, plan, data, own),
         "kinds": names_of(targets),
         "neurons": neurons,
         "rows": [rows[row["trial_idx"]] for row in audit],
@@ -91,6 +95,16 @@ def own_images(scored: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, list[st
     responses = scored["responses"].load()[np.ix_(scored["rows"], columns)]
     own = {kind: [neuron["images"].get(kind) for neuron in neurons] for kind in scored["kinds"]}
     return responses, own
+
+
+def known_gain(
+    scored: Mapping[str, Any], own: Mapping[str, list[str | None]]
+) -> dict[str, np.ndarray]:
+    """Return the `gain` of an outcome method that takes one: trials x neurons, else nothing."""
+    found = compute_gain(
+        scored["gain"], scored["rows"], scored["images"], own, list(scored["neurons"])
+    )
+    return {} if found is None else {"gain": found}
 
 
 class Read:
@@ -159,9 +173,13 @@ class Outcome(dj.Computed):
 
     @property
     def key_source(self):
-        """Audited presentations whose pairs are there: one that asks for a stack waits for it."""
+        """Audited presentations whose pairs are there: one that asks for a stack waits for it.
+
+        A method that takes gains waits for the animal's state on the trials.
+        """
         parents = (UnitMatch, Audit, dataset.Responses, OutcomeMethod)
-        return functools.reduce(operator.mul, (p.proj() for p in parents)) - without_pairs()
+        every = functools.reduce(operator.mul, (p.proj() for p in parents))
+        return every - without_pairs() - without_state(OutcomeMethod)
 
     def make_fetch(self, key):
         joined = (asks_for_stack() & key).keys()
@@ -169,7 +187,8 @@ class Outcome(dj.Computed):
 
     def make_compute(self, key, scored, joined, method, params):
         responses, own = own_images(scored)
-        result = outcome_methods[method](responses, np.array(scored["images"]), own, **params)
+        images, gain = np.array(scored["images"]), known_gain(scored, own)
+        result = outcome_methods[method](responses, images, own, **gain, **params)
         return scored, joined, list(scored["neurons"]), result
 
     def make_insert(self, key, scored, joined, units, result):

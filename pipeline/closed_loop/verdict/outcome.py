@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from pipeline.closed_loop.verdict import adjusted  # noqa: F401  registers its method
 from pipeline.closed_loop.verdict.confusion import Confusion, confusion
 from pipeline.closed_loop.verdict.moments import Moments, normalized, pool, response_moments
 from pipeline.closed_loop.verdict.statistics import (
@@ -22,7 +23,8 @@ from pipeline.closed_loop.verdict.statistics import (
     compare,
     population,
 )
-from pipeline.registry import Registry, config_hash
+from pipeline.closed_loop.verdict.trials import Outcome, Trials, outcome_methods, sem, takes_gain
+from pipeline.registry import config_hash
 
 __all__ = [
     "Comparison",
@@ -40,41 +42,8 @@ __all__ = [
     "population",
     "response_moments",
     "sensitivity",
+    "takes_gain",
 ]
-
-outcome_methods = Registry("outcome method")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a loop showed.
-
-    Attributes
-    ----------
-    responses : DataFrame
-        One row per neuron (its place in the input) and kind: `neuron, kind, image, mean, sem, n`
-        (in the unit of the method), `raw_mean, raw_sem`. Only neurons with that image.
-    comparisons : DataFrame
-        One row per neuron and control: `neuron, kind, difference, ratio, t, df, p, p_adjusted,
-        significant, scored`; the difference is reference minus control.
-    populations : DataFrame
-        One row per control: `kind` and the attributes of `Population`.
-    confusions : dict of kind to Confusion
-        Rows and columns are the neurons of the input.
-    kinds : list of str
-        Kinds compared, the reference first.
-
-    Notes
-    -----
-    A kind here is a name of `pipeline.stimulus.kinds`: `gabor`, and `gabor:1` for a neuron's second
-    image of that kind.
-    """
-
-    responses: pd.DataFrame
-    comparisons: pd.DataFrame
-    populations: pd.DataFrame
-    confusions: dict[str, Confusion]
-    kinds: list[str]
 
 
 @outcome_methods.register("welch_bh", default=True)
@@ -123,57 +92,19 @@ def welch_bh(
     ----------
     Walker et al. (2019), doi:10.1038/s41593-019-0517-x; tests as Ding et al. (2023).
     """
-    days, names = _days(responses, image)
-    n_neurons = days[0].shape[1]
-    own = {kind: list(ids) for kind, ids in images_by_kind.items() if len(ids) == n_neurons}
-    if reference not in own:
-        raise ValueError(f"no {reference!r} image for {n_neurons} neurons; kinds {list(own)}")
-    kinds = [reference, *(kind for kind in own if kind != reference)]
-    moments = pool(
-        [
-            response_moments(normalized(d, normalization), i)
-            for d, i in zip(days, names, strict=True)
-        ]
-    )
-    raw = pool([response_moments(d, i) for d, i in zip(days, names, strict=True)])
-    scores = {kind: _own(moments, own[kind]) for kind in kinds}
-    raw_scores = {kind: _own(raw, own[kind]) for kind in kinds}
-    rows, comparisons, populations = [], [], []
-    for kind in kinds:
-        mean, variance, n = scores[kind]
-        has = np.flatnonzero([name is not None for name in own[kind]])
-        raw_mean, raw_variance, raw_n = raw_scores[kind]
-        rows.append(
-            pd.DataFrame(
-                {
-                    "neuron": has,
-                    "kind": kind,
-                    "image": [own[kind][i] for i in has],
-                    "mean": mean[has],
-                    "sem": _sem(variance, n)[has],
-                    "n": n[has].astype(int),
-                    "raw_mean": raw_mean[has],
-                    "raw_sem": _sem(raw_variance, raw_n)[has],
-                }
-            )
-        )
-        if kind == reference:
-            continue
-        result = compare(*scores[reference], *scores[kind], alpha=alpha, min_trials=min_trials)
-        table = pd.DataFrame({"neuron": np.arange(n_neurons), "kind": kind, **vars(result)})
-        comparisons.append(table)
-        spread = np.sqrt(_sem(*scores[reference][1:]) ** 2 + _sem(variance, n) ** 2)
+    trials = Trials.of(responses, image, images_by_kind, reference, normalization)
+    comparisons, populations = [], []
+    for kind in trials.kinds[1:]:
+        own, other = trials.scores(reference), trials.scores(kind)
+        result = compare(*own, *other, alpha=alpha, min_trials=min_trials)
+        neurons = np.arange(len(result.difference))
+        comparisons.append(pd.DataFrame({"neuron": neurons, "kind": kind, **vars(result)}))
+        spread = np.sqrt(sem(*own[1:]) ** 2 + sem(*other[1:]) ** 2)
         total = population(
             result, spread, animal=animal, confidence=confidence, n_bootstrap=n_bootstrap, seed=seed
         )
         populations.append({"kind": kind, **asdict(total)})
-    return Outcome(
-        responses=pd.concat(rows, ignore_index=True),
-        comparisons=pd.concat(comparisons, ignore_index=True) if comparisons else pd.DataFrame(),
-        populations=pd.DataFrame(populations),
-        confusions={kind: confusion(_matrix(moments, own[kind])) for kind in kinds},
-        kinds=kinds,
-    )
+    return trials.outcome(comparisons, populations)
 
 
 def sensitivity(
@@ -262,38 +193,3 @@ def analysis_plan(
         "inclusion": {"min_match_probability": min_match_probability, "trials": "audit ok"},
     }
     return {**plan, "hash": config_hash(plan)}
-
-
-def _days(responses: Any, image: Any) -> tuple[list[NDArray], list[NDArray]]:
-    several = isinstance(responses, (list, tuple)) and np.ndim(responses[0]) == 2
-    days = [np.asarray(r, np.float64) for r in (responses if several else [responses])]
-    names = [np.asarray(i).astype(str) for i in (image if several else [image])]
-    if len(days) != len(names) or any(
-        d.ndim != 2 or len(d) != len(i) for d, i in zip(days, names, strict=False)
-    ):
-        raise ValueError(
-            f"responses (trials, neurons) {[d.shape for d in days]} do not fit "
-            f"images (trials,) {[i.shape for i in names]}"
-        )
-    return days, names
-
-
-def _own(moments: Moments, images: list[str | None]) -> tuple[NDArray, NDArray, NDArray]:
-    """Mean, variance and n of every neuron for its own image."""
-    row = moments.at(images)
-    unit = np.arange(len(images))
-    shown = row >= 0
-    return (
-        np.where(shown, moments.mean[row, unit], np.nan),
-        np.where(shown, moments.variance[row, unit], np.nan),
-        np.where(shown, moments.n[row, unit], 0),
-    )
-
-
-def _matrix(moments: Moments, images: list[str | None]) -> NDArray[np.float64]:
-    row = moments.at(images)
-    return np.where((row >= 0)[:, None], moments.mean[row], np.nan)
-
-
-def _sem(variance: NDArray, n: NDArray) -> NDArray[np.float64]:
-    return np.sqrt(np.divide(variance, n, out=np.full(len(n), np.nan), where=n > 0))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.closed_loop.checks.arousal import arousal_matched
-from pipeline.closed_loop.verdict.outcome import outcome_methods, sensitivity
+from pipeline.closed_loop.verdict.outcome import outcome_methods, sensitivity, takes_gain
 from pipeline.closed_loop.verdict.outcome_file import load_outcome
 from pipeline.stimulus.kinds import stimulus_columns
 from schemas import dataset
@@ -18,7 +18,7 @@ from schemas.closed_loop.binding import schema
 from schemas.closed_loop.planning import PlanTask
 from schemas.closed_loop.presentation import Presentation
 from schemas.closed_loop.stacks import matched_pairs
-from schemas.closed_loop.verdict import Outcome, OutcomeMethod, fetch_scored, own_images
+from schemas.closed_loop.verdict import Outcome, OutcomeMethod, fetch_scored, known_gain, own_images
 from schemas.store import local_file, number
 
 PERCENT = (50, 60, 70, 80, 90, 95, 99)
@@ -144,7 +144,8 @@ class ArousalControl(dj.Computed):
         column, name = recorded[0]
         keep = ~named  # natural images stay: the sd is over the scan
         keep[named] = arousal_matched(kinds[named], behavior[named, column])
-        result = outcome_methods[method](responses[keep], images[keep], own, **params)
+        gain = {what: values[keep] for what, values in known_gain(scored, own).items()}
+        result = outcome_methods[method](responses[keep], images[keep], own, **gain, **params)
         return name, int(keep[named].sum()), result
 
     def make_insert(self, key, name, n_trials, result):
@@ -190,18 +191,21 @@ class PooledOutcome(dj.Computed):
         neurons = sorted({unit for day in scored for unit in day["neurons"]})
         kinds = list(dict.fromkeys(kind for day in scored for kind in day["kinds"]))
         own = {kind: [None] * len(neurons) for kind in kinds}
-        values = []
+        values, gains = [], []
         for day in scored:
             responses, images = own_images(day)
-            whole = np.full((len(responses), len(neurons)), np.nan)
+            known = known_gain(day, images).get("gain", np.ones(responses.shape))
+            whole, gain = np.full((2, len(responses), len(neurons)), np.nan)
             for column, unit in enumerate(day["neurons"]):
                 place = neurons.index(unit)
-                whole[:, place] = responses[:, column]
+                whole[:, place], gain[:, place] = responses[:, column], known[:, column]
                 for kind, names in images.items():
                     own[kind][place] = own[kind][place] or names[column]
             values.append(whole)
+            gains.append(gain)
         shown = [np.array(day["images"]) for day in scored]
-        return days, outcome_methods[method](values, shown, own, **params)
+        given = {"gain": gains} if takes_gain(method) else {}
+        return days, outcome_methods[method](values, shown, own, **given, **params)
 
     def make_insert(self, key, days, result):
         self.insert1({**key, "n_days": len(days), "days": days})

@@ -112,3 +112,25 @@ def test_what_was_not_measured_of_traces_alone_is_null(database, loop):
         assert set((imaging.Fluorescence.Unit & scan).to_arrays("coefficient")) <= {None}
         units = (imaging.Segmentation.Unit & scan).to_dicts()
         assert {(unit["score"], unit["soma_probability"]) for unit in units} == {(None, None)}
+
+
+def test_a_method_that_takes_gains_scores_the_same_neurons(database, loop):
+    from schemas import closed_loop
+    from schemas.closed_loop.known_gain import without_state
+
+    method = closed_loop.OutcomeMethod.add(
+        "gain_permutation", {"n_permutations": 199, "n_bootstrap": 10}
+    )
+    try:
+        assert not without_state(closed_loop.OutcomeMethod) & method & loop["day2"]
+        for table in (closed_loop.Outcome, closed_loop.Comparison, closed_loop.Population):
+            table.populate(loop["day2"], method)
+        rows = (closed_loop.Population.Kind & loop["day2"] & method).to_dicts()
+        welch = closed_loop.Population.Kind & loop["day2"] - (closed_loop.OutcomeMethod & method)
+        before = {row["kind"]: row for row in welch.to_dicts()}
+        assert {row["kind"] for row in rows} == set(before)
+        for row in rows:
+            assert row["n_neurons"] == before[row["kind"]]["n_neurons"]
+            assert row["fraction"] == pytest.approx(before[row["kind"]]["fraction"], abs=0.3)
+    finally:
+        (closed_loop.OutcomeMethod & method).delete(prompt=False)
