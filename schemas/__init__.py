@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.plugins import load_plugins
 from pipeline.stages import STAGES
-from schemas.datajoint_internals import let_help_read_tables
+from schemas.datajoint_internals import let_forks_connect, let_help_read_tables
 from schemas.whole import declared_whole
 
 if TYPE_CHECKING:
@@ -90,7 +90,11 @@ def activate(
         raise ValueError(
             f"this process is bound to prefix {_active!r} already; start another one for {prefix!r}"
         )
+    from schemas import identity, stored
+
     let_help_read_tables()
+    let_forks_connect()
+    stored.watch()
     load_plugins()
     if connection is None:
         connection = (_connector or _installed_connector())(home)
@@ -102,6 +106,7 @@ def activate(
                 f"{prefix}_{name}", connection=connection, create_tables=create_tables
             )
     _active = prefix
+    identity.learn(connection, prefix)
     return connection
 
 

@@ -31,7 +31,7 @@ BASE = (
 LEAVES = ("simulate", "plotting")
 OUTER = ("recording", *LEAVES)  # of pipeline: they read stages, and no stage reads them
 # of schemas: stages import them, they no stage
-TOOLS = ("clock", "datajoint_internals", "method", "recipe", "store", "whole")
+TOOLS = ("clock", "datajoint_internals", "identity", "method", "recipe", "store", "stored", "whole")
 DECISIONS = ("task_rows", "tasks", "other_day", "ingest")  # of schemas/decisions, in order
 OUTWARD = ("nwb",)  # of schemas: what leaves the tables; none of the above imports them
 CORE_TYPES = re.compile(

@@ -16,6 +16,7 @@ from typing import Any
 import datajoint as dj
 
 from pipeline.errors import DataError
+from schemas import identity
 from schemas.clock import to_utc
 from workers.database import opening, schema_version, server, table_content, variant_keys
 from workers.database.datajoint_internals import (
@@ -92,6 +93,8 @@ STEPS = (
         frozenset({"closed_loop.loop.deadline"}),
     ),
     Step(6, "keep what was found in the files of a scan, and why the eye was not seen"),
+    Step(7, "keep what people decide about cells as targets, and which loops are stopped"),
+    Step(8, "let database, store and home know each other, and keep digests of raw files"),
 )
 
 
@@ -217,6 +220,7 @@ def bind(connection: dj.Connection, prefix: str, source: str) -> None:
     with opening.without_declaring():
         order.load(source, prefix)
         tables.activate(prefix, connection)
+    identity.learn(connection, prefix)
 
 
 def _present(connection: dj.Connection, prefix: str) -> schema_version.Installed:
