@@ -117,3 +117,32 @@ def test_rows_of_before_there_were_digests_get_one_when_ingested_again(scan):
     experiment.existing(files())
     ingest_bundle(folder)
     assert files()[0].digest == experiment.raw_digest(folder / "scan.tif")
+
+
+def test_recordings_that_were_moved_are_found_again_all_or_none(scan, tmp_path):
+    from schemas import experiment
+    from workers.deployment.relocate import plan, relocate
+
+    key, folder, files = scan
+    new = tmp_path / "disk 2" / "day1"
+    with pytest.raises(DataError, match="is not at the new place; no row was changed"):
+        plan(folder, new)
+    shutil.copytree(folder, new)
+    shutil.rmtree(folder)
+    moves = plan(folder, new)
+    assert {move.old for move in moves} >= {str(folder), str(folder / "scan.tif")}
+    original = (new / "scan.tif").read_bytes()
+    swap(new / "scan.tif")
+    with pytest.raises(DataError, match="is not the file that was ingested"):
+        plan(folder, new)
+    (new / "scan.tif").write_bytes(original)
+    with pytest.raises(MachineError, match="inception relocate"):
+        experiment.existing(files())
+    relocate(plan(f"{folder}/", new))
+    assert experiment.existing(files()) == [str(new / "scan.tif")]
+    assert files()[0].modified_ns == (new / "scan.tif").stat().st_mtime_ns
+    assert (experiment.Scan & key).fetch1("folder") == str(new)
+    with pytest.raises(LookupError, match="no recording, prepared set or stack lies there"):
+        plan(folder, new)
+    with pytest.raises(LookupError, match="no recording"):
+        plan(str(new)[:-1], new)  # a name that only begins alike

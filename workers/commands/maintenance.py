@@ -147,6 +147,31 @@ def verify(
 
 
 @app.command()
+def relocate(
+    old: Annotated[Path, typer.Argument(help="Folder or file, as rows have it.")],
+    new: Annotated[Path, typer.Argument(help="Where it is now.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what.")] = False,
+    yes: Yes = False,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    as_json: Json = False,
+) -> None:
+    """Tell the database where recordings lie that were moved; contents are compared first."""
+    open_existing(prefix)
+    from workers.deployment.relocate import plan, relocate
+
+    moves = plan(old, new)
+    lines = [f"{move.old} -> {move.new}" for move in moves]
+    if not as_json:
+        print("\n".join(lines), flush=True)
+    if not dry_run:
+        confirm(f"Change {len(moves)} paths?", yes)
+        relocate(moves)
+    text = f"{len(moves)} paths {'would change' if dry_run else 'changed'}"
+    say({"paths": lines, "changed": not dry_run}, as_json, text)
+
+
+@app.command()
 def recompute(
     check: Annotated[int, typer.Option(min=1, help="Number of random rows.")] = 10,
     each: Annotated[bool, typer.Option("--each", help="So many rows of each table.")] = False,
