@@ -122,9 +122,10 @@ def _mark(
     connection: dj.Connection, prefix: str, found: identity.Recorded | None, *, adopt: bool
 ) -> None:
     mark = identity.store_mark(prefix)
+    strange = mark is None if found is not None else True
+    if strange and not adopt and not _agree(connection):
+        raise _disagrees(prefix, mark)
     if found is None:
-        if not adopt and not _agree(connection):
-            raise _disagrees(prefix, mark)
         found = identity.Recorded(mark or uuid.uuid4().hex, marked=False)
         row = "(deployment_id, made_at) VALUES (%s, "
         connection.query(

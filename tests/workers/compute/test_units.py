@@ -269,6 +269,21 @@ def test_a_gpu_has_one_holder_and_is_free_when_the_holder_dies(tmp_path):
     assert gpu.Gpu("0", other).acquire()
 
 
+def test_a_lock_that_another_account_made_can_be_held_and_one_that_cannot_leaves_the_cpu(
+    tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "inception-gpu-0.lock").mkdir()  # cannot be written, as another account's file
+    ours, also_ours = gpu.Gpu("0", tmp_path), gpu.Gpu("0", tmp_path)
+    assert ours.acquire()
+    assert not also_ours.acquire()
+    ours.release()
+    assert also_ours.acquire()
+    nowhere = gpu.Gpu("1", tmp_path / "missing")
+    assert not nowhere.acquire()
+    assert not nowhere.acquire()
+    assert caplog.text.count("GPU 1 is not used: No such file or directory") == 1
+
+
 def test_gpus_are_those_that_cuda_may_use(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "_DEVICES", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import DataError, MachineError
 from schemas import identity
 from workers.database import backup, embedded
+from workers.insight import doctor
 from workers.queue.lease import Ledger
 
 pytestmark = pytest.mark.tables
@@ -73,6 +74,9 @@ def test_a_store_that_is_not_mounted_is_refused_in_one_line(marked, verb, capfd)
         code = marked.worker(*verb[1:]).wait(120) if verb[0] == "worker" else None
         if code is None:
             code, _ = marked.inception(*verb)
+        found = doctor.doctor(marked.home, marked.prefix, "toy_tables")
+        (store,) = [check for check in found if check["check"] == "store"]
+        assert (store["ok"], "mount the store" in store["found"]) == (False, True)
     assert code == 1
     if verb[0] == "worker":
         last = marked.log().splitlines()[-1]
