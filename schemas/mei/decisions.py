@@ -14,7 +14,6 @@ from schemas.clock import now
 from schemas.mei.binding import schema
 
 WHY, WHO = 200, 64  # longest text of a reason, of a name
-_TRIES = 5  # to number a decision, should others decide about the same cell at once
 
 
 @schema
@@ -47,22 +46,17 @@ class TargetDecision(dj.Manual):
         ------
         DataError
             If there is no such cell, or reason or name is empty or too long.
+        DuplicateError
+            If somebody else decided about the cell at the same moment: try again.
         """
         key = {name: unit[name] for name in imaging.Segmentation.Unit.primary_key}
         if not imaging.Segmentation.Unit & key:
             raise DataError("no such unit", field="unit", found=key["unit_id"])
         texts = {"why": _text("why", why, WHY), "who": _text("who", who, WHO)}
-        for attempt in range(_TRIES):
-            numbers = (cls & key).to_arrays("decision_idx")
-            row = {**key, "decision_idx": int(max(numbers, default=-1)) + 1}
-            decided = {"included": included, **texts, "decided_at": now(cls().connection)}
-            try:
-                cls.insert1({**row, **decided})
-            except dj.errors.DuplicateError:
-                if attempt + 1 == _TRIES:
-                    raise
-            else:
-                break
+        numbers = (cls & key).to_arrays("decision_idx")
+        row = {**key, "decision_idx": int(max(numbers, default=-1)) + 1}
+        moment = now(cls().connection)
+        cls.insert1({**row, "included": included, **texts, "decided_at": moment})
         return row
 
     @classmethod

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import datajoint as dj
 
 from pipeline.dataset.names import unit_name
 from pipeline.errors import DataError
 from schemas import closed_loop, dataset, experiment, imaging, mei, model
+from schemas.decisions.task_rows import transaction
 
 CELL = "animal_id, session, scan_idx, field, unit_id and the hashes of its segmentation"
+_TRIES = 5
 
 
 def decide(unit: Mapping[str, Any], *, include: bool | None, why: str, who: str) -> None:
@@ -30,10 +34,27 @@ def decide(unit: Mapping[str, Any], *, include: bool | None, why: str, who: str)
         If there is no such cell, it is to be a target and is in no data set, or reason or name is
         missing.
     """
-    cell = _cell(unit)
-    if include:
-        _expect_in_data(cell)
-    mei.TargetDecision.add(cell, include, why=why, who=who)
+    decide_all([(unit, include)], why=why, who=who)
+
+
+def decide_all(
+    decided: Iterable[tuple[Mapping[str, Any], bool | None]], *, why: str, who: str
+) -> None:
+    """Decide about several cells for one reason, all or none; see `decide`."""
+    cells = [(_cell(unit), include) for unit, include in decided]
+    for cell, include in cells:
+        if include:
+            _expect_in_data(cell)
+    for left in reversed(range(_TRIES)):
+        try:
+            with transaction():
+                for cell, include in cells:
+                    mei.TargetDecision.add(cell, include, why=why, who=who)
+        except dj.errors.DuplicateError:  # somebody decided about the same cell at once
+            if not left or mei.schema.connection.in_transaction:
+                raise
+        else:
+            return
 
 
 def _cell(unit: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 from known_neurons import populate, write_answer
-from short_loops import computed_scan
+from short_loops import computed_scan, refreshed
 
 ANIMAL = 56
 
@@ -54,3 +54,20 @@ def answer(database, tmp_path):
 def place(_bound):
     """Home and prefix of the tables."""
     return _bound[1:]
+
+
+@pytest.fixture
+def undecided(database, scan):
+    """Withdraw at the end what a test has decided."""
+    yield
+    from workers.steering.decide import decide, decisions
+
+    for row in decisions(scan):
+        if row["counts"]:
+            decide(row, include=None, why="the test is over", who="test")
+
+
+@pytest.fixture
+def refresh(_bound):
+    """Refresh all job tables as a worker does; return the pipeline and the ledger."""
+    return lambda: refreshed(_bound[2])

@@ -15,17 +15,6 @@ def plan_units(plan):
     return {row["unit_index"]: row["target_rank"] for row in rows}
 
 
-@pytest.fixture
-def undecided(database, scan):
-    """Withdraw at the end what a test has decided."""
-    yield
-    from workers.steering.decide import decide, decisions
-
-    for row in decisions(scan):
-        if row["counts"]:
-            decide(row, include=None, why="the test is over", who="test")
-
-
 def test_decisions_come_before_the_rule_and_hold_through_day_2(
     database, scan, compute, answer, undecided, tmp_path
 ):
