@@ -106,6 +106,8 @@ def register_loop(
         if due is not None:
             _to_come(due)
         registered = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
+        if loops:  # the column holds seconds, and the newest loop of a scan is to be the last
+            registered = max(registered, loops[0]["registered"] + datetime.timedelta(seconds=1))
         closed_loop.Loop.insert1({**loop, **numbers, "deadline_utc": due, "registered": registered})
         chosen = (closed_loop.Recipe & loop).fetch1("recipe")
         check_recipe(chosen)

@@ -1,6 +1,6 @@
 """Images that exist: a unit that is a target of two plans is ascended once.
 
-Neither an image nor a control depends on what else is in its batch, up to rounding
+No MEI depends on what else is in its batch, up to rounding
 (`pipeline.mei.synthesize`), so that another selection of targets copies what is there.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,10 +64,11 @@ def targets(
     if why and not named:
         raise typer.BadParameter("--why is for --include, --exclude and --undecide")
     open_existing(prefix)
+    from workers.queue.jobs import user_name
     from workers.steering import decide as hand
 
     cells = [(hand.unit_key(key, unit), choice) for choice, units in wanted for unit in units]
-    hand.decide_all(cells, why=why or "", who=who or getpass.getuser())
+    hand.decide_all(cells, why=why or "", who=who or user_name())
     rows = hand.targets(key)
     if as_json:
         print(json.dumps(plain(rows)))
@@ -122,12 +122,13 @@ def replan(
     """
     key, due = scan_key(scan), iso_time(deadline)
     open_existing(prefix)
+    from workers.queue.jobs import user_name
     from workers.steering import replan as again
 
     if exclude_field:
         fields = ", ".join(map(str, exclude_field))
         reason = why or f"field {fields} is left out"
-        again.exclude_fields(key, exclude_field, why=reason, who=getpass.getuser())
+        again.exclude_fields(key, exclude_field, why=reason, who=user_name())
     made = again.replan(
         key,
         minutes=minutes,
@@ -153,9 +154,10 @@ def stop(
 ) -> None:
     """Have no job of a loop taken any more, unless another loop waits for it (`resume` goes on)."""
     open_existing(prefix)
+    from workers.queue.jobs import user_name
     from workers.steering import loops
 
-    counts = loops.stop(loops.find_loop(loop), who=getpass.getuser(), running=running)
+    counts = loops.stop(loops.find_loop(loop), who=user_name(), running=running)
     text = f"loop {loop} is stopped: {counts['waiting']} jobs wait"
     if counts["running"]:
         text += f", {counts['running']} under way {'were stopped' if running else 'will end'}"

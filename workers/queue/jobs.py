@@ -126,7 +126,7 @@ def cancel(ledger: Ledger, table: str | None = None, key: dict[str, Any] | None 
 
 def stop_one(ledger: Ledger, job: str, token: int) -> bool:
     """Stop one running job; return False if it has just ended or has another owner."""
-    who = f"cancelled by {_user()} on {socket.gethostname()}"
+    who = f"cancelled by {user_name()} on {socket.gethostname()}"
     with server.transaction(ledger.connection):
         ended = ledger.connection.query(
             f"UPDATE {tables.Job.full_table_name} SET status='ignore', worker=NULL, "
@@ -144,7 +144,8 @@ def stop_one(ledger: Ledger, job: str, token: int) -> bool:
     return True
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the login of whoever runs this process, or the number of an account without one."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's account without a name

@@ -5,17 +5,18 @@ import pytest
 from pipeline.errors import DataError
 
 pytestmark = pytest.mark.tables
+TARGETS = iter((4, 3, 2, 1))
 
 
 @pytest.fixture
 def pending(refresh, scan, ledger, compute):
-    """A second loop of 4 targets that is registered and not computed, with its jobs."""
+    """A second loop of targets that nobody has asked for before, not computed, with its jobs."""
     from schemas.decisions import tasks
     from workers.steering.replan import replan
 
     compute()
     first = tasks.register_loop(scan)
-    second = replan(scan, targets=4)
+    second = replan(scan, targets=next(TARGETS))
     refresh()
     yield first, second
     compute()
@@ -144,8 +145,11 @@ def test_removing_one_of_two_loops_leaves_the_other_whole(refresh, ledger, scan,
     assert model.TrainedModel()
 
 
-def test_a_loop_that_is_not_there_is_an_error(database, scan, pending):
+def test_a_loop_that_is_not_there_is_an_error(database, scan):
     from workers.steering.loops import find_loop
+    from workers.steering.replan import replan
+
+    replan(scan, minutes=4)
 
     for name, message in (
         ("56/1", "names no loop"),
