@@ -20,6 +20,7 @@ BASE = (
     "device",
     "errors",
     "files",
+    "indices",
     "jsonfile",
     "npy",
     "parameters",
