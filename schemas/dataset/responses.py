@@ -86,7 +86,7 @@ class Responses(dj.Computed):
                     "activity": (imaging.Activity & activity).fetch1("activity"),
                     "rows": kept,
                     "unit_id": [rows[row]["unit_id"] for row in kept],
-                    "delay_s": [_delay(rows[row]["y_px"], *scan) for row in kept],
+                    "delay_s": [scan_delay(rows[row]["y_px"], *scan) for row in kept],
                 }
             )
         times = (behavior.Sync & key).fetch1("frame_times", "trial_times")
@@ -133,7 +133,7 @@ def _passes(unit: dict[str, Any], min_soma_probability: float, min_snr: float) -
     return (soma is None or soma >= min_soma_probability) and (unit["snr"] or 0.0) >= min_snr
 
 
-def _delay(y_px: float, delay_s: float, line_period_s: float, height_px: int) -> float:
+def scan_delay(y_px: float, delay_s: float, line_period_s: float, height_px: int) -> float:
     """Return when a row is scanned after the start of a frame (s)."""
     return float(delay_s + (y_px - (height_px - 1) / 2) * line_period_s)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from workers.database import datajoint_internals, schema_version
 from workers.database.server import exclusive
-from workers.insight import forecast
+from workers.insight import forecast, next_step
 from workers.queue import refresh, tables
 from workers.queue.lease import Ledger
 from workers.queue.order import TaskOrder
+from workers.queue.stopped import STOPPED
 
 _COLUMNS = ("pending", "running", "error", "ignore")
 _ALIVE_S = 120.0  # a worker not seen for so long is gone (s)
@@ -32,7 +33,9 @@ def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
         seconds` (median duration of a job); `stages`: the same summed, by `stage`; `running`:
         jobs under way, see `forecast.running`; `workers`: those seen in the last two minutes;
         `jobs_error`: those set aside; `jobs_late`: those that nobody waits for any more, since
-        their plan was made without them at its deadline; `ahead`: see `forecast.forecast`.
+        their plan was made without them at its deadline, or their loop is stopped;
+        `ahead`: see `forecast.forecast`; `next`: of loops whose plan is made, see
+        `next_step.next_steps`.
     """
     counts: dict[str, dict[str, int]] = {}
     for name, state, n in ledger.rows(
@@ -56,8 +59,8 @@ def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
     alive = workers(ledger)
     late = ledger.rows(
         f"SELECT COUNT(*) FROM {tables.Job.full_table_name} "
-        "WHERE status='ignore' AND error_class=%s",
-        (refresh.LEFT_BEHIND,),
+        "WHERE status='ignore' AND error_class IN (%s, %s)",
+        (refresh.LEFT_BEHIND, STOPPED),
     )
     return {
         "tables": listed,
@@ -67,6 +70,7 @@ def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
         "jobs_error": sum(row["error"] for row in listed),
         "jobs_late": int(late[0][0]),
         "ahead": forecast.forecast(ledger, plan, alive),
+        "next": next_step.next_steps(ledger, plan),
     }
 
 
