@@ -5,6 +5,8 @@ Importing this package connects to nothing. `activate()` binds all modules to a 
 >>> import schemas; schemas.activate()
 >>> from schemas import mei
 >>> (mei.MEI.Unit & 'activation > 1').to_pandas()
+
+In one call: `schemas.trace(unit)`, `schemas.dataset(scan)`, `schemas.meis(loop)`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.plugins import load_plugins
 from pipeline.stages import STAGES
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 MODULES = STAGES
 """Schema modules in the order of their foreign keys; each is one schema, `<prefix>_<module>`."""
+
+IN_ONE_CALL = ("meis",)
 
 Connector = Callable[[str | os.PathLike | None], "Connection"]
 _connector: Connector | None = None
@@ -43,6 +47,12 @@ def _worth_reading(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("datajoint").addFilter(_worth_reading)
+
+
+def __getattr__(name: str) -> Any:
+    if name in IN_ONE_CALL:
+        return getattr(importlib.import_module("schemas.reading"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def set_default_connector(connector: Connector | None) -> None:

@@ -20,6 +20,7 @@ BASE = (
     "device",
     "errors",
     "files",
+    "indices",
     "jsonfile",
     "npy",
     "parameters",
@@ -31,9 +32,9 @@ BASE = (
 LEAVES = ("simulate", "plotting")
 OUTER = ("recording", *LEAVES)  # of pipeline: they read stages, and no stage reads them
 # of schemas: stages import them, they no stage
-TOOLS = ("clock", "datajoint_internals", "method", "recipe", "store", "whole")
+TOOLS = ("clock", "datajoint_internals", "method", "pictures", "recipe", "store", "whole")
 DECISIONS = ("task_rows", "tasks", "other_day", "ingest")  # of schemas/decisions, in order
-OUTWARD = ("nwb",)  # of schemas: what leaves the tables; none of the above imports them
+OUTWARD = ("nwb", "reading")  # of schemas: what leaves the tables; none of the above imports them
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"
     r"|varchar\(\d+\)|<npy@main>|<object@main>)$"

@@ -252,3 +252,35 @@ def load_dataset(reference) -> TrainingSet:
     """Return the training set that `Dataset.fetch_file` points to."""
     with local_file(reference) as path:
         return load(path)
+
+
+def training_set(which: Any) -> TrainingSet:
+    """Return the data set of a scan: images, responses, behavior and tiers.
+
+    Parameters
+    ----------
+    which : restriction
+        Of `DatasetSpec.Scan` or `Dataset`: the key of a scan, or a `dataset_hash` where a scan has
+        several.
+
+    Raises
+    ------
+    DataError
+        If there is none, or more than one.
+
+    Examples
+    --------
+    >>> data = schemas.dataset({"animal_id": 7})  # doctest: +SKIP
+    """
+    named = isinstance(which, Mapping) and "dataset_hash" in which
+    found = Dataset & which if named else Dataset & (DatasetSpec.Scan & which).proj()
+    hashes = sorted(found.to_arrays("dataset_hash").tolist())
+    if len(hashes) != 1:
+        raise DataError(
+            "no data set" if not hashes else f"{len(hashes)} data sets",
+            field="dataset",
+            found=hashes or which,
+            expected="one",
+            remedy="name one by its dataset_hash" if hashes else "compute it first",
+        )
+    return load_dataset(Dataset.fetch_file({"dataset_hash": hashes[0]}))

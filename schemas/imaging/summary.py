@@ -14,11 +14,12 @@ from schemas.imaging.motion import Motion, RasterPhase, corrected_movie
 from schemas.imaging.opening import field_movie
 from schemas.imaging.scan import ScanInfo
 from schemas.method import MethodTable
+from schemas.pictures import ShowsPictures, rows_of
 from schemas.store import number
 
 
 @schema
-class SummaryImages(dj.Computed):
+class SummaryImages(ShowsPictures, dj.Computed):
     definition = """
     # Images of the corrected movie, and a course over time
     -> Motion
@@ -33,6 +34,15 @@ class SummaryImages(dj.Computed):
     """
 
     bin_s = 0.4
+
+    def pictures(self, most):
+        """Return mean and correlation image of the first fields."""
+        found = []
+        for row in rows_of(self, most // 2):
+            for name in ("mean_image", "correlation_image"):
+                label = f"field {row['field']}: {name.replace('_', ' ')}"
+                found.append((label, row[name].load()))
+        return found
 
     def make_fetch(self, key):
         return Motion.fetch_corrections(key), (ScanInfo & key).fetch1("fps")

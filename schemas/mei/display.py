@@ -14,6 +14,7 @@ from schemas.mei.binding import schema
 from schemas.mei.controls import Control, ControlTask  # noqa: F401  in a foreign key
 from schemas.mei.synthesis import MEI, batch_units  # noqa: F401  in a foreign key
 from schemas.method import MethodTable
+from schemas.pictures import ShowsPictures, rows_of
 
 
 @schema
@@ -67,7 +68,7 @@ class Display(dj.Computed):
     n_ok            : int32          # images whose luminance and contrast are as wanted
     """
 
-    class Image(dj.Part):
+    class Image(ShowsPictures, dj.Part):
         definition = """
         # One image as the rig will show it
         -> master
@@ -83,6 +84,15 @@ class Display(dj.Computed):
         reason      : varchar(255)   # why not
         predicted   : float64        # predicted response to exactly this image (a.u.)
         """
+
+        def pictures(self, most):
+            """Return the first images as the rig shows them."""
+            found = []
+            for row in rows_of(self, most):
+                images = (Display & {k: row[k] for k in Display.primary_key}).fetch1("images")
+                image = images.load(mmap_mode="r")[row["image_row"]]
+                found.append((f"output {row['unit_index']}: {row['kind']}", image))
+            return found
 
     def make_fetch(self, key):
         data_hash, units = batch_units(key)

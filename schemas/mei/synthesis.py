@@ -14,6 +14,7 @@ from schemas.mei.binding import schema
 from schemas.mei.reuse import Made, joined, made_before
 from schemas.mei.targets import Targets, TargetTask  # noqa: F401  in a foreign key
 from schemas.method import MethodTable
+from schemas.pictures import ShowsPictures, rows_of
 from schemas.store import number
 
 
@@ -77,7 +78,7 @@ class MEI(dj.Computed):
     n_units         : int32          # targets in this batch; 0 if there were fewer targets
     """
 
-    class Unit(dj.Part):
+    class Unit(ShowsPictures, dj.Part):
         definition = """
         # MEI of one unit
         -> master
@@ -89,6 +90,15 @@ class MEI(dj.Computed):
         restarted   : int32          # fresh starts because the unit was silent at first
         member_sd=null : float64     # sd over the ensemble's members of the response to it (a.u.)
         """
+
+        def pictures(self, most):
+            """Return the best image of the first units."""
+            found = []
+            for row in rows_of(self, most):
+                images = (MEI & {k: row[k] for k in MEI.primary_key}).fetch1("images")
+                image = images.load(mmap_mode="r")[row["image_row"]]
+                found.append((f"output {row['unit_index']}: {row['activation']:.3g}", image))
+            return found
 
     worker_queue = "gpu"
 
