@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.mei import ascent_methods, synthesize
 from schemas import dataset, model  # noqa: F401  in a foreign key
 from schemas.mei.binding import schema
 from schemas.mei.targets import Targets, TargetTask  # noqa: F401  in a foreign key
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
 
 
@@ -25,7 +24,7 @@ class AscentMethod(MethodTable, dj.Lookup):
     ascent_method   : varchar(64)    # name in pipeline.mei.ascent_methods
     ascent_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = ascent_methods
+    registry = Methods("pipeline.mei", "ascent_methods")
 
 
 @schema
@@ -94,6 +93,8 @@ class MEI(dj.Computed):
         return (AscentInputs(data_hash, units, weights, *settings, *method),)
 
     def make_compute(self, key, given):
+        from pipeline.mei import synthesize
+
         ensemble, starts = model.load_ensemble(given.weights), given.starts
         if not given.units:  # fewer targets than this batch begins at
             empty = np.zeros((0, *ensemble.input_shape), np.float32)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.mei.targets import TargetData, fraction_of, half_oracles, target_rules
 from schemas import dataset, imaging, model
 from schemas.mei.binding import schema
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
+
+if TYPE_CHECKING:
+    from pipeline.mei.targets import TargetData
 
 
 @schema
@@ -25,7 +27,7 @@ class TargetRule(MethodTable, dj.Lookup):
     target_method   : varchar(64)    # name in pipeline.mei.targets
     target_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = target_rules
+    registry = Methods("pipeline.mei.targets", "target_rules")
 
 
 @schema
@@ -99,6 +101,8 @@ class Targets(dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.mei.targets import target_rules
+
         loaded = dataset.load_dataset(given.file)
         data = replace(target_data(given.scores, given.places, loaded), names=given.names)
         result = target_rules[given.method](data, **given.params)
@@ -150,6 +154,8 @@ def _places(data_hash: str) -> dict[str, Any] | None:
 
 def reliabilities(data: Any) -> np.ndarray:
     """Return the oracle of every unit on both halves of the repeats, shape (2, units)."""
+    from pipeline.mei.targets import half_oracles
+
     trials = data.trials("test")
     return half_oracles(data.responses[trials], np.asarray(data.image_id)[trials])
 
@@ -159,6 +165,8 @@ def target_data(scores: tuple[list, list], places: dict[str, Any] | None, data: 
 
     The models' scores on test images are not among it; the other half of the repeats reports.
     """
+    from pipeline.mei.targets import TargetData, fraction_of
+
     cnn, ln = (np.array(values, np.float64) for values in scores)
     unknown = np.full(len(cnn), np.nan)
     oracle = reliabilities(data)[0]
