@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.plugins import load_plugins
 from pipeline.stages import STAGES
+from schemas.catalog import read_at_once
 from schemas.datajoint_internals import let_help_read_tables
 from schemas.whole import declared_whole
 
@@ -106,7 +107,8 @@ def activate(
         connection = (_connector or _installed_connector())(home)
     _ensure_store(home)
     modules = {name: importlib.import_module(f"schemas.{name}") for name in MODULES}
-    with declared_whole(connection):
+    databases = [f"{prefix}_{name}" for name in modules]
+    with declared_whole(connection), read_at_once(connection, databases):
         for name, module in modules.items():
             module.schema.activate(
                 f"{prefix}_{name}", connection=connection, create_tables=create_tables

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.stimulus.monitor import MonitorCurve
+
+if TYPE_CHECKING:
+    from pipeline.stimulus.monitor import MonitorCurve
 
 schema = dj.Schema()
 
@@ -163,4 +165,6 @@ class MonitorCalibration(dj.Manual):
 
 def monitor_curve(pixel_value: list[float], luminance_cd_m2: list[float]) -> MonitorCurve:
     """Return the curve of a calibration's columns."""
+    from pipeline.stimulus.monitor import MonitorCurve
+
     return MonitorCurve(np.asarray(pixel_value, float), np.asarray(luminance_cd_m2, float))

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.stimulus.images import png_bytes
 
 MOST = 8  # images below a table
 HEIGHT_PX = 108
@@ -53,6 +52,8 @@ def eight_bit(image: NDArray) -> NDArray[np.uint8]:
 
 
 def _strip(pictures: Pictures) -> str:
+    from pipeline.stimulus.images import png_bytes
+
     figures = []
     for label, image in pictures:
         data = base64.b64encode(png_bytes(eight_bit(image))).decode()

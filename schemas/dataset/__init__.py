@@ -5,9 +5,8 @@ The module is called as `training_set`: ``schemas.dataset({"animal_id": 7})``.
 
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.dataset import Dataset as TrainingSet
 from schemas.dataset.binding import schema
 from schemas.dataset.groups import DatasetGroup
 from schemas.dataset.names import unit_names
@@ -49,9 +48,12 @@ __all__ = [
     "unit_names",
 ]
 
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset as TrainingSet
+
 
 class _Callable(types.ModuleType):
-    def __call__(self, which: Any) -> TrainingSet:
+    def __call__(self, which: Any) -> "TrainingSet":
         return training_set(which)
 
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 
-from pipeline.dataset import Dataset as TrainingSet
-from pipeline.dataset import UnitTable, load, unit_filters
-from pipeline.dataset.filters import apply_filter
-from pipeline.dataset.names import unit_numbers
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
 from schemas import experiment, imaging, stimulus
 from schemas.dataset.assemble import assemble, known, position, prepared, unit_table
 from schemas.dataset.binding import schema
 from schemas.dataset.responses import Responses, ResponseTask, TrialBehavior, TrialBehaviorTask
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import file_bytes, local_file
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset as TrainingSet
 
 
 @schema
@@ -31,7 +30,7 @@ class UnitFilter(MethodTable, dj.Lookup):
     filter_method   : varchar(64)    # name in pipeline.dataset.filters
     filter_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = unit_filters
+    registry = Methods("pipeline.dataset", "unit_filters")
 
 
 @schema
@@ -200,6 +199,10 @@ class Dataset(dj.Computed):
         }
 
     def make_compute(self, key, source, filter_, shape, tier_params):
+        from pipeline.dataset import UnitTable
+        from pipeline.dataset.filters import apply_filter
+        from pipeline.dataset.names import unit_numbers
+
         kind, content = source
         if kind == "prepared":
             data = prepared(*content)
@@ -250,6 +253,8 @@ class Dataset(dj.Computed):
 
 def load_dataset(reference) -> TrainingSet:
     """Return the training set that `Dataset.fetch_file` points to."""
+    from pipeline.dataset import load
+
     with local_file(reference) as path:
         return load(path)
 

@@ -7,13 +7,11 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.stimulus.display import displays
-from pipeline.stimulus.images import image_hash
 from schemas import dataset, experiment, model  # noqa: F401  in a foreign key
 from schemas.mei.binding import schema
 from schemas.mei.controls import Control, ControlTask  # noqa: F401  in a foreign key
 from schemas.mei.synthesis import MEI, batch_units  # noqa: F401  in a foreign key
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.pictures import ShowsPictures, rows_of
 
 
@@ -26,7 +24,7 @@ class DisplayMethod(MethodTable, dj.Lookup):
     display_method  : varchar(64)    # name in pipeline.stimulus.display
     display_params  : json           # every keyword parameter, defaults filled in
     """
-    registry = displays
+    registry = Methods("pipeline.stimulus.display", "displays")
 
 
 @schema
@@ -113,6 +111,9 @@ class Display(dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.stimulus.display import displays
+        from pipeline.stimulus.images import image_hash
+
         if not given.units:
             return np.zeros((0, *given.size_px), np.uint8), [], given.data_hash
         window, curve = given.masks.load(), experiment.monitor_curve(*given.curve)

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.mei import ascent_methods, synthesize
 from schemas import dataset, model  # noqa: F401  in a foreign key
 from schemas.mei.binding import schema
 from schemas.mei.reuse import Made, joined, made_before
 from schemas.mei.targets import Targets, TargetTask  # noqa: F401  in a foreign key
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.pictures import ShowsPictures, rows_of
 from schemas.store import number
 
@@ -27,7 +26,7 @@ class AscentMethod(MethodTable, dj.Lookup):
     ascent_method   : varchar(64)    # name in pipeline.mei.ascent_methods
     ascent_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = ascent_methods
+    registry = Methods("pipeline.mei", "ascent_methods")
 
 
 @schema
@@ -130,6 +129,8 @@ class MEI(dj.Computed):
 
     @staticmethod
     def _ascend(given, units):
+        from pipeline.mei import synthesize
+
         ensemble = model.load_ensemble(given.weights)
         result = synthesize(
             ensemble.frozen(),

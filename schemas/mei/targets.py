@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.mei.targets import (
-    ByHand,
-    TargetData,
-    choose_targets,
-    fraction_of,
-    half_oracles,
-    target_rules,
-)
 from pipeline.registry import config_hash
 from schemas import dataset, imaging, model
 from schemas.mei.binding import schema
 from schemas.mei.decisions import DecisionSet, decided_units  # noqa: F401  one in a foreign key
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
+
+if TYPE_CHECKING:
+    from pipeline.mei.targets import TargetData
 
 
 @schema
@@ -35,7 +30,7 @@ class TargetRule(MethodTable, dj.Lookup):
     target_method   : varchar(64)    # name in pipeline.mei.targets
     target_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = target_rules
+    registry = Methods("pipeline.mei.targets", "target_rules")
 
     class Decided(dj.Part):
         definition = """
@@ -156,6 +151,8 @@ class Targets(dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.mei.targets import ByHand, choose_targets
+
         loaded = dataset.load_dataset(given.file)
         data = replace(
             target_data(given.scores, given.places, loaded),
@@ -214,6 +211,8 @@ def _places(data_hash: str) -> dict[str, Any] | None:
 
 def reliabilities(data: Any) -> np.ndarray:
     """Return the oracle of every unit on both halves of the repeats, shape (2, units)."""
+    from pipeline.mei.targets import half_oracles
+
     trials = data.trials("test")
     return half_oracles(data.responses[trials], np.asarray(data.image_id)[trials])
 
@@ -223,6 +222,8 @@ def target_data(scores: tuple[list, list], places: dict[str, Any] | None, data: 
 
     The models' scores on test images are not among it; the other half of the repeats reports.
     """
+    from pipeline.mei.targets import TargetData, fraction_of
+
     cnn, ln = (np.array(values, np.float64) for values in scores)
     unknown = np.full(len(cnn), np.nan)
     oracle = reliabilities(data)[0]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.catalog import read_at_once
 from workers.database import datajoint_internals, schema_version
 from workers.database.server import exclusive
 from workers.insight import forecast, next_step
 from workers.queue import refresh, tables
 from workers.queue.lease import Ledger
-from workers.queue.order import TaskOrder
+from workers.queue.order import Task, TaskOrder, tables_of
 from workers.queue.stopped import STOPPED
 
 _COLUMNS = ("pending", "running", "error", "ignore")
@@ -44,18 +45,8 @@ def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
     ):
         counts.setdefault(name, {})[state] = int(n)
     seconds = forecast.durations(ledger)
-    listed = []
-    for task in plan:
-        own = counts.get(task.name, {})
-        listed.append(
-            {
-                "table": task.name,
-                "done": ledger.persist(lambda task=task: len(task.table())),
-                "due": ledger.persist(lambda task=task: len(datajoint_internals.due(task.table()))),
-                **{state: own.get(state, 0) for state in _COLUMNS},
-                "seconds": seconds.get(task.name),
-            }
-        )
+    with read_at_once(ledger.connection, sorted({t.database for _, t in tables_of(plan.source)})):
+        listed = [_row(ledger, task, counts.get(task.name, {}), seconds) for task in plan]
     alive = workers(ledger)
     late = ledger.rows(
         f"SELECT COUNT(*) FROM {tables.Job.full_table_name} "
@@ -71,6 +62,19 @@ def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
         "jobs_late": int(late[0][0]),
         "ahead": forecast.forecast(ledger, plan, alive),
         "next": next_step.next_steps(ledger, plan),
+    }
+
+
+def _row(
+    ledger: Ledger, task: Task, jobs: dict[str, int], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Count the rows and the jobs of one table."""
+    return {
+        "table": task.name,
+        "done": ledger.persist(lambda: len(task.table())),
+        "due": ledger.persist(lambda: len(datajoint_internals.due(task.table()))),
+        **{state: jobs.get(state, 0) for state in _COLUMNS},
+        "seconds": seconds.get(task.name),
     }
 
 
