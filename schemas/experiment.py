@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
 
 from pipeline.errors import DataError, MachineError
-from pipeline.stimulus.monitor import MonitorCurve
-from schemas.stored import digest_of, digest_unless_known
+from schemas.stored.digests import digest_of, digest_unless_known
+
+if TYPE_CHECKING:
+    from pipeline.stimulus.monitor import MonitorCurve
 
 schema = dj.Schema()
 
@@ -248,4 +250,6 @@ class MonitorCalibration(dj.Manual):
 
 def monitor_curve(pixel_value: list[float], luminance_cd_m2: list[float]) -> MonitorCurve:
     """Return the curve of a calibration's columns."""
+    from pipeline.stimulus.monitor import MonitorCurve
+
     return MonitorCurve(np.asarray(pixel_value, float), np.asarray(luminance_cd_m2, float))

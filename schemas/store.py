@@ -11,7 +11,7 @@ import datajoint as dj
 import numpy as np
 
 from schemas.datajoint_internals import stored_digest
-from schemas.stored import check_local
+from schemas.stored.digests import check_local
 
 
 def number(value: float | None) -> float | None:

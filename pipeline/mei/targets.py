@@ -6,8 +6,9 @@ on one half of the repeats; the other half is left for the report.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,17 @@ from pipeline.dataset.reliability import oracle_correlation
 from pipeline.registry import Registry
 
 target_rules = Registry("target rule")
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What a person decided about a unit: always a target, or never, and why."""
+
+    included: bool
+    why: str
+
+    def __str__(self) -> str:
+        return f"{'included' if self.included else 'excluded'} by hand: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,9 @@ class TargetData:
         Along y and x.
     names : sequence of str, or None
         What the units are called in reasons; None: by their outputs.
+    by_hand : mapping of int to ByHand, or None
+        Units that a person decided about. They come before the rule: one that is excluded is no
+        target, one that is included is, whatever its scores and however many others are better.
     """
 
     oracle: NDArray
@@ -57,6 +72,7 @@ class TargetData:
     field: NDArray
     um_per_px: ArrayLike | None
     names: Sequence[str] | None = None
+    by_hand: Mapping[int, ByHand] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,7 @@ class TargetResult:
 
     kept: NDArray[np.bool_]
     rank: NDArray[np.int64]  # 0 is the best, -1 if dropped
-    reason: list[str]  # why a unit was dropped, else empty
+    reason: list[str]  # why a unit was dropped, or included by hand; else empty
     score: NDArray[np.float64]  # what the kept ones are ranked by
 
     def explained(self) -> list[str]:
@@ -122,10 +138,15 @@ class _Selection:
         self.data, self.n = data, len(data.oracle)
         self.reason = [""] * self.n
         self.alive = np.ones(self.n, bool)
+        self.included = np.zeros(self.n, bool)
+        for unit, decision in (data.by_hand or {}).items():
+            self.included[unit] = decision.included
+            self.alive[unit] = decision.included
+            self.reason[unit] = _reason(decision)
 
     def require(self, good: NDArray, reason: str) -> None:
-        """Drop living units that are not `good`."""
-        for unit in np.flatnonzero(self.alive & ~good):
+        """Drop living units that are not `good`; those included by hand get no reason."""
+        for unit in np.flatnonzero(self.alive & ~good & ~self.included):
             self.reason[unit] = reason
         self.alive &= good
 
@@ -147,15 +168,18 @@ class _Selection:
         self.require(~near.any(1), f"centroid within {edge_um:g} um of the field's edge")
 
     def thin_out(self, score: NDArray, n_targets: int, distance_um: float) -> TargetResult:
-        """Take units by score, none nearer than `distance_um` to a better one."""
+        """Take units by score, none nearer than `distance_um` to a better one.
+
+        Those included by hand come first, all of them.
+        """
         place, field = _places(self.data, self.n)
         # equal scores: the order of the units decides, whatever the sort
-        order = np.lexsort((np.arange(self.n), -np.nan_to_num(score, nan=-np.inf)))
-        kept: list[int] = []
-        for unit in order:
-            if not self.alive[unit]:
+        by_score = np.lexsort((np.arange(self.n), -np.nan_to_num(score, nan=-np.inf)))
+        kept: list[int] = [int(unit) for unit in by_score if self.included[unit]]
+        for unit in by_score:
+            if not self.alive[unit] or self.included[unit]:
                 continue
-            if len(kept) == n_targets:
+            if len(kept) >= n_targets:
                 self.reason[unit] = f"not among the best {n_targets}"
                 continue
             with np.errstate(invalid="ignore"):
@@ -171,6 +195,43 @@ class _Selection:
         rank = np.full(self.n, -1, np.int64)
         rank[kept] = np.arange(len(kept))
         return TargetResult(rank >= 0, rank, self.reason, np.asarray(score, float))
+
+
+def _reason(decision: ByHand) -> str:
+    return f"kept: {decision}" if decision.included else str(decision)
+
+
+def choose_targets(method: str, data: TargetData, params: Mapping[str, Any]) -> TargetResult:
+    """Apply a target rule, and see to it that decisions by hand come before it.
+
+    Parameters
+    ----------
+    method : str
+        Name in `target_rules`. A rule of a plug-in that does not read `data.by_hand` has its
+        choice corrected: excluded units go, included ones come first, and as many stay as
+        `n_targets` says where the rule has such a parameter.
+    data : TargetData
+    params : mapping
+        Keyword parameters of the rule.
+    """
+    result = target_rules[method](data, **params)
+    by_hand = data.by_hand or {}
+    if all(result.kept[unit] == decision.included for unit, decision in by_hand.items()):
+        return result
+    included = [unit for unit, decision in by_hand.items() if decision.included]
+    score = np.nan_to_num(np.asarray(result.score, float), nan=-np.inf)
+    first = sorted(included, key=lambda unit: (-score[unit], unit))
+    others = [int(unit) for unit in np.argsort(result.rank) if result.kept[unit]]
+    most = max(int(params.get("n_targets", len(score))), len(first))
+    kept = [*first, *(unit for unit in others if unit not in by_hand)]
+    reason = list(result.reason)
+    for unit in kept[most:]:
+        reason[unit] = f"not among the best {most}"
+    for unit, decision in by_hand.items():
+        reason[unit] = _reason(decision)
+    rank = np.full(len(score), -1, np.int64)
+    rank[kept[:most]] = np.arange(len(kept[:most]))
+    return replace(result, kept=rank >= 0, rank=rank, reason=reason)
 
 
 def _um_per_px(data: TargetData, n: int) -> NDArray[np.float64]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.dataset import Dataset as TrainingSet
-from pipeline.dataset import UnitTable, assign_tiers, load
 from pipeline.errors import DataError
-from pipeline.stimulus.images import to_model
 from schemas import experiment, stimulus
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset as TrainingSet
+    from pipeline.dataset import UnitTable
 
 
 def position(unit: dict[str, Any], field: dict[str, Any]) -> list[float | None]:
@@ -40,6 +41,8 @@ def known(
 
 def unit_table(rows: list[dict[str, Any]]) -> UnitTable:
     """Return `known` of all units as arrays; None becomes NaN."""
+    from pipeline.dataset import UnitTable
+
     numbers = ("depth_um", "soma_probability", "snr")
     columns = {name: np.array([row[name] for row in rows], np.float64) for name in numbers}
     return UnitTable(area=np.array([row["area"] or "" for row in rows]), **columns)
@@ -47,6 +50,8 @@ def unit_table(rows: list[dict[str, Any]]) -> UnitTable:
 
 def prepared(path: str, fingerprint: str, digest: str | None = None) -> TrainingSet:
     """Read a prepared data set, which must be what was ingested."""
+    from pipeline.dataset import load
+
     if not Path(path).exists():
         raise experiment.gone(Path(path))
     found = experiment.fingerprint(Path(path))
@@ -67,6 +72,10 @@ def assemble(
     content: dict[str, Any], shape: tuple[int, int], tier_params: dict[str, Any]
 ) -> TrainingSet:
     """Make the training set of one scan."""
+    from pipeline.dataset import Dataset as TrainingSet
+    from pipeline.dataset import assign_tiers
+    from pipeline.stimulus.images import to_model
+
     pixels = stimulus.load_images(content["images"])
     names = sorted(pixels)
     sizes: dict[tuple[int, int], list[str]] = {}

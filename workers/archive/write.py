@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.errors import DataError
 from pipeline.files import sha256_of
 from schemas import closed_loop, dataset, experiment, stimulus
-from schemas.stored import damaged
+from schemas.stored.digests import damaged
 from workers.archive.closure import CHUNK, Closure
 from workers.archive.rows import RawTable
 from workers.compute import environment

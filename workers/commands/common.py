@@ -57,9 +57,11 @@ def open_pipeline(
 
 def open_existing(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
     """Bind a pipeline that is there and return plan and ledger; nothing is made or declared."""
+    from schemas.datajoint_internals import import_without_pandas
     from workers.database import embedded
 
     embedded.expect_home()
+    import_without_pandas()
     connection = embedded.connect()
     from workers.database.opening import open_made
     from workers.queue.lease import Ledger
@@ -80,6 +82,8 @@ def expect_names(plan: Any, ledger: Any, table: str | None, part: dict[str, Any]
         names += [name for (name,) in ledger.rows(f"SELECT DISTINCT table_name FROM {ledger.job}")]
         if table not in names:
             raise LookupError(f"no table {table!r} computes anything; {_near(table, names)}")
+    if part is None:
+        return
     tasks = [task for task in plan if table in (None, task.name)]
     known = {name for task in tasks for name in task.table().primary_key}
     expect_key(part, known, table or "any table")
@@ -100,9 +104,11 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 def open_as_it_is(prefix: str, source: str = SOURCE) -> Any:
     """Connect to tables of whatever version, making none, and return the ledger."""
+    from schemas.datajoint_internals import import_without_pandas
     from workers.database import embedded
 
     embedded.expect_home()
+    import_without_pandas()
     connection = embedded.connect()
     from workers.database import migration
     from workers.queue.lease import Ledger

@@ -69,13 +69,15 @@ def _listen(link: Connection, orders: queue.SimpleQueue) -> None:
 
 
 def _open(setup: dict[str, Any]) -> dict[str, Any]:
-    from schemas import identity
-    from workers.database import server
+    from schemas.catalog import read_at_once
+    from schemas.stored import identity
+    from workers.database import opening, server
     from workers.queue import order, tables
 
     connection = server.wait_for_server(setup["home"])
-    loaded = order.load(setup["source"], setup["prefix"])
-    tables.activate(setup["prefix"])
+    with read_at_once(connection, opening.databases(setup["prefix"])):
+        loaded = order.load(setup["source"], setup["prefix"])
+        tables.activate(setup["prefix"])
     identity.learn(connection, setup["prefix"])
     return loaded.tasks
 

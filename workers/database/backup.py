@@ -23,8 +23,8 @@ import datajoint as dj
 
 from pipeline.errors import DataError
 from pipeline.files import sha256_of
-from schemas import identity as known_store
-from schemas.stored import Hasher
+from schemas.stored import identity as known_store
+from schemas.stored.digests import Hasher
 from workers.database import collect, dumps, server
 from workers.database.datajoint_internals import backend, store, store_folders
 from workers.deployment import identity

@@ -16,7 +16,7 @@ from typing import Any
 
 import datajoint as dj
 
-from schemas import identity
+from schemas.stored import identity
 from workers.database.datajoint_internals import (
     ForeignKeys,
     store,

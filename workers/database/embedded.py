@@ -180,7 +180,7 @@ def _datajoint() -> Any:
     import datajoint
 
     from schemas.datajoint_internals import let_forks_connect
-    from schemas.stored import watch
+    from schemas.stored.digests import watch
 
     let_forks_connect()
     watch()

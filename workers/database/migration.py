@@ -16,8 +16,8 @@ from typing import Any
 import datajoint as dj
 
 from pipeline.errors import DataError
-from schemas import identity
 from schemas.clock import to_utc
+from schemas.stored import identity
 from workers.database import opening, schema_version, server, table_content, variant_keys
 from workers.database.datajoint_internals import (
     backend,

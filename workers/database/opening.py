@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import datajoint as dj
 
-from schemas import identity as known_store
+from pipeline.stages import STAGES
+from schemas.catalog import read_at_once
+from schemas.stored import identity as known_store
 from schemas.whole import declared_whole
 from workers.database import datajoint_internals, schema_version, server
 from workers.deployment import identity
@@ -39,7 +41,7 @@ def open_tables(
     with server.exclusive(connection, f"{prefix}_declare"):  # creation races otherwise
         schema_version.check(connection, prefix)
         identity.refuse_strangers(connection, prefix, adopt=adopt_store)
-        with declared_whole(connection):
+        with declared_whole(connection), read_at_once(connection, databases(prefix)):
             loaded = order.load(source, prefix)
             tables.activate(prefix)
             tables.declare()
@@ -83,12 +85,17 @@ def look(
             f"{where(connection)}: no tables have the prefix {prefix}; `inception declare` makes "
             "them"
         )
-    with without_declaring():
+    with without_declaring(), read_at_once(connection, databases(prefix)):
         loaded = order.load(source, prefix)
         tables.activate(prefix)
         known_store.learn(connection, prefix)
         everything = [*(task.table for task in loaded), *tables.ALL]
         return loaded, [table for table in everything if not table().is_declared]
+
+
+def databases(prefix: str) -> list[str]:
+    """Return the names of a deployment's schemas."""
+    return [f"{prefix}_{name}" for name in (*STAGES, "workers")]
 
 
 def where(connection: dj.Connection) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 import datajoint as dj
 
 from pipeline.errors import DataError
-from schemas import identity
 from schemas.clock import now_sql
-from schemas.identity import ADOPT, HOME_FILE
+from schemas.stored import identity
+from schemas.stored.identity import ADOPT, HOME_FILE
 from workers.database import collect, embedded, schema_version
 from workers.database.datajoint_internals import quoter, store
 from workers.queue import tables

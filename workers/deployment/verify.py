@@ -9,9 +9,10 @@ from typing import Any
 import datajoint as dj
 
 from pipeline.errors import DataError
-from schemas import dataset, experiment, identity
+from schemas import dataset, experiment
 from schemas.datajoint_internals import backend, quoter, store
-from schemas.stored import digest_of_stream, owner
+from schemas.stored import identity
+from schemas.stored.digests import digest_of_stream, owner
 from workers.database import collect
 from workers.queue import tables
 from workers.queue.lease import Ledger

@@ -191,7 +191,7 @@ def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
 
 
 def _store(home: str | os.PathLike | None, prefix: str) -> str:
-    from schemas import identity
+    from schemas.stored import identity
     from workers.database import datajoint_internals
 
     identity.learn(embedded.connect(home), prefix)

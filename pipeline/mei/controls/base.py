@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.indices import check_indices
 from pipeline.mei.ascent import PARTS, ascent_methods
 from pipeline.mei.objectives import objectives
 from pipeline.mei.search import own_responses
@@ -73,6 +74,10 @@ class ControlContext:
     norm: float | None
     seed: int
 
+    def __post_init__(self) -> None:
+        n_units = getattr(self.cnn, "n_units", np.iinfo(np.int64).max)
+        object.__setattr__(self, "units", check_indices(self.units, n_units))
+
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the model's image."""
@@ -97,7 +102,7 @@ class ControlContext:
 
     def pick(self) -> torch.Tensor:
         """Return the units as a tensor on the model's device."""
-        return torch.as_tensor(np.asarray(self.units, np.int64), device=self.device)
+        return torch.as_tensor(self.units, device=self.device)
 
     def grey(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Return z-scored images (n, 1, h, w) as gray levels (n, h, w)."""

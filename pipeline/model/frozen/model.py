@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from pipeline.indices import check_indices
 from pipeline.model.encoder import Encoder
 
 from .alike import Alike, group_alike
@@ -71,11 +72,11 @@ class FrozenModel(nn.Module):
     ) -> None:
         super().__init__()
         first = encoders[0]
-        chosen = np.arange(first.n_units) if units is None else np.asarray(units)
-        if chosen.dtype == bool:
-            chosen = np.flatnonzero(chosen)
+        chosen = np.arange(first.n_units)
+        if units is not None:
+            chosen = check_indices(units, first.n_units)
         device = first.response_scale.device
-        columns = torch.as_tensor(chosen.astype(np.int64)).to(device)
+        columns = torch.as_tensor(chosen).to(device)
         self.models = nn.ModuleList(
             FrozenEncoder(encoder, behavior, pupil_center, columns) for encoder in encoders
         )

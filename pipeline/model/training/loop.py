@@ -163,6 +163,7 @@ class Run:
         average = WeightAverage(self.encoder, averaged) if averaged else None
         if self.checkpoint is not None and self.checkpoint.exists():
             self.state = state = self._resume(self.checkpoint, optimizer, average)
+            state.done = state.done and not state.goes_on(limit, self.max_seconds)
         began = time.monotonic() - state.seconds
         while not state.done:
             horizon = self._epochs_in_time(limit)
@@ -187,7 +188,15 @@ class Run:
                 _restore(self.encoder, self.best_weights)
                 optimizer = _adam(parameters, weight_decay)
             late = self.max_seconds is not None and state.seconds >= self.max_seconds
-            state.done = late or state.stage >= schedule.stages or state.epoch >= horizon
+            if state.stage >= schedule.stages:
+                state.ended, state.bound = "plateau", state.epoch
+            elif late or limit > state.epoch >= horizon:
+                state.ended, state.bound = "time", float(self.max_seconds or 0)
+            elif state.epoch >= horizon:
+                state.ended, state.bound = "epochs", limit
+            else:
+                state.ended = ""
+            state.done = bool(state.ended)
             if self.checkpoint is not None:
                 write_checkpoint(
                     self.checkpoint,

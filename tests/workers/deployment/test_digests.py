@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.errors import DataError, MachineError
 from schemas import store as stored_values
-from schemas import stored
 from schemas.datajoint_internals import backend, stored_digest
+from schemas.stored import digests as stored
 from workers.database import collect
 
 pytestmark = pytest.mark.tables

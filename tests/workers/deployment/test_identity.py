@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError, MachineError
-from schemas import identity
+from schemas.stored import identity
 from workers.database import backup, embedded
 from workers.insight import doctor
 from workers.queue.lease import Ledger

@@ -16,8 +16,8 @@ from typing import IO, Any
 import numpy as np
 
 from pipeline.errors import DataError
-from schemas import identity
 from schemas.datajoint_internals import watch_stored_values
+from schemas.stored import identity
 
 KIND = "blake2b-128"
 _BLOCK = 1 << 22
