@@ -13,10 +13,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from pipeline.device import pick_device
-from pipeline.indices import check_indices
+from pipeline.device import evaluating, pick_device
 from pipeline.model.combination import mean_and_sd
-from pipeline.model.modes import evaluating
+from pipeline.parameters import check_indices
 from pipeline.registry import Choice
 
 from . import diverse as _diverse  # noqa: F401  registers the method

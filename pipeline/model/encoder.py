@@ -12,14 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.dataset import Dataset
+from pipeline.device import evaluating
 from pipeline.errors import DataError
-from pipeline.indices import check_indices
+from pipeline.parameters import check_indices
 from pipeline.registry import config_hash
 from pipeline.stimulus.images import to_model
 from pipeline.stimulus.sizes import same_aspect
 
 from .cores import Core, PlainCore, cores
-from .modes import evaluating
 from .modulators import modulators
 from .readouts import readouts
 from .shifters import move_images, shifters
