@@ -93,6 +93,7 @@ STEPS = (
     ),
     Step(6, "keep what was found in the files of a scan, and why the eye was not seen"),
     Step(7, "keep what people decide about cells as targets, and which loops are stopped"),
+    Step(8, "keep why no cell of a field is found again"),
 )
 
 
