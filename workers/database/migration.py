@@ -92,6 +92,7 @@ STEPS = (
         frozenset({"closed_loop.loop.deadline"}),
     ),
     Step(6, "keep what was found in the files of a scan, and why the eye was not seen"),
+    Step(7, "keep what is expected of a target without noise, and how well its contrast is known"),
 )
 
 
