@@ -1,7 +1,8 @@
 """Encoders and target rules judged by the truth of networks that were trained on real mice.
 
-    python benchmarks/model/twin.py --twin FOLDER --folder F --stage make,train,truth,mei
-    python benchmarks/model/twin.py --twin FOLDER --folder F --stage rules
+    python benchmarks/model/twin.py --twin FOLDER --folder F --case 26872-300-2500-0.35-0
+    ... --config '{"default": {}, "flat": {"core": {"name": "divisive"}}}'  # encoders
+    ... --config '{"default": {}, "ln": "ln"}' --stage make,train,truth,rules  # target rules
 
 `FOLDER` (or INCEPTION_TWIN) holds `tools/twin_mouse.py`, `data/twin/*.pth` and
 `data/natural_images.npz`. A data set is named mouse-units-train-oracle-seed. What was trained or
@@ -30,9 +31,11 @@ from pipeline import dataset as datasets
 from pipeline import model as models
 from pipeline.dataset.moments import correlate
 from pipeline.mei import synthesize
+from pipeline.mei.targets import TargetData, fraction_of, gather, half_oracles, target_rules
 
 NORM = 12.0
 FRESH = 600  # natural images that no data set holds
+TARGETS = 30
 JUDGED = 60  # units whose MEIs are made
 LN = "ln"
 
@@ -169,6 +172,49 @@ class Case:
             },
         )
 
+    def rules(self, cnn: tuple[str, models.Ensemble], ln: models.Ensemble) -> None:
+        """Note how well targets of each rule are predicted, as a share of the best possible."""
+        label, ensemble = cnn
+        known = self.known(f"truth-{label}")
+        if known is None:
+            raise SystemExit("--stage truth comes before rules")
+        true_r, data = np.array(known["units"]), self.data()
+        best = np.sort(true_r)[-TARGETS:].mean()
+        given = target_data(ensemble, ln, data)
+        figures: dict[str, Any] = {"lots": float(true_r.mean() / best), "best": float(best)}
+        for rule in target_rules:
+            found = target_rules[rule](given, n_targets=TARGETS)
+            chosen = true_r[found.kept]
+            figures[rule] = {"share": float(chosen.mean() / best), "lowest": float(chosen.min())}
+            if found.shrunken is not None:
+                pairs = (("measured", given.evidence), ("expected", found.shrunken))
+                for name, evidence in pairs:
+                    figures[rule][name] = float(evidence.value[found.kept, 0].mean())
+        self.note(f"rules-{label}", figures)
+
+
+def target_data(cnn: models.Ensemble, ln: models.Ensemble, data: datasets.Dataset) -> TargetData:
+    """Return what rules look at; the units have no places."""
+    trials, repeated = data.trials("validation"), data.trials("test")
+    images, y = data.images[data.image_index[trials]], data.responses[trials]
+    state = data.behavior[trials], data.pupil_center[trials]
+    scores = [correlate(y, model.predict(images, *state)) for model in (cnn, ln)]
+    shown, names = data.responses[repeated], np.asarray(data.image_id)[repeated]
+    oracle = half_oracles(shown, names)[0]
+    nowhere = np.full(data.n_units, np.nan)
+    return TargetData(
+        oracle,
+        *scores,
+        *(fraction_of(score, oracle) for score in scores),
+        nowhere,
+        nowhere,
+        None,
+        None,
+        np.zeros(data.n_units, int),
+        None,
+        evidence=gather(y, cnn.predict(images), ln.predict(images), shown, names),
+    )
+
 
 def _list(values: NDArray) -> list[float]:
     return [round(float(v), 5) for v in values]
@@ -188,7 +234,9 @@ def main() -> None:
     parser.add_argument("--twin", type=Path, default=os.environ.get("INCEPTION_TWIN"))
     parser.add_argument("--folder", type=Path, required=True, help="where all is kept")
     parser.add_argument("--case", action="append", help="mouse-units-train-oracle-seed")
-    parser.add_argument("--config", default="{}", help='JSON {name: configuration}; "ln" is LN')
+    parser.add_argument(
+        "--config", default='{"default": {}}', help='JSON {name: configuration}; "ln" is LN'
+    )
     parser.add_argument("--members", type=int, default=1)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--stage", default="make,train,truth,mei")
@@ -202,15 +250,18 @@ def main() -> None:
         case.make()
         if stages == ["make"]:
             continue
+        trained = {}
         for label, config in json.loads(arguments.config).items():
             given = models.ln_config() if config == LN else config
-            ensemble = models.Ensemble(
+            trained[label] = models.Ensemble(
                 [case.encoder(label, given, s, arguments.epochs) for s in range(arguments.members)]
             )
             if "truth" in stages:
-                case.truth(label, ensemble)
+                case.truth(label, trained[label])
             if "mei" in stages:
-                case.mei(label, ensemble)
+                case.mei(label, trained[label])
+        if "rules" in stages:
+            case.rules(next(iter(trained.items())), trained[LN])
 
 
 if __name__ == "__main__":

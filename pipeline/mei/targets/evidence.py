@@ -169,7 +169,7 @@ def regression(evidence: Evidence) -> Evidence:
     mean = np.where(columns, value.sum(0) / np.maximum(known.sum(0), 1), 0.0)
     away = np.where(known, value - mean, 0.0)
     between = np.diag((away**2).sum(0) / np.maximum(known.sum(0), 1) + LEAST_VARIANCE)
-    some = known.any(1)
+    some = np.atleast_1d(known.any(1))
     weighted = np.einsum("nij,nj->ni", precision, value)
     for _ in range(ROUNDS if some.any() else 0):
         spread = np.linalg.inv(np.linalg.inv(between) + precision)
@@ -182,7 +182,7 @@ def regression(evidence: Evidence) -> Evidence:
     spread = np.linalg.inv(np.linalg.inv(between) + precision)
     expected = np.einsum("nij,nj->ni", spread, weighted + np.linalg.solve(between, mean))
     expected[:, ~columns] = np.nan
-    return Evidence(np.where(some[:, None], expected, np.nan), spread)
+    return Evidence(np.where(some[:, None], expected, np.nan), np.asarray(spread, np.float64))
 
 
 def _precision(covariance: NDArray, known: NDArray[np.bool_]) -> NDArray[np.float64]:
