@@ -94,6 +94,7 @@ STEPS = (
     Step(6, "keep what was found in the files of a scan, and why the eye was not seen"),
     Step(7, "keep what people decide about cells as targets, and which loops are stopped"),
     Step(8, "keep why no cell of a field is found again"),
+    Step(9, "keep what is expected of a target without noise, and how well its contrast is known"),
 )
 
 
