@@ -365,7 +365,7 @@ def _show_jobs(steps: Steps, day: int) -> None:
     total = sum(expected.values())
     names = ", ".join(sorted({name.split(".")[-1] for name in running})) or "looking"
     left = duration((total - spent) / CORES)
-    steps.note(f"{jobs} of {jobs + waiting + len(running)}, {left}: {names}", spent, total)
+    steps.note(f"{jobs}/{jobs + waiting + len(running)} jobs, {left}: {names}", spent, total)
 
 
 def _result_table(result: dict[str, Any]) -> Table:

@@ -84,7 +84,7 @@ def corner(field: Field) -> tuple[Parts, Parts]:
     rng, sigma = field.rng, field.diameter_px / (FIELD_SIGMAS + 1.3)
     reach = 1.5 * sigma
     bend = np.deg2rad(rng.uniform(60, 110)) * rng.choice([-1, 1])
-    wavelength, phases = sigma * rng.uniform(2.0, 3.2), rng.uniform(0, 2 * np.pi, 2)
+    wavelength, phases = sigma * rng.uniform(2.5, 3.5), rng.uniform(0, 2 * np.pi, 2)
     second = rng.uniform(0.85, 1.0)
 
     def draw(quarter: float) -> Parts:
@@ -102,7 +102,7 @@ def curve(field: Field) -> tuple[Parts, Parts]:
     """Draw stripes along an arc about a point beside the field."""
     rng, sigma = field.rng, field.sigma_px
     radius = field.diameter_px * rng.uniform(0.25, 0.42)
-    wavelength, phase = field.diameter_px / rng.uniform(1.7, 2.6), rng.uniform(0, 2 * np.pi)
+    wavelength, phase = field.diameter_px / rng.uniform(1.3, 2.0), rng.uniform(0, 2 * np.pi)
     envelope = np.exp(-0.5 * (field.across**2 + field.along**2) / sigma**2)
     distance = np.hypot(field.across + radius, field.along) - radius
 
@@ -117,7 +117,7 @@ def crossing(field: Field) -> tuple[Parts, Parts]:
     """Draw two bars that cross at an angle of 60 to 90 degrees."""
     rng = field.rng
     along = field.diameter_px / FIELD_SIGMAS
-    across = along * rng.uniform(0.35, 0.5)
+    across = along * rng.uniform(0.45, 0.6)
     angle, wavelength = np.deg2rad(rng.uniform(60, 90)), across * rng.uniform(3.2, 4.4)
     phase = rng.choice([0.0, np.pi]) + rng.normal(0, 0.4)
     how = {"sigma_px": (across, along), "wavelength_px": wavelength, "phase_rad": phase}
@@ -131,7 +131,7 @@ def crossing(field: Field) -> tuple[Parts, Parts]:
 def check(field: Field) -> tuple[Parts, Parts]:
     """Draw a checkerboard."""
     rng, sigma = field.rng, field.sigma_px
-    wavelength = field.diameter_px / rng.uniform(1.3, 2.1)
+    wavelength = field.diameter_px / rng.uniform(1.1, 1.6)
     phases = rng.uniform(0, 2 * np.pi, 2)
     envelope = np.exp(-0.5 * (field.across**2 + field.along**2) / sigma**2)
     columns = np.cos(2 * np.pi * field.along / wavelength + phases[1])
@@ -156,14 +156,14 @@ def surround(field: Field) -> tuple[Parts, Parts]:
 
 
 def texture(field: Field) -> tuple[Parts, Parts]:
-    """Draw four to six patches of any angle, scattered over the field."""
+    """Draw three to five patches of any angle, scattered over the field."""
     rng = field.rng
-    n = int(rng.integers(4, 7))
-    sigma, turn = field.diameter_px / 7.5, rng.uniform(0, 2 * np.pi)
+    n = int(rng.integers(3, 6))
+    sigma, turn = field.diameter_px / 6.5, rng.uniform(0, 2 * np.pi)
     places = turn + 2 * np.pi * (np.arange(n) + rng.uniform(-0.2, 0.2, n)) / n
     reach = field.diameter_px * rng.uniform(0.2, 0.3, n)
     angles, phases = rng.uniform(0, np.pi, n), rng.uniform(0, 2 * np.pi, n)
-    wavelengths = sigma * rng.uniform(2.2, 3.4, n)
+    wavelengths = sigma * rng.uniform(2.6, 3.8, n)
 
     def draw(quarter: float) -> Parts:
         patches = [

@@ -49,7 +49,7 @@ FORM_SHARES = {
     "check": 0.1,
     "surround": 0.08,
 }
-KIND_SHARES = {"simple": 0.25, "complex": 0.25, "mixed": 0.3, "normalised": 0.2}
+KIND_SHARES = {"mixed": 0.5, "simple": 0.2, "normalised": 0.2, "complex": 0.1}
 FIELD_PX = (18.0, 0.28, 9.0, 35.0)  # median, sd of the log, least, most; of 36 rows
 ORACLE, ORACLE_SD, ORACLE_RANGE = 0.35, 0.4, (0.06, 0.85)
 REPEATS, SHOWN_S = 10, 0.5  # that the oracle is of
@@ -116,11 +116,11 @@ def draw_v1(
         aspect=np.ones(n),
         phase_weight=np.select(
             [kind == "simple", kind == "complex", kind == "mixed"],
-            [1.0, 0.0, rng.uniform(0.4, 0.6, n)],
-            default=rng.choice([1.0, 0.5, 0.0], n),
+            [1.0, 0.0, rng.uniform(0.45, 0.7, n)],
+            default=rng.uniform(0.45, 0.7, n),
         ),
         normalisation=np.where(kind == "normalised", 1.0, 0.0),
-        inhibition=rng.uniform(0.2, 0.5, n),
+        inhibition=rng.uniform(0.3, 0.55, n),
         threshold=rng.uniform(-0.9, 0.2, n),
         power=rng.uniform(1.0, 1.5, n),
         saturation=rng.uniform(25, 60, n),
