@@ -2,8 +2,8 @@
 
 Every form is drawn about the cell's center, turned by its angle, in a field of a given diameter,
 twice: as it is, and a quarter of a cycle on, for a cell that takes the energy of both. Those that
-have parts (corner, crossing, texture) give them singly, so that a cell may be linear in one part
-and take the energy of the other.
+have parts (corner, crossing, texture) give them singly, and others can be cut in halves, so that a
+cell may be linear in one part and take the energy of the other.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class Field:
         envelope = np.exp(-0.5 * ((across / sigma_px[0]) ** 2 + (along / sigma_px[1]) ** 2))
         carrier = np.cos(2 * np.pi * across / wavelength_px + phase_rad - quarter)
         return _no_mean(envelope * carrier, envelope)
+
+    def halves(self, form: NDArray) -> list[NDArray[np.float64]]:
+        """Cut a form in two, softly, across its length."""
+        first = 1 / (1 + np.exp(-self.along / (0.06 * self.diameter_px)))
+        return [_no_mean(form * part, part * np.abs(form)) for part in (first, 1 - first)]
 
 
 def _no_mean(form: NDArray, envelope: NDArray) -> NDArray[np.float64]:

@@ -49,7 +49,7 @@ FORM_SHARES = {
     "check": 0.1,
     "surround": 0.08,
 }
-KIND_SHARES = {"mixed": 0.5, "simple": 0.2, "normalised": 0.2, "complex": 0.1}
+KIND_SHARES = {"mixed": 0.55, "normalised": 0.2, "simple": 0.15, "complex": 0.1}
 FIELD_PX = (18.0, 0.28, 9.0, 35.0)  # median, sd of the log, least, most; of 36 rows
 ORACLE, ORACLE_SD, ORACLE_RANGE = 0.35, 0.4, (0.06, 0.85)
 REPEATS, SHOWN_S = 10, 0.5  # that the oracle is of
@@ -121,8 +121,8 @@ def draw_v1(
         ),
         normalisation=np.where(kind == "normalised", 1.0, 0.0),
         inhibition=rng.uniform(0.3, 0.55, n),
-        threshold=rng.uniform(-0.9, 0.2, n),
-        power=rng.uniform(1.0, 1.5, n),
+        threshold=rng.uniform(-1.2, -0.1, n),
+        power=rng.uniform(1.3, 1.9, n),
         saturation=rng.uniform(25, 60, n),
         mean_hz=np.clip(rng.lognormal(np.log(3.2), 0.45, n), 0.8, 10.0),
         base_hz=rng.uniform(0.02, 0.3, n),
