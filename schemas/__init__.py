@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.plugins import load_plugins
 from pipeline.stages import STAGES
 from schemas.catalog import read_at_once
-from schemas.datajoint_internals import let_help_read_tables
+from schemas.datajoint_internals import let_forks_connect, let_help_read_tables
 from schemas.whole import declared_whole
 
 if TYPE_CHECKING:
@@ -101,7 +101,11 @@ def activate(
         raise ValueError(
             f"this process is bound to prefix {_active!r} already; start another one for {prefix!r}"
         )
+    from schemas.stored import digests, identity
+
     let_help_read_tables()
+    let_forks_connect()
+    digests.watch()
     load_plugins()
     if connection is None:
         connection = (_connector or _installed_connector())(home)
@@ -114,6 +118,7 @@ def activate(
                 f"{prefix}_{name}", connection=connection, create_tables=create_tables
             )
     _active = prefix
+    identity.learn(connection, prefix)
     return connection
 
 

@@ -39,6 +39,7 @@ TOOLS = (
     "pictures",
     "recipe",
     "store",
+    "stored",
     "whole",
 )
 DECISIONS = ("task_rows", "tasks", "other_day", "ingest")  # of schemas/decisions, in order

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.errors import DataError
 from pipeline.files import written_whole
+from pipeline.npy import read_npz
 from pipeline.registry import config_hash
 
 from .ascent import PARTS, Ascended, ascent_methods
 from .given import code_digest, model_digest
+
+log = logging.getLogger("inception.mei")
 
 
 class Checkpoint:
@@ -59,15 +63,19 @@ class Checkpoint:
         return self.folder / f"{config_hash({**self.settings, **batch})}.npz"
 
     def load(self, units: NDArray, starts: NDArray, crop: bool) -> Ascended | None:
-        """Return what was saved of a batch, or None."""
+        """Return what was saved of a batch; None if nothing was, or it is damaged."""
         file = self._file(units, starts, crop)
         if not file.exists():
             return None
         try:
-            with np.load(file) as saved:
-                return Ascended(**{name: saved[name] for name in saved.files})
-        except (OSError, ValueError, TypeError, zipfile.BadZipFile):  # damaged: computed anew
+            saved = read_npz(file)
+            if saved.keys() != set(Ascended.__dataclass_fields__):
+                raise DataError("is no batch of a synthesis", file=file, found=sorted(saved))
+        except DataError as error:  # it saves time, and can be computed again
+            file.unlink()
+            log.warning("%s; removed, the batch is computed anew", error)
             return None
+        return Ascended(**saved)
 
     def save(self, units: NDArray, starts: NDArray, crop: bool, done: Ascended) -> None:
         """Keep a batch; a file is there whole or not at all."""

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -180,7 +180,7 @@ def synthesize(
     if callable(params.get("objective")):
         params.pop("objective")
     if objective is not None and own is None:
-        params = _with_objective(name, params, objective)
+        params = _with_objective(name, params, cast(Choice, objective))
     complete = ascent_methods.complete(name, params)
     module = _on_device(given, where)
     with evaluating(module):

@@ -105,8 +105,8 @@ class Encoder(nn.Module):
             return registry.build(self.config[section], *data)
 
         # a quarter faster on a CPU than channels first
-        core = build("core", cores)
-        core = core if isinstance(core, Core) else PlainCore(core, self.input_shape)
+        made = build("core", cores)
+        core: Any = made if isinstance(made, Core) else PlainCore(made, self.input_shape)
         self.core = core.to(memory_format=torch.channels_last)
         size = self.core.output_size(self.input_shape)
         self.feature_size = size

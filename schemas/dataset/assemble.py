@@ -48,14 +48,21 @@ def unit_table(rows: list[dict[str, Any]]) -> UnitTable:
     return UnitTable(area=np.array([row["area"] or "" for row in rows]), **columns)
 
 
-def prepared(path: str, fingerprint: str) -> TrainingSet:
+def prepared(path: str, fingerprint: str, digest: str | None = None) -> TrainingSet:
     """Read a prepared data set, which must be what was ingested."""
     from pipeline.dataset import load
 
-    if experiment.fingerprint(Path(path)) != fingerprint:
+    if not Path(path).exists():
+        raise experiment.gone(Path(path))
+    found = experiment.fingerprint(Path(path))
+    if digest is not None:  # of all content; older rows have none
+        fingerprint, found = digest, experiment.raw_digest(Path(path))
+    if found != fingerprint:
         raise DataError(
             "prepared data set changed after ingest",
             file=path,
+            found=found,
+            expected=fingerprint,
             remedy="ingest it again under another name",
         )
     return load(path)

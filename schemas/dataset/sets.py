@@ -127,6 +127,7 @@ class PreparedFile(dj.Manual):
     path            : varchar(1024)  # absolute path
     size_bytes      : int64          # size when ingested (bytes), all files together
     fingerprint     : char(64)       # SHA-256 of the content
+    digest=null     : varchar(64)    # blake2b of all content, checked when it is read
     """
 
 
@@ -172,7 +173,7 @@ class Dataset(dj.Computed):
         spec = (DatasetSpec & key).fetch1()
         chosen = UnitFilter & (DatasetSpec.Filter & key)
         if PreparedFile & key:
-            source = ("prepared", (PreparedFile & key).fetch1("path", "fingerprint"))
+            source = ("prepared", (PreparedFile & key).fetch1("path", "fingerprint", "digest"))
         else:
             source = ("scan", self._fetch_scan((DatasetSpec.Scan & key).fetch1()))
         filter_ = UnitFilter.fetch_method(chosen.fetch1("KEY")) if chosen else None

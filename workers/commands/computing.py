@@ -108,10 +108,17 @@ def worker(
     if summary.plans_due:
         first = written(summary.plans_due[0])
         text += f"; the next plan is made of what is ready at {first}, if a worker runs then"
+    if summary.fault:
+        text += f"; ended, as this machine cannot do what is left: {summary.fault}"
     due = [written(moment) for moment in summary.plans_due]
-    found = {"outcomes": outcomes, "quarantined": summary.quarantined, "plans_due": due}
+    found = {
+        "outcomes": outcomes,
+        "quarantined": summary.quarantined,
+        "plans_due": due,
+        "fault": summary.fault,
+    }
     say(found, as_json, text)
-    if exit_when_idle and summary.quarantined:
+    if exit_when_idle and (summary.quarantined or summary.fault):
         raise typer.Exit(1)
 
 
@@ -170,9 +177,16 @@ def _start_again(reason: str, most: int = 10) -> None:
 
 
 @app.command()
-def declare(home: Home = None, prefix: Prefix = PREFIX) -> None:
+def declare(
+    adopt_store: Annotated[
+        bool, typer.Option("--adopt-store", help="Take the store for this database's own.")
+    ] = False,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
+) -> None:
     """Make all tables; run it once before the workers of a new deployment start."""
-    plan, _ = open_pipeline(prefix)
+    plan, _ = open_pipeline(prefix, source, adopt_store=adopt_store)
     print(f"{len(plan.tasks)} computed tables ready, prefix {prefix}")
 
 

@@ -9,26 +9,43 @@ import datajoint as dj
 
 from pipeline.stages import STAGES
 from schemas.catalog import read_at_once
+from schemas.stored import identity as known_store
 from schemas.whole import declared_whole
 from workers.database import datajoint_internals, schema_version, server
+from workers.deployment import identity
 from workers.queue import order, tables
 from workers.queue.order import TaskOrder
 
 
-def open_tables(connection: dj.Connection, source: str, prefix: str) -> TaskOrder:
+def open_tables(
+    connection: dj.Connection, source: str, prefix: str, *, adopt_store: bool = False
+) -> TaskOrder:
     """Bind all tables, making what a new deployment lacks; one process at a time.
+
+    Parameters
+    ----------
+    connection : dj.Connection
+        To the server.
+    source, prefix : str
+        Module of the tables and prefix of their schemas.
+    adopt_store : bool
+        Take the store for this database's although it does not bear its mark.
 
     Raises
     ------
     SchemaVersionError
         If the database holds another version of the tables; nothing was changed then.
+    DataError
+        If the store is not mounted or another database's; nothing was changed then.
     """
     with server.exclusive(connection, f"{prefix}_declare"):  # creation races otherwise
         schema_version.check(connection, prefix)
+        identity.refuse_strangers(connection, prefix, adopt=adopt_store)
         with declared_whole(connection), read_at_once(connection, databases(prefix)):
             loaded = order.load(source, prefix)
             tables.activate(prefix)
             tables.declare()
+        identity.establish(connection, prefix, adopt=adopt_store)
     return loaded
 
 
@@ -71,6 +88,7 @@ def look(
     with without_declaring(), read_at_once(connection, databases(prefix)):
         loaded = order.load(source, prefix)
         tables.activate(prefix)
+        known_store.learn(connection, prefix)
         everything = [*(task.table for task in loaded), *tables.ALL]
         return loaded, [table for table in everything if not table().is_declared]
 

@@ -65,7 +65,7 @@ class ControlContext:
 
     cnn: nn.Module
     ln: nn.Module
-    units: NDArray[np.integer]
+    units: NDArray[np.int64]
     mei_images: NDArray
     mei_masks: NDArray | None
     image_mean: float

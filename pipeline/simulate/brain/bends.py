@@ -105,7 +105,7 @@ def _filters(cells: BentCells, shape: tuple[int, int]) -> Banks:
 
     weight = cells.second_weight[:, None].astype(np.float32)
     apart = ((cells.phase_weight > 0) & (cells.phase_weight < 1))[:, None]
-    linear = np.zeros(0)
+    linear = np.zeros(0, np.float32)
     banks = []
     for quadrature in (0.0, -np.pi / 2):
         first, second = patch(0, quadrature), patch(1, quadrature)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ Parts = list[NDArray[np.float64]]  # of one form, each (height, width); their su
 def gabor(field: Field) -> tuple[Parts, Parts]:
     """Draw a Gabor patch."""
     sigma, rng = field.sigma_px, field.rng
-    how = {
+    how: dict[str, Any] = {
         "sigma_px": (sigma * rng.uniform(0.75, 1.0), sigma),
         "wavelength_px": sigma * rng.uniform(1.9, 3.0),
         "phase_rad": rng.uniform(0, 2 * np.pi),
