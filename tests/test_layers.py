@@ -20,7 +20,6 @@ BASE = (
     "device",
     "errors",
     "files",
-    "indices",
     "jsonfile",
     "npy",
     "parameters",

@@ -6,17 +6,16 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from pipeline.device import pick_device
-from pipeline.indices import check_indices
+from pipeline.device import evaluating, pick_device
 from pipeline.model.combination import mean_and_sd
-from pipeline.model.modes import evaluating
+from pipeline.parameters import check_indices
 from pipeline.registry import Choice
 
 from . import diverse as _diverse  # noqa: F401  registers the method
@@ -181,7 +180,7 @@ def synthesize(
     if callable(params.get("objective")):
         params.pop("objective")
     if objective is not None and own is None:
-        params = _with_objective(name, params, objective)
+        params = _with_objective(name, params, cast(Choice, objective))
     complete = ascent_methods.complete(name, params)
     module = _on_device(given, where)
     with evaluating(module):

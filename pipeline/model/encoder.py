@@ -12,14 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.dataset import Dataset
+from pipeline.device import evaluating
 from pipeline.errors import DataError
-from pipeline.indices import check_indices
+from pipeline.parameters import check_indices
 from pipeline.registry import config_hash
 from pipeline.stimulus.images import to_model
 from pipeline.stimulus.sizes import same_aspect
 
 from .cores import Core, PlainCore, cores
-from .modes import evaluating
 from .modulators import modulators
 from .readouts import readouts
 from .shifters import move_images, shifters
@@ -105,8 +105,8 @@ class Encoder(nn.Module):
             return registry.build(self.config[section], *data)
 
         # a quarter faster on a CPU than channels first
-        core = build("core", cores)
-        core = core if isinstance(core, Core) else PlainCore(core, self.input_shape)
+        made = build("core", cores)
+        core: Any = made if isinstance(made, Core) else PlainCore(made, self.input_shape)
         self.core = core.to(memory_format=torch.channels_last)
         size = self.core.output_size(self.input_shape)
         self.feature_size = size

@@ -8,7 +8,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from pipeline.indices import check_indices
+from pipeline.parameters import check_indices
 from pipeline.stimulus.images import to_model
 
 from .encoder import Encoder

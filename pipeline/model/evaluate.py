@@ -21,7 +21,7 @@ from pipeline.dataset.moments import (
     total_variance,
 )
 from pipeline.errors import DataError
-from pipeline.indices import check_indices
+from pipeline.parameters import check_indices
 from pipeline.rng import generator
 
 from .ensemble import Ensemble

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from schemas.store import number
 if TYPE_CHECKING:
     from pipeline.closed_loop.matching import FieldView
 
+log = logging.getLogger("inception.matching")
 SOURCE = ", ".join(f"source_{name}='{name}'" for name in ("session", "scan_idx", "imaging_hash"))
 
 
@@ -111,6 +113,7 @@ class UnitMatch(dj.Computed):
         registration_score=null : float64  # (1) correlation of both days' images after registration
         same_field=null : float64    # (1) probability that both show one place
         transform   : json           # 2 x 3: (y, x, 1) of the source to (y, x) of this field (px)
+        finding=null : varchar(512)  # why no cell of this field is found again
         """
 
     class Pair(dj.Part):
@@ -153,6 +156,9 @@ class UnitMatch(dj.Computed):
                     found[target["key"]["field"]] = (result, source, target)
         fields, pairs = [], {}
         for result, source, target in found.values():
+            if result.finding:
+                place = f"{_scan_name(key)} field {target['key']['field']}"
+                log.warning("nothing-matches: %s: %s", place, result.finding)
             fields.append(
                 {
                     **target["key"],
@@ -160,6 +166,7 @@ class UnitMatch(dj.Computed):
                     "registration_score": number(result.registration_score),
                     "same_field": number(result.same_field),
                     "transform": np.asarray(result.transform, float).tolist(),
+                    "finding": result.finding or None,
                 }
             )
             for row, (a, b) in enumerate(result.pairs):
@@ -182,6 +189,10 @@ class UnitMatch(dj.Computed):
         self.insert1({**key, **row})
         self.Field.insert({**key, **field} for field in fields)
         self.Pair.insert({**key, **pair} for pair in pairs)
+
+
+def _scan_name(key: Mapping[str, Any]) -> str:
+    return "/".join(str(key[name]) for name in ("animal_id", "session", "scan_idx"))
 
 
 def source_of(key: Mapping[str, Any]) -> dict[str, Any]:

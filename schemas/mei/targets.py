@@ -18,7 +18,7 @@ from schemas.method import Methods, MethodTable
 from schemas.store import number
 
 if TYPE_CHECKING:
-    from pipeline.mei.targets import TargetData
+    from pipeline.mei.targets import Evidence, TargetData
 
 
 @schema
@@ -93,6 +93,7 @@ class TargetInputs(NamedTuple):
 
     data_hash: str
     scores: tuple[list, list]  # validation correlations of the ensemble and of the LN models
+    weights: tuple[dict, dict]  # of `load_ensemble`, for both
     places: Any  # of the units in the scan
     names: list[str]
     file: Any  # of Dataset.fetch_file
@@ -125,6 +126,11 @@ class Targets(dj.Computed):
         score=null  : float64        # (1) what the ranking went by; larger is better
         oracle=null : float64        # (1) on the half of the repeats that selection may see
         oracle_held=null : float64   # (1) on the other half: reports on the chosen units
+        measured=null : float64      # (1) validation correlation at mean behavior, without extremes
+        expected=null : float64      # (1) the same without its noise, if the rule estimates it
+        expected_se=null : float64   # (1) standard error of expected
+        contrast=null : float64      # (1) CNN less LN model in expected
+        contrast_se=null : float64   # (1) standard error of contrast
         """
 
     def make_fetch(self, key):
@@ -142,6 +148,7 @@ class Targets(dj.Computed):
         given = TargetInputs(
             data_hash,
             scores,
+            (model.EnsembleSpec.fetch_weights(cnn), model.EnsembleSpec.fetch_weights(ln)),
             _places(data_hash),
             dataset.unit_names({"dataset_hash": data_hash})["unit"].tolist(),
             dataset.Dataset.fetch_file({"dataset_hash": data_hash}),
@@ -154,15 +161,18 @@ class Targets(dj.Computed):
         from pipeline.mei.targets import ByHand, choose_targets
 
         loaded = dataset.load_dataset(given.file)
+        evidence = measured_evidence(given.weights, loaded)
         data = replace(
             target_data(given.scores, given.places, loaded),
             names=given.names,
+            evidence=evidence,
             by_hand={
                 row["unit_index"]: ByHand(row["included"], f"{row['why']} ({row['who']})")
                 for row in given.by_hand
             },
         )
         result = choose_targets(given.method, data, given.params)
+        told = _expectations(evidence, result.shrunken)
         explained, (seen, held) = result.explained(), reliabilities(loaded)
         rows = [
             {
@@ -173,6 +183,7 @@ class Targets(dj.Computed):
                 "score": number(result.score[index]),
                 "oracle": number(seen[index]),
                 "oracle_held": number(held[index]),
+                **{name: number(values[index]) for name, values in told.items()},
             }
             for index in range(len(result.kept))
         ]
@@ -215,6 +226,41 @@ def reliabilities(data: Any) -> np.ndarray:
 
     trials = data.trials("test")
     return half_oracles(data.responses[trials], np.asarray(data.image_id)[trials])
+
+
+def measured_evidence(weights: tuple[dict, dict], data: Any) -> Evidence:
+    """Return how well an ensemble and its LN models predict validation images, with the errors."""
+    from pipeline.mei.targets import gather
+
+    trials, repeated = data.trials("validation"), data.trials("test")
+    used, index = np.unique(data.image_index[trials], return_inverse=True)
+    predicted = [
+        model.load_ensemble(of_one).predict(data.images[used])[index.reshape(-1)]
+        for of_one in weights
+    ]
+    return gather(
+        data.responses[trials],
+        *predicted,
+        data.responses[repeated],
+        np.asarray(data.image_id)[repeated],
+    )
+
+
+def _expectations(measured: Evidence, shrunken: Evidence | None) -> dict[str, np.ndarray]:
+    """Return the columns of `Targets.Unit` about what is expected; NaN by a rule that does not."""
+    from pipeline.mei.targets.evidence import CNN
+
+    columns = {"measured": measured.value[:, CNN]}
+    names = ("expected", "expected_se", "contrast", "contrast_se")
+    if shrunken is None:
+        return columns | dict.fromkeys(names, np.full(len(measured.value), np.nan))
+    found = (
+        shrunken.value[:, CNN],
+        shrunken.error(CNN),
+        shrunken.contrast,
+        shrunken.contrast_error,
+    )
+    return columns | dict(zip(names, found, strict=True))
 
 
 def target_data(scores: tuple[list, list], places: dict[str, Any] | None, data: Any) -> TargetData:

@@ -194,13 +194,17 @@ def declare(
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where files and report go.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the simulated mouse.")] = 0,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A smaller, less noisy mouse: two and a half minutes."),
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Simulate a mouse and close one loop on it, from TIFF files to scored presentations."""
-    from workers.demo.run import run_demo
+    from workers.demo.run import QUICK, run_demo
 
-    result = run_demo(folder, seed=seed, home=home)
+    result = run_demo(folder, seed=seed, home=home, scale=QUICK if quick else None)
     if as_json:
         print(json.dumps(plain(result)))
 

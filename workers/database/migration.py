@@ -94,7 +94,9 @@ STEPS = (
     ),
     Step(6, "keep what was found in the files of a scan, and why the eye was not seen"),
     Step(7, "keep what people decide about cells as targets, and which loops are stopped"),
-    Step(8, "let database, store and home know each other, and keep digests of raw files"),
+    Step(8, "keep why no cell of a field is found again"),
+    Step(9, "keep what is expected of a target without noise, and how well its contrast is known"),
+    Step(10, "let database, store and home know each other, and keep digests of raw files"),
 )
 
 

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.indices import check_indices
 from pipeline.mei.ascent import PARTS, ascent_methods
 from pipeline.mei.objectives import objectives
 from pipeline.mei.search import own_responses
 from pipeline.mei.synthesize import default_norm
+from pipeline.parameters import check_indices
 from pipeline.registry import Registry
 from pipeline.stimulus.kinds import check_kind
 
@@ -65,7 +65,7 @@ class ControlContext:
 
     cnn: nn.Module
     ln: nn.Module
-    units: NDArray[np.integer]
+    units: NDArray[np.int64]
     mei_images: NDArray
     mei_masks: NDArray | None
     image_mean: float

@@ -85,20 +85,15 @@ class Known:
         ValueError
             If what is given is not the model's, is no number, or is missing.
         """
-        given = {"shape": shape, "mean": mean, "sd": sd}
-        own = {"shape": self.shape, "mean": self.mean, "sd": self.sd}
-        for name, value in given.items():
-            if value is None and own[name] is None and name != "shape":
+        for name, number, own in (("mean", mean, self.mean), ("sd", sd, self.sd)):
+            if number is None and own is None:
                 raise ValueError(f"{name} is missing: this model does not say its own")
-            if value is None or own[name] is None:
-                continue
-            if name == "shape":
-                same = tuple(cast(Sequence[int], value)) == self.shape
-            else:
-                # NaN and other types are told apart below
-                same = not np.isfinite(value) or np.isclose(value, own[name], rtol=TOLERANCE)
-            if not same:
-                raise ValueError(f"{name} is {value}, but the model was trained with {own[name]}")
+            if number is None or own is None or not np.isfinite(number):
+                continue  # what is not finite is refused below
+            if not np.isclose(number, own, rtol=TOLERANCE):
+                raise ValueError(f"{name} is {number}, but the model was trained with {own}")
+        if shape is not None and self.shape is not None and tuple(shape) != self.shape:
+            raise ValueError(f"shape is {shape}, but the model was trained with {self.shape}")
         chosen = shape or self.shape or SHAPE
         if len(chosen) != 3 or any(int(size) != size or size < 1 for size in chosen):
             raise ValueError(f"shape must be (C, H, W), got {tuple(chosen)}")

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.model.modes import evaluating
+from pipeline.device import evaluating
 from pipeline.registry import Registry
 
 from .contrast import LocalContrast, scale_channels

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from pipeline.indices import check_indices
 from pipeline.model.encoder import Encoder
+from pipeline.parameters import check_indices
 
 from .alike import Alike, group_alike
 from .crop_reader import CropReader
