@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.mei import ascent_methods, synthesize
 from schemas import dataset, model  # noqa: F401  in a foreign key
 from schemas.mei.binding import schema
 from schemas.mei.reuse import Made, joined, made_before
 from schemas.mei.targets import Targets, TargetTask  # noqa: F401  in a foreign key
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
+from schemas.pictures import ShowsPictures, rows_of
 from schemas.store import number
 
 
@@ -26,7 +26,7 @@ class AscentMethod(MethodTable, dj.Lookup):
     ascent_method   : varchar(64)    # name in pipeline.mei.ascent_methods
     ascent_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = ascent_methods
+    registry = Methods("pipeline.mei", "ascent_methods")
 
 
 @schema
@@ -77,7 +77,7 @@ class MEI(dj.Computed):
     n_units         : int32          # targets in this batch; 0 if there were fewer targets
     """
 
-    class Unit(dj.Part):
+    class Unit(ShowsPictures, dj.Part):
         definition = """
         # MEI of one unit
         -> master
@@ -89,6 +89,15 @@ class MEI(dj.Computed):
         restarted   : int32          # fresh starts because the unit was silent at first
         member_sd=null : float64     # sd over the ensemble's members of the response to it (a.u.)
         """
+
+        def pictures(self, most):
+            """Return the best image of the first units."""
+            found = []
+            for row in rows_of(self, most):
+                images = (MEI & {k: row[k] for k in MEI.primary_key}).fetch1("images")
+                image = images.load(mmap_mode="r")[row["image_row"]]
+                found.append((f"output {row['unit_index']}: {row['activation']:.3g}", image))
+            return found
 
     worker_queue = "gpu"
 
@@ -120,6 +129,8 @@ class MEI(dj.Computed):
 
     @staticmethod
     def _ascend(given, units):
+        from pipeline.mei import synthesize
+
         ensemble = model.load_ensemble(given.weights)
         result = synthesize(
             ensemble.frozen(),

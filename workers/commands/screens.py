@@ -34,6 +34,11 @@ def status_pane(found: dict[str, Any], by_stage: bool = False) -> Group:
     lines += next_lines(found["next"])
     if found["jobs_error"]:
         lines.append(f"{found['jobs_error']} jobs set aside: see `inception errors`")
+    if found["jobs_handed_back"]:
+        lines.append(
+            f"{found['jobs_handed_back']} jobs handed back by a worker whose machine cannot do "
+            f"them: {found['machine_fault']}"
+        )
     if found["jobs_late"]:
         lines.append(
             f"{found['jobs_late']} jobs ignored: their plan was made without them at its deadline, "

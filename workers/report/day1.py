@@ -203,6 +203,12 @@ def selection(page: LoopPage) -> Section | None:
             f" Their oracle is {chosen.oracle.astype(float).median():.3f} on the half of the "
             f"repeats that selection saw and {held.median():.3f} on the other half (medians)."
         )
+    if chosen.expected.notna().any():
+        was, will = (chosen[n].astype(float).mean() for n in ("measured", "expected"))
+        remark += (
+            f" Their validation correlation at mean behavior is {was:.3f}; {will:.3f} is expected "
+            "without the luck of being chosen (means)."
+        )
     caption = "Scores on validation images; test images took no part but for half of the repeats."
     picture = page.picture(figure, "selection", "Selection of target neurons", caption)
     return Section("Targets", [picture], _decided(page.scan, task), [remark])

@@ -149,7 +149,7 @@ def test_too_few_repeats_have_no_halves():
     assert np.isnan(half_oracles(np.ones((6, 3)), np.repeat([0, 1], 3))).all()
 
 
-@pytest.mark.parametrize("rule", ["walker2019", "successor", "validation"])
+@pytest.mark.parametrize("rule", ["walker2019", "successor", "validation", "expected"])
 def test_every_rule_keeps_the_best_units_when_half_of_the_repeats_tell_the_oracle(rule):
     rng = np.random.default_rng(3)
     n, image = 60, np.tile(np.arange(40), 8)
