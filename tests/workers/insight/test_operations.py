@@ -207,8 +207,8 @@ def test_a_lost_race_to_cancel_leaves_the_newer_claim_alone(bench):
     first = ledger.claim(["toy_tables.Value"])
     ledger.hand_back(first)
     second = Ledger(bench.connection, "w2").claim(["toy_tables.Value"])
-    assert not jobs._stop(ledger, first.job_id, first.token)
-    assert jobs._stop(ledger, second.job_id, second.token)
+    assert not jobs.stop_one(ledger, first.job_id, first.token)
+    assert jobs.stop_one(ledger, second.job_id, second.token)
     with pytest.raises(claims.Fenced):
         claims.fence(bench.connection, second, "w2", 0.0)
 
