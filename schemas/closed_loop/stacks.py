@@ -11,14 +11,7 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.matching import combine
-from pipeline.closed_loop.matching.stack import (
-    StackView,
-    match_through_stack,
-    register_to_stack,
-)
 from pipeline.errors import DataError
-from pipeline.imaging.structural import read_stack
 from pipeline.npy import read_npy
 from schemas import experiment, imaging  # noqa: F401  imaging: a foreign key
 from schemas.closed_loop.binding import schema
@@ -103,6 +96,8 @@ class Stack(dj.Manual):
 
 def _read_tiff(file: Path, content: Mapping[str, Any], size: list[float]) -> np.ndarray:
     """Read a stack by its header; log where that contradicts `stack.json`."""
+    from pipeline.imaging.structural import read_stack
+
     channel = content.get("channel")
     if channel is not None and (type(channel) is not int or channel < 1):
         raise DataError("is no channel", file=file, field="channel", found=channel, expected="1, 2")
@@ -170,6 +165,12 @@ class StackMatch(dj.Computed):
         return (StackInputs(*stack, views(source_of(key)), views(key), same, params),)
 
     def make_compute(self, key, given):
+        from pipeline.closed_loop.matching.stack import (
+            StackView,
+            match_through_stack,
+            register_to_stack,
+        )
+
         view = StackView(given.volume.load(), tuple(given.um_per_voxel))
         shared = {name: given.params[name] for name in SHARED if name in given.params}
         by_field = {source["key"]["field"]: source for source in given.sources}
@@ -251,6 +252,8 @@ class CombinedMatch(dj.Computed):
         return done - (asks_for_stack() - StackMatch.proj())
 
     def make(self, key):
+        from pipeline.closed_loop.matching import combine
+
         through = (MatchMethod & key).fetch1("match_through")
         stacks = (StackMatch & key).keys(order_by=["stack_session", "stack_idx"])
         routes = [(StackMatch.Pair & stack).to_dicts(order_by="unit_id") for stack in stacks]

@@ -92,6 +92,7 @@ def ingest_bundle(folder: str | Path, movie: str | Path | None = None) -> dict[s
     known = experiment.Scan & key
     if known:
         if known.fetch1("bundle_hash") == digest:
+            experiment.Scan.ingested_again(key, str(bundle.folder), files)
             return key
         raise DataError(
             "another recording has this key",
@@ -153,6 +154,8 @@ def _file_rows(key: Mapping[str, int], bundle: Bundle) -> list[dict[str, Any]]:
                 "path": str(path),
                 "size_bytes": path.stat().st_size,
                 "fingerprint": experiment.fingerprint(path),
+                "digest": experiment.raw_digest(path),
+                "modified_ns": path.stat().st_mtime_ns,
             }
             for index, path in enumerate(paths)
         ]
@@ -332,6 +335,12 @@ def ingest_dataset(file: str | Path) -> dict[str, str]:
             }
         )
         dataset.PreparedFile.insert1(
-            {**key, "path": str(path), "size_bytes": size, "fingerprint": print_}
+            {
+                **key,
+                "path": str(path),
+                "size_bytes": size,
+                "fingerprint": print_,
+                "digest": experiment.raw_digest(path),
+            }
         )
     return key

@@ -19,7 +19,7 @@ from datajoint.declare import prepare_declare
 from datajoint.dependencies import extract_master
 from datajoint.hash_registry import get_store_backend
 
-from schemas.datajoint_internals import backend
+from schemas.datajoint_internals import backend, quoter, store
 
 __all__ = [
     "Address",
@@ -85,11 +85,6 @@ def forget_transaction(connection: dj.Connection) -> None:
 def lost_in_transaction(error: BaseException) -> bool:
     """Tell whether DataJoint says that the connection was lost during a transaction."""
     return isinstance(error, dj.errors.DataJointError) and "during a transaction" in str(error)
-
-
-def quoter(connection: dj.Connection) -> Callable[[str], str]:
-    """Return the function that quotes a name as the server wants it."""
-    return connection.adapter.quote_identifier
 
 
 def column_comment_sql(
@@ -235,17 +230,6 @@ def stored_columns(
 
 
 # ---- store
-
-
-def store(name: str | None = "main") -> Any:
-    """Return the storage backend: `put_file`, `put_buffer`, `get_buffer`, `open`, `size` and so on.
-
-    Parameters
-    ----------
-    name : str or None
-        Name in the configuration; None for its default.
-    """
-    return get_store_backend(name)
 
 
 def store_folders(database: str, name: str = "main") -> list[str]:

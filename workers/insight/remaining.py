@@ -13,6 +13,7 @@ from workers.queue import tables
 from workers.queue.lease import Ledger
 from workers.queue.order import Task, TaskOrder
 from workers.queue.refresh import LEFT_BEHIND
+from workers.queue.stopped import STOPPED
 
 
 def remaining(
@@ -56,8 +57,9 @@ class _Counter:
         self._foreign_keys = foreign_keys
         aside = ledger.rows(
             f"SELECT table_name, job_key FROM {tables.Job.full_table_name} "
-            "WHERE status IN ('error', 'ignore') AND (error_class IS NULL OR error_class <> %s)",
-            (LEFT_BEHIND,),
+            "WHERE status IN ('error', 'ignore') "
+            "AND (error_class IS NULL OR error_class NOT IN (%s, %s))",
+            (LEFT_BEHIND, STOPPED),
         )
         self._aside: dict[str, list[str]] = {}
         for name, text in aside:

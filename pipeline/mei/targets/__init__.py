@@ -6,13 +6,16 @@ on one half of the repeats; the other half is left for the report.
 
 from . import expected as _expected  # noqa: F401  registers the rule
 from . import published as _published  # noqa: F401  registers the rules
-from .data import TargetData, TargetResult, fraction_of, half_oracles, target_rules
+from .by_hand import choose_targets
+from .data import ByHand, TargetData, TargetResult, fraction_of, half_oracles, target_rules
 from .evidence import Evidence, gather, regression
 
 __all__ = [
+    "ByHand",
     "Evidence",
     "TargetData",
     "TargetResult",
+    "choose_targets",
     "fraction_of",
     "gather",
     "half_oracles",

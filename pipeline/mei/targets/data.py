@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,17 @@ from pipeline.registry import Registry
 from .evidence import Evidence, presentations
 
 target_rules = Registry("target rule")
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What a person decided about a unit: always a target, or never, and why."""
+
+    included: bool
+    why: str
+
+    def __str__(self) -> str:
+        return f"{'included' if self.included else 'excluded'} by hand: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,9 @@ class TargetData:
         What the units are called in reasons; None: by their outputs.
     evidence : Evidence, optional
         Correlations that outliers do not rule, with their errors (`gather`); None: not measured.
+    by_hand : mapping of int to ByHand, or None
+        Units that a person decided about. They come before the rule: one that is excluded is no
+        target, one that is included is, whatever its scores and however many others are better.
     """
 
     oracle: NDArray
@@ -57,6 +71,7 @@ class TargetData:
     um_per_px: ArrayLike | None
     names: Sequence[str] | None = None
     evidence: Evidence | None = None
+    by_hand: Mapping[int, ByHand] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,7 @@ class TargetResult:
 
     kept: NDArray[np.bool_]
     rank: NDArray[np.int64]  # 0 is the best, -1 if dropped
-    reason: list[str]  # why a unit was dropped, else empty
+    reason: list[str]  # why a unit was dropped, or included by hand; else empty
     score: NDArray[np.float64]  # what the kept ones are ranked by
     shrunken: Evidence | None = None  # what is expected of each unit, by a rule that estimates it
 

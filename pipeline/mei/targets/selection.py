@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.dataset.names import unit_name
 
-from .data import TargetData, TargetResult
+from .data import ByHand, TargetData, TargetResult
 
 
 class Selection:
@@ -17,10 +17,15 @@ class Selection:
         self.data, self.n = data, len(data.oracle)
         self.reason = [""] * self.n
         self.alive = np.ones(self.n, bool)
+        self.included = np.zeros(self.n, bool)
+        for unit, decision in (data.by_hand or {}).items():
+            self.included[unit] = decision.included
+            self.alive[unit] = decision.included
+            self.reason[unit] = reason_of(decision)
 
     def require(self, good: NDArray, reason: str) -> None:
-        """Drop living units that are not `good`."""
-        for unit in np.flatnonzero(self.alive & ~good):
+        """Drop living units that are not `good`; those included by hand get no reason."""
+        for unit in np.flatnonzero(self.alive & ~good & ~self.included):
             self.reason[unit] = reason
         self.alive &= good
 
@@ -43,15 +48,18 @@ class Selection:
         self.require(~near.any(1), f"centroid within {edge_um:g} um of the field's edge")
 
     def thin_out(self, score: NDArray, n_targets: int, distance_um: float) -> TargetResult:
-        """Take units by score, none nearer than `distance_um` to a better one."""
+        """Take units by score, none nearer than `distance_um` to a better one.
+
+        Those included by hand come first, all of them.
+        """
         place, field = _places(self.data, self.n)
         # equal scores: the order of the units decides, whatever the sort
-        order = np.lexsort((np.arange(self.n), -np.nan_to_num(score, nan=-np.inf)))
-        kept: list[int] = []
-        for unit in order:
-            if not self.alive[unit]:
+        by_score = np.lexsort((np.arange(self.n), -np.nan_to_num(score, nan=-np.inf)))
+        kept: list[int] = [int(unit) for unit in by_score if self.included[unit]]
+        for unit in by_score:
+            if not self.alive[unit] or self.included[unit]:
                 continue
-            if len(kept) == n_targets:
+            if len(kept) >= n_targets:
                 self.reason[unit] = f"not among the best {n_targets}"
                 continue
             with np.errstate(invalid="ignore"):
@@ -67,6 +75,11 @@ class Selection:
         rank = np.full(self.n, -1, np.int64)
         rank[kept] = np.arange(len(kept))
         return TargetResult(rank >= 0, rank, self.reason, np.asarray(score, float))
+
+
+def reason_of(decision: ByHand) -> str:
+    """Return what a decision by hand says of a unit."""
+    return f"kept: {decision}" if decision.included else str(decision)
 
 
 def _um_per_px(data: TargetData, n: int) -> NDArray[np.float64]:

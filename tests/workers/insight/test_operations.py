@@ -148,7 +148,7 @@ def test_doctor_finds_what_is_there_and_changes_nothing(bench):
     checks = {c["check"]: c for c in doctor.doctor(bench.home, bench.prefix, "toy_tables")}
     failed = [name for name, check in checks.items() if not check["ok"]]
     assert failed in ([], ["disk"])
-    assert checks["tables"]["found"].startswith("11 declared")
+    assert checks["tables"]["found"].startswith("12 declared")
     fresh = {c["check"]: c for c in doctor.doctor(bench.home, bench.prefix + "x", "toy_tables")}
     assert "at first use" in fresh["tables"]["found"]
     bench.toy.schema.database = bench.toy.schema.connection = None
