@@ -77,7 +77,8 @@ def test_other_targets_copy_the_images_of_those_that_stay(
     from workers.steering.decide import decide, targets
     from workers.steering.replan import replan
 
-    other = {**CHEAP, "mei": {**CHEAP["mei"], "seed": 5}}  # no image of these is there
+    ascent = {**CHEAP["mei"], "params": {"steps": 6}}  # no image of these is there
+    other = {**CHEAP, "mei": ascent}
     first = tasks.register_loop(scan, other, targets=TARGETS, minutes=8)
     compute()
     before = images_of(first["plan_id"])
