@@ -67,6 +67,18 @@ def test_meis_look_like_the_true_filters(database, loop):
     assert np.median(similarity) > 0.6
 
 
+def test_targets_say_what_is_expected_of_them_and_how_well_it_is_known(database, loop):
+    from schemas import dataset, mei
+
+    here = dataset.Dataset.Unit & (dataset.DatasetSpec.Scan & loop["day1"])
+    rows = (mei.Targets.Unit & here & {"kept": True}).to_dicts()
+    measured, expected = (np.array([r[n] for r in rows]) for n in ("measured", "expected"))
+    assert np.abs(measured - expected).max() < 0.2
+    assert expected.min() > 0.1
+    assert all(0 < r["expected_se"] < 0.2 and 0 < r["contrast_se"] < 0.2 for r in rows)
+    assert all(r["contrast"] is not None for r in rows)
+
+
 def test_meis_are_made_from_both_kinds_of_models_combined(database, loop):
     from schemas import closed_loop, model
 
