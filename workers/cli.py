@@ -23,6 +23,7 @@ from workers.commands import (
     maintenance,
     results,
     steering,
+    web,
 )
 from workers.commands.common import Home
 from workers.compute import limits
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # what stands in brackets would be taken for markup and left out
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _group in (ingest, choices, steering, computing, inspect, jobs, results, maintenance):
+for _group in (ingest, choices, steering, computing, inspect, jobs, results, maintenance, web):
     app.add_typer(_group.app)
 app.add_typer(choices.recipes, name="recipe")
 app.add_typer(database.app, name="db")

@@ -35,6 +35,7 @@ __all__ = [
     "driver",
     "due",
     "forget_transaction",
+    "free_table",
     "inside_populate",
     "is_stored_file",
     "json_columns",
@@ -136,6 +137,18 @@ def master_of(table: str) -> str | None:
 
 
 # ---- tables
+
+_KNOWN = "_inception_free_tables"  # attribute of a connection, which cannot be hashed
+
+
+def free_table(connection: dj.Connection, name: str) -> dj.FreeTable:
+    """Return a table by its full name; a connection reads its columns once."""
+    known = vars(connection).setdefault(_KNOWN, {})
+    if name not in known:
+        table = dj.FreeTable(connection, name)
+        _ = table.heading.names
+        known[name] = table
+    return known[name]
 
 
 def due(table: dj.Table) -> Any:

@@ -176,6 +176,7 @@ def run_demo(
     (report / "result.json").write_text(text + "\n", encoding="utf-8")
     steps.console.print(_result_table(result))
     steps.say(f"report: {folder / 'report' / 'index.html'}")
+    steps.say(f"look at it in a browser: inception open --home {os.environ['INCEPTION_HOME']}")
     return result
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import datajoint as dj
-
-from workers.database.datajoint_internals import ForeignKeys, master_of
+from workers.database.datajoint_internals import ForeignKeys, free_table, master_of
 from workers.insight import ancestry
 from workers.queue import tables
 from workers.queue.lease import Ledger
@@ -19,7 +17,15 @@ from workers.queue.stopped import STOPPED
 def remaining(
     ledger: Ledger, plan: TaskOrder, plan_key: dict[str, Any]
 ) -> tuple[list[tuple[Task, int]], list[str]]:
-    """Count the jobs that a plan still needs, table by table, and name those set aside.
+    """Count the jobs that a plan still needs, table by table, and name those set aside."""
+    counted, stuck = progress(ledger, plan, plan_key)
+    return [(task, jobs - done) for task, jobs, done in counted], stuck
+
+
+def progress(
+    ledger: Ledger, plan: TaskOrder, plan_key: dict[str, Any]
+) -> tuple[list[tuple[Task, int, int]], list[str]]:
+    """Count the jobs of a plan and those that are done, table by table; name those set aside.
 
     Tables with a task row need one job for each; tables that follow from others alone (the
     fields of a scan) as many as these, times the parts where the foreign key leads to a part.
@@ -35,15 +41,15 @@ def remaining(
     tasked = {task.name for task in plan if counter.decided(task)}
     above = plan.upstream()
     needed = tasked.union(*(above[name] for name in tasked))
-    left, stuck = [], []
+    counted, stuck = [], []
     for task in plan:
         if task.name not in needed:
             continue
         jobs, keys = counter.expected(task)
         done = ledger.persist(lambda task=task, keys=keys: len(task.table & keys)) if keys else 0
-        left.append((task, max(jobs - done, 0)))
+        counted.append((task, max(jobs, done), done))
         stuck += counter.set_aside(task, keys)
-    return left, stuck
+    return counted, stuck
 
 
 class _Counter:
@@ -105,8 +111,8 @@ class _Counter:
 
     def _parts(self, master: str, part: str, keys: list[dict]) -> int:
         """Return how many parts a row of the master has, or usually has."""
-        parts = dj.FreeTable(self._ledger.connection, part)
-        masters = dj.FreeTable(self._ledger.connection, master)
+        parts = free_table(self._ledger.connection, part)
+        masters = free_table(self._ledger.connection, master)
         for restriction in (keys, {}):
             rows = len(masters & restriction)
             if rows:

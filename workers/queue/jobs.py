@@ -38,9 +38,15 @@ _ADVICE = {
 
 
 def errors(
-    ledger: Ledger, plan: TaskOrder, table: str | None = None, key: dict[str, Any] | None = None
+    ledger: Ledger,
+    plan: TaskOrder,
+    table: str | None = None,
+    key: dict[str, Any] | None = None,
+    *,
+    most: int | None = None,
+    skip: int = 0,
 ) -> list[dict[str, Any]]:
-    """List quarantined jobs, the newest last.
+    """List quarantined jobs, the newest last; one page of them the newest first.
 
     Parameters
     ----------
@@ -52,6 +58,8 @@ def errors(
         Readable name of a table.
     key : dict, optional
         Part of a key.
+    most, skip : int
+        Size of a page, and how many newer jobs to leave out; by default all are listed.
 
     Returns
     -------
@@ -60,10 +68,13 @@ def errors(
         the job hangs on; and `advice`.
     """
     where, args = ("AND table_name=%s", (table,)) if table else ("", ())
+    order, page = "", ""
+    if most is not None:
+        order, page = " DESC", f" LIMIT {int(most)} OFFSET {int(skip)}"
     rows = ledger.rows(
         "SELECT job_id, table_name, job_key, error_class, error_message, attempts, error_stack "
         f"FROM {tables.Job.full_table_name} WHERE status='error' {where} "
-        "ORDER BY not_before, job_id",
+        f"ORDER BY not_before{order}, job_id{order}{page}",
         args,
     )
     names = ("job_id", "table", "key", "class", "message", "attempts", "stack")
