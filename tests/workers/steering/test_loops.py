@@ -66,7 +66,9 @@ def test_what_another_loop_waits_for_is_not_stopped_with_one(refresh, ledger, pe
     from workers.steering.replan import replan
 
     _, second = pending
-    third = replan({name: second[name] for name in ("animal_id", "session", "scan_idx")}, minutes=5)
+    third = replan(
+        {name: second[name] for name in ("animal_id", "session", "scan_idx")}, minutes=7.25
+    )
     refresh()
     before = states(ledger)
     loop = find_loop(second["plan_id"])

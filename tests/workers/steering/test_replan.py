@@ -33,17 +33,17 @@ def images_of(plan):
 @pytest.fixture
 def ascents(monkeypatch, compute):
     """Count the units that are ascended, from when nothing is left of other tests."""
-    from schemas.mei import synthesis
+    from pipeline import mei
 
     compute()
     counted = []
-    plain = synthesis.synthesize
+    plain = mei.synthesize
 
     def counting(model, units, **named):
         counted.extend(units.tolist())
         return plain(model, units, **named)
 
-    monkeypatch.setattr(synthesis, "synthesize", counting)
+    monkeypatch.setattr(mei, "synthesize", counting)
     return counted
 
 

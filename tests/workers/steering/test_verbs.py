@@ -33,7 +33,7 @@ def test_targets_are_listed_decided_about_and_planned_again(
     (line,) = [text for text in told.stdout.splitlines() if text.split()[0] == str(best)]
     assert line.endswith("; NOW excluded: dim $x$ <b> (anna)")
     assert told.stdout.splitlines()[-1].endswith("`inception replan 56/1/1` plans by it")
-    again = run_here(place, "replan", "56/1/1", "--minutes", "5", "--json")
+    again = run_here(place, "replan", "56/1/1", "--targets", TARGETS, "--minutes", "5", "--json")
     assert again.returncode == 0, again.stderr
     made = json.loads(again.stdout)
     compute()
