@@ -112,7 +112,7 @@ def test_fewer_kinds_are_planned_of_what_is_there(database, scan, compute, ascen
     from schemas import closed_loop
     from workers.steering.replan import replan
 
-    made = replan(scan, kinds=["rf", "mei"])
+    made = replan(scan, kinds=["rf", "mei"], targets=TARGETS)
     compute()
     kinds = (closed_loop.Plan.Target & {"plan_id": made["plan_id"]}).to_arrays("kind")
     assert set(kinds) == {"mei", "rf"}
