@@ -114,7 +114,6 @@ REMEDIES = {
     "clock-rate": "check that both clocks count seconds, see docs/behavior.md",
     # trials, images, monitor
     "trials-outside": "nothing: they have no response",
-    "trials-without-images": "nothing, if the database knows them",
     "images-repeated": "show more images once: a model needs some to train on",
     "images-never-repeated": "repeat some images: reliability needs a test tier",
     "images-beyond-monitor": "measure the monitor from the darkest to the brightest gray level",

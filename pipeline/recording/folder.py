@@ -15,6 +15,7 @@ from pipeline.closed_loop.package.photodiode import Flips
 from pipeline.errors import DataError, Finding
 from pipeline.recording.format import Recording
 from pipeline.recording.frames import TimedScan
+from pipeline.recording.streams import STREAMS
 from pipeline.stimulus.monitor import MonitorCurve
 
 
@@ -45,6 +46,7 @@ class Bundle:
     frames : tuple of float, optional
         Times of the first and the last frame (s, clock of the frames).
     clocks : dict of stream to ClockMap
+        The rig's own where nothing else is said.
     columns : dict of kind to dict of column to array
         `pupil`, `eye_times`, `running` as they were read; `running` also of a wheel's counts.
     video : VideoFacts, optional
@@ -68,7 +70,9 @@ class Bundle:
     timed: TimedScan | None = None
     pulses: int = 0
     frames: tuple[float, float] | None = None
-    clocks: dict[str, ClockMap] = field(default_factory=dict)
+    clocks: dict[str, ClockMap] = field(
+        default_factory=lambda: {stream: ClockMap(0.0, 0.0, 1.0) for stream in STREAMS}
+    )
     columns: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
     video: VideoFacts | None = None
     flips: Flips | None = None
