@@ -66,7 +66,7 @@ def read_facts(path: str | os.PathLike) -> VideoFacts:
     if first is None:
         raise DataError("has no frame", file=path, expected="a video of the eye")
     if path.suffix.lower() in TIFF:
-        return VideoFacts(count_frames(path), *first.shape, 0.0)
+        return VideoFacts(count_frames(path), first.shape[0], first.shape[1], 0.0)
     declared, size = declared_size(path), path.stat().st_size
     if declared is not None and declared > size:
         raise DataError(
@@ -84,7 +84,7 @@ def read_facts(path: str | os.PathLike) -> VideoFacts:
         video.release()
     if frames <= 0:
         frames = count_frames(path)
-    return VideoFacts(frames, *first.shape, fps if 0 < fps < 1e5 else 0.0)
+    return VideoFacts(frames, first.shape[0], first.shape[1], fps if 0 < fps < 1e5 else 0.0)
 
 
 def count_frames(path: str | os.PathLike) -> int:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.recording.bundle import read_bundle
-from pipeline.recording.progress import check_folder
+from pipeline.recording.progress import Progress, check_folder
 from pipeline.recording.stack import read_stack_folder
-from pipeline.recording.summary import summarize
+from pipeline.recording.summary import Summary, summarize
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:
+        found: Progress | Summary
         if options.check:
             found = check_folder(options.folder, wait_s=options.wait)
         elif (options.folder / "stack.json").is_file():
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(json.dumps(found.as_dict()) if options.json else "\n".join(found.lines()))
-    return 0 if not options.check or found.ready else 1
+    return 1 if isinstance(found, Progress) and not found.ready else 0
 
 
 if __name__ == "__main__":

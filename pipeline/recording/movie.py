@@ -6,6 +6,7 @@ scan ends; a night later nothing can be done about it.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -172,25 +173,21 @@ def _check_traces(path: Path, fluorescence: NDArray[np.float32]) -> None:
     """Raise if a trace is all NaN or infinite somewhere, or if no trace ever varies."""
     known = np.isfinite(fluorescence)
     silent = np.flatnonzero(~known.any(axis=1))
-    where = {"file": path, "field": "fluorescence"}
+    unfit = partial(DataError, file=path, field="fluorescence")
     if len(silent):
-        raise DataError(
-            "a trace is all NaN", **where, found=f"unit {silent[0]}", expected="numbers"
-        )
+        raise unfit("a trace is all NaN", found=f"unit {silent[0]}", expected="numbers")
     endless = np.flatnonzero(np.isinf(fluorescence).any(axis=1))
     if len(endless):
-        raise DataError(
+        raise unfit(
             "a trace is infinite",
-            **where,
             found=f"unit {endless[0]}",
             expected="finite numbers, or NaN where a frame is missing",
         )
     low = np.where(known, fluorescence, np.inf).min(axis=1)
     high = np.where(known, fluorescence, -np.inf).max(axis=1)
     if (low == high).all():
-        raise DataError(
+        raise unfit(
             "no trace ever varies",
-            **where,
             found=f"{high[0]:g} in every frame",
             expected="fluorescence (a.u.)",
         )

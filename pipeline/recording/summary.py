@@ -243,8 +243,8 @@ def _stimulus(bundle: Bundle) -> list[tuple[str, str]]:
         facts.append(("images", text))
     if curve is not None:
         monitor, (dark, bright) = bundle.recording.monitor, curve.luminance_range
-        low, high = curve.pixel_range
-        text = f"{dark:.3g} to {bright:.3g} cd/m2 at gray {low:.0f} to {high:.0f}, gamma "
+        first, last = curve.pixel_range
+        text = f"{dark:.3g} to {bright:.3g} cd/m2 at gray {first:.0f} to {last:.0f}, gamma "
         text += f"{curve.gamma_fit().gamma:.2f}; {monitor.width_px} x {monitor.height_px} px"
         facts.append(("monitor", text))
     if (seen := bundle.flips) is not None:
