@@ -24,6 +24,7 @@ from pipeline.recording.streams import (
     read_clocks,
     read_pupil,
     read_running,
+    read_times,
     read_treadmill,
 )
 
@@ -89,7 +90,7 @@ def check_eye(bundle: Bundle) -> None:
         optional(bundle, "eye_video", video.name)
         path = inside(bundle, "eye_times.csv", "eye_times")
         bundle.files["eye_times"] = [path]
-        time = read_columns(path, ["frame", "time_s"], rising="time_s")["time_s"]
+        time = read_times(path, ["frame"])["time_s"]
         facts = bundle.video = read_facts(video)
         frames = facts.frames
         if abs(frames - len(time)) > FRAME_SLACK:  # a header may only estimate

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.csvfile import read_columns
 from pipeline.errors import DataError, Finding
 from pipeline.imaging.importers.extracted import open_extracted
 from pipeline.imaging.motion.fixed import without_fixed
@@ -21,6 +20,7 @@ from pipeline.imaging.segmentation import segmenters
 from pipeline.imaging.segmentation.base import diameter_px
 from pipeline.recording.folder import Bundle, inside
 from pipeline.recording.frames import TimedScan, open_timed
+from pipeline.recording.streams import read_times
 
 MIN_FRAMES = 10
 MIN_SECONDS = 1.0
@@ -206,7 +206,7 @@ def _open_movie(bundle: Bundle) -> Path:
     bundle.files["tiff"] = [inside(bundle, name, "imaging.files") for name in imaging.files]
     path = inside(bundle, "frame_times.csv", "frame_times")
     bundle.files["frame_times"] = [path]
-    times = read_columns(path, ["frame", "time_s"], rising="time_s")["time_s"]
+    times = read_times(path, ["frame"])["time_s"]
     bundle.pulses = len(times)
     timed = bundle.timed = open_timed(bundle.files["tiff"], times, file=path)
     if imaging.channel not in timed.scan.channel_numbers:
