@@ -186,3 +186,26 @@ def test_a_scan_with_dropped_frames_is_taken_and_said(write_bundle):
     assert names(bundle)[:2] == ["frames-missing", "frame-times-left-over"]
     assert "2 are of frames that are missing" in bundle.findings[1].text
     np.testing.assert_array_equal(bundle.timed.time_s, times[kept])  # none is early
+
+
+def test_times_that_are_a_counter_are_told_as_such(folder):
+    """Of a camera, and of a controller whose microseconds wrapped."""
+    write_video(folder / "eye.avi", 600)
+    ticks = np.arange(600) * 800
+    counter = ((120 + ticks // 8000) % 128 << 25) | (ticks % 8000 << 12)
+    lines = "".join(f"{k},{value}\n" for k, value in enumerate(counter))
+    (folder / "eye_times.csv").write_text("frame,time_s\n" + lines)
+    with pytest.raises(DataError, match=r"eye_times\.csv: time_s: .*32-bit counter of a camera"):
+        read_bundle(folder)
+    (folder / "eye.avi").unlink()
+    micros = (np.arange(0, 60, 0.02) * 1e6 + 2**32 - 3e7) % 2**32
+    table(folder, "treadmill.csv", micros / 1e6)
+    with pytest.raises(DataError, match=r"treadmill\.csv.*microseconds of 32 bits that wrapped"):
+        read_bundle(folder)
+
+
+def test_rows_of_a_wheel_that_share_a_time_are_counted(folder):
+    time = np.round(np.repeat(np.arange(0, 60, 0.02), 2), 2)
+    table(folder, "treadmill.csv", time)
+    (found,) = read_bundle(folder).findings
+    assert (found.name, "3000 of 6000 rows" in found.text) == ("rows-joined", True)
