@@ -45,6 +45,13 @@ class DataError(ValueError):
         super().__init__(" ".join(text.split()))
 
 
+class MachineError(DataError):
+    """A machine lacks what others may have: a mount, a driver, space, the right to write.
+
+    Nothing is wrong with the data. Workers hand the job back, pause, and set nothing aside.
+    """
+
+
 @dataclass(frozen=True)
 class Finding:
     """What a reader noticed in data that can still be used: said by name, never passed over.

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.matching import FieldView, match_methods
-from pipeline.closed_loop.matching.combine import THROUGH
+from pipeline.closed_loop.names import THROUGH
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
 from schemas import imaging
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.presentation import Presentation  # noqa: F401  in a foreign key
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
 
+if TYPE_CHECKING:
+    from pipeline.closed_loop.matching import FieldView
+
+log = logging.getLogger("inception.matching")
 SOURCE = ", ".join(f"source_{name}='{name}'" for name in ("session", "scan_idx", "imaging_hash"))
 
 
@@ -31,7 +35,7 @@ class MatchMethod(MethodTable, dj.Lookup):
     match_params    : json           # every keyword parameter, defaults filled in
     match_through='field' : varchar(16)  # pairs of the verdict: field, stack or combined
     """
-    registry = match_methods
+    registry = Methods("pipeline.closed_loop.matching", "match_methods")
 
     @classmethod
     def add(
@@ -109,6 +113,7 @@ class UnitMatch(dj.Computed):
         registration_score=null : float64  # (1) correlation of both days' images after registration
         same_field=null : float64    # (1) probability that both show one place
         transform   : json           # 2 x 3: (y, x, 1) of the source to (y, x) of this field (px)
+        finding=null : varchar(512)  # why no cell of this field is found again
         """
 
     class Pair(dj.Part):
@@ -136,6 +141,8 @@ class UnitMatch(dj.Computed):
         return views(source_of(key)), views(key), *MatchMethod.fetch_method(key)
 
     def make_compute(self, key, sources, targets, method, params):
+        from pipeline.closed_loop.matching import match_methods
+
         match = match_methods[method]
         found = {}
         same_count = len(sources) == len(targets)
@@ -149,6 +156,9 @@ class UnitMatch(dj.Computed):
                     found[target["key"]["field"]] = (result, source, target)
         fields, pairs = [], {}
         for result, source, target in found.values():
+            if result.finding:
+                place = f"{_scan_name(key)} field {target['key']['field']}"
+                log.warning("nothing-matches: %s: %s", place, result.finding)
             fields.append(
                 {
                     **target["key"],
@@ -156,6 +166,7 @@ class UnitMatch(dj.Computed):
                     "registration_score": number(result.registration_score),
                     "same_field": number(result.same_field),
                     "transform": np.asarray(result.transform, float).tolist(),
+                    "finding": result.finding or None,
                 }
             )
             for row, (a, b) in enumerate(result.pairs):
@@ -178,6 +189,10 @@ class UnitMatch(dj.Computed):
         self.insert1({**key, **row})
         self.Field.insert({**key, **field} for field in fields)
         self.Pair.insert({**key, **pair} for pair in pairs)
+
+
+def _scan_name(key: Mapping[str, Any]) -> str:
+    return "/".join(str(key[name]) for name in ("animal_id", "session", "scan_idx"))
 
 
 def source_of(key: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,6 +233,8 @@ def views(key: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def field_view(view: Mapping[str, Any]) -> FieldView:
     """Load images and masks of one of `views`."""
+    from pipeline.closed_loop.matching import FieldView
+
     return FieldView(
         mean_image=view["mean"].load(),
         correlation_image=view["correlation"].load(),

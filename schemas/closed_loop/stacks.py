@@ -5,19 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.matching import combine
-from pipeline.closed_loop.matching.stack import (
-    StackView,
-    match_through_stack,
-    register_to_stack,
-)
 from pipeline.errors import DataError
-from pipeline.recording.stack import StackFolder, read_stack_folder
 from schemas import experiment, imaging  # noqa: F401  imaging: a foreign key
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import (
@@ -29,6 +22,9 @@ from schemas.closed_loop.matching import (
     views,
 )
 from schemas.store import number
+
+if TYPE_CHECKING:
+    from pipeline.recording.stack import StackFolder
 
 log = logging.getLogger("inception.ingest")
 SHARED = ("max_distance_um", "min_probability", "smooth_um")  # parameters of both routes
@@ -54,6 +50,8 @@ class Stack(dj.Manual):
         TIFF or npy (slices, H, W), "um_per_voxel": [z, y, x]}``, optionally "channel"; the session
         must be known. Pages that a TIFF holds of one slice are averaged.
         """
+        from pipeline.recording.stack import read_stack_folder
+
         stack = read_stack_folder(folder)
         for finding in stack.findings:
             log.warning("%s", finding)
@@ -139,6 +137,12 @@ class StackMatch(dj.Computed):
         return (StackInputs(*stack, views(source_of(key)), views(key), same, params),)
 
     def make_compute(self, key, given):
+        from pipeline.closed_loop.matching.stack import (
+            StackView,
+            match_through_stack,
+            register_to_stack,
+        )
+
         view = StackView(given.volume.load(), tuple(given.um_per_voxel))
         shared = {name: given.params[name] for name in SHARED if name in given.params}
         by_field = {source["key"]["field"]: source for source in given.sources}
@@ -220,6 +224,8 @@ class CombinedMatch(dj.Computed):
         return done - (asks_for_stack() - StackMatch.proj())
 
     def make(self, key):
+        from pipeline.closed_loop.matching import combine
+
         through = (MatchMethod & key).fetch1("match_through")
         stacks = (StackMatch & key).keys(order_by=["stack_session", "stack_idx"])
         routes = [(StackMatch.Pair & stack).to_dicts(order_by="unit_id") for stack in stacks]

@@ -114,6 +114,7 @@ def insert_bundle(bundle: Bundle) -> dict[str, int]:
     known = experiment.Scan & key
     if known:
         if known.fetch1("bundle_hash") == digest:
+            experiment.Scan.ingested_again(key, str(bundle.folder), files)
             return key
         raise DataError(
             "another recording has this key",
@@ -175,6 +176,8 @@ def _file_rows(key: Mapping[str, int], bundle: Bundle) -> list[dict[str, Any]]:
                 "path": str(path),
                 "size_bytes": path.stat().st_size,
                 "fingerprint": experiment.fingerprint(path),
+                "digest": experiment.raw_digest(path),
+                "modified_ns": path.stat().st_mtime_ns,
             }
             for index, path in enumerate(paths)
         ]
@@ -356,6 +359,12 @@ def ingest_dataset(file: str | Path) -> dict[str, str]:
             }
         )
         dataset.PreparedFile.insert1(
-            {**key, "path": str(path), "size_bytes": size, "fingerprint": print_}
+            {
+                **key,
+                "path": str(path),
+                "size_bytes": size,
+                "fingerprint": print_,
+                "digest": experiment.raw_digest(path),
+            }
         )
     return key

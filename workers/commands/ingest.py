@@ -208,8 +208,19 @@ def loop(
         return
     before = _deadlines(key)
     made = tasks.register_loop(key, **given, again=again)
+    resumed = _resume(made)
     wake()
-    say(plain(made) or key, as_json, _registered(scan, made, before))
+    say(plain(made) or key, as_json, _registered(scan, made, before) + resumed)
+
+
+def _resume(loop: dict[str, Any]) -> str:
+    """Go on with a loop that somebody has stopped; say so."""
+    from schemas import closed_loop
+    from workers.steering import loops
+
+    if not closed_loop.StoppedLoop & {name: loop[name] for name in loops.KEY}:
+        return ""
+    return f"; it was stopped and goes on, {loops.resume(loop)} jobs wait"
 
 
 def _deadlines(key: dict[str, int]) -> dict[str, Any]:

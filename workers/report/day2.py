@@ -78,6 +78,8 @@ def _matching(page: LoopPage, match: dict[str, Any], tag: str, title: str) -> Se
             f"{_text(field['registration_score'])} after registration; same place with "
             f"probability {_text(field['same_field'])}."
         )
+        if field["finding"]:
+            section.remarks.append(f"No cell is found again there: {field['finding']}.")
     through = (closed_loop.StackMatch & match).to_dicts()
     if through:
         both = (closed_loop.CombinedMatch.Pair & match).to_dicts()

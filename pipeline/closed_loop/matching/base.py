@@ -107,6 +107,8 @@ class MatchResult:
         Correlation of the two days' (locally normalized) images after registration.
     same_field : float
         Probability that both scans show one place at all; it enters every pair's.
+    finding : str
+        Why there is no pair, in one line; empty if there are pairs.
     """
 
     pairs: NDArray[np.intp]
@@ -119,6 +121,7 @@ class MatchResult:
     x_on_target: NDArray[np.float64]
     registration_score: float
     same_field: float
+    finding: str = ""
 
     def at(self, threshold: float) -> NDArray[np.intp]:
         """Return the pairs of at least this probability."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from scipy.special import expit
-from scipy.stats import binom
 
-from pipeline.closed_loop.matching.assignment import Candidates, assign, odds, posterior
+from pipeline.closed_loop.matching.assignment import Candidates, assign, odds, posterior, strangers
 from pipeline.closed_loop.matching.base import (
     FieldView,
     MatchResult,
@@ -16,17 +16,14 @@ from pipeline.closed_loop.matching.base import (
     match_methods,
     outlines,
 )
+from pipeline.closed_loop.matching.place import chance_of_hits, same_field, why_nothing
 from pipeline.closed_loop.matching.registration import Registration, align, apply
 
-# Registered fields of one place have a rival below 0.35 and fields of two places one above 0.7,
-# in simulated fields of 144 to 512 px (tests/pipeline/closed_loop/matching/test_matching.py)
-RIVAL_MIDDLE, RIVAL_WIDTH = 0.55, 0.035
+DISPLACED_UM = 20.0 * np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])  # placements of strangers
 ROUNDS = 3  # of matching and refitting
-HIT_UM = 3.0  # centroids this close coincide
-PLACEMENTS = 1e5  # shifts x angles x affines that the search may choose from, generously
 
 
-@match_methods.register("field_to_field", default=True)
+@match_methods.register("field_to_field", default=True, revision=2)
 def field_to_field(
     source: FieldView,
     target: FieldView,
@@ -59,10 +56,10 @@ def field_to_field(
     Returns
     -------
     MatchResult
-        Without pairs if the fields are of two places.
+        Without pairs if the fields are of two places; `finding` then says what was found instead.
     """
     found = align(source, target, max_shift_um=max_shift_um, max_rotation_deg=max_rotation_deg)
-    return match_registered(
+    result = match_registered(
         source,
         target,
         found,
@@ -70,6 +67,17 @@ def field_to_field(
         min_probability=min_probability,
         smooth_um=smooth_um,
     )
+    if len(result.pairs):
+        return result
+    if not len(source.masks) or not len(target.masks):
+        finding = f"no units: {len(source.masks)} in the source, {len(target.masks)} in the target"
+    elif result.same_field > min_probability:
+        finding = "the fields are one place, and no unit of one day lies on one of the other"
+    else:
+        finding = why_nothing(
+            source, target, found, max_shift_um=max_shift_um, max_rotation_deg=max_rotation_deg
+        )
+    return replace(result, finding=finding)
 
 
 def match_registered(
@@ -95,6 +103,8 @@ def match_registered(
     moved = apply(transform, left.centroid)
     unseen = np.zeros(len(source.masks), bool) if hidden is None else hidden
     density = len(target.masks) / float(np.prod(np.array(target.shape) * target.pixel_um))
+    days_um = [o.centroid * v.pixel_um for o, v in ((left, source), (right, target))]
+    radius = _radius_um(left, source, right, target)
     for turn in range(ROUNDS):
         candidates = _candidates(
             left,
@@ -106,8 +116,11 @@ def match_registered(
         )
         visible = int((_inside(moved, target.shape) & ~unseen).sum())
         if turn == 0:  # before anything was fitted to the units
-            same = same_field(found, chance_of_hits(candidates, visible, density))
-        ratio, _, sigma = odds(candidates, visible, density)
+            seen = np.where(unseen[:, None], np.nan, moved) * target.pixel_um
+            same = same_field(found, chance_of_hits(seen, days_um[1]))
+            elsewhere = _displaced(left, right, transform, moved, target, max_distance_um)
+        others = strangers(candidates.distance_um, days_um, density)
+        ratio, _, sigma = odds(candidates, visible, others, elsewhere, radius_um=radius)
         probability = posterior(candidates, ratio)
         if turn == ROUNDS - 1:
             break
@@ -139,28 +152,15 @@ def match_registered(
     )
 
 
-def same_field(found: Registration, coincidences: float) -> float:
-    """Return the probability that a registration found the place, and not a chance likeness.
-
-    Either evidence will do: images that fit here and nowhere else, or units that coincide.
-
-    Parameters
-    ----------
-    coincidences : float
-        Probability of as many coincident units in fields of two places (`chance_of_hits`).
-    """
-    if found.score <= 0:
-        return 0.0
-    image = float(expit((RIVAL_MIDDLE - found.rival) / RIVAL_WIDTH))
-    return 1 - (1 - image) * coincidences
-
-
-def chance_of_hits(candidates: Candidates, n_visible: int, density_per_um2: float) -> float:
-    """Return the probability that strangers coincide as often at the best of all placements."""
-    close = candidates.distance_um <= HIT_UM
-    hits = min(len(set(side[close])) for side in (candidates.source, candidates.target))
-    each = min(1.0, density_per_um2 * np.pi * HIT_UM**2)
-    return float(min(1.0, PLACEMENTS * binom.sf(hits - 1, max(n_visible, hits), each)))
+def _radius_um(left: Outlines, source: FieldView, right: Outlines, target: FieldView) -> float:
+    """Return the radius of a disc as large as the median unit."""
+    areas = [
+        len(pixels) * float(np.prod(view.pixel_um))
+        for outline, view in ((left, source), (right, target))
+        for pixels in outline.pixels
+        if len(pixels)
+    ]
+    return float(np.clip(np.sqrt(np.median(areas) / np.pi), 3.0, 15.0)) if areas else 6.0
 
 
 def _inside(yx: NDArray, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -190,6 +190,21 @@ def _candidates(
         [_overlap(left.pixels[i], right.pixels[j], transform, moved[i]) for i, j in pairs]
     )
     return Candidates(s, t, distance, overlap.reshape(-1))
+
+
+def _displaced(
+    left: Outlines, right: Outlines, transform: NDArray, moved: NDArray, target: FieldView, reach
+) -> Candidates:
+    parts = [
+        _candidates(left, right, transform, moved + step / target.pixel_um, target, reach)
+        for step in DISPLACED_UM
+    ]
+    return Candidates(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("source", "target", "distance_um", "overlap")
+        )
+    )
 
 
 def _overlap(source: NDArray, target: NDArray, transform: NDArray, moved: NDArray) -> float:

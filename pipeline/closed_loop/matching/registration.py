@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -19,6 +20,13 @@ CLIP = 3.0  # local sd, so that one bright cell does not decide
 APART_UM = 8.0  # nearer maxima of the search are one place
 MIN_OVERLAP = 0.3  # of the smaller field
 
+MIRRORED: dict[str, Callable[[NDArray], NDArray]] = {
+    "mirrored left to right": lambda image: image[:, ::-1],
+    "mirrored top to bottom": lambda image: image[::-1],
+    "turned by 180 degrees": lambda image: image[::-1, ::-1],
+}
+"""Placements with all the statistics of a field that cannot be its place."""
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -31,16 +39,19 @@ class Registration:
     score : float
         Correlation of the normalized images after refinement.
     rival : float
-        Largest correlation at another place (refined as well), over `score`: near 1 if the best
-        place is no better than a chance one.
+        Largest correlation at another place (refined as well), or of the source mirrored, over
+        `score`: near 1 if the best place is no better than a chance one.
     overlap : float
         Share of the source field inside of the target.
+    mirrored : dict of str to float
+        Correlation at the best place of the source mirrored or turned around, where it cannot be.
     """
 
     transform: NDArray[np.float64]
     score: float
     rival: float
     overlap: float
+    mirrored: Mapping[str, float] = field(default_factory=dict)
 
 
 def align(
@@ -73,39 +84,93 @@ def align(
     -------
     Registration
     """
-    coarse = field_features(source, GRID_UM), field_features(target, GRID_UM)
-    step = np.rad2deg(GRID_UM / (0.5 * max(max(f.shape) * GRID_UM for f in coarse)))
-    step = float(np.clip(step, 0.4, 1.5))
-    half = int(np.ceil(max_rotation_deg / step))
-    angles = np.arange(-half, half + 1) * step
-    surfaces = correlations(*coarse, angles, max_shift_um / GRID_UM)
-    peaks = peaks_of(surfaces, angles, n_candidates)
-
-    grid_um = float(np.clip(max(source.pixel_um.max(), target.pixel_um.max()), FINE_UM, GRID_UM))
-    fine = field_features(source, grid_um), field_features(target, grid_um)
-    refined = []
-    for angle, shift, _ in peaks:
-        start = _rigid(angle, np.asarray(shift) * GRID_UM / grid_um, *(f.shape for f in fine))
-        refined.append(_refine(*fine, start, max_stretch))
-    best = int(np.argmax([score for _, score in refined]))
-    warp, score = refined[best]
-    middle = (np.array(fine[0].shape) - 1)[None] / 2
-    places = [apply(candidate, middle)[0] * grid_um for candidate, _ in refined]
-    rival = max(
-        (
-            other
-            for place, (_, other) in zip(places, refined, strict=True)
-            if np.hypot(*(place - places[best])) > APART_UM
-        ),
-        default=0.0,
-    )
-    transform = _to_pixels(warp, grid_um, source.pixel_um, target.pixel_um)
+    look = Search(source, target, max_stretch=max_stretch)
+    places = look.places(max_shift_um, max_rotation_deg, n_candidates)
+    warp, score = places[0]
+    rivals = look.rivals(places)
+    other = {
+        name: look.places(max_shift_um, max_rotation_deg, 1, flip)[0][1]
+        for name, flip in MIRRORED.items()
+    }
+    transform = _to_pixels(warp, look.grid_um, source.pixel_um, target.pixel_um)
     return Registration(
         transform=transform,
         score=float(score),
-        rival=float(np.clip(rival / max(score, 1e-6), 0.0, 1.0)),
+        rival=float(np.clip(max([0.0, *rivals, *other.values()]) / max(score, 1e-6), 0.0, 1.0)),
         overlap=_overlap(transform, source.shape, target.shape),
+        mirrored=other,
     )
+
+
+class Search:
+    """The images of two fields, to be laid upon each other again and again.
+
+    Parameters
+    ----------
+    source, target : FieldView
+    max_stretch : float
+        As in `align`.
+
+    Attributes
+    ----------
+    grid_um : float
+        Pixel of the refinement, in whose pixels `places` are given.
+    fine : (array, array)
+        Features of source and target at that size.
+    """
+
+    def __init__(self, source: FieldView, target: FieldView, *, max_stretch: float = 0.06) -> None:
+        largest = max(source.pixel_um.max(), target.pixel_um.max())
+        self.grid_um = float(np.clip(largest, FINE_UM, GRID_UM))
+        self.max_stretch = max_stretch
+        self.coarse = field_features(source, GRID_UM), field_features(target, GRID_UM)
+        self.fine = field_features(source, self.grid_um), field_features(target, self.grid_um)
+
+    def offset_um(self, warp: NDArray) -> NDArray[np.float64]:
+        """Return how far (y, x; um) an affine of `places` brings the source's center."""
+        return _offset(warp, *(f.shape for f in self.fine)) * self.grid_um
+
+    def places(
+        self,
+        max_shift_um: float,
+        max_rotation_deg: float,
+        count: int,
+        flip: Callable[[NDArray], NDArray] | None = None,
+    ) -> list[tuple[NDArray[np.float64], float]]:
+        """Return the best places as (affine, correlation), the best first.
+
+        Parameters
+        ----------
+        max_shift_um, max_rotation_deg : float
+            Range, about the centers of the fields.
+        count : int
+            Places of the search that are refined.
+        flip : function, optional
+            Mirrors or turns the source first.
+        """
+        coarse, fine = (
+            (np.ascontiguousarray(flip(pair[0])) if flip else pair[0], pair[1])
+            for pair in (self.coarse, self.fine)
+        )
+        step = np.rad2deg(GRID_UM / (0.5 * max(max(f.shape) * GRID_UM for f in coarse)))
+        step = float(np.clip(step, 0.4, 1.5))
+        half = int(np.ceil(max_rotation_deg / step))
+        angles = np.arange(-half, half + 1) * step
+        surfaces = correlations(*coarse, angles, max_shift_um / GRID_UM)
+        shapes = [f.shape for f in fine]
+        found = []
+        for angle, shift, _ in peaks_of(surfaces, angles, count):
+            start = _rigid(angle, np.asarray(shift) * GRID_UM / self.grid_um, *shapes)
+            warp, score = _refine(*fine, start, self.max_stretch)
+            if np.hypot(*_offset(warp, *shapes)) * self.grid_um > max_shift_um + APART_UM:
+                warp, score = start, _score(*fine, start)  # it went out of the range
+            found.append((warp, score))
+        return sorted(found, key=lambda place: -place[1])
+
+    def rivals(self, places: Sequence[tuple[NDArray, float]]) -> list[float]:
+        """Return the correlations of `places` that are not the first one slightly moved."""
+        here = self.offset_um(places[0][0])
+        return [s for w, s in places[1:] if np.hypot(*(self.offset_um(w) - here)) > APART_UM]
 
 
 def apply(transform: NDArray, yx: NDArray) -> NDArray[np.float64]:
@@ -273,6 +338,12 @@ def _to_pixels(
     linear = out[:, None] * warp[:, :2] * into[None]
     offset = warp[:, :2] @ (0.5 * into - 0.5) + warp[:, 2]
     return np.column_stack([linear, (offset + 0.5) * out - 0.5])
+
+
+def _offset(warp: NDArray, source: tuple, target: tuple) -> NDArray[np.float64]:
+    """Return where the source's center lies from the target's (px)."""
+    middles = [(np.array(shape) - 1)[None] / 2 for shape in (source, target)]
+    return (apply(warp, middles[0]) - middles[1])[0]
 
 
 def _corners(shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -2,11 +2,14 @@ import functools
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from pipeline.closed_loop.matching import FieldView, match_methods
 from pipeline.closed_loop.matching.assignment import Candidates, assign, posterior
+from pipeline.closed_loop.matching.base import outlines
 from pipeline.closed_loop.matching.registration import align, apply
 from pipeline.simulate.microscope.cortex import Cortex, two_days
+from pipeline.simulate.microscope.footprints import crowded_days
 from pipeline.simulate.score import calibration_error
 
 match = match_methods[match_methods.default]
@@ -35,6 +38,14 @@ def scored(result, one, two):
 def matched(case):
     one, two, _ = cached_days(*case)
     return match(view_of(one), view_of(two))
+
+
+@functools.cache
+def crowded():
+    """Footprints that overlap in an aperture, on two days; and 45 um away."""
+    small = {"shape": (160, 190), "radius_um": 155.0, "n_cells": 420}
+    one, two = crowded_days(1, 2, **small)
+    return one, two, crowded_days(1, 2, offset_um=(35.0, 28.0), **small)[1]
 
 
 def test_registers_to_a_fraction_of_a_cell():
@@ -174,3 +185,59 @@ def test_images_and_masks_must_agree():
         FieldView(np.zeros((5, 5)), None, np.zeros((1, 6, 6), bool), 1.0)
     with pytest.raises(ValueError, match="positive"):
         FieldView(None, None, np.zeros((1, 6, 6), bool), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        (lambda a: a[..., ::-1], "mirrored left to right"),
+        (lambda a: a[..., ::-1, ::-1], "turned by 180 degrees"),
+        (lambda a: np.swapaxes(a, -1, -2)[..., ::-1, :], "turned by"),
+    ],
+)
+def test_a_crowded_aperture_turned_around_has_no_pair_and_says_so(turn, said):
+    one, two, _ = crowded()
+    result = match(
+        FieldView(None, None, turn(one.masks), 2.25), FieldView(None, None, two.masks, 2.25)
+    )
+    assert len(result.pairs) == 0
+    assert said in result.finding
+
+
+def test_an_offset_beyond_the_search_has_no_pair_and_says_so():
+    one, _, far = crowded()
+    fields = [FieldView(None, None, day.masks, 2.25) for day in (one, far)]
+    result = match(*fields, max_shift_um=30.0)
+    assert len(result.pairs) == 0
+    assert "beyond max_shift_um 30" in result.finding
+    assert len(match(*fields, max_shift_um=60.0).pairs) > 100
+
+
+def test_mutual_nearest_units_of_a_crowded_aperture_are_found_again():
+    one, two, _ = crowded()
+    fields = [FieldView(None, None, day.masks, 2.25) for day in (one, two)]
+    result = match(*fields)
+    ok, possible = scored(result, one, two)
+    moved = np.column_stack([result.y_on_target, result.x_on_target]) * 2.25
+    there = outlines(two.masks).centroid * 2.25
+    distance, nearest = cKDTree(there).query(moved)
+    back = cKDTree(moved).query(there)[1]
+    mutual = np.flatnonzero((back[nearest] == np.arange(len(moved))) & (distance < 5))
+    assert len(mutual) > 100
+    assert np.isin(mutual, result.pairs[:, 0]).mean() >= 0.99
+    assert ok.sum() >= 0.98 * possible
+    assert calibration_error(result.probability, ok) <= 0.02
+    assert result.finding == ""
+
+
+def test_a_rival_that_has_a_better_partner_hardly_competes():
+    """Sources 0, 1; targets 0, 1: target 0 is source 0's alone, so that target 1 is source 1's."""
+    candidates = Candidates(
+        np.array([0, 1, 1]), np.array([0, 0, 1]), np.full(3, 1.0), np.full(3, 0.5)
+    )
+    probability = posterior(candidates, np.array([1e4, 10.0, 10.0]))
+    # all one-to-one assignments, counted: none, three singles, and (0,0) with (1,1)
+    weights = {"none": 1, "a": 1e4, "b": 10, "c": 10, "ac": 1e5}
+    total = sum(weights.values())
+    exact = [(1e4 + 1e5) / total, 10 / total, (10 + 1e5) / total]
+    np.testing.assert_allclose(probability, exact, atol=1e-3)
