@@ -46,7 +46,7 @@ def open_timed_recording(files: dict[str, Any]) -> TimedScan:
         (traces,) = experiment.existing(files["traces"])
         (masks,) = experiment.existing(files["masks"])
         scan = open_extracted(traces, masks, um_per_px=_pixel_size(files))
-        return TimedScan(scan, scan.time_s)
+        return TimedScan(scan, scan.time_s, scan.findings)
     (path,) = experiment.existing(files["times"])
     times = read_columns(path, ["frame", "time_s"], rising="time_s")["time_s"]
     paths = experiment.existing(files["tiff"])
