@@ -268,7 +268,12 @@ def analysis(method):
     if method.name == "held_out":  # needs a whole ensemble
         ensemble = two_encoders()
         noise = np.random.default_rng(14).normal(size=(3, *ensemble.input_shape))
-        own = replace(stimuli, mei_images=110 + 30 * gaussian_filter(noise, (0, 2, 2)))
+        own = replace(
+            stimuli,
+            mei_images=110 + 30 * gaussian_filter(noise, (0, 2, 2)),
+            image_mean=ensemble.image_mean,
+            image_sd=ensemble.image_sd,
+        )
         context = AnalysisContext(own, ensemble=ensemble)
     return method.run(context)
 
