@@ -35,7 +35,13 @@ NOTEBOOK = [
     "nbclient",  # running them in tests
     "ipykernel",  # the kernel they run in
 ]
+WEB = [
+    "starlette",  # routes and requests of `inception web`
+    "uvicorn",  # its HTTP server
+]
 DEV = [
+    *WEB,
+    "httpx",  # tests of the page: starlette's client is made of it
     "pytest",  # tests
     "pytest-timeout",  # a hanging test is a failure
     "pytest-xdist",  # tests on both cores
@@ -72,7 +78,7 @@ setup(
     packages=find_packages(include=["pipeline*", "schemas*", "workers*"]),
     package_data={
         "pipeline": ["**/*.safetensors", "**/*.json", "py.typed"],
-        "workers": ["templates/*.j2"],
+        "workers": ["templates/*.j2", "web/templates/*.j2", "web/static/*"],
     },
     install_requires=INSTALL,
     extras_require={
@@ -80,6 +86,7 @@ setup(
         "dev": DEV,
         "nwb": ["pynwb", "h5py"],  # NWB written (pynwb) and read; CaImAn files read (h5py)
         "zarr": ["zarr"],  # movies in zarr arrays
+        "web": WEB,  # the page: inception web, inception open
         "s3": ["s3fs"],  # the store in a bucket
     },
     entry_points={

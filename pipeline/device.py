@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 # read when cuBLAS starts: its products then are the same every time
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -61,3 +62,27 @@ def repeatable(device: torch.device) -> Iterator[None]:
         finally:
             torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
             switches.fill_uninitialized_memory = fill
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Put modules into `eval` mode, and every submodule back into its own mode at the end.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout())
+    >>> _ = net[0].eval()
+    >>> with evaluating(net):
+    ...     net[1].training
+    False
+    >>> [part.training for part in net]
+    [False, True]
+    """
+    before = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training

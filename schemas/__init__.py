@@ -5,6 +5,8 @@ Importing this package connects to nothing. `activate()` binds all modules to a 
 >>> import schemas; schemas.activate()
 >>> from schemas import mei
 >>> (mei.MEI.Unit & 'activation > 1').to_pandas()
+
+In one call: `schemas.trace(unit)`, `schemas.dataset(scan)`, `schemas.meis(loop)`.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.plugins import load_plugins
 from pipeline.stages import STAGES
-from schemas.datajoint_internals import let_help_read_tables
+from schemas.catalog import read_at_once
+from schemas.datajoint_internals import let_forks_connect, let_help_read_tables
 from schemas.whole import declared_whole
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 MODULES = STAGES
 """Schema modules in the order of their foreign keys; each is one schema, `<prefix>_<module>`."""
+
+IN_ONE_CALL = ("meis",)
 
 Connector = Callable[[str | os.PathLike | None], "Connection"]
 _connector: Connector | None = None
@@ -43,6 +48,12 @@ def _worth_reading(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("datajoint").addFilter(_worth_reading)
+
+
+def __getattr__(name: str) -> Any:
+    if name in IN_ONE_CALL:
+        return getattr(importlib.import_module("schemas.reading"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def set_default_connector(connector: Connector | None) -> None:
@@ -90,18 +101,24 @@ def activate(
         raise ValueError(
             f"this process is bound to prefix {_active!r} already; start another one for {prefix!r}"
         )
+    from schemas.stored import digests, identity
+
     let_help_read_tables()
+    let_forks_connect()
+    digests.watch()
     load_plugins()
     if connection is None:
         connection = (_connector or _installed_connector())(home)
     _ensure_store(home)
     modules = {name: importlib.import_module(f"schemas.{name}") for name in MODULES}
-    with declared_whole(connection):
+    databases = [f"{prefix}_{name}" for name in modules]
+    with declared_whole(connection), read_at_once(connection, databases):
         for name, module in modules.items():
             module.schema.activate(
                 f"{prefix}_{name}", connection=connection, create_tables=create_tables
             )
     _active = prefix
+    identity.learn(connection, prefix)
     return connection
 
 

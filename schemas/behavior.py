@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
 
-from pipeline.behavior.clocks import ClockMap
-from pipeline.behavior.pupil import pupil_trackers
-from pipeline.behavior.treadmill import treadmill_methods
-from pipeline.behavior.tried import picture_of
 from pipeline.csvfile import read_columns
-from pipeline.recording.frames import pair_by_count
-from pipeline.recording.streams import (
-    STREAMS,
-    clock_of,
-    read_clocks,
-    read_pupil,
-    read_running,
-    read_treadmill,
-)
 from schemas import experiment, imaging, stimulus
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
+
+if TYPE_CHECKING:
+    from pipeline.behavior.clocks import ClockMap
 
 schema = dj.Schema()
 log = logging.getLogger("inception.behavior")
@@ -39,7 +29,7 @@ class PupilMethod(MethodTable, dj.Lookup):
     pupil_method    : varchar(64)    # name in pipeline.behavior.pupil
     pupil_params    : json           # every keyword parameter, defaults filled in
     """
-    registry = pupil_trackers
+    registry = Methods("pipeline.behavior.pupil", "pupil_trackers")
 
 
 @schema
@@ -51,7 +41,7 @@ class TreadmillMethod(MethodTable, dj.Lookup):
     treadmill_method : varchar(64)   # name in pipeline.behavior.treadmill
     treadmill_params : json          # every keyword parameter, defaults filled in
     """
-    registry = treadmill_methods
+    registry = Methods("pipeline.behavior.treadmill", "treadmill_methods")
 
 
 @schema
@@ -111,6 +101,8 @@ class Sync(dj.Imported):
 
     @staticmethod
     def _clocks(key: dict[str, Any]) -> tuple[dict[str, ClockMap], list[dict[str, Any]]]:
+        from pipeline.recording.streams import STREAMS, clock_of, read_clocks
+
         pairs: dict[str, list[list[float]]] = {}
         for path in experiment.existing(experiment.Scan.files(key, "clocks")):
             pairs = read_clocks(path)
@@ -133,6 +125,8 @@ class Sync(dj.Imported):
     @classmethod
     def clock(cls, key: dict[str, Any], stream: str) -> ClockMap:
         """Return the clock of one stream of a scan."""
+        from pipeline.behavior.clocks import ClockMap
+
         row = cls.Stream & {name: key[name] for name in cls.primary_key} & {"stream": stream}
         return ClockMap(*row.fetch1("stream_zero_s", "rig_zero_s", "rate"))
 
@@ -175,6 +169,12 @@ class Pupil(dj.Imported):
         return files, clock, *PupilMethod.fetch_method(key)
 
     def make_compute(self, key, files, clock, method, params):
+        from pipeline.behavior.clocks import ClockMap
+        from pipeline.behavior.pupil import pupil_trackers
+        from pipeline.behavior.tried import picture_of
+        from pipeline.recording.frames import pair_by_count
+        from pipeline.recording.streams import read_pupil
+
         failure = None
         if files["pupil"]:
             (path,) = experiment.existing(files["pupil"])
@@ -254,6 +254,10 @@ class Treadmill(dj.Imported):
         return (TreadmillInputs(files, wheel, clock, *TreadmillMethod.fetch_method(key)),)
 
     def make_compute(self, key, given):
+        from pipeline.behavior.clocks import ClockMap
+        from pipeline.behavior.treadmill import treadmill_methods
+        from pipeline.recording.streams import read_running, read_treadmill
+
         if given.files["running"]:  # a rig that keeps speed, not counts
             (path,) = experiment.existing(given.files["running"])
             columns = read_running(path)

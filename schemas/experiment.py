@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
 
-from pipeline.errors import DataError
-from pipeline.stimulus.monitor import MonitorCurve
+from pipeline.errors import DataError, MachineError
+from schemas.stored.digests import digest_of, digest_unless_known
+
+if TYPE_CHECKING:
+    from pipeline.stimulus.monitor import MonitorCurve
 
 schema = dj.Schema()
 
@@ -79,37 +82,121 @@ class Scan(dj.Manual):
         path        : varchar(1024)  # absolute path
         size_bytes  : int64          # size when ingested (bytes)
         fingerprint : char(64)       # SHA-256 of the content; of size, head and tail above 64 MiB
+        digest=null : varchar(64)    # blake2b of all content, checked when it is read
+        modified_ns=null : int64     # when the file was written (ns since 1970), when ingested
         """
 
     @classmethod
-    def files(cls, key: dict[str, Any], kind: str) -> list[tuple[str, int]]:
-        """Return (path, size) of the files of one kind, in order; empty if there is none."""
+    def files(cls, key: dict[str, Any], kind: str) -> list[RawFile]:
+        """Return the files of one kind, in order; empty if there is none."""
         rows = cls.File & {name: key[name] for name in cls.primary_key} & {"file_kind": kind}
-        return [(r["path"], r["size_bytes"]) for r in rows.to_dicts(order_by="file_idx")]
+        return [
+            RawFile(r["path"], r["size_bytes"], r["digest"], r["modified_ns"])
+            for r in rows.to_dicts(order_by="file_idx")
+        ]
+
+    @classmethod
+    def ingested_again(cls, key: dict[str, Any], folder: str, files: list[dict[str, Any]]) -> None:
+        """Compare a recording with what was ingested of it, and note where it lies now.
+
+        Parameters
+        ----------
+        key : dict
+            The scan.
+        folder : str
+            Of the recording.
+        files : list of dict
+            Rows of `File` as of now.
+
+        Raises
+        ------
+        DataError
+            If a file has other content, though its fingerprint is the same.
+        """
+        names = cls.File.primary_key
+        known = {tuple(row[n] for n in names): row for row in (cls.File & key).to_dicts()}
+        moved = []
+        for row in files:
+            before = known[tuple(row[name] for name in names)]
+            if before["digest"] not in (None, row["digest"]):
+                raise changed(row["path"], row["digest"], before["digest"])
+            if before["path"] == row["path"] or not Path(before["path"]).exists():
+                moved += [row] if row != before else []
+        with cls.connection.transaction:
+            for row in moved:
+                cls.File.update1(row)
+            if any(known[tuple(r[n] for n in names)]["path"] != r["path"] for r in moved):
+                cls.update1({**key, "folder": folder})
 
 
-def existing(files: list[tuple[str, int]]) -> list[str]:
+class RawFile(NamedTuple):
+    """A raw file as it was when ingested; digest and time are None in rows of before they were."""
+
+    path: str
+    size_bytes: int
+    digest: str | None = None
+    modified_ns: int | None = None
+
+
+def raw_digest(path: Path) -> str:
+    """Return the digest of all content of a file, or of a folder's names and files."""
+    if not path.is_dir():
+        return digest_unless_known(path)
+    items = sorted(item for item in path.rglob("*") if item.is_file())
+    named = [f"{i.relative_to(path).as_posix()}:{digest_unless_known(i)};" for i in items]
+    return digest_of("".join(named).encode())
+
+
+def changed(path: str, found: str, expected: str) -> DataError:
+    """Return the error for a raw file that is not what was ingested."""
+    return DataError(
+        "raw file changed after ingest",
+        file=path,
+        found=found,
+        expected=expected,
+        remedy="put back the file that was ingested, or ingest this one as another scan",
+    )
+
+
+def existing(files: list[RawFile]) -> list[str]:
     """Return the paths, after a check that every file is still what was ingested.
+
+    Content counts. Of a file above 64 MiB it is read again only where the time of writing is
+    another than when it was ingested, once in a process.
 
     Raises
     ------
     DataError
-        If a file is gone, or its size has changed.
+        If a file is gone or changed; a `MachineError` if its folder is not there.
     """
-    for path, size in files:
+    for path, size, digest, modified in files:
         if not Path(path).is_file():
-            raise DataError(
-                "raw file is gone", file=path, remedy="mount or restore the folder of the recording"
-            )
+            raise gone(Path(path))
         found = Path(path).stat().st_size
         if found != size:
-            raise DataError(
-                "raw file changed after ingest",
-                file=path,
-                found=f"{found} bytes",
-                expected=f"{size} bytes",
-            )
-    return [path for path, _ in files]
+            raise changed(path, f"{found} bytes", f"{size} bytes")
+        untouched = found > HASHED_WHOLE_BYTES and Path(path).stat().st_mtime_ns == modified
+        if digest is not None and not untouched and (now := raw_digest(Path(path))) != digest:
+            raise changed(path, now, digest)
+    return [file[0] for file in files]
+
+
+def gone(path: Path) -> DataError:
+    """Return the error for a raw file that is not there: of this machine if its folder is not."""
+    folder = path.parent
+    try:
+        mounted = any(folder.iterdir())
+    except OSError:
+        mounted = False
+    if mounted:
+        return DataError(
+            "raw file is gone", file=path, remedy="restore it from where the recording is kept"
+        )
+    return MachineError(
+        "the folder of the recording is not there, or empty",
+        file=path,
+        remedy="mount it on this machine; if it was moved: inception relocate OLD NEW",
+    )
 
 
 HASHED_WHOLE_BYTES = 1 << 26
@@ -163,4 +250,6 @@ class MonitorCalibration(dj.Manual):
 
 def monitor_curve(pixel_value: list[float], luminance_cd_m2: list[float]) -> MonitorCurve:
     """Return the curve of a calibration's columns."""
+    from pipeline.stimulus.monitor import MonitorCurve
+
     return MonitorCurve(np.asarray(pixel_value, float), np.asarray(luminance_cd_m2, float))

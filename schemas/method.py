@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from pipeline.registry import Registry
+
+
+class Methods:
+    """A registry as a class attribute, whose module is imported when the attribute is read.
+
+    Compiled code and torch stand behind most registries; who only asks tables needs neither.
+
+    Parameters
+    ----------
+    module : str
+        Such as ``pipeline.mei``; importing it registers its methods.
+    name : str
+        Name of the registry there.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def __get__(self, table: object, cls: type | None = None) -> Registry:
+        return self.load()
+
+    def load(self) -> Registry:
+        """Import the registry and return it."""
+        return getattr(importlib.import_module(self.module), self.name)
 
 
 class MethodTable:
     """Mixin of the `...Method` lookups: columns `<x>_hash`, `<x>_method`, `<x>_params`."""
 
-    registry: ClassVar[Registry]
+    registry: Methods
 
     @classmethod
     def _columns(cls) -> tuple[str, str, str]:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from pipeline.registry import config_hash
 from schemas import experiment  # noqa: F401  named in definitions
+from schemas.pictures import ShowsPictures, rows_of
 
 schema = dj.Schema()
 
 
 @schema
-class Image(dj.Manual):
+class Image(ShowsPictures, dj.Manual):
     definition = """
     # An 8-bit gray image, named by its content
     image_hash      : char(64)       # SHA-256 of b'{height}x{width}:' and the pixels row by row
@@ -23,6 +24,12 @@ class Image(dj.Manual):
     height_px       : int32          # height (px)
     width_px        : int32          # width (px)
     """
+
+    def pictures(self, most):
+        """Return the first images whose pixels are in a set."""
+        hashes = [row["image_hash"] for row in rows_of(self, most)]
+        found = load_images(ImageSet.locate(hashes))
+        return [(name[:8], found[name]) for name in hashes if name in found]
 
 
 @schema

@@ -10,6 +10,9 @@ from pathlib import Path
 import datajoint as dj
 import numpy as np
 
+from schemas.datajoint_internals import stored_digest
+from schemas.stored.digests import check_local
+
 
 def number(value: float | None) -> float | None:
     """Return a float, or None (NULL) where it is not finite: not every database stores NaN."""
@@ -18,10 +21,18 @@ def number(value: float | None) -> float | None:
 
 @contextlib.contextmanager
 def local_file(reference: dj.ObjectRef) -> Iterator[Path]:
-    """Give the path of a stored file; one of a remote store is fetched for the time being."""
+    """Give the path of a stored file, checked; one of a remote store is fetched for the time being.
+
+    Raises
+    ------
+    DataError
+        If the file is gone, or not what was written.
+    """
     spec = dj.config.stores.get(reference.store or dj.config.stores.get("default"), {})
     if spec.get("protocol") == "file":
-        yield Path(spec["location"]) / reference.path
+        file = Path(spec["location"]) / reference.path
+        check_local(file, reference.path, stored_digest(reference))
+        yield file
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(reference.download(folder))

@@ -63,7 +63,7 @@ def ledger(_bound, database):
 
 
 # folders whose files share what their conftest computes
-TOGETHER = ("tests/schemas/chain/", "tests/schemas/deadline/")
+TOGETHER = ("tests/schemas/chain/", "tests/schemas/deadline/", "tests/workers/steering/")
 LONGEST = ("tests/test_loop.py", *TOGETHER)
 
 

@@ -65,3 +65,14 @@ def test_a_page_carried_out_to_the_letter_gives_what_it_says(page, copy):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(body, encoding="utf-8")
     assert tried, "the page tries nothing"
+
+
+def test_a_converter_fits_on_a_page():
+    page = ROOT / "docs" / "how-to" / "my-rig-writes.md"
+    found = {
+        head: len(body.splitlines()) + 1
+        for language, head, body in steps(page)
+        if head.startswith("convert_")
+    }
+    assert sorted(found) == ["convert_bonsai.py", "convert_h5.py", "convert_mat.py"]
+    assert max(found.values()) <= 40, found

@@ -31,9 +31,19 @@ BASE = (
 LEAVES = ("simulate", "plotting")
 OUTER = ("recording", *LEAVES)  # of pipeline: they read stages, and no stage reads them
 # of schemas: stages import them, they no stage
-TOOLS = ("clock", "datajoint_internals", "method", "recipe", "store", "whole")
+TOOLS = (
+    "catalog",
+    "clock",
+    "datajoint_internals",
+    "method",
+    "pictures",
+    "recipe",
+    "store",
+    "stored",
+    "whole",
+)
 DECISIONS = ("task_rows", "tasks", "other_day", "ingest")  # of schemas/decisions, in order
-OUTWARD = ("nwb",)  # of schemas: what leaves the tables; none of the above imports them
+OUTWARD = ("nwb", "reading")  # of schemas: what leaves the tables; none of the above imports them
 CORE_TYPES = re.compile(
     r"(int8|int16|int32|int64|float32|float64|bool|json|date|datetime(\(\d\))?|char\(\d+\)"
     r"|varchar\(\d+\)|<npy@main>|<object@main>)$"
@@ -55,8 +65,11 @@ def imported(path, root=ROOT):
             names = [".".join([*base, alias.name]) for alias in node.names]
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             function = getattr(node.func, "attr", getattr(node.func, "id", None))
+            texts = [str(a.value) for a in node.args if isinstance(a, ast.Constant)]
             if function in ("import_module", "__import__", "find_spec"):
-                names = [str(node.args[0].value)]
+                names = texts[:1]
+            elif function == "Methods":  # module and name of a registry, see schemas.method
+                names = [".".join(texts[:2])]
         yield from names
 
 
@@ -205,6 +218,11 @@ BACK = {
         "schemas/model/tasks.py",
         "import importlib\nimportlib.import_module('schemas.mei')",
     ),
+    "a registry": (
+        "schemas/model/tasks.py",
+        "registry = Methods('schemas.mei', 'x')",
+    ),
+    "a registry to draw by": ("schemas/mei/x.py", "registry = Methods('pipeline.plotting', 'x')"),
     "whole package": ("schemas/model/tasks.py", "import schemas"),
     "a decision": (
         "schemas/closed_loop/verdict.py",

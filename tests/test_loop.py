@@ -1,5 +1,6 @@
 """The whole loop at small size: TIFF to outcome, killed in the middle, and the notebook on it."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,29 +14,26 @@ from pathlib import Path
 import psutil
 import pytest
 
+from workers.demo.run import QUICK
+
 ROOT = Path(__file__).parents[1]
-SMALL = """
-import json, sys
-from workers.demo.run import Scale, run_demo
-sizes = {"cells": 24, "singles": 360, "repeated": 20, "repeats": 6, "targets": 4, "minutes": 5.0}
-scale = Scale(**sizes, other_day=False, recipe={
-    "model": {
-        "cnn": {"training": {"epochs": 8, "min_steps": 60}},
-        "ln": {"core": {"name": "linear"}, "training": {"epochs": 6, "min_steps": 60}},
-        "cnn_seeds": [1],
-        "ln_seeds": [1],
-    },
-    "plan": {"n_natural": 6},
-})
-run_demo(sys.argv[1], seed=3, scale=scale)
-"""
+SEED = 3
 
 
 def start(folder: Path) -> subprocess.Popen:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("DJ_", "INCEPTION_"))}
     with (folder.parent / "demo.log").open("a") as log:
         return subprocess.Popen(
-            [sys.executable, "-c", SMALL, str(folder)],
+            [
+                sys.executable,
+                "-m",
+                "workers.cli",
+                "demo",
+                str(folder),
+                "--quick",
+                "--seed",
+                str(SEED),
+            ],
             cwd=ROOT,
             stdout=log,
             stderr=log,
@@ -52,24 +50,65 @@ def await_file(path: Path, process: subprocess.Popen, timeout_s: float) -> None:
         time.sleep(0.2)
 
 
-def kill_workers(home: Path) -> int:
-    """Kill every worker of a home with -9; return how many processes that were."""
-    killed = 0
+def workers_of(home: Path) -> list[psutil.Process]:
+    """Return every process of a home's workers."""
+    found = []
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or [])
         if "workers.cli worker" in command or "workers.compute.child" in command:
             try:
                 if process.environ().get("INCEPTION_HOME") == str(home):
-                    process.kill()
-                    killed += 1
-            except psutil.NoSuchProcess:  # a child dies with its parent
-                killed += 1
-    return killed
+                    found.append(process)
+            except psutil.NoSuchProcess:
+                continue
+    return found
+
+
+def kill_workers(home: Path) -> int:
+    """Kill every worker of a home with -9; return how many processes that were."""
+    found = workers_of(home)
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a child dies with its parent
+            process.kill()
+    return len(found)
+
+
+def interrupt(folder: Path) -> None:
+    """Start the demo, and press Ctrl-C when its worker runs; write down what happened."""
+    log = folder.parent / "demo.log"
+    before = len(log.read_text())
+    process = start(folder)
+    deadline = time.monotonic() + 240
+    while not workers_of(folder / "home"):
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, "no worker after 240 s"
+        time.sleep(0.2)
+    pressed = time.monotonic()
+    os.kill(process.pid, signal.SIGINT)
+    while "stopping" not in log.read_text()[before:] and process.poll() is None:
+        time.sleep(0.02)
+    answered = time.monotonic() - pressed
+    process.wait(timeout=60)
+    found = {
+        "answered_s": answered,
+        "ended_s": time.monotonic() - pressed,
+        "code": process.returncode,
+        "said": log.read_text()[before:],
+        "workers": len(workers_of(folder / "home")),
+        "server_runs": server_runs(folder / "home"),
+    }
+    (folder.parent / "interrupted.json").write_text(json.dumps(found))
+
+
+def server_runs(home: Path) -> bool:
+    from workers.database import embedded
+
+    return embedded.status(home)["running"]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A loop whose demo, worker and database were all killed with -9 on the way."""
+    """A loop that was stopped by Ctrl-C; its demo, worker and database were all killed with -9."""
     folder = tmp_path_factory.mktemp("loop") / "demo"
     first = start(folder)
     await_file(folder / "worker.log", first, 240)
@@ -82,8 +121,9 @@ def finished(tmp_path_factory):
     moved = folder.parent / "truth1"
     shutil.move(folder / "day1" / "truth", moved)  # no result may need it
     shutil.copytree(moved, folder / "day1" / "truth")
-    second = start(folder)
-    code = second.wait(timeout=900)
+    interrupt(folder)
+    last = start(folder)
+    code = last.wait(timeout=900)
     log = (folder.parent / "demo.log").read_text()
     assert code == 0, log[-4000:] + (folder / "worker.log").read_text()[-4000:]
     yield folder
@@ -97,7 +137,7 @@ def finished(tmp_path_factory):
 def test_a_killed_loop_goes_on_and_loses_nothing(finished):
     result = json.loads((finished / "report" / "result.json").read_text())
     assert result["jobs_error"] == 0
-    assert result["n_targets"] == 4
+    assert result["n_targets"] == QUICK.targets
     assert result["motion_rms_px"] < 0.3
     assert result["cell_precision"] > 0.7
     assert result["trace_r"] > 0.7
@@ -107,12 +147,24 @@ def test_a_killed_loop_goes_on_and_loses_nothing(finished):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+def test_ctrl_c_answers_at_once_says_how_to_go_on_and_leaves_nothing_running(finished):
+    found = json.loads((finished.parent / "interrupted.json").read_text())
+    assert found["code"] == 1
+    assert found["answered_s"] < 3  # one, on a machine that does nothing else
+    assert found["ended_s"] < 30
+    assert "the same command goes on" in found["said"]
+    assert found["workers"] == 0
+    assert not found["server_runs"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_methods_text_says_what_the_loop_decided_over_its_recipe(finished):
     page = (finished / "report" / "index.html").read_text()
     (selection,) = re.findall(r"Selection of neurons\. [^<]*", page)
-    assert "n_targets 4" in selection
+    assert f"n_targets {QUICK.targets}" in selection
     (plan,) = re.findall(r"Plan of day 2\. [^<]*", page)
-    assert "minutes 5" in plan
+    assert f"minutes {QUICK.minutes:.0f}" in plan
 
 
 @pytest.mark.slow

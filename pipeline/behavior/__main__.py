@@ -4,6 +4,7 @@ python -m pipeline.behavior pupil eye.avi --out pupil.csv --times eye_times.csv
 python -m pipeline.behavior pupil face.mp4 --set region=[260,200,440,360] --set polarity=bright --out pupil.csv
 python -m pipeline.behavior pupil eyeDLC.csv --method deeplabcut --fps 30 --out pupil.csv
 python -m pipeline.behavior treadmill treadmill.csv --diameter-cm 15 --counts-per-rev 8000 --out speed.csv
+python -m pipeline.behavior pulses frame_clock.csv --out frame_times.csv
 """  # noqa: E501  lines to copy
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.behavior.counters import lost_frames
+from pipeline.behavior.pulses import POLARITIES, pulse_onsets
 from pipeline.behavior.pupil import NoPupil, Tried, pupil_trackers
 from pipeline.behavior.treadmill import running_periods, treadmill_methods
 from pipeline.behavior.tried import picture_of
@@ -52,7 +55,13 @@ def main(arguments: list[str] | None = None) -> int:
     treadmill.add_argument("--counts-per-rev", type=float, required=True)
     treadmill.set_defaults(command=_treadmill)
     add_method(treadmill, treadmill_methods)
-    for one in (pupil, treadmill):
+    text = "Find the pulses in a recorded voltage: frame_times.csv of its frame clock."
+    pulses = commands.add_parser("pulses", help=text, description=text)
+    pulses.add_argument("trace", help="csv with time_s,level of every sample")
+    pulses.add_argument("--polarity", choices=POLARITIES, default="auto", help="way of a pulse")
+    pulses.add_argument("--back", type=float, default=0.25, help="share to fall to between pulses")
+    pulses.set_defaults(command=_pulses)
+    for one in (pupil, treadmill, pulses):
         one.add_argument("--out", required=True, help="csv to write")
         one.add_argument("--json", action="store_true", help="report as JSON")
     return run(parser, arguments)
@@ -130,6 +139,23 @@ def _treadmill(options: argparse.Namespace) -> dict[str, Any]:
         "mean_abs_speed_cm_s": float(np.abs(known).mean()) if len(known) else None,
         "running_periods": len(periods),
         "running_s": float(np.diff(periods, axis=1).sum()),
+    }
+
+
+def _pulses(options: argparse.Namespace) -> dict[str, Any]:
+    read = read_columns(options.trace, ("time_s", "level"), rising="time_s", nan=("level",))
+    try:
+        rows = pulse_onsets(read["level"], polarity=options.polarity, back=options.back)
+    except DataError as error:
+        raise DataError(str(error), file=options.trace, field="level") from None
+    time = read["time_s"][rows]
+    write_csv(options.out, {"frame": np.arange(len(time)), "time_s": time})
+    lost = lost_frames(time)
+    return {
+        "file": options.out,
+        "pulses": len(time),
+        "fps": float(1 / np.median(np.diff(time))) if len(time) > 1 else None,
+        "missing": int(lost.sum()),
     }
 
 

@@ -58,6 +58,66 @@ def camera_seconds(counter: ArrayLike) -> NDArray[np.float64]:
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
+def unwrapped(counter: ArrayLike, *, bits: int = 32) -> NDArray[np.float64]:
+    """Return a clock's or encoder's counter without its wraps, from the first reading on.
+
+    Parameters
+    ----------
+    counter : array, shape (samples,)
+        Whole numbers below ``2**bits`` that rise, but for wraps: microseconds of a controller wrap
+        after 71.6 minutes.
+    bits : int
+
+    Raises
+    ------
+    DataError
+        If a number does not fit.
+
+    Examples
+    --------
+    >>> unwrapped([4294967290, 4, 14]).tolist()
+    [4294967290.0, 4294967300.0, 4294967310.0]
+    """
+    raw = np.asarray(counter, np.float64)
+    if raw.ndim != 1 or not np.isfinite(raw).all():
+        raise DataError("counter is no list of numbers", found=raw.shape)
+    if len(raw) and (raw.min() < 0 or raw.max() >= 2.0**bits):
+        raise DataError(f"counter does not fit into {bits} bits", found=f"{raw.min()}, {raw.max()}")
+    wraps = np.cumsum(np.diff(raw, prepend=raw[:1]) < -(2.0 ** (bits - 1)))
+    return raw + wraps * 2.0**bits
+
+
+def wrap_of(time_s: ArrayLike) -> str:
+    """Say which counter a time looks like that goes back, or that no clock of a rig has.
+
+    Returns
+    -------
+    str
+        Empty if it looks like none.
+
+    Examples
+    --------
+    >>> wrap_of([4294.9, 0.1, 0.3])
+    'microseconds of 32 bits that wrapped: pipeline.behavior.unwrapped'
+    """
+    time = np.asarray(time_s, np.float64)
+    if len(time) < 2 or not np.isfinite(time).all():
+        return ""
+    whole = (time == np.floor(time)).all()
+    if whole and time.min() >= 0 and 1 << 25 < time.max() < 1 << 32:
+        bits = time.astype(np.uint64)
+        if ((bits >> 12) & 0x1FFF).max() < CYCLES_PER_S and (bits & 0xFFF).max() < TICKS_PER_CYCLE:
+            return "the 32-bit counter of a camera: pipeline.behavior.camera_seconds"
+    back = -np.diff(time).min()
+    units = {"microseconds": 1e-6, "milliseconds": 1e-3, "seconds": 1.0}
+    for unit, scale in units.items():
+        for bits_ in (16, 24, 32):
+            size = 2.0**bits_ * scale
+            if 0.9 * size < back <= size and time.max() < size and size > 1:
+                return f"{unit} of {bits_} bits that wrapped: pipeline.behavior.unwrapped"
+    return ""
+
+
 def lost_frames(time_s: ArrayLike) -> NDArray[np.int64]:
     """Return how many frames are missing before every frame but the first, by their times.
 
@@ -102,10 +162,12 @@ def single_rows(time_s: ArrayLike, *values: ArrayLike) -> tuple[NDArray[np.float
     time = np.asarray(time_s, np.float64)
     back = np.flatnonzero(np.diff(time) < 0)
     if len(back):
+        like = wrap_of(time)
         raise DataError(
             "time goes back",
             field="time_s",
-            found=f"{time[back[0]]:.6g} s, then {time[back[0] + 1]:.6g} s",
+            found=f"{time[back[0]]:.6g} s, then {time[back[0] + 1]:.6g} s"
+            + (f"; it looks like {like}" if like else ""),
             expected="rising times: the clock was restarted there",
             remedy="send each part as a recording of its own, or bring all onto one clock",
         )

@@ -13,6 +13,7 @@ from pipeline.registry import Registry
 
 treadmill_methods = Registry("treadmill method")
 WRAP = 2**32  # the encoder's counter has 32 bits
+MOST_STILL = 100_000  # rows of one pause of the wheel
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class SpeedResult:
     Attributes
     ----------
     time_s : array, shape (samples,)
-        Increasing times on the clock of the input (s): every sample, and in every gap one time
-        more, so that interpolation between samples does not bridge it.
+        Increasing times on the clock of the input (s): every sample, in every gap one time more,
+        so that interpolation between samples does not bridge it, and times at which the wheel
+        stood still and nothing was logged.
     speed_cm_s : array, shape (samples,)
         Forward positive if counts rise.
     """
@@ -86,7 +88,7 @@ def _smoothed_slope(time: NDArray, position: NDArray, sigma_s: float) -> NDArray
     return (w * wtx - wt * wx) / (w * wtt - wt**2)
 
 
-@treadmill_methods.register("local_slope", default=True)
+@treadmill_methods.register("local_slope", default=True, revision=2)
 def local_slope(
     time_s: ArrayLike,
     counts: ArrayLike,
@@ -113,14 +115,16 @@ def local_slope(
         Standard deviation of the Gaussian weights (s).
     max_gap_s : float, optional
         Samples further apart are a gap (s); default: 3.5 times the median interval, i.e. three
-        packets lost in a row.
+        packets lost in a row. It is no gap if the count changed by one at most: the wheel stood
+        still, and logs that write a row for every count write none then.
     max_speed_cm_s : float
         A step that is faster is a reset of the counter, and handled as a gap.
 
     Returns
     -------
     SpeedResult
-        At the times of the samples, with one NaN in every gap.
+        At the times of the samples, with one NaN in every gap, and rows of the mean speed,
+        `max_gap_s` apart, where the wheel stood still.
 
     Raises
     ------
@@ -139,18 +143,29 @@ def local_slope(
     interval = np.diff(time)
     limit = 3.5 * float(np.median(interval)) if max_gap_s is None else max_gap_s
     cm = unwrap_counts(raw) * (np.pi * diameter_cm / counts_per_rev)
-    broken = (interval > limit) | (np.abs(np.diff(cm)) > max_speed_cm_s * interval)
+    steps = np.diff(cm)
+    broken = (interval > limit) | (np.abs(steps) > max_speed_cm_s * interval)
+    still = broken & (np.abs(np.diff(unwrap_counts(raw))) <= 1)
+    mean = np.divide(steps, interval)
     edges = np.concatenate([[0], np.flatnonzero(broken) + 1, [len(time)]])
     times, speeds = [], []
     for first, end in itertools.pairwise(edges):
         piece = slice(first, end)
-        alone = end - first < 2
-        slope = (
-            np.array([np.nan]) if alone else _smoothed_slope(time[piece], cm[piece], smoothing_s)
-        )
+        if end - first < 2:  # alone: what is known of it are the pauses about it
+            about = [row for row in (first - 1, end - 1) if 0 <= row < len(still) and still[row]]
+            slope = np.array([mean[about].mean() if about else np.nan])
+        else:
+            slope = _smoothed_slope(time[piece], cm[piece], smoothing_s)
         times.append(time[piece])
         speeds.append(slope)
-        if end < len(time):
+        if end == len(time):
+            continue
+        if still[end - 1]:
+            rows = max(1, int(min(interval[end - 1] / max(limit, 1e-9), MOST_STILL)))
+            between = np.linspace(time[end - 1], time[end], rows + 2)[1:-1]
+            times.append(between)
+            speeds.append(np.full(rows, mean[end - 1]))
+        else:
             times.append(np.array([(time[end - 1] + time[end]) / 2]))
             speeds.append(np.array([np.nan]))
     return SpeedResult(np.concatenate(times), np.concatenate(speeds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -31,6 +32,77 @@ def frames_of(path: str | os.PathLike, every: int = 1) -> Iterator[NDArray[np.ui
     if not path.is_file():
         raise DataError("is no file", file=path, expected="a video of the eye")
     yield from (_pages if path.suffix.lower() in TIFF else _decoded)(path, every)
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What the header of a video says, after its first frame was decoded.
+
+    Attributes
+    ----------
+    frames : int
+        Often an estimate: `count_frames` reads the video to its end.
+    height_px, width_px : int
+    fps : float
+        Frames per second (Hz) of the header; 0 if it does not say.
+    """
+
+    frames: int
+    height_px: int
+    width_px: int
+    fps: float
+
+
+def read_facts(path: str | os.PathLike) -> VideoFacts:
+    """Open a video of the eye and decode its first frame.
+
+    Raises
+    ------
+    DataError
+        If the file is no readable video, or was cut.
+    """
+    path = Path(path)
+    first = next(iter(frames_of(path)), None)
+    if first is None:
+        raise DataError("has no frame", file=path, expected="a video of the eye")
+    if path.suffix.lower() in TIFF:
+        return VideoFacts(count_frames(path), first.shape[0], first.shape[1], 0.0)
+    declared, size = declared_size(path), path.stat().st_size
+    if declared is not None and declared > size:
+        raise DataError(
+            "video ends early",
+            file=path,
+            found=f"{size:,} bytes",
+            expected=f"{declared:,} bytes by its header",
+            remedy="copy the file again",
+        )
+    video = cv2.VideoCapture(os.fspath(path))
+    try:
+        frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        fps = float(video.get(cv2.CAP_PROP_FPS))
+    finally:
+        video.release()
+    if frames <= 0:
+        frames = count_frames(path)
+    return VideoFacts(frames, first.shape[0], first.shape[1], fps if 0 < fps < 1e5 else 0.0)
+
+
+def count_frames(path: str | os.PathLike) -> int:
+    """Return how many frames a video has, by reading it to its end.
+
+    Raises
+    ------
+    DataError
+        As `frames_of`.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in TIFF:
+        return sum(1 for _ in _lazily(path))
+    try:
+        with tifffile.TiffFile(path) as file:
+            return len(file.pages)
+    except (ValueError, OSError, IndexError, KeyError, RuntimeError) as error:
+        raise DataError("cannot be read as a TIFF stack", file=path, found=error) from error
 
 
 def sample_frames(

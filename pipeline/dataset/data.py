@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.files import written_whole
 
 from .checks import check_one_image_one_id, check_pixels, wild_trials, wild_values
@@ -93,8 +93,8 @@ class Dataset:
 
     Attributes
     ----------
-    notes : tuple of str
-        What was left out when it was read or completed, a line each.
+    findings : tuple of Finding
+        What was left out when it was read or completed.
 
     Raises
     ------
@@ -103,7 +103,7 @@ class Dataset:
         different images, or a pixel is NaN or infinite.
     """
 
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __init__(
         self,
@@ -279,23 +279,26 @@ class Dataset:
         Dataset
             Without those trials; behavior columns, gaze or units that never have a finite value
             are taken out first (a whole stream may be missing, a unit may lie outside of the
-            scan). Its `notes` count what was left out.
+            scan). Its `findings` count what was left out.
         int
             How many trials were dropped.
         """
-        behavior, pupil_center, notes = self.behavior, self.pupil_center, list(self.notes)
+        behavior, pupil_center = self.behavior, self.pupil_center
+        findings = list(self.findings)
         if behavior is not None:
             there = np.isfinite(behavior).any(axis=0)
             if not there.all():
-                notes.append(f"{(~there).sum()} of {there.size} columns of behavior have no value")
+                text = f"{(~there).sum()} of {there.size} columns of behavior have no value"
+                findings.append(Finding("behavior-left-out", text))
             behavior = behavior[:, there] if there.any() else None
         if pupil_center is not None and not np.isfinite(pupil_center).any(0).all():
-            notes.append("gaze has no value")
+            findings.append(Finding("behavior-left-out", "gaze has no value"))
             pupil_center = None
         finite = np.isfinite(self.responses)
         units = finite.any(0)
         if not units.all():
-            notes.append(f"{(~units).sum()} of {units.size} units have no response")
+            text = f"{(~units).sum()} of {units.size} units have no response"
+            findings.append(Finding("units-left-out", text))
         reasons = {"a response that is missing or infinite": ~finite[:, units].all(1)}
         for name, array in (("behavior", behavior), ("gaze", pupil_center)):
             if array is not None:
@@ -310,8 +313,8 @@ class Dataset:
                 odd = np.zeros(self.n_trials, bool)
                 odd[good] = wild_values(array[good])
                 reasons[f"a wild value of {name}"] = odd
-        notes += [
-            f"{rows.sum()} of {self.n_trials} trials have {name}"
+        findings += [
+            Finding("trials-left-out", f"{rows.sum()} of {self.n_trials} trials have {name}")
             for name, rows in reasons.items()
             if rows.any()
         ]
@@ -320,7 +323,7 @@ class Dataset:
             raise DataError(
                 "every trial lacks a response, behavior or gaze",
                 field="responses",
-                found="; ".join(notes),
+                found="; ".join(finding.text for finding in findings),
                 remedy="check that trials, frames, eye and treadmill share the rig clock",
             )
         whole = Dataset(
@@ -334,7 +337,7 @@ class Dataset:
             self.unit_ids[units],
             None if self.um_xyz is None else self.um_xyz[units],
         )
-        whole.notes = tuple(notes)
+        whole.findings = tuple(findings)
         return whole.select(trials=np.flatnonzero(keep)), int((~keep).sum())
 
     def select(self, *, trials: ArrayLike | None = None, units: ArrayLike | None = None) -> Dataset:
@@ -353,7 +356,7 @@ class Dataset:
             self.unit_ids[columns],
             None if self.um_xyz is None else self.um_xyz[columns],
         )
-        part.notes = self.notes
+        part.findings = self.findings
         return part
 
     def save(self, path: str | os.PathLike) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.npy import check_regular, read_npz
 
 from .checks import check_gray_levels
@@ -45,7 +45,7 @@ def load(path: str | os.PathLike) -> Dataset:
     Returns
     -------
     Dataset
-        If no trial is labeled validation, a tenth of the training images is, by image. `notes`
+        If no trial is labeled validation, a tenth of the training images is, by image. `findings`
         say what of the file was left out.
 
     Raises
@@ -112,10 +112,10 @@ def _read_npz(path: Path) -> tuple[Content, bool]:
             )
         images, index = unique_images(images)
     tiers = plain_tiers(arrays["tiers"], path)
-    notes: list[str] = []
-    known_tiers(tiers, path, notes)
+    findings: list[Finding] = []
+    known_tiers(tiers, path, findings)
     optional = {name: arrays.get(name) for name in OPTIONAL_FIELDS}
-    found = Content(images, index, arrays["image_id"], responses, tiers, optional, notes)
+    found = Content(images, index, arrays["image_id"], responses, tiers, optional, findings)
     return found, "image_index" in arrays
 
 
@@ -142,5 +142,5 @@ def _finish(path: Path, found: Content, *, shown: bool) -> Dataset:
         raise DataError(str(error), file=path) from error
     except (ValueError, TypeError, OverflowError, MemoryError) as error:  # text for numbers
         raise DataError("arrays cannot be used", file=path, found=str(error)[:200]) from error
-    data.notes = tuple(found.notes)
+    data.findings = tuple(found.findings)
     return data

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.npy import most_bytes, read_member, read_npy
 
 from .data import TIERS
@@ -26,7 +26,7 @@ CLASS = "frame_image_class"
 
 @dataclass
 class Content:
-    """What a file or folder holds, as `Dataset` takes it; `notes` say what was left out."""
+    """What a file or folder holds, as `Dataset` takes it; `findings` say what was left out."""
 
     images: NDArray
     image_index: NDArray
@@ -34,7 +34,7 @@ class Content:
     responses: NDArray
     tiers: NDArray
     optional: dict[str, NDArray | None] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 class Layout:
@@ -113,7 +113,7 @@ def read_layout(layout: Layout) -> Content:
     """
     tiers_file = layout.where(TIERS_FILE)
     tiers = plain_tiers(layout.read(TIERS_FILE), tiers_file)
-    notes: list[str] = []
+    findings: list[Finding] = []
     if any(n.startswith("data/videos/") for n in layout.names):
         raise DataError(
             "holds videos",
@@ -129,7 +129,7 @@ def read_layout(layout: Layout) -> Content:
             found=f"{len(tiers)} tiers",
             expected=f"{max(trials, default=-1) + 1}, one for every file of data/images",
         )
-    used = _used_trials(layout, tiers, notes)
+    used = _used_trials(layout, tiers, findings)
 
     def each(name: str) -> NDArray:
         return _stacked(layout, name, used)
@@ -172,7 +172,7 @@ def read_layout(layout: Layout) -> Content:
         each("responses").reshape(len(used), -1),
         tiers[used],
         optional,
-        notes,
+        findings,
     )
 
 
@@ -188,7 +188,7 @@ def plain_tiers(tiers: NDArray, file: Path) -> NDArray[np.str_]:
         raise DataError("are no names of tiers", file=file, found=error, expected=TIERS) from error
 
 
-def known_tiers(tiers: NDArray[np.str_], file: Path, notes: list[str]) -> NDArray[np.bool_]:
+def known_tiers(tiers: NDArray[np.str_], file: Path, findings: list[Finding]) -> NDArray[np.bool_]:
     """Return which trials are of a tier that is used; DataError for tiers that nobody knows."""
     known = np.isin(tiers, (*TIERS, "val"))
     hidden = np.array([str(tier).startswith(HIDDEN) or not tier for tier in tiers], bool)
@@ -201,7 +201,8 @@ def known_tiers(tiers: NDArray[np.str_], file: Path, notes: list[str]) -> NDArra
             expected=list(TIERS),
         )
     for tier, count in sorted(Counter(tiers[~known].tolist()).items()):
-        notes.append(f"{count} trials of tier {tier or 'none'!r} are left out")
+        text = f"{count} trials of tier {tier or 'none'!r} are left out"
+        findings.append(Finding("trials-left-out", text))
     return known
 
 
@@ -210,14 +211,15 @@ def _trial_numbers(layout: Layout, name: str) -> set[int]:
     return {int(one.stem) for one in stems if one.stem.isdecimal() and len(one.parts) == 3}
 
 
-def _used_trials(layout: Layout, tiers: NDArray, notes: list[str]) -> NDArray[np.intp]:
+def _used_trials(layout: Layout, tiers: NDArray, findings: list[Finding]) -> NDArray[np.intp]:
     """Return the trials of known tiers; a test tier without any response is hidden, too."""
-    known = known_tiers(tiers, layout.where(TIERS_FILE), notes)
+    known = known_tiers(tiers, layout.where(TIERS_FILE), findings)
     there = _trial_numbers(layout, "responses")
     has = np.array([trial in there for trial in range(len(tiers))])
     test = known & (tiers == "test")
     if test.any() and not has[test].any() and has[known].any():
-        notes.append(f"{test.sum()} trials of tier 'test' have no responses and are left out")
+        text = f"{test.sum()} trials of tier 'test' have no responses and are left out"
+        findings.append(Finding("trials-left-out", text))
         known &= ~test
     return np.flatnonzero(known)
 
@@ -321,8 +323,8 @@ def read_hdf5(path: Path) -> Content:
     tiers = arrays["tiers"]
     if tiers.dtype.kind == "O":
         tiers = np.array(as_text(np.ravel(tiers)))
-    tiers, notes = plain_tiers(tiers, path), list[str]()
-    used = np.flatnonzero(known_tiers(tiers, path, notes))
+    tiers, findings = plain_tiers(tiers, path), list[Finding]()
+    used = np.flatnonzero(known_tiers(tiers, path, findings))
     for name in ("images", "responses", "behavior", "pupil_center"):
         array = arrays.get(name) if name in arrays else optional[name]
         if array is not None and (array.ndim < 2 or len(array) != len(tiers)):
@@ -345,7 +347,7 @@ def read_hdf5(path: Path) -> Content:
     unique, index = unique_images(images[used])
     ids = index if ids is None else ids
     responses = arrays["responses"][used]
-    return Content(whole_levels(unique), index, ids, responses, tiers[used], optional, notes)
+    return Content(whole_levels(unique), index, ids, responses, tiers[used], optional, findings)
 
 
 def unique_images(images: NDArray) -> tuple[NDArray, NDArray[np.int64]]:

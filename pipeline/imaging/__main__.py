@@ -139,7 +139,10 @@ def _scan(options: argparse.Namespace):
 
 
 def _movie(options: argparse.Namespace):
-    return _scan(options).movie(options.field, options.channel)
+    scan = _scan(options)
+    for finding in getattr(scan, "findings", []):
+        print(finding, file=sys.stderr)
+    return scan.movie(options.field, options.channel)
 
 
 def _info(options: argparse.Namespace) -> dict[str, Any]:
@@ -310,7 +313,7 @@ def _import(options: argparse.Namespace) -> dict[str, Any]:
         "fps": found.fps,
         "field_px": list(found.pixels.shape[1:]),
         "um_per_px": found.um_per_px,
-        "notes": found.notes,
+        "findings": [str(finding) for finding in found.findings],
     }
 
 

@@ -58,7 +58,7 @@ def process(
     min_snr, min_soma_probability : float
         Units below either are written with `keep` False.
     progress : callable, optional
-        Called with one line when a step begins.
+        Called with one line when a step begins, and with what the files' readers found.
 
     Returns
     -------
@@ -105,6 +105,8 @@ def process(
         return steps[name](*data)
 
     scan = open_source(files, fps=fps, um_per_px=um_per_px)
+    for finding in getattr(scan, "findings", []):
+        say(str(finding))
     movie = scan.movie(field, channel)
     offset = run("raster", movie)
     steady = RasterCorrected(movie, offset.raster_px)

@@ -90,6 +90,7 @@ class Problem:
     units: NDArray[np.int64]  # (n,)
     starts: NDArray[np.int64]  # (n,)
     seed: int
+    objective: Callable | None = None  # in place of the one that the parameters name
 
 
 @dataclass
@@ -190,6 +191,8 @@ def ascend(problem: Problem, parameters: AscentParameters) -> Ascended:
     """
     view = problem.view
     part = parameters.parts()
+    if problem.objective is not None:
+        part["objective"] = partial(problem.objective)
     trained = hasattr(view.model, "members")
     if parameters.priors == "none" or (parameters.priors == "ensembles" and not trained):
         part["transform"], part["finish"] = transforms.bind("none"), finishes.bind("none")

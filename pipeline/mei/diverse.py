@@ -9,6 +9,7 @@ import torch
 
 from .ascent import Ascended, Problem, ascent_methods
 from .climb import climb, on_sphere
+from .objectives import activation
 
 
 @ascent_methods.register("diverse", revision=2)
@@ -53,7 +54,13 @@ def diverse(
     Returns
     -------
     Ascended
-        The trace is that of the first ascent, `value` the activation.
+        The trace is that of the first ascent, `value` the activation, or the objective that is
+        given as a function; one that is named rules the first ascent alone.
+
+    Raises
+    ------
+    ValueError
+        If an objective that is given as a function is 0 or less for a unit's image.
 
     References
     ----------
@@ -63,7 +70,11 @@ def diverse(
     view, scene = problem.view, problem.scene
     frames = torch.as_tensor(alone.images, device=view.units.device)
     alive = torch.as_tensor(~alone.silent, device=view.units.device)
-    rates = torch.as_tensor(alone.activations, device=view.units.device)
+    drive = activation if problem.objective is None else problem.objective
+    first = alone.activations if problem.objective is None else alone.value
+    rates = torch.as_tensor(first, device=view.units.device)
+    if problem.objective is not None and not bool((rates[alive] > 0).all()):
+        raise ValueError("diverse images need an objective above 0: its shares are compared")
     same = view.units[:, None] == view.units[None]
     best = torch.where(same, rates[None], -torch.inf).amax(1)
     others = same & alive[None] & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
@@ -74,7 +85,7 @@ def diverse(
         # the others stand still, so that every image moves for its own good
         similar = torch.where(others, flat @ flat.detach().T, -1e4)
         nearest = softness * torch.logsumexp(similar / softness, 1)
-        short = (least_share + margin - view.rates(images) / best.clamp_min(1e-12)).clamp_min(0)
+        short = (least_share + margin - drive(view, images) / best.clamp_min(1e-12)).clamp_min(0)
         return -torch.where(paired[:, 0], nearest, 0.0) - penalty * short**2
 
     spread = climb(
@@ -90,11 +101,12 @@ def diverse(
         moved = (paired[:, 0] & alive)[:, None, None, None]
         images = torch.where(moved, view.frame(spread), frames)
         activations = view.rates(view.cut(images)).float().cpu().numpy()
+        value = drive(view, view.cut(images)).float().cpu().numpy()
         members = view.members(view.cut(images)).T.float().cpu().numpy()
     return replace(
         alone,
         images=images.cpu().numpy(),
         activations=activations,
-        value=activations.copy(),
+        value=value,
         members=members,
     )

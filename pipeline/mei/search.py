@@ -122,17 +122,21 @@ def own_responses(
     Z-scored images (n, C, h, w) to (n,).
     """
     out = np.empty(len(images), np.float32)
-    for index, view in views(model, units, frame_shape(images)):
+    crop = getattr(objective, "own_unit", False)
+    for index, view in views(model, units, frame_shape(images), crop):
         value = objective(view, view.cut(images[index]))
         out[index.cpu().numpy()] = value.float().cpu().numpy()
     return out
 
 
 def views(
-    model: nn.Module, units: torch.Tensor, shape: tuple[int, int, int]
+    model: nn.Module, units: torch.Tensor, shape: tuple[int, int, int], crop: bool = True
 ) -> Iterator[tuple[torch.Tensor, View]]:
-    """Yield parts of a batch with the fastest exact way to read them."""
-    exact = exact_units(model, units.cpu().numpy())
+    """Yield parts of a batch with the fastest exact way to read them.
+
+    Without `crop` that is from whole frames, as an objective of several units needs.
+    """
+    exact = exact_units(model, units.cpu().numpy()) & crop
     for flag, step in ((True, CROPS_AT_ONCE), (False, CROPS_AT_ONCE // 8)):
         index = torch.as_tensor(np.flatnonzero(exact == flag), device=units.device)
         for part in index.split(step):

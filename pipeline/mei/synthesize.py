@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from pipeline.device import pick_device
+from pipeline.device import evaluating, pick_device
 from pipeline.model.combination import mean_and_sd
+from pipeline.parameters import check_indices
+from pipeline.registry import Choice
 
 from . import diverse as _diverse  # noqa: F401  registers the method
 from . import methods as _methods  # noqa: F401  registers the methods
 from .ascent import Ascended, Problem, ascent_methods
+from .given import Groups, as_module, known_of
+from .given.models import Model, checked_output
+from .objectives.own import reads_own_unit
 from .parts import Scene
 from .parts.ties import first_best
 from .resume import Checkpoint
 from .search import own_responses
 from .view import View, exact_units
+
+Objective = Callable[[View, torch.Tensor], torch.Tensor]
 
 DEFAULT_RMS = 0.25  # contrast of an image without a given norm: 12 in z-scored pixels at 36 x 64
 TRACE_POINTS = 51
@@ -65,21 +72,22 @@ def default_norm(shape: tuple[int, ...]) -> float:
 
 
 def synthesize(
-    model: nn.Module,
-    units: ArrayLike,
+    model: Model,
+    units: ArrayLike | Sequence[Sequence[int]],
     *,
-    shape: tuple[int, int, int] = (1, 36, 64),
-    mean: float,
-    sd: float,
+    shape: Sequence[int] | None = None,
+    mean: float | None = None,
+    sd: float | None = None,
     norm: float | None = None,
     method: str | None = None,
+    objective: Choice | Objective = None,
     starts: int = 1,
     seed: int = 0,
     params: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    held_out: nn.Module | None = None,
+    held_out: Model | None = None,
     checkpoint: str | PathLike | None = None,
 ) -> Synthesis:
     """Make the images that an ascent method finds for units of a model.
@@ -92,19 +100,28 @@ def synthesize(
 
     Parameters
     ----------
-    model : Module
-        Z-scored images (n, C, h, w) to responses (n, units). Evaluated in `eval` mode; of a frozen
-        ensemble the exact receptive-field crops are used.
-    units : int array, shape (units,)
-        Columns of the model's output.
-    shape : (int, int, int)
-        Channels, height and width.
-    mean, sd : float
-        Gray-level statistics that the model's z-scores refer to.
+    model : Module, Ensemble, Encoder, or sequence of these
+        A module takes z-scored images (n, C, h, w) to responses (n, units), and is evaluated in
+        `eval` mode. Ensembles and encoders answer in the units of their data set, at mean behavior
+        and gaze, with the exact crops of their receptive fields. A sequence is the mean of its
+        members.
+    units : int array or mask, shape (units,), or sequence of sequences of int
+        Columns of the model's output. Of a sequence of groups, each group gets one image, which
+        excites the mean of its units.
+    shape : (int, int, int), optional
+        Channels, height and width. Default that of the model; (1, 36, 64) for a module without
+        `input_shape`.
+    mean, sd : float, optional
+        Gray-level statistics that the model's z-scores refer to. Default the model's own; a module
+        without `image_mean` and `image_sd` needs them.
     norm : float, optional
         L2 norm in z-scored pixels; default `default_norm(shape)`.
     method : str, optional
         Name in `ascent_methods`; default its default.
+    objective : str, dict or function, optional
+        Name in `objectives`, or ``f(view, images) -> (n,)`` as `pipeline.mei.objectives` describes;
+        the same as ``params={"objective": ...}``. A function sees whole frames, unless its
+        attribute `own_unit` says that it reads no other unit than the image's own.
     starts : int
         Independent starts of every unit; the one with the largest objective, the first of those
         that are equal up to rounding, is the unit's image.
@@ -117,7 +134,7 @@ def synthesize(
         Pairs at a time; default as memory asks.
     progress : function, optional
         Called as ``progress(pairs_done, pairs)``.
-    held_out : Module, optional
+    held_out : Module, Ensemble or Encoder, optional
         A model of the same units, such as a member that was left out, asked for its response to
         the finished images.
     checkpoint : path, optional
@@ -130,50 +147,67 @@ def synthesize(
     Raises
     ------
     ValueError
-        If a unit does not exist, or a method or parameter is unknown.
+        If a unit does not exist, a method or parameter is unknown, a model gives something else
+        than (n, units), or a number is not what it can be.
 
     Examples
     --------
     >>> filters = torch.eye(6 * 8)[[20, 27]]  # two neurons that see one pixel each
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2, bias=False), nn.Softplus())
     >>> _ = model[1].weight.data.copy_(filters)
-    >>> made = synthesize(model, [0, 1], shape=(1, 6, 8), mean=110, sd=50, norm=3.0)
-    >>> made.images.reshape(2, -1).argmax(1)
+    >>> how = {"shape": (1, 6, 8), "mean": 110, "sd": 50, "norm": 3.0}
+    >>> synthesize(model, [0, 1], **how).images.reshape(2, -1).argmax(1)
     array([20, 27])
+
+    An objective of one's own: drive the first neuron and not the second.
+
+    >>> def only_first(view, images):
+    ...     both = view.all_units(images)
+    ...     return both[:, 0] - both[:, 1]
+    >>> made = synthesize(model, [0], objective=only_first, **how)
+    >>> [int(made.images.argmax()), int(made.images.argmin())]
+    [20, 27]
     """
-    chosen = np.atleast_1d(np.asarray(units)).astype(np.int64)
-    if len(shape) != 3 or starts < 1 or sd <= 0:
-        raise ValueError(f"need shape (C, H, W), starts >= 1, sd > 0; got {shape}, {starts}, {sd}")
-    channels, height, width = (int(size) for size in shape)
-    shape = (channels, height, width)
+    if type(starts) is not int or starts < 1:
+        raise ValueError(f"starts must be a whole number >= 1, got {starts!r}")
+    if norm is not None and not (np.isfinite(norm) and norm > 0):
+        raise ValueError(f"norm must be > 0 in z-scored pixels, got {norm}")
+    given, own, params = as_module(model), _own(objective, params), dict(params or {})
+    shape, mean, sd = known_of(given).settle(shape, mean, sd)
     where = pick_device(device)
-    scene = Scene(shape, float(mean), float(sd), default_norm(shape) if norm is None else norm)
+    scene = Scene(shape, mean, sd, default_norm(shape) if norm is None else float(norm))
     name = method or ascent_methods.default
+    if callable(params.get("objective")):
+        params.pop("objective")
+    if objective is not None and own is None:
+        params = _with_objective(name, params, cast(Choice, objective))
     complete = ascent_methods.complete(name, params)
-    model, training = _on_device(model, where)
-    try:
-        _check_units(model, chosen, scene, where)
+    module = _on_device(given, where)
+    with evaluating(module):
+        module, chosen, asked = _choose(module, units, scene, where)
+        if held_out is not None:
+            judge = _on_device(as_module(held_out), where)
         pair_units = np.repeat(chosen, starts)
         pair_starts = np.tile(np.arange(starts), len(chosen))
         parts: list[tuple[NDArray, Ascended]] = []
         done = 0
         settings = {"method": name, "params": complete, "scene": asdict(scene), "seed": seed}
-        kept = None if checkpoint is None else Checkpoint(checkpoint, model, settings)
-        for index, crop in _batches(model, pair_units, starts, complete["crop"], batch_size):
+        settings |= ascent_methods.revised(name, complete)
+        kept = None if checkpoint is None else Checkpoint(checkpoint, module, settings, own)
+        crop_pays = complete["crop"] and reads_own_unit(complete, own)
+        for index, crop in _batches(module, pair_units, starts, crop_pays, batch_size):
             what = pair_units[index], pair_starts[index]
             part = None if kept is None else kept.load(*what, crop)
             if part is None:
-                view = View(model, torch.as_tensor(what[0], device=where), shape, crop)
-                part = ascent_methods[name](Problem(view, scene, *what, seed), **complete)
+                view = View(module, torch.as_tensor(what[0], device=where), shape, crop)
+                part = ascent_methods[name](Problem(view, scene, *what, seed, own), **complete)
                 if kept is not None:
                     kept.save(*what, crop, part)
             parts.append((index, part))
             done += len(index)
             if progress is not None:
                 progress(done, len(pair_units))
-    finally:
-        model.train(training)
-    shares = getattr(model, "shares", None)
+    shares = getattr(module, "shares", None)
     shares = None if shares is None else shares.cpu().numpy()[:, chosen]
     made = _collect(parts, len(chosen), starts, scene, shares)
     wild = np.flatnonzero(~np.isfinite(made.activations))
@@ -184,29 +218,77 @@ def synthesize(
         )
     if held_out is None:
         return made
-    z = torch.as_tensor((made.images - scene.mean) / scene.sd, dtype=torch.float32)
-    held_out, training = _on_device(held_out, where)
-    answer = own_responses(held_out, z.to(where), torch.as_tensor(chosen, device=where))
-    held_out.train(training)
+    z = torch.as_tensor((made.images - scene.mean) / scene.sd, dtype=torch.float32).to(where)
+    with evaluating(judge):
+        judge, chosen, _ = _choose(judge, asked, scene, where)
+        answer = own_responses(judge, z, torch.as_tensor(chosen, device=where))
     return replace(made, held_out=answer)
 
 
-def _on_device(model: nn.Module, device: torch.device) -> tuple[nn.Module, bool]:
+def _own(objective: Choice | Objective, params: Mapping[str, Any] | None) -> Objective | None:
+    """Return the objective that is given as a function, if one is."""
+    named = (params or {}).get("objective")
+    if objective is not None and named is not None:
+        raise ValueError("give the objective once: by objective=, or in params")
+    found = objective if objective is not None else named
+    if not callable(found):
+        return None
+    function: Objective = found
+
+    def checked(view: View, images: torch.Tensor) -> torch.Tensor:
+        value = function(view, images)
+        if not isinstance(value, torch.Tensor) or value.shape != (len(images),):
+            got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            raise ValueError(
+                f"objective {_called(function)} must give one number an image, a tensor of shape "
+                f"({len(images)},), got {got}"
+            )
+        return value
+
+    for mark in ("own_unit", "rough"):
+        if hasattr(function, mark):
+            setattr(checked, mark, getattr(function, mark))
+    checked.__wrapped__ = function  # type: ignore[attr-defined]  # what a checkpoint is named after
+    return checked
+
+
+def _called(function: Callable) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _with_objective(method: str, params: Mapping[str, Any], objective: Choice) -> dict[str, Any]:
+    """Return parameters of a method with an objective that is named in its place."""
+    known = ascent_methods.defaults(method)
+    if "objective" in known or "ascent" not in known:
+        return {**params, "objective": objective}
+    first = params.get("ascent", known["ascent"])
+    first = {"name": first} if isinstance(first, str) else dict(first)
+    return {**params, "ascent": {**first, "objective": objective}}
+
+
+def _on_device(model: nn.Module, device: torch.device) -> nn.Module:
     tensors = [*model.parameters(), *model.buffers()]
     if any(tensor.device.type != device.type for tensor in tensors):
         model = copy.deepcopy(model).to(device)  # the caller's own stays where it is
-    training = model.training
-    model.eval()
-    return model, training
+    return model
 
 
-def _check_units(model: nn.Module, units: NDArray, scene: Scene, device: torch.device) -> None:
-    if not len(units):
-        return
+def _choose(
+    model: nn.Module, units: Any, scene: Scene, device: torch.device
+) -> tuple[nn.Module, NDArray[np.int64], Any]:
+    """Return the module to ascend, its columns, and what was asked for in a form to ask again."""
+    if isinstance(units, Iterable) and not isinstance(units, (str, np.ndarray)):
+        units = list(units)  # groups may differ in length
     with torch.no_grad():
-        n_units = model(torch.zeros((1, *scene.shape), device=device)).shape[1]
-    if units.min() < 0 or units.max() >= n_units:
-        raise ValueError(f"units must be in 0..{n_units - 1}, got {units.min()}..{units.max()}")
+        out = checked_output(model(torch.zeros((2, *scene.shape), device=device)), 2)
+    n_units = out.shape[1]
+    if np.isscalar(units) or not len(units) or np.ndim(units[0]) == 0:
+        chosen = check_indices(units, n_units)
+        return model, chosen, chosen
+    groups = [check_indices(group, n_units, "units of a group") for group in units]
+    if not all(len(group) for group in groups):
+        raise ValueError("a group of units is empty")
+    return Groups(model, groups, n_units).eval(), np.arange(len(groups)), groups
 
 
 def _batches(model: nn.Module, units: NDArray, starts: int, crop: bool, size: int | None):

@@ -19,6 +19,7 @@ from .files import load_encoder, save_encoder
 from .frozen.model import Crops, FrozenModel
 from .frozen.receptive_fields import field_centers_px
 from .multiscan import JointEncoder, build_joint_encoder, train_jointly
+from .training.ensembles import train_ensemble
 from .training.methods import TrainingResult, train, trainers
 from .training.transfer import joint_config, train_readout, transfer_config, transfer_core
 
@@ -49,6 +50,7 @@ __all__ = [
     "paper_ln_config",
     "save_encoder",
     "train",
+    "train_ensemble",
     "train_jointly",
     "train_readout",
     "trainers",

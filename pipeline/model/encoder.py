@@ -12,12 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.dataset import Dataset
+from pipeline.device import evaluating
 from pipeline.errors import DataError
+from pipeline.parameters import check_indices
 from pipeline.registry import config_hash
 from pipeline.stimulus.images import to_model
 from pipeline.stimulus.sizes import same_aspect
 
-from .cores import cores
+from .cores import Core, PlainCore, cores
 from .modulators import modulators
 from .readouts import readouts
 from .shifters import move_images, shifters
@@ -103,7 +105,9 @@ class Encoder(nn.Module):
             return registry.build(self.config[section], *data)
 
         # a quarter faster on a CPU than channels first
-        self.core = build("core", cores).to(memory_format=torch.channels_last)
+        made = build("core", cores)
+        core: Any = made if isinstance(made, Core) else PlainCore(made, self.input_shape)
+        self.core = core.to(memory_format=torch.channels_last)
         size = self.core.output_size(self.input_shape)
         self.feature_size = size
         self.readout = build("readout", readouts, self.core.channels, size, self.n_units)
@@ -209,11 +213,14 @@ class Encoder(nn.Module):
             Gray levels, any size of the right aspect ratio.
         behavior, pupil_center : array, shape (n, columns) or (columns,), optional
             Raw values, as in the data set; None is the training mean.
-        units : int array, optional
+        units : int array or mask, optional
             Which units (positions in `unit_ids`); default all.
+
+        Raises
+        ------
+        ValueError
+            If a unit does not exist.
         """
-        training = self.training
-        self.eval()
         images = np.asarray(images)
         images = images[None] if images.ndim == 2 else images
         n = len(images)
@@ -222,13 +229,13 @@ class Encoder(nn.Module):
             "pupil": self.zscore_state("pupil", pupil_center, n),
         }
         result = np.empty((n, self.n_units), np.float32)
-        for start in range(0, n, PREDICT_BATCH):
-            part = slice(start, start + PREDICT_BATCH)
-            state = {k: None if v is None else v[part] for k, v in states.items()}
-            rate = self(self.zscore_images(images[part]), **state)
-            result[part] = (rate * self.response_scale).cpu().numpy()
-        self.train(training)
-        return result if units is None else result[:, np.asarray(units)]
+        with evaluating(self):
+            for start in range(0, n, PREDICT_BATCH):
+                part = slice(start, start + PREDICT_BATCH)
+                state = {k: None if v is None else v[part] for k, v in states.items()}
+                rate = self(self.zscore_images(images[part]), **state)
+                result[part] = (rate * self.response_scale).cpu().numpy()
+        return result if units is None else result[:, check_indices(units, self.n_units)]
 
     @torch.no_grad()
     def readout_px(self) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from pipeline.parameters import check_indices
 from pipeline.stimulus.images import to_model
 
 from .encoder import Encoder
@@ -88,8 +89,13 @@ class Ensemble:
             Gray levels, any size of the right aspect ratio.
         behavior, pupil_center : array, shape (n, columns) or (columns,), optional
             Raw values, as in the data set; None is the training mean.
-        units : int array, optional
+        units : int array or mask, optional
             Which units (positions in `unit_ids`); default all.
+
+        Raises
+        ------
+        ValueError
+            If a unit does not exist.
         """
         small = self._small(images)
         each = (e.predict(small, behavior, pupil_center) for e in self.encoders)
@@ -98,7 +104,7 @@ class Ensemble:
         else:
             pairs = zip(each, self.shares, strict=True)
             mean = reduce(np.add, (rates * share for rates, share in pairs))
-        return mean if units is None else mean[:, np.asarray(units)]
+        return mean if units is None else mean[:, check_indices(units, self.n_units)]
 
     def combine(self, predictions: NDArray, dtype: DTypeLike | None = None) -> NDArray:
         """Return the ensemble's prediction (n, units) of its members' (members, n, units).

@@ -21,6 +21,7 @@ from pipeline.dataset.moments import (
     total_variance,
 )
 from pipeline.errors import DataError
+from pipeline.parameters import check_indices
 from pipeline.rng import generator
 
 from .ensemble import Ensemble
@@ -156,7 +157,7 @@ def mean_responses(
     trials = dataset.trials(tier)
     if not len(trials):
         raise DataError("no trials to average", field="tiers", found=f"no {tier}")
-    units = np.asarray(units)
+    units = check_indices(units, dataset.n_units)
     responses, number = as_trials(dataset.responses[trials][:, units], dataset.image_id[trials])
     first = np.unique(number, return_index=True)[1]
     index = dataset.image_index[trials][first]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import DataError
 
-from .config import Config, complete_config
+from .config import SECTIONS, Config, complete_config
 from .encoder import Encoder
 from .training.checkpoint import save_atomically
 
@@ -136,6 +136,17 @@ def _description(text: str, path: str | os.PathLike) -> dict[str, Any]:
 def _complete(config: Config, path: str | os.PathLike) -> Config:
     """Return a stored configuration if its parts name every parameter there is, and no other."""
     built = {section: config[section] for section in _BUILT if section in config}
+    for section, registry in ((section, SECTIONS[section]) for section in _BUILT):
+        name = built.get(section, {}).get("name")
+        if isinstance(name, str) and name not in registry:
+            raise DataError(
+                f"{registry.kind} {name!r} is not known here",
+                file=path,
+                field=f"config.{section}.name",
+                found=f"none of {sorted(registry)}",
+                remedy="import the module that registers it, or name the module in "
+                "INCEPTION_PLUGINS",
+            )
     try:
         whole = {section: complete_config(built)[section] for section in _BUILT}
         lacking = sorted(_leaves(whole) - _leaves(built))

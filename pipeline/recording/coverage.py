@@ -11,30 +11,36 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.behavior.clocks import ClockMap
+from pipeline.behavior.treadmill import treadmill_methods
+from pipeline.behavior.video import count_frames, read_facts
+from pipeline.closed_loop.package.photodiode import check_flips, read_flips
 from pipeline.csvfile import read_columns
 from pipeline.errors import DataError, Finding
 from pipeline.recording.folder import Bundle, inside, optional
+from pipeline.recording.frames import FRAME_SLACK, pair_by_count
 from pipeline.recording.streams import (
     STREAMS,
     clock_of,
     read_clocks,
     read_pupil,
     read_running,
+    read_times,
     read_treadmill,
 )
 
 VIDEOS = (".avi", ".mp4", ".mov", ".wmv", ".mkv", ".m4v", ".mpg", ".mpeg", ".tif", ".tiff")
+UNITS = {"milliseconds": 1e-3, "microseconds": 1e-6, "minutes": 60.0}
 _LEAST, _USUAL = 0.1, 0.9  # share of the scan that a stream has to cover, and should
 _SLOWEST_S = 5.0  # interval of samples with which no stream of behavior is measured
-_UNITS = {"milliseconds": 1e-3, "microseconds": 1e-6, "minutes": 60.0}
+_FASTEST_CM_S = 150.0  # that a mouse runs
 _WORDS = ("eye", "pupil", "treadmill", "running", "wheel", "clock", "photodiode", "trial", "player")
 _DATA = (*VIDEOS, ".csv", ".tsv", ".txt", ".ssv", ".h5", ".hdf5", ".mat", ".npy", ".npz", ".json")
 _DRIFT_S = 0.01  # distance of the pairs from the line that is said
 _RATE = 1e-3  # difference of two clocks that is said: a quartz is off by 1e-4 at most
+_SEEN = 0.9  # share of the trials whose flip a photodiode should see
 
 
-def check_clocks(bundle: Bundle) -> dict[str, ClockMap]:
+def check_clocks(bundle: Bundle) -> None:
     """Fit the clock of every stream, and say how many pairs were used and how well they fit.
 
     Raises
@@ -44,10 +50,9 @@ def check_clocks(bundle: Bundle) -> dict[str, ClockMap]:
     """
     path = optional(bundle, "clocks", "clocks.csv")
     pairs = {} if path is None else read_clocks(path)
-    clocks = {}
     for stream in STREAMS:
         try:
-            clock = clocks[stream] = clock_of(pairs, stream)
+            clock = bundle.clocks[stream] = clock_of(pairs, stream)
         except DataError as error:
             raise DataError(f"clock of {stream}: {error}", file=path) from None
         if path is None or stream not in pairs:
@@ -65,37 +70,76 @@ def check_clocks(bundle: Bundle) -> dict[str, ClockMap]:
         names = [name for name, true in kinds.items() if true]
         bundle.clock_report.append(text)
         bundle.findings += [Finding(name, text) for name in names]
-    return clocks
 
 
-def check_behavior(bundle: Bundle, clocks: dict[str, ClockMap]) -> None:
-    """Check pupil, eye video, treadmill and photodiode, and that they cover the scan.
+def check_eye(bundle: Bundle) -> None:
+    """Check the pupil, or the video of the eye and its times, and that they cover the scan.
 
     Raises
     ------
     DataError
-        If a file cannot be read, or covers less than a tenth of the scan.
+        If a file cannot be read, frames and times differ, or less than a tenth is covered.
     """
     pupil = optional(bundle, "pupil", "pupil.csv")
+    video = None if pupil is not None else eye_video(bundle.folder)
     if pupil is not None:
-        columns = read_pupil(pupil)
-        _check_cover(bundle, pupil, columns["time_s"], clocks, "eye")
+        columns = bundle.columns["pupil"] = read_pupil(pupil)
+        _check_cover(bundle, pupil, columns["time_s"], "eye")
         _check_known(bundle, pupil, columns)
-    elif (video := eye_video(bundle.folder)) is not None:
+    elif video is not None:
         optional(bundle, "eye_video", video.name)
-        times = inside(bundle, "eye_times.csv", "eye_times")
-        bundle.files["eye_times"] = [times]
-        time = read_columns(times, ["frame", "time_s"], rising="time_s")["time_s"]
-        _check_cover(bundle, times, time, clocks, "eye")
-    photodiode = optional(bundle, "photodiode", "photodiode.csv")
-    if photodiode is not None:
-        read_columns(photodiode, ["time_s", "level"], rising="time_s")
+        path = inside(bundle, "eye_times.csv", "eye_times")
+        bundle.files["eye_times"] = [path]
+        time = read_times(path, ["frame"])["time_s"]
+        facts = bundle.video = read_facts(video)
+        frames = facts.frames
+        if abs(frames - len(time)) > FRAME_SLACK:  # a header may only estimate
+            frames = count_frames(video)
+        paired, findings = pair_by_count(frames, time, file=path)
+        names = {"frame-times-uneven": "eye-times-uneven"}
+        bundle.findings += [Finding(names.get(f.name, f.name), f.text) for f in findings]
+        bundle.columns["eye_times"] = {"time_s": paired}
+        _check_cover(bundle, path, time, "eye")
+
+
+def check_photodiode(bundle: Bundle) -> None:
+    """Read photodiode.csv and player.json, and say how many trials' flips the diode saw.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, or the diode never changes.
+    """
     optional(bundle, "player", "player.json")
-    _check_running(bundle, clocks)
+    path = optional(bundle, "photodiode", "photodiode.csv")
+    if path is None:
+        return
+    flips = read_flips(path)
+    trials = bundle.trials
+    if not trials:
+        return
+    clock = bundle.clocks["trials"]
+    onset = np.sort(clock.to_rig(np.asarray(trials["onset_s"], np.float64)))
+    try:
+        seen = bundle.flips = check_flips(
+            flips["time_s"], flips["level"], np.full(len(onset), -1), onset
+        )
+    except DataError as error:
+        raise DataError(str(error).removeprefix(f"{path.name}: "), file=path) from None
+    bundle.findings += [Finding(f.name, f"{path.name}: {f.text}") for f in seen.findings]
+    if seen.seen.mean() < _SEEN:
+        text = f"{path.name}: the diode saw {int(seen.seen.sum())} of {len(onset)} trials"
+        bundle.findings.append(Finding("photodiode-unseen", text))
 
 
-def _check_running(bundle: Bundle, clocks: dict[str, ClockMap]) -> None:
-    """Check the wheel's counts, or the speed of a rig that keeps no counts."""
+def check_running(bundle: Bundle) -> None:
+    """Check the wheel's counts, or the speed of a rig that keeps no counts.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, comes without the wheel's size, or covers less than a tenth.
+    """
     treadmill = optional(bundle, "treadmill", "treadmill.csv")
     running = optional(bundle, "running", "running.csv")
     if running is not None:
@@ -107,18 +151,53 @@ def _check_running(bundle: Bundle, clocks: dict[str, ClockMap]) -> None:
                 expected="one of them",
                 remedy="remove the one that is less exact",
             )
-        _check_cover(bundle, running, read_running(running)["time_s"], clocks, "treadmill")
-    if treadmill is None:
-        return
-    time = read_treadmill(treadmill)["time_s"]
-    if bundle.recording.treadmill is None:
+        columns = bundle.columns["running"] = read_running(running)
+        _check_cover(bundle, running, columns["time_s"], "treadmill")
+        _check_speed(bundle, running)
+    elif treadmill is not None:
+        _check_counts(bundle, treadmill)
+
+
+def _check_counts(bundle: Bundle, path: Path) -> None:
+    wheel = bundle.recording.treadmill
+    if wheel is None:
         raise DataError(
             "treadmill.csv comes without the wheel's size",
             file="recording.json",
             field="treadmill",
             expected='{"diameter_cm": ..., "counts_per_rev": ...}',
         )
-    _check_cover(bundle, treadmill, time, clocks, "treadmill")
+    columns = read_treadmill(path)
+    _check_cover(bundle, path, columns["time_s"], "treadmill")
+    try:
+        found = treadmill_methods.bind(None)(
+            columns["time_s"], columns["counts"], wheel.diameter_cm, wheel.counts_per_rev
+        )
+    except DataError as error:
+        raise DataError(str(error), file=path) from None
+    bundle.columns["running"] = {"time_s": found.time_s, "speed_cm_s": found.speed_cm_s}
+    rows = len(read_columns(path, ["time_s"])["time_s"])
+    if joined := rows - len(columns["time_s"]):
+        text = f"{path.name}: {joined} of {rows} rows share their time with another"
+        bundle.findings.append(Finding("rows-joined", text))
+    _check_speed(bundle, path)
+
+
+def _check_speed(bundle: Bundle, path: Path) -> None:
+    """Say if the animal runs as no mouse does, or if most of the speed is not known."""
+    speed = np.abs(bundle.columns["running"]["speed_cm_s"])
+    known = speed[np.isfinite(speed)]
+    if not len(known):
+        raise DataError(
+            "has no speed in any sample",
+            file=path,
+            found="NaN throughout",
+            remedy="leave the file out, or write the speed again",
+        )
+    fast = float(np.percentile(known, 99))
+    if fast > _FASTEST_CM_S:
+        text = f"{path.name}: 1 % of the samples are faster than {fast:.0f} cm/s"
+        bundle.findings.append(Finding("running-implausible", text))
 
 
 def eye_video(folder: Path) -> Path | None:
@@ -144,17 +223,14 @@ def eye_video(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _check_cover(
-    bundle: Bundle,
-    path: Path,
-    time_s: NDArray[np.float64],
-    clocks: dict[str, ClockMap],
-    stream: str,
-) -> None:
+def _check_cover(bundle: Bundle, path: Path, time_s: NDArray[np.float64], stream: str) -> None:
     """Raise if a stream is on another clock or in another unit; say if it covers a part only."""
+    if bundle.frames is None:
+        return
+    clocks = bundle.clocks
     begin, end = clocks["frames"].to_rig(np.array(bundle.frames))
     time = clocks[stream].to_rig(time_s)
-    share, interval = _cover(time, begin, end)
+    share, interval = cover(time, begin, end)
     if share >= _LEAST and interval <= _SLOWEST_S:
         if share < _USUAL:
             text = (
@@ -164,9 +240,9 @@ def _check_cover(
             bundle.findings.append(Finding("behavior-partial", text))
         return
     guess = ""
-    for unit, factor in _UNITS.items():
+    for unit, factor in UNITS.items():
         scaled = clocks[stream].to_rig(time_s * factor)
-        if _cover(scaled, begin, end)[0] > 0.5 and _cover(scaled, begin, end)[1] < 1:
+        if cover(scaled, begin, end)[0] > 0.5 and cover(scaled, begin, end)[1] < 1:
             guess = f"; they look like {unit}"
     raise DataError(
         "does not cover the recording",
@@ -179,7 +255,7 @@ def _check_cover(
     )
 
 
-def _cover(time: NDArray[np.float64], begin: float, end: float) -> tuple[float, float]:
+def cover(time: NDArray[np.float64], begin: float, end: float) -> tuple[float, float]:
     """Return the share of the scan between the first and last sample, and their interval (s)."""
     if len(time) < 2 or end <= begin:
         return 0.0, np.inf
@@ -197,9 +273,21 @@ def _check_known(bundle: Bundle, path: Path, columns: dict[str, NDArray[np.float
             found="NaN throughout",
             remedy="leave the file out, or track the pupil again",
         )
+    if (bad := columns["radius_px"][known] <= 0).any():
+        raise DataError(
+            "a radius is not positive",
+            file=path,
+            field="radius_px",
+            found=f"{bad.sum()} of {known.sum()}",
+            expected="px, NaN where the pupil is not seen",
+        )
     if known.mean() < 0.5:
         text = f"{path.name}: the pupil is known in {known.mean():.0%} of the samples"
         bundle.findings.append(Finding("pupil-seldom", text))
+    values = np.stack([columns[n][known] for n in ("center_x_px", "center_y_px", "radius_px")])
+    if known.sum() > 10 and (np.ptp(values, axis=1) == 0).all():
+        text = f"{path.name}: center and radius are the same in all {known.sum()} samples"
+        bundle.findings.append(Finding("pupil-still", text))
 
 
 def other_files(bundle: Bundle) -> None:
@@ -209,6 +297,7 @@ def other_files(bundle: Bundle) -> None:
         name = path.name.lower()
         if path.resolve() in read or not path.is_file() or name.startswith("."):
             continue
-        if path.suffix.lower() in _DATA and any(word in name for word in _WORDS):
+        film = path.suffix.lower() in VIDEOS[:-2]
+        if film or (path.suffix.lower() in _DATA and any(word in name for word in _WORDS)):
             text = f"{path.name}: is not read; docs/formats.md names the files of a recording"
             bundle.findings.append(Finding("file-not-read", text))

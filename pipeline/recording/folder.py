@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.behavior.clocks import ClockMap
+from pipeline.behavior.video import VideoFacts
+from pipeline.closed_loop.package.photodiode import Flips
 from pipeline.errors import DataError, Finding
 from pipeline.recording.format import Recording
+from pipeline.recording.frames import TimedScan
+from pipeline.recording.streams import STREAMS
 from pipeline.stimulus.monitor import MonitorCurve
 
 
@@ -34,8 +39,20 @@ class Bundle:
     curve : MonitorCurve
     movie : Path, optional
         File beside the folder that a person named, and that `imaging.files` may name.
-    frames : tuple of float
+    timed : TimedScan, optional
+        The movie, or traces and masks, opened, with the times of its frames.
+    pulses : int
+        Lines of frame_times.csv.
+    frames : tuple of float, optional
         Times of the first and the last frame (s, clock of the frames).
+    clocks : dict of stream to ClockMap
+        The rig's own where nothing else is said.
+    columns : dict of kind to dict of column to array
+        `pupil`, `eye_times`, `running` as they were read; `running` also of a wheel's counts.
+    video : VideoFacts, optional
+        Of the video of the eye.
+    flips : Flips, optional
+        What the photodiode saw of the trials, whatever level they should have.
     clock_report : list of str
         One line for every stream with a clock of its own.
     findings : list of Finding
@@ -50,7 +67,15 @@ class Bundle:
     missing: list[str] = field(default_factory=list)
     curve: MonitorCurve | None = None
     movie: Path | None = None
-    frames: tuple[float, float] = (0.0, 0.0)
+    timed: TimedScan | None = None
+    pulses: int = 0
+    frames: tuple[float, float] | None = None
+    clocks: dict[str, ClockMap] = field(
+        default_factory=lambda: {stream: ClockMap(0.0, 0.0, 1.0) for stream in STREAMS}
+    )
+    columns: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
+    video: VideoFacts | None = None
+    flips: Flips | None = None
     clock_report: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.behavior.clocks import ClockMap
-from pipeline.behavior.counters import single_rows
+from pipeline.behavior.counters import single_rows, wrap_of
 from pipeline.csvfile import read_columns, read_text_columns
 from pipeline.errors import DataError
 
+Columns = dict[str, np.ndarray]
 STREAMS = {
     "frames": ("frames", "frame", "frame_times", "imaging", "scan"),
     "trials": ("trials", "trial", "stimulus", "monitor"),
@@ -55,10 +57,40 @@ def read_clocks(path: str | Path) -> dict[str, list[list[float]]]:
     return {stream: sorted(values, key=lambda pair: pair[1]) for stream, values in pairs.items()}
 
 
+def read_times(path: str | Path, values: Sequence[str], nan: Sequence[str] = ()) -> Columns:
+    """Return `time_s`, which rises, and other columns of numbers.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or its time goes back; the message says which counter it looks
+        like.
+    """
+    names = ["time_s", *values]
+    try:
+        columns = read_columns(path, names, rising="time_s", nan=nan)
+        like = wrap_of(columns["time_s"])
+    except DataError:
+        columns = read_columns(path, names, nan=nan)  # raises again, unless times go back
+        if not (like := wrap_of(columns["time_s"])):
+            raise
+    if like:
+        raise DataError(
+            "times are no seconds",
+            file=path,
+            field="time_s",
+            found=f"{columns['time_s'].min():.10g} to {columns['time_s'].max():.10g}; they look "
+            f"like {like}",
+            expected="rising seconds on the rig's clock",
+            remedy="convert them first, see docs/how-to/my-rig-writes.md",
+        )
+    return columns
+
+
 def read_pupil(path: str | Path) -> dict[str, np.ndarray]:
     """Return the columns of pupil.csv: time_s, center_x_px, center_y_px, radius_px."""
     values = ["center_x_px", "center_y_px", "radius_px"]
-    return read_columns(path, ["time_s", *values], rising="time_s", nan=values)
+    return read_times(path, values, nan=values)
 
 
 def read_treadmill(path: str | Path) -> dict[str, np.ndarray]:
@@ -79,4 +111,4 @@ def read_treadmill(path: str | Path) -> dict[str, np.ndarray]:
 
 def read_running(path: str | Path) -> dict[str, np.ndarray]:
     """Return the columns of running.csv: time_s, speed_cm_s (NaN in gaps)."""
-    return read_columns(path, ["time_s", "speed_cm_s"], rising="time_s", nan=["speed_cm_s"])
+    return read_times(path, ["speed_cm_s"], nan=["speed_cm_s"])

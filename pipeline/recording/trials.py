@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.csvfile import read_columns, read_text_columns
-from pipeline.errors import DataError
+from pipeline.dataset.tiers import assign_tiers
+from pipeline.errors import DataError, Finding
+from pipeline.recording.coverage import UNITS
 from pipeline.recording.folder import Bundle, inside
 from pipeline.recording.format import INT32
 from pipeline.stimulus.images import check_aspect, image_hash, load_images
 
+MOST_BEYOND = 0.01  # share of pixels beyond the measured levels
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def check_trials(bundle: Bundle, frames: tuple[float, float]) -> None:
-    """Read and check trials.csv; `frames` are the times of the first and last frame (s).
+def check_trials(bundle: Bundle) -> None:
+    """Read and check trials.csv and the images that it names.
 
     Raises
     ------
@@ -56,17 +59,7 @@ def check_trials(bundle: Bundle, frames: tuple[float, float]) -> None:
         raise DataError(
             "trials overlap in time", file=path, field=f"onset_s, line {order[overlap[0] + 1] + 2}"
         )
-    own_clock = (bundle.folder / "clocks.csv").exists()
-    outside = (onset > frames[1]) | (offset < frames[0])
-    if not own_clock and outside.mean() > 0.5:
-        raise DataError(
-            "most trials lie outside of the recording",
-            file=path,
-            field="onset_s",
-            found=f"{onset.min():.1f} to {onset.max():.1f} s",
-            expected=f"within the frames, {frames[0]:.1f} to {frames[1]:.1f} s",
-            remedy="give all times on one clock, or add clocks.csv",
-        )
+    _check_times(bundle, path, onset, offset)
     blank = numbers.get("blank_before_s", np.full(len(index), np.nan))
     bundle.trials = {
         "trial_idx": index.astype(int),
@@ -75,6 +68,72 @@ def check_trials(bundle: Bundle, frames: tuple[float, float]) -> None:
         "offset_s": offset,
         "blank_before_s": blank,
     }
+    _check_repeats(bundle, path)
+    _check_levels(bundle)
+
+
+def _check_times(bundle: Bundle, path: Path, onset: NDArray, offset: NDArray) -> None:
+    """Raise if most trials lie outside of the frames on the rig's clock; say if some do."""
+    if bundle.frames is None:
+        return
+    clock = bundle.clocks["trials"]
+    begin, end = bundle.clocks["frames"].to_rig(np.array(bundle.frames))
+
+    def outside(factor: float = 1.0) -> NDArray[np.bool_]:
+        on, off = (clock.to_rig(time * factor) for time in (onset, offset))
+        return (on > end) | (off < begin)
+
+    lost = outside()
+    if lost.mean() > 0.5:
+        guess = [unit for unit, factor in UNITS.items() if outside(factor).mean() < 0.1]
+        like = f"; they look like {guess[0]}" if guess else ""
+        on = clock.to_rig(onset)
+        raise DataError(
+            "most trials lie outside of the recording",
+            file=path,
+            field="onset_s",
+            found=f"{on.min():.1f} to {on.max():.1f} s{like}",
+            expected=f"within the frames, {begin:.1f} to {end:.1f} s",
+            remedy="give all times on one clock, or add clocks.csv",
+        )
+    if lost.any():
+        text = f"{path.name}: {lost.sum()} of {len(lost)} trials lie outside of the frames, "
+        bundle.findings.append(Finding("trials-outside", f"{text}{begin:.1f} to {end:.1f} s"))
+
+
+def _check_repeats(bundle: Bundle, path: Path) -> None:
+    """Say if the images, as a default recipe shares them out, leave a tier without any."""
+    if bundle.recording.plan is not None:  # day 2 is scored, not trained on
+        return
+    shown = bundle.trials["image_hash"]
+    try:
+        tiers = assign_tiers(shown)
+    except DataError as error:
+        bundle.findings.append(Finding("images-repeated", f"{path.name}: {error}"))
+        return
+    once = f"{path.name}: {len(set(shown))} images on {len(shown)} trials: "
+    if not (tiers == "validation").any():
+        text = once + "too few are shown once, none is left for validation"
+        bundle.findings.append(Finding("images-repeated", text))
+    if not (tiers == "test").any():
+        text = once + "none is repeated, so that reliability is not known"
+        bundle.findings.append(Finding("images-never-repeated", text))
+
+
+def _check_levels(bundle: Bundle) -> None:
+    """Say which images are flat, and which go beyond the levels that were measured."""
+    images = list(bundle.images.values())
+    if flat := sum(image.min() == image.max() for image in images):
+        text = f"images: {flat} of {len(images)} have one gray level only"
+        bundle.findings.append(Finding("images-flat", text))
+    if bundle.curve is None or not images:
+        return
+    low, high = bundle.curve.pixel_range
+    beyond = float(np.mean([((image < low) | (image > high)).mean() for image in images]))
+    if beyond > MOST_BEYOND:
+        text = f"images: {beyond:.1%} of the pixels are beyond the levels of "
+        text += f"{bundle.recording.monitor.calibration}, {low:.0f} to {high:.0f}"
+        bundle.findings.append(Finding("images-beyond-monitor", text))
 
 
 def _resolve_images(bundle: Bundle, names: list[str], path: Path) -> list[str]:

@@ -48,6 +48,10 @@ class Animal:
         Height and width of the eye video.
     kinds : dict, optional
         Fractions of simple, complex, mixed and normalized cells.
+    like : str
+        What the cells look for and how noisy they are; see `Population`.
+    oracle : float, optional
+        Median oracle correlation of *v1* cells; see `Population`.
 
     Attributes
     ----------
@@ -75,6 +79,8 @@ class Animal:
         lost_fraction: float = 0.12,
         eye_px: tuple[int, int] = (120, 160),
         kinds: dict[str, float] | None = None,
+        like: str = "bends",
+        oracle: float | None = None,
     ) -> None:
         if fps <= 0 or min(field_px) < 32:
             raise ValueError(f"fps {fps} and field {field_px} px; need fps > 0 and 32 px or more")
@@ -99,7 +105,9 @@ class Animal:
             silent_fraction=silent_fraction,
             lost_fraction=lost_fraction,
         )
-        self.population = Population(seed, self.tissue.n_responsive, model_shape, kinds)
+        self.population = Population(
+            seed, self.tissue.n_responsive, model_shape, kinds, like=like, oracle=oracle
+        )
         # the eye camera looks at the middle of the eye, whatever its size
         self.population.pupil_mean_px += np.array(self.eye_px[::-1]) / 2 - [80.0, 60.0]
         n = len(self.tissue.somata.yx_um)

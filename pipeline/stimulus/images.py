@@ -134,10 +134,26 @@ def write_png(path: str | Path, image: NDArray[np.uint8]) -> None:
     Traceback (most recent call last):
     ValueError: ...
     """
+    Path(path).write_bytes(png_bytes(image))
+
+
+def png_bytes(image: NDArray[np.uint8]) -> bytes:
+    """Return an 8-bit gray image as PNG, without loss.
+
+    Raises
+    ------
+    ValueError
+        If the image is not a two-dimensional uint8 array.
+
+    Examples
+    --------
+    >>> png_bytes(np.zeros((36, 64), np.uint8))[1:4]
+    b'PNG'
+    """
     done, data = cv2.imencode(".png", np.ascontiguousarray(_gray8(image)))
     if not done:
         raise ValueError(f"PNG encoder refused an image of shape {image.shape}")
-    Path(path).write_bytes(data.tobytes())
+    return data.tobytes()
 
 
 def load_images(path: str | Path) -> tuple[list[str], NDArray[np.uint8]]:

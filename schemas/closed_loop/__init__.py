@@ -16,7 +16,7 @@ from schemas.closed_loop.checks import (
 )
 from schemas.closed_loop.frozen import AnalysisPlan, Package, PlanPower
 from schemas.closed_loop.left_behind import left_behind
-from schemas.closed_loop.loop import Loop, Recipe
+from schemas.closed_loop.loop import Loop, Recipe, StoppedLoop
 from schemas.closed_loop.matching import MatchMethod, MatchTask, UnitMatch
 from schemas.closed_loop.planning import Plan, PlanMethod, PlanTask
 from schemas.closed_loop.presentation import Audit, Presentation
@@ -67,6 +67,7 @@ __all__ = [
     "Sensitivity",
     "Stack",
     "StackMatch",
+    "StoppedLoop",
     "UnitMatch",
     "default_recipe",
     "left_behind",

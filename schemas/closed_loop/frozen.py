@@ -8,10 +8,6 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.planning.noise import fit_noise
-from pipeline.closed_loop.planning.power import relative_effect, simulate_power
-from pipeline.closed_loop.verdict.outcome import analysis_plan
-from pipeline.stimulus.kinds import kind_and_variant, name_of
 from schemas import dataset, mei, model, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.loop import Recipe
@@ -34,6 +30,9 @@ class AnalysisPlan(dj.Computed):
     """
 
     def make(self, key):
+        from pipeline.closed_loop.verdict.outcome import analysis_plan
+        from pipeline.stimulus.kinds import kind_and_variant, name_of
+
         task = (PlanTask & key).fetch1()
         recipe = (Recipe & task).fetch1("recipe")
         rows = (Plan.Target & key).to_dicts()
@@ -85,6 +84,8 @@ class PlanPower(dj.Computed):
         """
 
     def make_fetch(self, key):
+        from pipeline.stimulus.kinds import name_of
+
         every = (Plan.Target & key).to_dicts(order_by=["target_rank", "kind", "variant"])
         targets = [row for row in every if name_of(row) == "mei"]
         controls = {row["unit_index"]: [] for row in targets}
@@ -110,6 +111,9 @@ class PlanPower(dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.closed_loop.planning.noise import fit_noise
+        from pipeline.closed_loop.planning.power import relative_effect, simulate_power
+
         data, units, repeats = dataset.load_dataset(given.file), given.units, given.repeats
         rows = np.concatenate([rows for _, rows in data.repeats()] or [np.zeros(0, int)])
         names = np.asarray(data.image_id)[rows]

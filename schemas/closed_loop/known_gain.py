@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.closed_loop.verdict.outcome import outcome_methods, takes_gain
-from pipeline.closed_loop.verdict.state import as_on_another_day
 from schemas import dataset, mei, model, stimulus
 from schemas.closed_loop.planning import Plan
 
@@ -28,9 +26,16 @@ class GainInputs(NamedTuple):
 
 def without_state(methods: Any) -> Any:
     """Return presentations and methods that wait for the animal's state on the trials."""
-    asking = [{"outcome_method": name} for name in outcome_methods if takes_gain(name)]
+    names = set(methods.to_arrays("outcome_method").tolist()) - {"welch_bh"}
+    asking = [{"outcome_method": name} for name in sorted(names) if _takes_gain(name)]
     due = dataset.TrialBehaviorTask.proj() - dataset.TrialBehavior.proj()
     return due * (methods & asking).proj()
+
+
+def _takes_gain(method: str) -> bool:
+    from pipeline.closed_loop.verdict.outcome import takes_gain
+
+    return takes_gain(method)
 
 
 def fetch_gain_inputs(
@@ -54,7 +59,7 @@ def fetch_gain_inputs(
         `image_hash` of all own images.
     """
     states = dataset.TrialBehavior & {n: key[n] for n in ("animal_id", "session", "scan_idx")}
-    rows = states.to_dicts(order_by="KEY") if takes_gain(method) and states else []
+    rows = states.to_dicts(order_by="KEY") if _takes_gain(method) and states else []
     if not rows:
         return None
     shown = (mei.Display * Plan.Source & {"plan_id": plan}).to_arrays("ensemble_hash")
@@ -93,6 +98,8 @@ def compute_gain(
     """
     if given is None:
         return None
+    from pipeline.closed_loop.verdict.state import as_on_another_day
+
     data, ensemble = dataset.load_dataset(given.file), model.load_ensemble(given.weights)
     gain = np.full((len(rows), len(units)), np.nan)
     states = [

@@ -66,3 +66,14 @@ class Loop(dj.Manual):
     deadline_utc=null : datetime     # when the package is needed (UTC)
     registered      : datetime       # when this was decided (UTC)
     """
+
+
+@schema
+class StoppedLoop(dj.Manual):
+    definition = """
+    # Loop that a person has stopped: jobs that no other loop needs wait until it is resumed
+    -> Loop
+    ---
+    who             : varchar(64)    # who stopped it
+    stopped_at      : datetime(3)    # (UTC, server time)
+    """

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.matching import FieldView, match_methods
-from pipeline.closed_loop.matching.combine import THROUGH
+from pipeline.closed_loop.names import THROUGH
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
 from schemas import imaging
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.presentation import Presentation  # noqa: F401  in a foreign key
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
+
+if TYPE_CHECKING:
+    from pipeline.closed_loop.matching import FieldView
 
 log = logging.getLogger("inception.matching")
 SOURCE = ", ".join(f"source_{name}='{name}'" for name in ("session", "scan_idx", "imaging_hash"))
@@ -33,7 +35,7 @@ class MatchMethod(MethodTable, dj.Lookup):
     match_params    : json           # every keyword parameter, defaults filled in
     match_through='field' : varchar(16)  # pairs of the verdict: field, stack or combined
     """
-    registry = match_methods
+    registry = Methods("pipeline.closed_loop.matching", "match_methods")
 
     @classmethod
     def add(
@@ -139,6 +141,8 @@ class UnitMatch(dj.Computed):
         return views(source_of(key)), views(key), *MatchMethod.fetch_method(key)
 
     def make_compute(self, key, sources, targets, method, params):
+        from pipeline.closed_loop.matching import match_methods
+
         match = match_methods[method]
         found = {}
         same_count = len(sources) == len(targets)
@@ -229,6 +233,8 @@ def views(key: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def field_view(view: Mapping[str, Any]) -> FieldView:
     """Load images and masks of one of `views`."""
+    from pipeline.closed_loop.matching import FieldView
+
     return FieldView(
         mean_image=view["mean"].load(),
         correlation_image=view["correlation"].load(),

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.planning.plan import plan_methods
-from pipeline.closed_loop.planning.request import LUMINANCE, NOT_READY, Request, make_plan
-from pipeline.stimulus.kinds import name_of
+from pipeline.closed_loop.names import LUMINANCE
 from schemas import dataset, experiment, mei, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.deadline import overdue, showable
 from schemas.closed_loop.loop import Loop
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
 
 
@@ -28,7 +26,7 @@ class PlanMethod(MethodTable, dj.Lookup):
     plan_method     : varchar(64)    # name in pipeline.closed_loop.planning.plan
     plan_params     : json           # every keyword parameter, defaults filled in
     """
-    registry = plan_methods
+    registry = Methods("pipeline.closed_loop.planning.plan", "plan_methods")
 
 
 @schema
@@ -207,6 +205,9 @@ class Plan(dj.Computed):
         A batch whose targets are not selected yet has one row a kind, and so has a kind without
         any target: `unit_index` is None there, and `reason` says which of both it is.
         """
+        from pipeline.closed_loop.planning.request import NOT_READY
+        from pipeline.stimulus.kinds import name_of
+
         kinds = (PlanTask.Display & key) * mei.ControlMethod.proj(kind="control_method")
         batches = kinds * mei.MEITask.proj("first_rank", "last_rank")
         targets = batches * mei.Targets.Unit.proj("target_rank")
@@ -252,6 +253,8 @@ class Plan(dj.Computed):
         return [row["image_hash"] for row in rows[:most]]
 
     def make_compute(self, key, given):
+        from pipeline.closed_loop.planning.request import Request, make_plan
+
         natural = stimulus.load_images(given.natural_files)
         plan = make_plan(
             Request(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import datajoint as dj
 import numpy as np
-import pandas as pd
 
-from pipeline.closed_loop.package.photodiode import read_flips
-from pipeline.closed_loop.presentation.audit import audit_presentation
 from schemas import behavior, experiment, mei, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.planning import Plan
@@ -62,6 +59,11 @@ class Audit(dj.Computed):
         return columns, log, (behavior.Sync & key).fetch1("trial_times"), photodiode
 
     def make_compute(self, key, columns, log, times, photodiode):
+        import pandas as pd
+
+        from pipeline.closed_loop.package.photodiode import read_flips
+        from pipeline.closed_loop.presentation.audit import audit_presentation
+
         times = times.load()
         order = np.argsort(times[:, 0], kind="stable")  # by time, whatever the rig's numbering
         shown = pd.DataFrame({**log, "onset_s": times[:, 0], "offset_s": times[:, 1]})

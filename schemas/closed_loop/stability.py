@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.checks.stability import DayStability, day_stability
-from pipeline.closed_loop.matching import match_methods
-from pipeline.mei import synthesize
 from schemas import dataset, mei, model
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import MatchMethod, field_view, views
 from schemas.store import number
+
+if TYPE_CHECKING:
+    from pipeline.closed_loop.checks.stability import DayStability
 
 SCAN = ("animal_id", "session", "scan_idx")
 OTHER = "other_dataset_hash='dataset_hash', other_unit_index='unit_index'"
@@ -94,6 +94,8 @@ class MEIDayStability(dj.Computed):
         return {"fields": views(scan), "index": {row["label"]: row["unit_index"] for row in rows}}
 
     def make_compute(self, key, days, task, name, params):
+        from pipeline.closed_loop.matching import match_methods
+
         pairs = self._pairs(days, task, match_methods[name], params)
         images, found = np.zeros((0, 2, *task["masks"].load().shape[1:]), np.float32), None
         if pairs:
@@ -117,6 +119,9 @@ class MEIDayStability(dj.Computed):
 
     @staticmethod
     def _compare(task, pairs) -> tuple[np.ndarray, DayStability]:
+        from pipeline.closed_loop.checks.stability import day_stability
+        from pipeline.mei import synthesize
+
         rows, units, others = np.array([pair[:3] for pair in pairs], int).T
         first, second = (model.load_ensemble(weights) for weights in task["weights"])
         starts, seed, norm = task["settings"]

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.matching import combine
-from pipeline.closed_loop.matching.stack import (
-    StackView,
-    match_through_stack,
-    register_to_stack,
-)
 from pipeline.errors import DataError
-from pipeline.imaging.structural import read_stack
-from pipeline.npy import read_npy
 from schemas import experiment, imaging  # noqa: F401  imaging: a foreign key
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import (
@@ -32,7 +23,9 @@ from schemas.closed_loop.matching import (
 )
 from schemas.store import number
 
-FORMAT = "inception-stack/1"
+if TYPE_CHECKING:
+    from pipeline.recording.stack import StackFolder
+
 log = logging.getLogger("inception.ingest")
 SHARED = ("max_distance_um", "min_probability", "smooth_um")  # parameters of both routes
 
@@ -57,63 +50,37 @@ class Stack(dj.Manual):
         TIFF or npy (slices, H, W), "um_per_voxel": [z, y, x]}``, optionally "channel"; the session
         must be known. Pages that a TIFF holds of one slice are averaged.
         """
-        path = Path(folder).expanduser().resolve() / "stack.json"
-        if not path.is_file():
-            raise DataError("file is missing", file=path)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            names = ("animal_id", "session", "stack_idx")
-            animal, session, stack = (int(content[name]) for name in names)
-            file, size = path.parent / content["file"], [float(v) for v in content["um_per_voxel"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                "cannot be read",
-                file=path,
-                found=repr(error),
-                expected=f"{FORMAT} with animal_id, session, stack_idx, file and um_per_voxel",
-            ) from error
-        if content.get("format") != FORMAT or len(size) != 3 or min(size) <= 0:
-            raise DataError(
-                "is not a stack",
-                file=path,
-                field="format, um_per_voxel",
-                found=f"{content.get('format')}, {size}",
-                expected=f"{FORMAT}, three positive sizes",
-            )
-        known = {"animal_id": animal, "session": session}
-        if not experiment.Session & known:
+        from pipeline.recording.stack import read_stack_folder
+
+        stack = read_stack_folder(folder)
+        for finding in stack.findings:
+            log.warning("%s", finding)
+        return cls.insert_stack(stack)
+
+    @classmethod
+    def insert_stack(cls, stack: StackFolder) -> dict[str, int]:
+        """Insert a stack that was read; the same once more changes nothing.
+
+        Raises
+        ------
+        DataError
+            If its session is not known.
+        """
+        if not experiment.Session & {"animal_id": stack.animal_id, "session": stack.session}:
             raise DataError(
                 "no such session",
-                file=path,
-                found=f"{animal}/{session}",
+                file=stack.file.parent / "stack.json",
+                found=f"{stack.animal_id}/{stack.session}",
                 remedy="ingest a recording of the session first",
             )
-        if not file.is_file():
-            raise DataError("file is missing", file=file)
-        volume = read_npy(file) if file.suffix == ".npy" else _read_tiff(file, content, size)
-        if volume.ndim != 3:
-            raise DataError(
-                "is not a stack", file=file, found=volume.shape, expected="(slices, H, W)"
-            )
-        key = {"animal_id": animal, "stack_session": session, "stack_idx": stack}
-        row = {"volume": np.asarray(volume, np.float32), "um_per_voxel": size}
-        cls.insert1({**key, **row, "stack_path": str(file)}, skip_duplicates=True)
+        key = {
+            "animal_id": stack.animal_id,
+            "stack_session": stack.session,
+            "stack_idx": stack.stack_idx,
+        }
+        row = {"volume": stack.volume, "um_per_voxel": stack.um_per_voxel}
+        cls.insert1({**key, **row, "stack_path": str(stack.file)}, skip_duplicates=True)
         return key
-
-
-def _read_tiff(file: Path, content: Mapping[str, Any], size: list[float]) -> np.ndarray:
-    """Read a stack by its header; log where that contradicts `stack.json`."""
-    channel = content.get("channel")
-    if channel is not None and (type(channel) is not int or channel < 1):
-        raise DataError("is no channel", file=file, field="channel", found=channel, expected="1, 2")
-    found = read_stack(file, channel=channel)
-    for finding in found.findings:
-        log.warning("%s", finding)
-    for axis, own, said in zip("zyx", found.um_per_voxel, size, strict=True):
-        if own is not None and abs(own / said - 1) > 0.05:
-            text = "%s: %s is %.4g um by the header, %.4g um by stack.json, which is believed"
-            log.warning("stack-size-contradicted: " + text, file.name, axis, own, said)
-    return found.volume
 
 
 class StackInputs(NamedTuple):
@@ -170,6 +137,12 @@ class StackMatch(dj.Computed):
         return (StackInputs(*stack, views(source_of(key)), views(key), same, params),)
 
     def make_compute(self, key, given):
+        from pipeline.closed_loop.matching.stack import (
+            StackView,
+            match_through_stack,
+            register_to_stack,
+        )
+
         view = StackView(given.volume.load(), tuple(given.um_per_voxel))
         shared = {name: given.params[name] for name in SHARED if name in given.params}
         by_field = {source["key"]["field"]: source for source in given.sources}
@@ -251,6 +224,8 @@ class CombinedMatch(dj.Computed):
         return done - (asks_for_stack() - StackMatch.proj())
 
     def make(self, key):
+        from pipeline.closed_loop.matching import combine
+
         through = (MatchMethod & key).fetch1("match_through")
         stacks = (StackMatch & key).keys(order_by=["stack_session", "stack_idx"])
         routes = [(StackMatch.Pair & stack).to_dicts(order_by="unit_id") for stack in stacks]

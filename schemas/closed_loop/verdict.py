@@ -10,10 +10,7 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.verdict.outcome import outcome_methods
-from pipeline.closed_loop.verdict.outcome_file import load_outcome, save_outcome
 from pipeline.errors import DataError
-from pipeline.stimulus.kinds import name_of, names_of, stimulus_columns
 from schemas import dataset, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.known_gain import compute_gain, fetch_gain_inputs, without_state
@@ -26,7 +23,7 @@ from schemas.closed_loop.stacks import (
     matched_pairs,
     without_pairs,
 )
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import file_bytes, local_file, number
 
 
@@ -39,11 +36,13 @@ class OutcomeMethod(MethodTable, dj.Lookup):
     outcome_method  : varchar(64)    # name in pipeline.closed_loop.verdict.outcome
     outcome_params  : json           # every keyword parameter, defaults filled in
     """
-    registry = outcome_methods
+    registry = Methods("pipeline.closed_loop.verdict.outcome", "outcome_methods")
 
 
 def fetch_scored(key: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a presentation is scored from: matched targets, usable trials, references."""
+    from pipeline.stimulus.kinds import name_of, names_of
+
     plan = (Presentation & key).fetch1("plan_id")
     order = ["target_rank", "kind", "variant"]
     targets = (Plan.Target & {"plan_id": plan}).to_dicts(order_by=order)
@@ -118,6 +117,8 @@ class Read:
 
     def make_compute(self, key, verdict, units):
         """Read the verdict."""
+        from pipeline.closed_loop.verdict.outcome_file import load_outcome
+
         with local_file(verdict) as path:
             return units, load_outcome(path)
 
@@ -186,12 +187,17 @@ class Outcome(dj.Computed):
         return fetch_scored(key), joined, *OutcomeMethod.fetch_method(key)
 
     def make_compute(self, key, scored, joined, method, params):
+        from pipeline.closed_loop.verdict.outcome import outcome_methods
+
         responses, own = own_images(scored)
         images, gain = np.array(scored["images"]), known_gain(scored, own)
         result = outcome_methods[method](responses, images, own, **gain, **params)
         return scored, joined, list(scored["neurons"]), result
 
     def make_insert(self, key, scored, joined, units, result):
+        from pipeline.closed_loop.verdict.outcome_file import save_outcome
+        from pipeline.stimulus.kinds import stimulus_columns
+
         stored = file_bytes(lambda path: save_outcome(result, path), ".npz")
         counts = {"n_scored": len(units), "n_trials": len(scored["rows"])}
         self.insert1({**key, **counts, "verdict": stored})
@@ -244,6 +250,8 @@ class Confusion(Read, dj.Computed):
         """
 
     def make_insert(self, key, units, result):
+        from pipeline.stimulus.kinds import stimulus_columns
+
         self.insert1({**key, "unit_index_list": [unit for _, unit in units]})
         for kind, found in result.confusions.items():
             self.Kind.insert1(
@@ -286,6 +294,8 @@ class Comparison(Read, dj.Computed):
         """
 
     def make_insert(self, key, units, result):
+        from pipeline.stimulus.kinds import stimulus_columns
+
         self.insert1({**key, "reference": result.kinds[0]})
         numbers = ("difference", "ratio", "t", "df", "p", "p_adjusted")
         self.Unit.insert(
@@ -331,6 +341,8 @@ class Population(Read, dj.Computed):
         """
 
     def make_insert(self, key, units, result):
+        from pipeline.stimulus.kinds import stimulus_columns
+
         self.insert1(key)
         columns = [name for name in self.Kind.heading.secondary_attributes if name != "n_neurons"]
         self.Kind.insert(

@@ -1,4 +1,11 @@
-"""Images, responses and behavior meet: training sets, their units and their reliability."""
+"""Images, responses and behavior meet: training sets, their units and their reliability.
+
+The module is called as `training_set`: ``schemas.dataset({"animal_id": 7})``.
+"""
+
+import sys
+import types
+from typing import TYPE_CHECKING, Any
 
 from schemas.dataset.binding import schema
 from schemas.dataset.groups import DatasetGroup
@@ -12,7 +19,14 @@ from schemas.dataset.responses import (
     TrialBehavior,
     TrialBehaviorTask,
 )
-from schemas.dataset.sets import Dataset, DatasetSpec, PreparedFile, UnitFilter, load_dataset
+from schemas.dataset.sets import (
+    Dataset,
+    DatasetSpec,
+    PreparedFile,
+    UnitFilter,
+    load_dataset,
+    training_set,
+)
 
 __all__ = [
     "BehaviorWindow",
@@ -30,5 +44,18 @@ __all__ = [
     "UnitFilter",
     "load_dataset",
     "schema",
+    "training_set",
     "unit_names",
 ]
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset as TrainingSet
+
+
+class _Callable(types.ModuleType):
+    def __call__(self, which: Any) -> "TrainingSet":
+        return training_set(which)
+
+
+_Callable.__call__.__doc__ = training_set.__doc__
+sys.modules[__name__].__class__ = _Callable

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.dataset import Dataset as TrainingSet
-from pipeline.dataset import UnitTable, assign_tiers, load
 from pipeline.errors import DataError
-from pipeline.stimulus.images import to_model
 from schemas import experiment, stimulus
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset as TrainingSet
+    from pipeline.dataset import UnitTable
 
 
 def position(unit: dict[str, Any], field: dict[str, Any]) -> list[float | None]:
@@ -40,17 +41,28 @@ def known(
 
 def unit_table(rows: list[dict[str, Any]]) -> UnitTable:
     """Return `known` of all units as arrays; None becomes NaN."""
+    from pipeline.dataset import UnitTable
+
     numbers = ("depth_um", "soma_probability", "snr")
     columns = {name: np.array([row[name] for row in rows], np.float64) for name in numbers}
     return UnitTable(area=np.array([row["area"] or "" for row in rows]), **columns)
 
 
-def prepared(path: str, fingerprint: str) -> TrainingSet:
+def prepared(path: str, fingerprint: str, digest: str | None = None) -> TrainingSet:
     """Read a prepared data set, which must be what was ingested."""
-    if experiment.fingerprint(Path(path)) != fingerprint:
+    from pipeline.dataset import load
+
+    if not Path(path).exists():
+        raise experiment.gone(Path(path))
+    found = experiment.fingerprint(Path(path))
+    if digest is not None:  # of all content; older rows have none
+        fingerprint, found = digest, experiment.raw_digest(Path(path))
+    if found != fingerprint:
         raise DataError(
             "prepared data set changed after ingest",
             file=path,
+            found=found,
+            expected=fingerprint,
             remedy="ingest it again under another name",
         )
     return load(path)
@@ -60,6 +72,10 @@ def assemble(
     content: dict[str, Any], shape: tuple[int, int], tier_params: dict[str, Any]
 ) -> TrainingSet:
     """Make the training set of one scan."""
+    from pipeline.dataset import Dataset as TrainingSet
+    from pipeline.dataset import assign_tiers
+    from pipeline.stimulus.images import to_model
+
     pixels = stimulus.load_images(content["images"])
     names = sorted(pixels)
     sizes: dict[tuple[int, int], list[str]] = {}

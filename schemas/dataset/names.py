@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from pipeline.dataset.names import unit_name
 from schemas import imaging
 from schemas.dataset.responses import Responses
 from schemas.dataset.sets import Dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNIT_KEY = ["dataset_hash", "unit_index"]
 
@@ -29,6 +29,10 @@ def unit_names(data: Any = True) -> pd.DataFrame:
         prepared data set) and `unit`, the name: `unit 12`, `unit 12 (field 2)` where the scan has
         several fields, `output 7` for a unit without scan.
     """
+    import pandas as pd
+
+    from pipeline.dataset.names import unit_name
+
     units = (Dataset.Unit & data).to_dicts(order_by="KEY")
     joined = Dataset.Unit * Responses.Unit.proj("field") & data
     fields = {(row["dataset_hash"], row["unit_index"]): row["field"] for row in joined.to_dicts()}

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.dataset import reliability_methods
 from schemas import stimulus
 from schemas.dataset.binding import schema
 from schemas.dataset.responses import Responses
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
 
 
@@ -24,7 +23,7 @@ class ReliabilityMethod(MethodTable, dj.Lookup):
     reliability_method : varchar(64)  # name in pipeline.dataset.reliability
     reliability_params : json        # every keyword parameter, defaults filled in
     """
-    registry = reliability_methods
+    registry = Methods("pipeline.dataset", "reliability_methods")
 
 
 class ReliabilityInputs(NamedTuple):
@@ -76,6 +75,8 @@ class Reliability(dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.dataset import reliability_methods
+
         values, images = given.responses.load(), np.array(given.images)
         known = np.isfinite(values).all(axis=1)
         measure = reliability_methods[given.method]

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.dataset import behavior_windows, response_windows
 from pipeline.errors import DataError
 from schemas import behavior, imaging
 from schemas.dataset.binding import schema
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 
 
 @schema
@@ -23,7 +22,7 @@ class ResponseMethod(MethodTable, dj.Lookup):
     response_method : varchar(64)    # name in pipeline.dataset.windows
     response_params : json           # every keyword parameter, defaults filled in
     """
-    registry = response_windows
+    registry = Methods("pipeline.dataset", "response_windows")
 
 
 @schema
@@ -86,13 +85,15 @@ class Responses(dj.Computed):
                     "activity": (imaging.Activity & activity).fetch1("activity"),
                     "rows": kept,
                     "unit_id": [rows[row]["unit_id"] for row in kept],
-                    "delay_s": [_delay(rows[row]["y_px"], *scan) for row in kept],
+                    "delay_s": [scan_delay(rows[row]["y_px"], *scan) for row in kept],
                 }
             )
         times = (behavior.Sync & key).fetch1("frame_times", "trial_times")
         return fields, times, *ResponseMethod.fetch_method(key)
 
     def make_compute(self, key, fields, times, method, params):
+        from pipeline.dataset import response_windows
+
         frame_times, trial_times = (reference.load() for reference in times)
         activity = np.concatenate(
             [f["activity"].load(mmap_mode="r")[f["rows"]].astype(np.float32) for f in fields]
@@ -133,7 +134,7 @@ def _passes(unit: dict[str, Any], min_soma_probability: float, min_snr: float) -
     return (soma is None or soma >= min_soma_probability) and (unit["snr"] or 0.0) >= min_snr
 
 
-def _delay(y_px: float, delay_s: float, line_period_s: float, height_px: int) -> float:
+def scan_delay(y_px: float, delay_s: float, line_period_s: float, height_px: int) -> float:
     """Return when a row is scanned after the start of a frame (s)."""
     return float(delay_s + (y_px - (height_px - 1) / 2) * line_period_s)
 
@@ -147,7 +148,7 @@ class BehaviorWindow(MethodTable, dj.Lookup):
     window_method   : varchar(64)    # name in pipeline.dataset.behavior
     window_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = behavior_windows
+    registry = Methods("pipeline.dataset", "behavior_windows")
 
 
 @schema
@@ -192,6 +193,8 @@ class TrialBehavior(dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.dataset import behavior_windows
+
         eye, wheel = given.pupil.load(), given.speed.load()
         time_and_eye = eye[:, :4].T if len(eye) else (None,) * 4
         time_and_speed = wheel.T if len(wheel) else (None,) * 2

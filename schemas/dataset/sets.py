@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 
-from pipeline.dataset import Dataset as TrainingSet
-from pipeline.dataset import UnitTable, load, unit_filters
-from pipeline.dataset.filters import apply_filter
-from pipeline.dataset.names import unit_numbers
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
 from schemas import experiment, imaging, stimulus
 from schemas.dataset.assemble import assemble, known, position, prepared, unit_table
 from schemas.dataset.binding import schema
 from schemas.dataset.responses import Responses, ResponseTask, TrialBehavior, TrialBehaviorTask
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import file_bytes, local_file
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset as TrainingSet
 
 
 @schema
@@ -31,7 +30,7 @@ class UnitFilter(MethodTable, dj.Lookup):
     filter_method   : varchar(64)    # name in pipeline.dataset.filters
     filter_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = unit_filters
+    registry = Methods("pipeline.dataset", "unit_filters")
 
 
 @schema
@@ -128,6 +127,7 @@ class PreparedFile(dj.Manual):
     path            : varchar(1024)  # absolute path
     size_bytes      : int64          # size when ingested (bytes), all files together
     fingerprint     : char(64)       # SHA-256 of the content
+    digest=null     : varchar(64)    # blake2b of all content, checked when it is read
     """
 
 
@@ -173,7 +173,7 @@ class Dataset(dj.Computed):
         spec = (DatasetSpec & key).fetch1()
         chosen = UnitFilter & (DatasetSpec.Filter & key)
         if PreparedFile & key:
-            source = ("prepared", (PreparedFile & key).fetch1("path", "fingerprint"))
+            source = ("prepared", (PreparedFile & key).fetch1("path", "fingerprint", "digest"))
         else:
             source = ("scan", self._fetch_scan((DatasetSpec.Scan & key).fetch1()))
         filter_ = UnitFilter.fetch_method(chosen.fetch1("KEY")) if chosen else None
@@ -200,6 +200,10 @@ class Dataset(dj.Computed):
         }
 
     def make_compute(self, key, source, filter_, shape, tier_params):
+        from pipeline.dataset import UnitTable
+        from pipeline.dataset.filters import apply_filter
+        from pipeline.dataset.names import unit_numbers
+
         kind, content = source
         if kind == "prepared":
             data = prepared(*content)
@@ -250,5 +254,39 @@ class Dataset(dj.Computed):
 
 def load_dataset(reference) -> TrainingSet:
     """Return the training set that `Dataset.fetch_file` points to."""
+    from pipeline.dataset import load
+
     with local_file(reference) as path:
         return load(path)
+
+
+def training_set(which: Any) -> TrainingSet:
+    """Return the data set of a scan: images, responses, behavior and tiers.
+
+    Parameters
+    ----------
+    which : restriction
+        Of `DatasetSpec.Scan` or `Dataset`: the key of a scan, or a `dataset_hash` where a scan has
+        several.
+
+    Raises
+    ------
+    DataError
+        If there is none, or more than one.
+
+    Examples
+    --------
+    >>> data = schemas.dataset({"animal_id": 7})  # doctest: +SKIP
+    """
+    named = isinstance(which, Mapping) and "dataset_hash" in which
+    found = Dataset & which if named else Dataset & (DatasetSpec.Scan & which).proj()
+    hashes = sorted(found.to_arrays("dataset_hash").tolist())
+    if len(hashes) != 1:
+        raise DataError(
+            "no data set" if not hashes else f"{len(hashes)} data sets",
+            field="dataset",
+            found=hashes or which,
+            expected="one",
+            remedy="name one by its dataset_hash" if hashes else "compute it first",
+        )
+    return load_dataset(Dataset.fetch_file({"dataset_hash": hashes[0]}))

@@ -16,11 +16,10 @@ from pipeline.closed_loop.package.photodiode import read_flips
 from pipeline.closed_loop.presentation.answer import Asked, check_answer
 from pipeline.closed_loop.presentation.audit import STATUSES, audit_presentation
 from pipeline.dataset import load
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.jsonfile import read_object
 from pipeline.recording.bundle import Bundle, read_bundle
 from pipeline.recording.nwb.unpack import unpack
-from pipeline.recording.streams import clock_of, read_clocks
 from pipeline.registry import config_hash
 from schemas import closed_loop, dataset, experiment, stimulus
 from schemas.decisions.tasks import register_presentation
@@ -80,10 +79,33 @@ def ingest_bundle(folder: str | Path, movie: str | Path | None = None) -> dict[s
         If anything in it is wrong, or another recording has its key. Nothing is inserted then.
     """
     bundle = read_bundle(folder, movie)
+    key = insert_bundle(bundle)
     for line in bundle.clock_report:
         log.info("%s: %s", bundle.folder, line)
     for finding in bundle.findings:
         log.warning("%s: %s", bundle.folder, finding)
+    return key
+
+
+def insert_bundle(bundle: Bundle) -> dict[str, int]:
+    """Insert a bundle that was read, with the tasks of day 2 if it shows a plan.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Of `read_bundle`. What the plan has to say of it joins its `findings`; nothing is logged.
+
+    Returns
+    -------
+    dict
+        `animal_id, session, scan_idx`. The same bundle again changes nothing.
+
+    Raises
+    ------
+    DataError
+        If another recording has its key, an image is known to nobody, or it does not answer the
+        plan that it names. Nothing is inserted then.
+    """
     recording = bundle.recording
     key = {name: getattr(recording, name) for name in experiment.Scan.primary_key}
     files = _file_rows(key, bundle)
@@ -92,6 +114,7 @@ def ingest_bundle(folder: str | Path, movie: str | Path | None = None) -> dict[s
     known = experiment.Scan & key
     if known:
         if known.fetch1("bundle_hash") == digest:
+            experiment.Scan.ingested_again(key, str(bundle.folder), files)
             return key
         raise DataError(
             "another recording has this key",
@@ -153,6 +176,8 @@ def _file_rows(key: Mapping[str, int], bundle: Bundle) -> list[dict[str, Any]]:
                 "path": str(path),
                 "size_bytes": path.stat().st_size,
                 "fingerprint": experiment.fingerprint(path),
+                "digest": experiment.raw_digest(path),
+                "modified_ns": path.stat().st_mtime_ns,
             }
             for index, path in enumerate(paths)
         ]
@@ -176,7 +201,7 @@ def _check_known_images(bundle: Bundle) -> None:
 
 
 def _check_presentation(bundle: Bundle) -> None:
-    """Raise if the recording does not answer the plan that it names; log what it lacks."""
+    """Raise if the recording does not answer the plan that it names; say what it lacks."""
     where = {"file": bundle.folder / "recording.json"}
     recording = bundle.recording
     plan = {"plan_id": recording.plan}
@@ -201,18 +226,15 @@ def _check_presentation(bundle: Bundle) -> None:
     )
     shown = pd.DataFrame({"image": bundle.trials["image_hash"]})
     player = _player(bundle)
-    for line in check_answer(
+    bundle.findings += check_answer(
         asked, recording.model_dump(), shown, curve=bundle.curve, player=player
-    ):
-        log.warning("%s: %s", bundle.folder, line)
-    if lost := _unusable(bundle, planned):
-        log.warning("%s: %s", bundle.folder, lost)
+    )
+    _check_usable(bundle, planned)
 
 
-def _unusable(bundle: Bundle, planned: pd.DataFrame) -> str | None:
+def _check_usable(bundle: Bundle, planned: pd.DataFrame) -> None:
     """Say what the audit will leave out, so that whoever ingests can still look for the cause."""
-    pairs = read_clocks(bundle.files["clocks"][0]) if "clocks" in bundle.files else {}
-    clock = clock_of(pairs, "trials")
+    clock = bundle.clocks["trials"]
     shown = pd.DataFrame(
         {
             "trial_idx": bundle.trials["trial_idx"],
@@ -223,13 +245,18 @@ def _unusable(bundle: Bundle, planned: pd.DataFrame) -> str | None:
     ).sort_values("onset_s", ignore_index=True)
     paths = bundle.files.get("photodiode")
     flips = read_flips(paths[0]) if paths else None
-    found = audit_presentation(planned, shown, flips=flips).summary
-    for note in found.get("photodiode_notes", ()):
-        log.warning("%s: %s", paths[0], note)
+    audit = audit_presentation(planned, shown, flips=flips)
+    found = audit.summary
+    said = {finding.name for finding in bundle.findings}
+    bundle.findings += [
+        Finding(finding.name, f"{paths[0].name}: {finding.text}")
+        for finding in audit.findings
+        if paths and finding.name not in said
+    ]
     lost = ", ".join(f"{found[name]} {name}" for name in STATUSES if name != "ok" and found[name])
-    if not lost:
-        return None
-    return f"{found['n_usable']} of {found['n_planned']} planned trials will be scored; {lost}"
+    if lost:
+        text = f"{found['n_usable']} of {found['n_planned']} planned trials will be scored; {lost}"
+        bundle.findings.append(Finding("plan-unusable", f"trials.csv: {text}"))
 
 
 def _player(bundle: Bundle) -> dict[str, Any] | None:
@@ -307,8 +334,8 @@ def ingest_dataset(file: str | Path) -> dict[str, str]:
     """
     path = Path(file).expanduser().resolve()
     data, _ = load(path).complete()
-    for note in data.notes:
-        log.warning("%s: %s", path, note)
+    for finding in data.findings:
+        log.warning("%s: %s", path, finding)
     if (trained := len(data.trials("train"))) < 2:
         raise DataError(
             "too few training trials", file=path, field="tiers", found=trained, expected="2 or more"
@@ -332,6 +359,12 @@ def ingest_dataset(file: str | Path) -> dict[str, str]:
             }
         )
         dataset.PreparedFile.insert1(
-            {**key, "path": str(path), "size_bytes": size, "fingerprint": print_}
+            {
+                **key,
+                "path": str(path),
+                "size_bytes": size,
+                "fingerprint": print_,
+                "digest": experiment.raw_digest(path),
+            }
         )
     return key

@@ -8,33 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Annotated, Any, Literal
 
-from pipeline.behavior.pupil import pupil_trackers
-from pipeline.behavior.treadmill import treadmill_methods
-from pipeline.closed_loop.matching import match_methods
-from pipeline.closed_loop.matching.combine import THROUGH
-from pipeline.closed_loop.planning.plan import plan_methods
-from pipeline.closed_loop.verdict.outcome import outcome_methods
-from pipeline.dataset import (
-    assign_tiers,
-    behavior_windows,
-    reliability_methods,
-    response_windows,
-)
+from pipeline.closed_loop.names import THROUGH
 from pipeline.errors import DataError
-from pipeline.imaging.deconvolution import deconvolvers
-from pipeline.imaging.extraction import fluorescence_methods
-from pipeline.imaging.motion import motion_methods
-from pipeline.imaging.raster import raster_methods
-from pipeline.imaging.segmentation import segmenters
-from pipeline.mei import ascent_methods
-from pipeline.mei.analysis import analyses
-from pipeline.mei.controls import control_kinds
-from pipeline.mei.masks import mask_methods
-from pipeline.mei.targets import target_rules
-from pipeline.model import check_config, combinations, complete_config, default_config, ln_config
 from pipeline.parameters import ParameterError, Rule, check_parameters, check_value, under
 from pipeline.registry import Registry, canonical_json
-from pipeline.stimulus.display import displays
+from schemas.method import Methods
 
 ANALYSES = (
     "stability",
@@ -132,28 +110,49 @@ def demo_recipe() -> dict[str, Any]:
     }
 
 
-REGISTRIES: dict[str, Registry] = {
-    "imaging.raster": raster_methods,
-    "imaging.motion": motion_methods,
-    "imaging.segmentation": segmenters,
-    "imaging.fluorescence": fluorescence_methods,
-    "imaging.deconvolution": deconvolvers,
-    "behavior.pupil": pupil_trackers,
-    "behavior.treadmill": treadmill_methods,
-    "behavior.window": behavior_windows,
-    "responses.window": response_windows,
-    "responses.reliability": reliability_methods,
-    "model.combination": combinations,
-    "targets": target_rules,
-    "mei": ascent_methods,
-    "mask": mask_methods,
-    "controls": control_kinds,
-    "analyses": analyses,
-    "display": displays,
-    "plan": plan_methods,
-    "match": match_methods,
-    "outcome": outcome_methods,
-}
+class _Registries(Mapping[str, Registry]):
+    """Registries by their place in a recipe; one is imported when it is asked for."""
+
+    def __init__(self, methods: Mapping[str, Methods]) -> None:
+        self._methods = dict(methods)
+
+    def __getitem__(self, path: str) -> Registry:
+        return self._methods[path].load()
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._methods
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._methods)
+
+    def __len__(self) -> int:
+        return len(self._methods)
+
+
+REGISTRIES = _Registries(
+    {
+        "imaging.raster": Methods("pipeline.imaging.raster", "raster_methods"),
+        "imaging.motion": Methods("pipeline.imaging.motion", "motion_methods"),
+        "imaging.segmentation": Methods("pipeline.imaging.segmentation", "segmenters"),
+        "imaging.fluorescence": Methods("pipeline.imaging.extraction", "fluorescence_methods"),
+        "imaging.deconvolution": Methods("pipeline.imaging.deconvolution", "deconvolvers"),
+        "behavior.pupil": Methods("pipeline.behavior.pupil", "pupil_trackers"),
+        "behavior.treadmill": Methods("pipeline.behavior.treadmill", "treadmill_methods"),
+        "behavior.window": Methods("pipeline.dataset", "behavior_windows"),
+        "responses.window": Methods("pipeline.dataset", "response_windows"),
+        "responses.reliability": Methods("pipeline.dataset", "reliability_methods"),
+        "model.combination": Methods("pipeline.model", "combinations"),
+        "targets": Methods("pipeline.mei.targets", "target_rules"),
+        "mei": Methods("pipeline.mei", "ascent_methods"),
+        "mask": Methods("pipeline.mei.masks", "mask_methods"),
+        "controls": Methods("pipeline.mei.controls", "control_kinds"),
+        "analyses": Methods("pipeline.mei.analysis", "analyses"),
+        "display": Methods("pipeline.stimulus.display", "displays"),
+        "plan": Methods("pipeline.closed_loop.planning.plan", "plan_methods"),
+        "match": Methods("pipeline.closed_loop.matching", "match_methods"),
+        "outcome": Methods("pipeline.closed_loop.verdict.outcome", "outcome_methods"),
+    }
+)
 """Where in a recipe methods are named, and the registry they are in."""
 
 OPTIONAL = {"model.combination"}
@@ -201,6 +200,9 @@ def complete_recipe(recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
     pipeline.parameters.ParameterError
         If a value is of another type than its entry, or out of range: one line with the path.
     """
+    from pipeline.dataset import assign_tiers
+    from pipeline.model import complete_config, default_config, ln_config
+
     full = default_recipe()
     _merge(full, {} if recipe is None else recipe, "recipe")
     for path, registry in REGISTRIES.items():
@@ -252,6 +254,8 @@ def _check_controls(controls: list[dict[str, Any]]) -> None:
 
 def check_recipe(recipe: Mapping[str, Any]) -> None:
     """Raise DataError unless every method of a stored recipe is of the revision of today."""
+    from pipeline.model import check_config
+
     for _, registry, method in _methods(recipe):
         registry.check(method["method"], method["params"], method.get("revision", 1))
         today = registry.revised(method["method"], method["params"]).get("revisions", {})

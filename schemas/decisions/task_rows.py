@@ -106,10 +106,11 @@ def model_tasks(
     """Insert trainings, ensembles, target selection, MEIs and masks; return the mask tasks."""
     maker, ln = model_ensembles(spec, recipe)
     rule = recipe["targets"]
+    params = {**rule["params"], "n_targets": targets}
     target = {
         "ensemble_hash": maker["ensemble_hash"],
         "ln_ensemble_hash": ln["ensemble_hash"],
-        **mei.TargetRule.add(rule["method"], {**rule["params"], "n_targets": targets}),
+        **mei.TargetRule.add(rule["method"], params, decision_set=_decision_set(spec, targets)),
     }
     mei.TargetTask.insert1(target, skip_duplicates=True)
     chosen = recipe["mei"]
@@ -131,6 +132,21 @@ def model_tasks(
         tasks = ({**task, **analysis} for task in masks)
         mei.AnalysisTask.insert(tasks, skip_duplicates=True)
     return masks
+
+
+def _decision_set(spec: Mapping[str, Any], targets: int) -> str | None:
+    """Keep the decisions by hand that count now; return the hash of all of them."""
+    decisions = mei.decisions_on(spec)
+    included = sum(bool(row["included"]) for row in decisions)
+    if included > targets:
+        raise DataError(
+            "more units are targets by hand than there are to be targets",
+            field="targets",
+            found=targets,
+            expected=f"{included} or more",
+            remedy="ask for more (--targets), or exclude some (inception targets)",
+        )
+    return mei.DecisionSet.add(decisions)
 
 
 def model_ensembles(

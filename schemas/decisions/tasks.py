@@ -106,6 +106,8 @@ def register_loop(
         if due is not None:
             _to_come(due)
         registered = datetime.datetime.now(datetime.UTC).replace(tzinfo=None, microsecond=0)
+        if loops:  # the column holds seconds, and the newest loop of a scan is to be the last
+            registered = max(registered, loops[0]["registered"] + datetime.timedelta(seconds=1))
         closed_loop.Loop.insert1({**loop, **numbers, "deadline_utc": due, "registered": registered})
         chosen = (closed_loop.Recipe & loop).fetch1("recipe")
         check_recipe(chosen)
@@ -120,7 +122,8 @@ def register_loop(
 def _another_loop(loop: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the key of a loop that has no plan yet: of a recipe that states its numbers.
 
-    If even that recipe has its plan, the images of the new one come in another order.
+    If even that recipe has its plan, or was made before a decision about a cell, the images of the
+    new one come in another order.
     """
     full, name = (closed_loop.Recipe & loop).fetch1("recipe", "recipe_name")
     full, name = deepcopy(full), f"{name.removesuffix('-again') or loop['recipe_hash']}-again"
@@ -130,7 +133,7 @@ def _another_loop(loop: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[s
         found = {**loop, **closed_loop.Recipe.add(full, name[:64])}
         taken = closed_loop.Loop & found
         planned = closed_loop.Plan & (closed_loop.PlanTask & found)
-        if not taken or (taken & numbers and not planned):
+        if not taken or (taken & numbers and not planned and _decided_as_now(found)):
             return found
         if "seed" not in full["plan"]["params"]:
             raise DataError(
@@ -141,6 +144,15 @@ def _another_loop(loop: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[s
                 remedy="give another recipe",
             )
         full["plan"]["params"]["seed"] += 1
+
+
+def _decided_as_now(loop: Mapping[str, Any]) -> bool:
+    """Tell whether the targets of a loop follow the decisions by hand that count now."""
+    displays = closed_loop.PlanTask.Display & (closed_loop.PlanTask & loop)
+    used = set((mei.TargetRule.Decided & displays.proj()).to_arrays("decision_set").tolist())
+    specs = (model.EnsembleSpec & displays.proj()).to_arrays("dataset_hash").tolist()
+    now = {mei.DecisionSet.hash(mei.decisions_on({"dataset_hash": name})) for name in set(specs)}
+    return used == now - {None}
 
 
 def _now() -> datetime.datetime:
@@ -157,7 +169,7 @@ def _same_numbers(loop: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
         field="targets, minutes",
         found=f"{found['targets']}, {found['minutes']:g}",
         expected=f"{numbers['targets']}, {numbers['minutes']:g}",
-        remedy="add --again (in Python again=True) for another plan with these: "
+        remedy="run `inception replan` (in Python again=True) for another plan with these: "
         "what both share is not computed twice",
     )
 
@@ -197,8 +209,8 @@ def _move_deadline(loop: Mapping[str, Any], due: datetime.datetime) -> None:
             field="deadline",
             found=clock.written(due),
             expected="none" if before is None else clock.written(before),
-            remedy="take the plan by `inception package`, or add --again (in Python again=True) "
-            "for another plan",
+            remedy="take the plan by `inception package`, or make another one by "
+            "`inception replan` (in Python again=True)",
         )
     closed_loop.Loop.update1({**loop, "deadline_utc": due})
 

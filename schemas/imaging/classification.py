@@ -9,15 +9,13 @@ import datajoint as dj
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.imaging.segmentation.classifier import MaskClassifier as Trained
-from pipeline.imaging.segmentation.classifier import mask_classifiers, mask_features
 from pipeline.registry import config_hash
 from schemas import experiment  # noqa: F401  named in a definition
 from schemas.imaging.binding import schema
 from schemas.imaging.scan import ScanInfo
 from schemas.imaging.segmentation import Segmentation, load_masks
 from schemas.imaging.summary import SummaryImages
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 
 
 @schema
@@ -94,7 +92,7 @@ class ClassifierMethod(MethodTable, dj.Lookup):
     classifier_method : varchar(64)  # name in pipeline.imaging.segmentation.classifier
     classifier_params : json         # every keyword parameter, defaults filled in
     """
-    registry = mask_classifiers
+    registry = Methods("pipeline.imaging.segmentation.classifier", "mask_classifiers")
 
 
 def _fetch_segmentation(key: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +113,8 @@ def _fetch_segmentation(key: dict[str, Any]) -> dict[str, Any]:
 
 
 def _features(field: dict[str, Any], diameter_um: float) -> np.ndarray:
+    from pipeline.imaging.segmentation.classifier import mask_features
+
     if None in field["um_per_px"]:
         raise DataError(
             "size of a pixel is unknown, so that a mask has no size",
@@ -152,6 +152,8 @@ class MaskClassifier(dj.Computed):
         return fields, *ClassifierMethod.fetch_method(key)
 
     def make_compute(self, key, fields, method, params):
+        from pipeline.imaging.segmentation.classifier import mask_classifiers
+
         rows, known = [], []
         for field, labels in fields:
             features = _features(field, params["diameter_um"])
@@ -202,6 +204,8 @@ class MaskClassification(dj.Computed):
         return _fetch_segmentation(key), (MaskClassifier & key).fetch1("classifier")
 
     def make_compute(self, key, field, trained):
+        from pipeline.imaging.segmentation.classifier import MaskClassifier as Trained
+
         classifier = Trained.from_json(trained)
         probability = classifier.probability(_features(field, classifier.diameter_um))
         return field["units"], probability

@@ -6,15 +6,10 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 
-from pipeline.imaging.deconvolution import deconvolvers
-from pipeline.imaging.extraction import fluorescence_methods
-from pipeline.imaging.motion import motion_methods
-from pipeline.imaging.raster import raster_methods
-from pipeline.imaging.segmentation import segmenters
 from pipeline.registry import config_hash
 from schemas import experiment  # noqa: F401  named in a definition
 from schemas.imaging.binding import schema
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 
 
 @schema
@@ -26,7 +21,7 @@ class RasterMethod(MethodTable, dj.Lookup):
     raster_method   : varchar(64)    # name in pipeline.imaging.raster
     raster_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = raster_methods
+    registry = Methods("pipeline.imaging.raster", "raster_methods")
 
 
 @schema
@@ -38,7 +33,7 @@ class MotionMethod(MethodTable, dj.Lookup):
     motion_method   : varchar(64)    # name in pipeline.imaging.motion
     motion_params   : json           # every keyword parameter, defaults filled in
     """
-    registry = motion_methods
+    registry = Methods("pipeline.imaging.motion", "motion_methods")
 
 
 @schema
@@ -50,7 +45,7 @@ class SegmentationMethod(MethodTable, dj.Lookup):
     segmentation_method : varchar(64)  # name in pipeline.imaging.segmentation
     segmentation_params : json       # every keyword parameter, defaults filled in
     """
-    registry = segmenters
+    registry = Methods("pipeline.imaging.segmentation", "segmenters")
 
 
 @schema
@@ -62,7 +57,7 @@ class FluorescenceMethod(MethodTable, dj.Lookup):
     fluorescence_method : varchar(64)  # name in pipeline.imaging.extraction
     fluorescence_params : json       # every keyword parameter, defaults filled in
     """
-    registry = fluorescence_methods
+    registry = Methods("pipeline.imaging.extraction", "fluorescence_methods")
 
 
 @schema
@@ -74,7 +69,7 @@ class DeconvolutionMethod(MethodTable, dj.Lookup):
     deconvolution_method : varchar(64)  # name in pipeline.imaging.deconvolution
     deconvolution_params : json      # every keyword parameter, defaults filled in
     """
-    registry = deconvolvers
+    registry = Methods("pipeline.imaging.deconvolution", "deconvolvers")
 
 
 @schema

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 import numpy as np
 
-from pipeline.imaging.motion import motion_methods
-from pipeline.imaging.movie import MotionCorrected, RasterCorrected
-from pipeline.imaging.raster import raster_methods
 from schemas.imaging.binding import schema
 from schemas.imaging.methods import MotionMethod, RasterMethod, StepOfRecipe
 from schemas.imaging.opening import field_movie, recording_files
 from schemas.imaging.scan import ScanInfo  # noqa: F401  named in a definition
 from schemas.store import number
+
+if TYPE_CHECKING:
+    from pipeline.imaging.movie import MotionCorrected
 
 
 @schema
@@ -32,6 +32,8 @@ class RasterPhase(StepOfRecipe, dj.Computed):
         return recording_files(key), *RasterMethod.fetch_method(key)
 
     def make_compute(self, key, files, method, params):
+        from pipeline.imaging.raster import raster_methods
+
         return (raster_methods[method](field_movie(files, key["field"]), **params),)
 
     def make_insert(self, key, result):
@@ -69,6 +71,9 @@ class Motion(StepOfRecipe, dj.Computed):
         return recording_files(key), raster, *MotionMethod.fetch_method(key)
 
     def make_compute(self, key, files, raster, method, params):
+        from pipeline.imaging.motion import motion_methods
+        from pipeline.imaging.movie import RasterCorrected
+
         movie = RasterCorrected(field_movie(files, key["field"]), raster)
         return (motion_methods[method](movie, **params),)
 
@@ -119,6 +124,8 @@ class Motion(StepOfRecipe, dj.Computed):
 
 def corrected_movie(field: int, corrections: dict[str, Any]) -> MotionCorrected:
     """Return the raster- and motion-corrected movie of one field, streamed from the raw files."""
+    from pipeline.imaging.movie import MotionCorrected, RasterCorrected
+
     raw = field_movie(corrections["files"], field)
     y, x = corrections["shifts"].load()
     blocks = {}

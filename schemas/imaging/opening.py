@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.csvfile import read_columns
 from pipeline.errors import DataError
-from pipeline.imaging.importers.extracted import open_extracted
-from pipeline.recording.frames import TimedScan, open_timed
 from schemas import experiment
+
+if TYPE_CHECKING:
+    from pipeline.recording.frames import TimedScan
 
 
 def recording_files(key: dict[str, Any]) -> dict[str, Any]:
@@ -38,11 +39,14 @@ def open_recording(files: dict[str, Any]):
 
 def open_timed_recording(files: dict[str, Any]) -> TimedScan:
     """Open a movie with the times of its frames, or traces and masks with theirs."""
+    from pipeline.imaging.importers.extracted import open_extracted
+    from pipeline.recording.frames import TimedScan, open_timed
+
     if not files["tiff"]:
         (traces,) = experiment.existing(files["traces"])
         (masks,) = experiment.existing(files["masks"])
         scan = open_extracted(traces, masks, um_per_px=_pixel_size(files))
-        return TimedScan(scan, scan.time_s)
+        return TimedScan(scan, scan.time_s, scan.findings)
     (path,) = experiment.existing(files["times"])
     times = read_columns(path, ["frame", "time_s"], rising="time_s")["time_s"]
     paths = experiment.existing(files["tiff"])

@@ -7,8 +7,6 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 
-from pipeline.imaging.segmentation import segmenters
-from pipeline.imaging.segmentation.masks import centroids, pack_masks, unit_ids, unpack_masks
 from schemas.imaging.binding import schema
 from schemas.imaging.methods import SegmentationMethod, StepOfRecipe
 from schemas.imaging.motion import Motion, corrected_movie
@@ -46,6 +44,9 @@ class Segmentation(StepOfRecipe, dj.Computed):
         return Motion.fetch_corrections(key), *SegmentationMethod.fetch_method(key)
 
     def make_compute(self, key, corrections, method, params):
+        from pipeline.imaging.segmentation import segmenters
+        from pipeline.imaging.segmentation.masks import centroids, pack_masks, unit_ids
+
         movie = corrected_movie(key["field"], corrections)
         result = segmenters[method](movie, **params)
         packed = pack_masks(result.masks, result.weights)
@@ -92,5 +93,7 @@ class Segmentation(StepOfRecipe, dj.Computed):
 
 def load_masks(packed: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Return masks bool and weights float32, both (units, H, W), of `Segmentation.fetch_masks`."""
+    from pipeline.imaging.segmentation.masks import unpack_masks
+
     parts = (packed[name].load() for name in ("start", "pixel", "weight"))
     return unpack_masks(*parts, tuple(packed["shape"]))

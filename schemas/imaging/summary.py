@@ -7,18 +7,17 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.imaging.quality import Evidence, not_measured, quality_methods
-from pipeline.imaging.summary import summarize
 from schemas.imaging.binding import schema
 from schemas.imaging.motion import Motion, RasterPhase, corrected_movie
 from schemas.imaging.opening import field_movie
 from schemas.imaging.scan import ScanInfo
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
+from schemas.pictures import ShowsPictures, rows_of
 from schemas.store import number
 
 
 @schema
-class SummaryImages(dj.Computed):
+class SummaryImages(ShowsPictures, dj.Computed):
     definition = """
     # Images of the corrected movie, and a course over time
     -> Motion
@@ -34,10 +33,21 @@ class SummaryImages(dj.Computed):
 
     bin_s = 0.4
 
+    def pictures(self, most):
+        """Return mean and correlation image of the first fields."""
+        found = []
+        for row in rows_of(self, most // 2):
+            for name in ("mean_image", "correlation_image"):
+                label = f"field {row['field']}: {name.replace('_', ' ')}"
+                found.append((label, row[name].load()))
+        return found
+
     def make_fetch(self, key):
         return Motion.fetch_corrections(key), (ScanInfo & key).fetch1("fps")
 
     def make_compute(self, key, corrections, fps):
+        from pipeline.imaging.summary import summarize
+
         bins = max(1, round(self.bin_s * fps))
         return summarize(corrected_movie(key["field"], corrections), bin_frames=bins), bins
 
@@ -65,7 +75,7 @@ class QualityMethod(MethodTable, dj.Lookup):
     quality_method  : varchar(64)    # name in pipeline.imaging.quality
     quality_params  : json           # every keyword parameter, defaults filled in
     """
-    registry = quality_methods
+    registry = Methods("pipeline.imaging.quality", "quality_methods")
 
 
 class QualityInputs(NamedTuple):
@@ -122,6 +132,8 @@ class Quality(dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.imaging.quality import Evidence, not_measured, quality_methods
+
         if given.motion_rms_px is None:  # traces alone: their movie is made of the given images
             return (not_measured(),)
         evidence = Evidence(

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.imaging.deconvolution import deconvolvers
-from pipeline.imaging.extraction import fluorescence_methods
 from schemas.imaging.binding import schema
 from schemas.imaging.methods import DeconvolutionMethod, FluorescenceMethod, StepOfRecipe
 from schemas.imaging.motion import Motion, corrected_movie
@@ -69,6 +67,8 @@ class Fluorescence(StepOfRecipe, dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.imaging.extraction import fluorescence_methods
+
         movie = corrected_movie(key["field"], given.corrections)
         extract = fluorescence_methods[given.method]
         return given.units, extract(movie, *load_masks(given.masks), **given.params)
@@ -117,6 +117,8 @@ class Activity(StepOfRecipe, dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.imaging.deconvolution import deconvolvers
+
         deconvolve = deconvolvers[given.method]
         return given.units, deconvolve(given.traces.load(), given.fps, **given.params)
 

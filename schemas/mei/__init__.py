@@ -7,6 +7,7 @@ workers share it; no result depends on how, up to rounding (`pipeline.mei.synthe
 from schemas.mei.analysis import Analysis, AnalysisMethod, AnalysisTask, predicted_activation
 from schemas.mei.binding import schema
 from schemas.mei.controls import Control, ControlMethod, ControlTask, as_json, natural_pool
+from schemas.mei.decisions import DecisionSet, TargetDecision, decisions_on
 from schemas.mei.display import Display, DisplayMethod, DisplayTask
 from schemas.mei.gallery import gallery
 from schemas.mei.kinds import as_stimuli
@@ -23,6 +24,7 @@ __all__ = [
     "Control",
     "ControlMethod",
     "ControlTask",
+    "DecisionSet",
     "Display",
     "DisplayMethod",
     "DisplayTask",
@@ -30,12 +32,14 @@ __all__ = [
     "Mask",
     "MaskMethod",
     "MaskTask",
+    "TargetDecision",
     "TargetRule",
     "TargetTask",
     "Targets",
     "as_json",
     "as_stimuli",
     "batch_units",
+    "decisions_on",
     "gallery",
     "natural_pool",
     "predicted_activation",

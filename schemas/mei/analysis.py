@@ -7,16 +7,12 @@ with it, and `plotting.ANALYSIS_FIGURES["stability"](frame, arrays)` its figure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.mei.analysis import AnalysisContext, analyses
-from pipeline.mei.controls import ControlContext
-from pipeline.stimulus.images import to_model
 from schemas import dataset, model
 from schemas.mei.binding import schema
 from schemas.mei.controls import natural_pool
@@ -24,8 +20,13 @@ from schemas.mei.display import Display
 from schemas.mei.kinds import as_stimuli
 from schemas.mei.masks import Mask, MaskTask  # noqa: F401  in a foreign key
 from schemas.mei.synthesis import MEI, MEITask, batch_units
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.mei.analysis import AnalysisContext
 
 UNIT_KEY = ["dataset_hash", "unit_index"]
 
@@ -39,7 +40,7 @@ class AnalysisMethod(MethodTable, dj.Lookup):
     analysis_method : varchar(64)    # name in pipeline.mei.analysis
     analysis_params : json           # every keyword parameter, defaults filled in
     """
-    registry = analyses
+    registry = Methods("pipeline.mei.analysis", "analyses")
 
 
 @schema
@@ -99,6 +100,8 @@ class Analysis(dj.Computed):
         return data_hash, task, *AnalysisMethod.fetch_method(key)
 
     def make_compute(self, key, data_hash, task, name, params):
+        from pipeline.mei.analysis import analyses
+
         if not task["units"]:  # fewer targets than this batch begins at
             return name, {}, {}, [], data_hash
         found = analyses[name](_context(task), **params)
@@ -133,6 +136,8 @@ class Analysis(dj.Computed):
         DataFrame
             By `dataset_hash`, `unit_index` and `unit`, the neuron's name.
         """
+        import pandas as pd
+
         chosen = cls & (key or {}) & {"analysis": analysis}
         parts, names = [], {}
         for master in chosen.keys(order_by="KEY"):
@@ -168,11 +173,17 @@ def predicted_activation(key: Mapping[str, Any] | None = None) -> pd.DataFrame:
 
     A column has the name of its kind, and of its variant from the second on: `gabor`, `gabor:1`.
     """
+    import pandas as pd
+
     rows = as_stimuli(pd.DataFrame((Display.Image & (key or {})).to_dicts()))
     return rows.pivot_table(index=UNIT_KEY, columns="kind", values="predicted", aggfunc="mean")
 
 
 def _context(task: Mapping[str, Any]) -> AnalysisContext:
+    from pipeline.mei.analysis import AnalysisContext
+    from pipeline.mei.controls import ControlContext
+    from pipeline.stimulus.images import to_model
+
     ensemble = model.load_ensemble(task["cnn"])
     units, shape = np.array(task["units"]), ensemble.input_shape
     data = dataset.load_dataset(task["file"])

@@ -8,13 +8,11 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 
-from pipeline.mei.controls import ControlContext, control_kinds
-from pipeline.stimulus.images import to_model
 from schemas import dataset, model, stimulus
 from schemas.mei.binding import schema
 from schemas.mei.masks import Mask, MaskTask  # noqa: F401  in a foreign key
 from schemas.mei.synthesis import MEI, MEITask, batch_units
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
 
 
@@ -27,7 +25,7 @@ class ControlMethod(MethodTable, dj.Lookup):
     control_method  : varchar(64)    # kind: mei rf gabor mni fni ...
     control_params  : json           # every keyword parameter, defaults filled in
     """
-    registry = control_kinds
+    registry = Methods("pipeline.mei.controls", "control_kinds")
 
 
 @schema
@@ -91,6 +89,8 @@ class Control(dj.Computed):
         return data_hash, task, *ControlMethod.fetch_method(key)
 
     def make_compute(self, key, data_hash, task, kind, params):
+        from pipeline.mei.controls import ControlContext, control_kinds
+
         found = task["mei"].load()
         if not task["units"]:
             return kind, found, found, [], data_hash
@@ -133,6 +133,8 @@ class Control(dj.Computed):
 
 def natural_pool(file: Any, pools: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
     """Return natural images to search, gray levels (n, h, w): the train tier and further sets."""
+    from pipeline.stimulus.images import to_model
+
     data = dataset.load_dataset(file)
     shown = np.unique(data.image_index[data.trials("train")])
     parts = [to_model(data.images[shown], shape)]

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.stimulus.display import displays
-from pipeline.stimulus.images import image_hash
 from schemas import dataset, experiment, model  # noqa: F401  in a foreign key
 from schemas.mei.binding import schema
 from schemas.mei.controls import Control, ControlTask  # noqa: F401  in a foreign key
 from schemas.mei.synthesis import MEI, batch_units  # noqa: F401  in a foreign key
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
+from schemas.pictures import ShowsPictures, rows_of
 
 
 @schema
@@ -25,7 +24,7 @@ class DisplayMethod(MethodTable, dj.Lookup):
     display_method  : varchar(64)    # name in pipeline.stimulus.display
     display_params  : json           # every keyword parameter, defaults filled in
     """
-    registry = displays
+    registry = Methods("pipeline.stimulus.display", "displays")
 
 
 @schema
@@ -67,7 +66,7 @@ class Display(dj.Computed):
     n_ok            : int32          # images whose luminance and contrast are as wanted
     """
 
-    class Image(dj.Part):
+    class Image(ShowsPictures, dj.Part):
         definition = """
         # One image as the rig will show it
         -> master
@@ -83,6 +82,15 @@ class Display(dj.Computed):
         reason      : varchar(255)   # why not
         predicted   : float64        # predicted response to exactly this image (a.u.)
         """
+
+        def pictures(self, most):
+            """Return the first images as the rig shows them."""
+            found = []
+            for row in rows_of(self, most):
+                images = (Display & {k: row[k] for k in Display.primary_key}).fetch1("images")
+                image = images.load(mmap_mode="r")[row["image_row"]]
+                found.append((f"output {row['unit_index']}: {row['kind']}", image))
+            return found
 
     def make_fetch(self, key):
         data_hash, units = batch_units(key)
@@ -103,6 +111,9 @@ class Display(dj.Computed):
         return (given,)
 
     def make_compute(self, key, given):
+        from pipeline.stimulus.display import displays
+        from pipeline.stimulus.images import image_hash
+
         if not given.units:
             return np.zeros((0, *given.size_px), np.uint8), [], given.data_hash
         window, curve = given.masks.load(), experiment.monitor_curve(*given.curve)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from pipeline.mei.controls import in_order
 from schemas import dataset
 from schemas.mei.display import Display
 from schemas.mei.kinds import as_stimuli
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNIT_KEY = ["dataset_hash", "unit_index"]
 
@@ -39,6 +40,10 @@ def gallery(units: Any = True, kinds: Sequence[str] | None = None, most: int = 2
     ValueError
         If no unit has all the kinds.
     """
+    import pandas as pd
+
+    from pipeline.mei.controls import in_order
+
     found = (Display.Image & units).to_dicts(order_by="KEY")
     rows = pd.DataFrame(found, columns=[*UNIT_KEY, "kind"]) if not found else pd.DataFrame(found)
     rows = as_stimuli(rows)

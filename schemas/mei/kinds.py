@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
-from pipeline.stimulus.kinds import stimulus_name
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def as_stimuli(rows: pd.DataFrame) -> pd.DataFrame:
@@ -15,6 +16,8 @@ def as_stimuli(rows: pd.DataFrame) -> pd.DataFrame:
     rows : DataFrame
         With columns `kind` and `variant`; a table without any row has neither.
     """
+    from pipeline.stimulus.kinds import stimulus_name
+
     if "variant" not in rows:
         return rows
     names = [

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import datajoint as dj
 import numpy as np
 
-from pipeline.mei.masks import mask_methods, mask_properties
 from schemas import dataset, model  # noqa: F401  in a foreign key
 from schemas.mei.binding import schema
 from schemas.mei.synthesis import MEI, MEITask, batch_units  # noqa: F401  in a foreign key
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.store import number
 
 
@@ -24,7 +23,7 @@ class MaskMethod(MethodTable, dj.Lookup):
     mask_method     : varchar(64)    # name in pipeline.mei.masks
     mask_params     : json           # every keyword parameter, defaults filled in
     """
-    registry = mask_methods
+    registry = Methods("pipeline.mei.masks", "mask_methods")
 
 
 @schema
@@ -76,6 +75,8 @@ class Mask(dj.Computed):
         return (MaskInputs(data_hash, units, images, weights, *MaskMethod.fetch_method(key)),)
 
     def make_compute(self, key, given):
+        from pipeline.mei.masks import mask_methods, mask_properties
+
         found, units = given.images.load(), given.units
         if not units:
             return found, [], given.data_hash

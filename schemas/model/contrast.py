@@ -8,7 +8,6 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 
-from pipeline.model import compare
 from schemas.model.binding import schema
 from schemas.model.ensembles import EnsembleSpec
 from schemas.model.evaluation import Evaluation
@@ -79,6 +78,8 @@ class Contrast(dj.Computed):
         return ContrastTask & first & Evaluation.proj(second_hash="ensemble_hash")
 
     def make(self, key):
+        from pipeline.model import compare
+
         first, second = (
             (Evaluation.Unit & {"ensemble_hash": key[name]}).to_dicts(order_by="unit_index")
             for name in ("first_hash", "second_hash")

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datajoint as dj
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.device import pick_device
-from pipeline.model import Ensemble, combinations, fit_shares, load_encoder
 from pipeline.registry import config_hash
 from schemas import dataset
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.model.binding import schema
 from schemas.model.tasks import ModelConfig, TrainingTask
 from schemas.model.training import TrainedModel
 from schemas.store import local_file
+
+if TYPE_CHECKING:
+    from pipeline.model import Ensemble
 
 
 @schema
@@ -30,7 +31,7 @@ class CombinationMethod(MethodTable, dj.Lookup):
     combination_method : varchar(64)  # name in pipeline.model.combinations
     combination_params : json        # every keyword parameter, defaults filled in
     """
-    registry = combinations
+    registry = Methods("pipeline.model", "combinations")
 
 
 @schema
@@ -191,6 +192,8 @@ class MemberShares(dj.Computed):
         return (SharesInputs(members, EnsembleSpec.fetch_members(key), file, *method),)
 
     def make_compute(self, key, given):
+        from pipeline.model import fit_shares
+
         ensemble = load_ensemble({"members": given.weights})
         data = dataset.load_dataset(given.file)
         shares = fit_shares(ensemble, data, given.method, given.params)
@@ -211,6 +214,9 @@ class MemberShares(dj.Computed):
 
 def load_ensemble(weights: Mapping[str, Any]) -> Ensemble:
     """Return the ensemble that the references of `EnsembleSpec.fetch_weights` lead to."""
+    from pipeline.device import pick_device
+    from pipeline.model import Ensemble, load_encoder
+
     device = pick_device()
     members, shares = [], weights.get("shares")
     for reference in weights["members"]:

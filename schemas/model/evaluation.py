@@ -7,7 +7,6 @@ from typing import Any
 
 import datajoint as dj
 
-from pipeline.model.evaluate import evaluate
 from schemas import dataset
 from schemas.model.binding import schema
 from schemas.model.ensembles import EnsembleSpec, MemberShares, load_ensemble
@@ -107,6 +106,8 @@ class Evaluation(dj.Computed):
         return weights, {"Member": members, "Shares": shares}, file, data
 
     def make_compute(self, key, weights, used, file, data_hash):
+        from pipeline.model.evaluate import evaluate
+
         ensemble, data = load_ensemble(weights), dataset.load_dataset(file)
         row: dict[str, Any] = {"n_members": len(ensemble)}
         units: list[dict[str, Any]] = [{"unit_index": i} for i in range(data.n_units)]

@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 
 import datajoint as dj
 
-from pipeline.model import build_encoder, complete_config, train
-from pipeline.model.search import search_methods, survivors
 from pipeline.registry import config_hash
 from schemas import dataset
-from schemas.method import MethodTable
+from schemas.method import Methods, MethodTable
 from schemas.model.binding import schema
 from schemas.model.tasks import ModelConfig, TrainingTask
 from schemas.model.weights import checkpoint_file, figures
@@ -27,7 +25,7 @@ class SearchMethod(MethodTable, dj.Lookup):
     space_method    : varchar(64)    # name in pipeline.model.search
     space_params    : json           # every keyword parameter, defaults filled in
     """
-    registry = search_methods
+    registry = Methods("pipeline.model.search", "search_methods")
 
 
 @schema
@@ -97,6 +95,9 @@ class Search(dj.Manual):
         params : mapping, optional
             Further parameters of the method, such as `n` and `seed` of random draws.
         """
+        from pipeline.model import complete_config
+        from pipeline.model.search import search_methods, survivors
+
         if list(epochs) != sorted(set(epochs)) or not epochs or epochs[0] < 1:
             raise ValueError(f"epochs must rise from 1 or more, got {list(epochs)}")
         survivors({"a": 0.0}, keep)  # raises where keep is no share
@@ -121,6 +122,8 @@ class Search(dj.Manual):
     @classmethod
     def ranking(cls, key: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the candidates that were tried, best first: by rung reached, then validation."""
+        from pipeline.model.search import survivors
+
         rows = (SearchTrial & {"search_hash": key["search_hash"]}).to_dicts()
         last: dict[str, dict] = {}
         for row in sorted(rows, key=lambda row: row["rung"]):
@@ -178,6 +181,8 @@ class Shortlist(dj.Computed):
         return Search.Rung.proj() & [done, *ready]
 
     def make(self, key):
+        from pipeline.model.search import survivors
+
         if key["rung"] == 0:
             chosen = (
                 (Search.Candidate & key).to_arrays("model_hash", order_by="model_hash").tolist()
@@ -229,6 +234,8 @@ class SearchTrial(dj.Computed):
         return (TrialInputs(file, data, config, search["search_seed"], epochs),)
 
     def make_compute(self, key, given):
+        from pipeline.model import build_encoder, train
+
         data, checkpoint = dataset.load_dataset(given.file), checkpoint_file(*key.values())
         encoder = build_encoder(given.config, data, seed=given.seed)
         options = {"checkpoint": checkpoint, "max_epochs": given.epochs}

@@ -8,7 +8,6 @@ from typing import Any
 
 import datajoint as dj
 
-from pipeline.model import check_config, complete_config, joint_config, transfer_config
 from pipeline.registry import config_hash
 from schemas import dataset
 from schemas.model.binding import schema
@@ -27,6 +26,8 @@ class ModelConfig(dj.Lookup):
     @classmethod
     def add(cls, config: Mapping[str, Any], kind: str) -> dict:
         """Insert a configuration, completed, unless it is there, and return its key."""
+        from pipeline.model import complete_config
+
         full = complete_config(config)
         key = {"model_hash": config_hash(full)}
         if not cls & key:
@@ -42,6 +43,8 @@ class ModelConfig(dj.Lookup):
         DataError
             If a part of it is of a revision that this program does not compute.
         """
+        from pipeline.model import check_config
+
         config = (cls & key).fetch1("model_config")
         check_config(config)
         return config
@@ -116,6 +119,8 @@ class CoreSource(dj.Manual):
         list of dict
             Keys of the training tasks: members of an ensemble, if you like.
         """
+        from pipeline.model import check_config, transfer_config
+
         origin = (TrainingTask & {name: source[name] for name in TrainingTask.primary_key}).fetch1(
             "KEY"
         )
@@ -166,6 +171,8 @@ class JointTask(dj.Manual):
         list of dict
             Keys of the members' training tasks, whose `TrainedModel` rows follow.
         """
+        from pipeline.model import joint_config
+
         full = joint_config(config or {}, group["group_hash"])
         members = (dataset.DatasetGroup.Member & {"group_hash": group["group_hash"]}).keys(
             order_by="dataset_hash"

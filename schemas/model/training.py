@@ -6,18 +6,6 @@ from typing import Any, NamedTuple
 
 import datajoint as dj
 
-from pipeline.dataset import reconcile
-from pipeline.model import (
-    Ensemble,
-    build_encoder,
-    build_joint_encoder,
-    evaluate,
-    load_encoder,
-    train,
-    train_jointly,
-    train_readout,
-    transfer_core,
-)
 from schemas import dataset
 from schemas.model.binding import schema
 from schemas.model.tasks import CoreSource, JointTask, ModelConfig, TrainingTask
@@ -75,6 +63,9 @@ class JointModel(dj.Computed):
         return (JointInputs(files, members, config, task["joint_seed"], limit),)
 
     def make_compute(self, key, given):
+        from pipeline.dataset import reconcile
+        from pipeline.model import build_joint_encoder, train_jointly
+
         sets = [dataset.load_dataset(file) for _, file in given.files]
         encoder = build_joint_encoder(given.config, sets, seed=given.seed)
         checkpoint = checkpoint_file(key["joint_hash"])
@@ -151,6 +142,8 @@ class TrainedModel(dj.Computed):
         return (TrainingInputs(dataset.Dataset.fetch_file(key), config, limit, source, joint),)
 
     def make_compute(self, key, given):
+        from pipeline.model import build_encoder, train, train_readout, transfer_core
+
         data, config = dataset.load_dataset(given.file), given.config
         if given.joint is not None:
             return _member(data, given.joint), None
@@ -172,12 +165,16 @@ class TrainedModel(dj.Computed):
 
 
 def _load(weights: Any):
+    from pipeline.model import load_encoder
+
     with local_file(weights) as path:
         return load_encoder(path)
 
 
 def _member(data: Any, joint: tuple) -> dict[str, Any]:
     """Return the row of an encoder that a joint training gave."""
+    from pipeline.model import Ensemble, evaluate
+
     weights, epochs, seconds, device, history = joint
     encoder = _load(weights)
     found = evaluate(Ensemble([encoder]), data, tier="validation").per_scan["single_trial"]

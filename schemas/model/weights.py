@@ -6,23 +6,28 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.device import pick_device
-from pipeline.model import Encoder, TrainingResult, save_encoder
 from schemas.store import file_bytes, number
+
+if TYPE_CHECKING:
+    from pipeline.model import Encoder, TrainingResult
 
 
 def stored(encoder: Encoder) -> tuple[str, bytes]:
     """Return the content of an `<object@main>` column with an encoder."""
+    from pipeline.model import save_encoder
+
     encoder.cpu()
     return file_bytes(lambda path: save_encoder(encoder, path), ".safetensors")
 
 
 def figures(result: TrainingResult) -> dict[str, Any]:
     """Return the columns that say how a training went."""
+    from pipeline.device import pick_device
+
     return {
         "validation_correlation": number(result.validation_correlation),
         "epochs": int(result.epochs),

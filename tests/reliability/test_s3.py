@@ -34,9 +34,11 @@ def test_a_bucket_keeps_what_a_folder_keeps(cloud, record, tmp_path):
     fleet.wait(lambda: fleet.count() >= 1)
     victim.kill()
     assert fleet.worker("--lease", 2, "--exit-when-idle").wait(180) == 0, fleet.log()
-    assert all(key.startswith("lab/_schema/") for key in stored(client, name))
+    objects = [key for key in stored(client, name) if key.startswith("lab/_schema/")]
+    mark = f"lab/_identity/{fleet.prefix}.json"
+    assert stored(client, name) == [mark, *objects]
     ledger = Ledger(fleet.connection)
-    left = stored(client, name)[0].rpartition("/")[0] + "/left_behind.npy"
+    left = objects[0].rpartition("/")[0] + "/left_behind.npy"
     client.put_object(Bucket=name, Key=left, Body=b"x" * 100)
     found = collect.collect(ledger, age_s=3600.0, delete=True)
     assert (found["deleted"], found["young"] >= 1) == (0, True)

@@ -48,7 +48,7 @@ def test_r12_a_broken_store_costs_nothing_and_is_named(fleet, record, broken, me
         worker = fleet.worker()
         fleet.wait(lambda: any(words in (job["error_message"] or "") for job in fleet.jobs()))
         waiting = [job for job in fleet.jobs() if words in (job["error_message"] or "")]
-        assert {job["error_class"] for job in waiting} == {"transient"}
+        assert {job["error_class"] for job in waiting} == {"machine"}
         assert fleet.count() < keys
         assert worker.poll() is None
         change(mended)

@@ -70,7 +70,7 @@ def test_r15_an_older_database_is_refused_migrated_and_unchanged(fleet, record, 
     assert code == 0
     assert [f"missing {name}" in said for name in ADDED[version]] == [True] * len(ADDED[version])
     assert content(fleet) == before  # the refused worker and the dry run have changed nothing
-    code, said, error = inception(fleet, "migrate")
+    code, said, error = inception(fleet, "migrate", "--yes")
     assert code == 0, error
     assert "are unchanged" in said
     columns, digests = before
@@ -94,7 +94,7 @@ def test_r15_missing_tables_with_foreign_keys_are_added_parts_too(fleet):
     assert code == 0
     for name in ("Value", "Value.Piece"):
         assert f"missing table storm_tables.{name}\n" in said
-    code, said, error = inception(fleet, "migrate")
+    code, said, error = inception(fleet, "migrate", "--yes")
     assert code == 0, error
     assert fleet.worker("--exit-when-idle").wait(180) == 0, fleet.log()
     assert (len(Value()), len(Value.Piece())) == (3, 9)
@@ -107,7 +107,7 @@ def test_r15_a_newer_database_is_refused_and_left_alone(fleet):
     line = refused(fleet)
     assert f"found 99; expected {SCHEMA_VERSION}" in line
     assert "use code as new as" in line
-    code, _, error = inception(fleet, "migrate")
+    code, _, error = inception(fleet, "migrate", "--yes")
     assert code == 1
     assert "found 99" in str(error)
     assert content(fleet) == before

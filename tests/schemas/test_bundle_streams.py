@@ -2,8 +2,10 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 from scanimage_files import levels, write_scan
 from tiff_files import software
 
@@ -36,6 +38,18 @@ def table(folder, file, time_s):
         header=HEADS[file],
         fmt=["%.5f", *["%d" if file == "treadmill.csv" else "%.4f"] * (len(columns) - 1)],
     )
+
+
+def write_video(path, count):
+    frames = np.random.default_rng(0).integers(0, 255, (count, 24, 32), dtype=np.uint8)
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, frames, photometric="minisblack")
+        return
+    code = {".avi": "MJPG"}.get(path.suffix.lower(), "mp4v")
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 10.0, (32, 24), False)
+    for frame in frames:
+        video.write(frame)
+    video.release()
 
 
 def names(bundle):
@@ -105,14 +119,35 @@ def test_a_stream_with_pairs_of_clocks_is_on_its_own_clock(folder):
 
 @pytest.mark.parametrize("name", ["eye.mp4", "Eye.AVI", "eye.mov", "eye.tif"])
 def test_an_eye_video_of_any_ending_is_taken(folder, name):
-    (folder / name).write_bytes(b"video")
+    write_video(folder / name, 600)
     with pytest.raises(DataError, match=r"eye_times\.csv: eye_times: file is missing"):
         read_bundle(folder)
     lines = "".join(f"{k},{k / 10}\n" for k in range(600))
     (folder / "eye_times.csv").write_text("frame,time_s\n" + lines)
     bundle = read_bundle(folder)
     assert [path.name for path in bundle.files["eye_video"]] == [name]
+    assert (bundle.video.frames, bundle.video.height_px, bundle.video.width_px) == (600, 24, 32)
     assert names(bundle) == []
+
+
+def test_a_video_that_no_worker_could_pair_or_open_is_refused(folder):
+    """Frames are counted by reading to the end only where the header and the times differ."""
+    write_video(folder / "eye.avi", 600)
+    for count, told in ((599, ["eye-times-uneven"]), (500, None)):
+        lines = "".join(f"{k},{60 * k / count}\n" for k in range(count))
+        (folder / "eye_times.csv").write_text("frame,time_s\n" + lines)
+        if told:
+            assert names(read_bundle(folder)) == told
+            continue
+        with pytest.raises(DataError, match=r"eye_times\.csv: frame times do not fit .*500 times"):
+            read_bundle(folder)
+    whole = (folder / "eye.avi").read_bytes()
+    (folder / "eye.avi").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"eye\.avi: video ends early"):
+        read_bundle(folder)
+    (folder / "eye.avi").write_bytes(b"video")
+    with pytest.raises(DataError, match=r"eye\.avi: cannot be read as a video"):
+        read_bundle(folder)
 
 
 def test_files_that_nobody_reads_are_named(folder):
@@ -148,5 +183,29 @@ def test_a_scan_with_dropped_frames_is_taken_and_said(write_bundle):
         period=period,
     )
     bundle = read_bundle(folder)
-    assert names(bundle) == ["frames-missing", "frame-times-left-over"]
+    assert names(bundle)[:2] == ["frames-missing", "frame-times-left-over"]
     assert "2 are of frames that are missing" in bundle.findings[1].text
+    np.testing.assert_array_equal(bundle.timed.time_s, times[kept])  # none is early
+
+
+def test_times_that_are_a_counter_are_told_as_such(folder):
+    """Of a camera, and of a controller whose microseconds wrapped."""
+    write_video(folder / "eye.avi", 600)
+    ticks = np.arange(600) * 800
+    counter = ((120 + ticks // 8000) % 128 << 25) | (ticks % 8000 << 12)
+    lines = "".join(f"{k},{value}\n" for k, value in enumerate(counter))
+    (folder / "eye_times.csv").write_text("frame,time_s\n" + lines)
+    with pytest.raises(DataError, match=r"eye_times\.csv: time_s: .*32-bit counter of a camera"):
+        read_bundle(folder)
+    (folder / "eye.avi").unlink()
+    micros = (np.arange(0, 60, 0.02) * 1e6 + 2**32 - 3e7) % 2**32
+    table(folder, "treadmill.csv", micros / 1e6)
+    with pytest.raises(DataError, match=r"treadmill\.csv.*microseconds of 32 bits that wrapped"):
+        read_bundle(folder)
+
+
+def test_rows_of_a_wheel_that_share_a_time_are_counted(folder):
+    time = np.round(np.repeat(np.arange(0, 60, 0.02), 2), 2)
+    table(folder, "treadmill.csv", time)
+    (found,) = read_bundle(folder).findings
+    assert (found.name, "3000 of 6000 rows" in found.text) == ("rows-joined", True)

@@ -293,7 +293,7 @@ def test_a_prepared_dataset_reaches_its_meis(database, tmp_path):
     ln = {"core": {"name": "linear"}, "training": {"name": "plateau", "max_epochs": 6}}
     recipe = {
         "model": {"cnn": ln, "ln": ln, "cnn_seeds": [1], "ln_seeds": [2]},
-        "targets": {"params": {"min_score": -1.0, "share_of_best": 0.0}},
+        "targets": {"method": "validation", "params": {"min_score": -1.0, "share_of_best": 0.0}},
     }
     register_dataset(key, recipe, targets=3)
     members = (model.EnsembleSpec & key).proj()

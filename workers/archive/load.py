@@ -9,10 +9,10 @@ from pipeline.errors import DataError
 from workers.archive.rows import RawTable
 from workers.archive.write import FORMAT, MANIFEST, bare_name
 from workers.database import collect
-from workers.database.backup import check_files, is_entry, is_plain, read_document
 from workers.database.datajoint_internals import ForeignKeys, store, store_folders
 from workers.database.schema_version import SCHEMA_VERSION
 from workers.database.server import transaction
+from workers.deployment.folders import check_files, is_entry, is_plain, read_document
 from workers.queue.lease import Ledger
 from workers.queue.order import TaskOrder
 

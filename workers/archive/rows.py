@@ -42,10 +42,10 @@ class RawTable:
         rows = [{name: self._plain(name, row[name]) for name in self.names} for row in found]
         return sorted(rows, key=lambda row: json.dumps([row[name] for name in self.primary]))
 
-    def paths(self, rows: Iterable[Mapping[str, Any]]) -> set[str]:
-        """Return the files of the store that rows refer to."""
+    def paths(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:
+        """Return the files of the store that rows refer to, and the digests that they hold."""
         return {
-            path
+            path: row[column].get("digest")
             for row in rows
             for column, paths_of in self._stored.items()
             if row[column] is not None

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.errors import DataError
 from pipeline.files import sha256_of
 from schemas import closed_loop, dataset, experiment, stimulus
+from schemas.stored.digests import damaged
 from workers.archive.closure import CHUNK, Closure
 from workers.archive.rows import RawTable
 from workers.compute import environment
@@ -61,7 +62,8 @@ def write_archive(
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "tables").mkdir(parents=True)
-    tables, used = {}, set()
+    tables: dict[str, Any] = {}
+    used: dict[str, str | None] = {}
     for node in found.ordered():
         raw, name = RawTable(ledger.connection, node), names[node]
         keys = [dict(zip(raw.primary, key, strict=True)) for key in found.keys[node]]
@@ -77,8 +79,11 @@ def write_archive(
             ]
             _write_rows(part / "tables" / f"{name}.computed.json", said)
         tables[name] = {"rows": len(rows), "table": bare_name(node, plan.prefix)}
-    for path in sorted(used):
-        copy_out(path, part / "store" / path)
+    for path, digest in sorted(used.items()):
+        _, found_digest = copy_out(path, part / "store" / path)
+        if digest not in (None, found_digest):
+            shutil.rmtree(part)
+            raise damaged(path, found_digest, str(digest))
     described = environment.describe()
     lines = [f"{name}=={version}\n" for name, version in described["packages"].items()]
     (part / "packages.txt").write_text("".join(lines), encoding="utf-8")

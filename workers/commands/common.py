@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,11 +36,14 @@ TableName = Annotated[str | None, typer.Argument(help="Such as imaging.Motion [a
 KeyPart = Annotated[
     str | None, typer.Option("--key", help='Part of a key, JSON: {"animal_id": 1}.')
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 PREFIX = os.environ.get("INCEPTION_PREFIX", "inception")
 SOURCE = "schemas"
 
 
-def open_pipeline(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
+def open_pipeline(
+    prefix: str, source: str = SOURCE, *, adopt_store: bool = False
+) -> tuple[Any, Any]:
     """Connect, declare what is missing, and return plan and ledger."""
     from workers.database import embedded
 
@@ -47,14 +51,17 @@ def open_pipeline(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
     from workers.database.opening import open_tables
     from workers.queue.lease import Ledger
 
-    return open_tables(connection, source, prefix), Ledger(connection)
+    plan = open_tables(connection, source, prefix, adopt_store=adopt_store)
+    return plan, Ledger(connection)
 
 
 def open_existing(prefix: str, source: str = SOURCE) -> tuple[Any, Any]:
     """Bind a pipeline that is there and return plan and ledger; nothing is made or declared."""
+    from schemas.datajoint_internals import import_without_pandas
     from workers.database import embedded
 
     embedded.expect_home()
+    import_without_pandas()
     connection = embedded.connect()
     from workers.database.opening import open_made
     from workers.queue.lease import Ledger
@@ -75,6 +82,8 @@ def expect_names(plan: Any, ledger: Any, table: str | None, part: dict[str, Any]
         names += [name for (name,) in ledger.rows(f"SELECT DISTINCT table_name FROM {ledger.job}")]
         if table not in names:
             raise LookupError(f"no table {table!r} computes anything; {_near(table, names)}")
+    if part is None:
+        return
     tasks = [task for task in plan if table in (None, task.name)]
     known = {name for task in tasks for name in task.table().primary_key}
     expect_key(part, known, table or "any table")
@@ -95,15 +104,34 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 def open_as_it_is(prefix: str, source: str = SOURCE) -> Any:
     """Connect to tables of whatever version, making none, and return the ledger."""
+    from schemas.datajoint_internals import import_without_pandas
     from workers.database import embedded
 
     embedded.expect_home()
+    import_without_pandas()
     connection = embedded.connect()
     from workers.database import migration
     from workers.queue.lease import Ledger
 
     migration.bind(connection, prefix, source)
     return Ledger(connection)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is changed for good; whoever cannot be asked has to say --yes.
+
+    Raises
+    ------
+    typer.Exit
+        If the answer is no, or nobody is there to answer; nothing was changed.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        print(f"inception: {question} Nothing was changed; --yes does it", file=sys.stderr)
+        raise typer.Exit(1)
+    if not typer.confirm(question):
+        raise typer.Exit(1)
 
 
 def wake() -> None:

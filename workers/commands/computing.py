@@ -108,10 +108,17 @@ def worker(
     if summary.plans_due:
         first = written(summary.plans_due[0])
         text += f"; the next plan is made of what is ready at {first}, if a worker runs then"
+    if summary.fault:
+        text += f"; ended, as this machine cannot do what is left: {summary.fault}"
     due = [written(moment) for moment in summary.plans_due]
-    found = {"outcomes": outcomes, "quarantined": summary.quarantined, "plans_due": due}
+    found = {
+        "outcomes": outcomes,
+        "quarantined": summary.quarantined,
+        "plans_due": due,
+        "fault": summary.fault,
+    }
     say(found, as_json, text)
-    if exit_when_idle and summary.quarantined:
+    if exit_when_idle and (summary.quarantined or summary.fault):
         raise typer.Exit(1)
 
 
@@ -170,9 +177,16 @@ def _start_again(reason: str, most: int = 10) -> None:
 
 
 @app.command()
-def declare(home: Home = None, prefix: Prefix = PREFIX) -> None:
+def declare(
+    adopt_store: Annotated[
+        bool, typer.Option("--adopt-store", help="Take the store for this database's own.")
+    ] = False,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
+) -> None:
     """Make all tables; run it once before the workers of a new deployment start."""
-    plan, _ = open_pipeline(prefix)
+    plan, _ = open_pipeline(prefix, source, adopt_store=adopt_store)
     print(f"{len(plan.tasks)} computed tables ready, prefix {prefix}")
 
 
@@ -180,13 +194,17 @@ def declare(home: Home = None, prefix: Prefix = PREFIX) -> None:
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where files and report go.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the simulated mouse.")] = 0,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A smaller, less noisy mouse: two and a half minutes."),
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Simulate a mouse and close one loop on it, from TIFF files to scored presentations."""
-    from workers.demo.run import run_demo
+    from workers.demo.run import QUICK, run_demo
 
-    result = run_demo(folder, seed=seed, home=home)
+    result = run_demo(folder, seed=seed, home=home, scale=QUICK if quick else None)
     if as_json:
         print(json.dumps(plain(result)))
 

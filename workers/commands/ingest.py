@@ -46,28 +46,100 @@ def ingest(
             metavar="FOLDER", help="Where the small files of an NWB file go [FILE.bundle]."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is understood; no database is opened.")
+    ] = False,
     home: Home = None,
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Check a recording, or a structural stack, and insert it, all or nothing."""
+    """Check a recording or a structural stack, say what was understood, and insert it."""
     if folder.is_dir() and (entries is not None or into is not None):
         raise typer.BadParameter("--entries and --into are for NWB files")
     if not folder.is_dir() and folder.suffix.lower() != ".nwb":
         raise typer.BadParameter(f"{folder} is neither a folder nor an NWB file")
+    if dry_run:
+        _try(folder, entries, as_json)
+        return
     open_pipeline(prefix)
-    from pipeline.recording.nwb.unpack import read_entries
+    from pipeline.recording.bundle import read_bundle
+    from pipeline.recording.nwb.unpack import read_entries, unpack
+    from pipeline.recording.stack import read_stack_folder
+    from pipeline.recording.summary import finding_lines, summarize
     from schemas.closed_loop import Stack
-    from schemas.decisions.ingest import ingest_bundle, ingest_nwb
+    from schemas.decisions.ingest import insert_bundle
 
-    if folder.is_file():
-        key = ingest_nwb(folder, into=into, entries=read_entries(entries))
-    elif (folder / "stack.json").is_file():
-        key = Stack.ingest(folder)
+    if folder.is_dir() and (folder / "stack.json").is_file():
+        stack = read_stack_folder(folder)
+        summary = stack.summary()
+        _show(summary.lines(), as_json)
+        key, more = Stack.insert_stack(stack), []
     else:
-        key = ingest_bundle(folder)
+        movie = None if folder.is_dir() else folder
+        made = folder if movie is None else unpack(folder, into, read_entries(entries))
+        bundle = read_bundle(made, movie)
+        summary = summarize(bundle)
+        _show(summary.lines(), as_json)
+        key = insert_bundle(bundle)
+        more = bundle.findings[len(summary.findings) :]
+        summary = summarize(bundle)
+    _show(finding_lines(more), as_json)
     wake()
-    say(plain(key), as_json, f"ingested {slashed(key)} from {folder}")
+    say({**plain(key), **summary.as_dict()}, as_json, f"ingested {slashed(key)} from {folder}")
+
+
+def _try(folder: Path, entries: Path | None, as_json: bool) -> None:
+    """Say what `ingest` would understand; nothing but a temporary folder is written."""
+    import tempfile
+
+    from pipeline.recording.bundle import read_bundle
+    from pipeline.recording.nwb.unpack import read_entries, unpack
+    from pipeline.recording.stack import read_stack_folder
+    from pipeline.recording.summary import summarize
+
+    with tempfile.TemporaryDirectory() as scratch:
+        if folder.is_file():
+            made = unpack(folder, Path(scratch) / "bundle", read_entries(entries))
+            summary = summarize(read_bundle(made, folder))
+        elif (folder / "stack.json").is_file():
+            summary = read_stack_folder(folder).summary()
+        else:
+            summary = summarize(read_bundle(folder))
+    _show(summary.lines(), as_json)
+    text = "dry run: nothing inserted; ingest compares key, plan and images named by hash"
+    say(summary.as_dict(), as_json, text)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(exists=True, help="Recording, maybe half finished.")],
+    wait: Annotated[
+        float, typer.Option(min=0, max=600, help="Seconds between two looks: what grows [2].")
+    ] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Say which streams of a folder are there, missing, growing or refused; no database."""
+    from pipeline.recording.progress import check_folder
+
+    found = check_folder(folder, wait_s=wait)
+    _show(found.lines(), as_json)
+    if as_json:
+        say(found.as_dict(), as_json, "")
+    if not found.ready:
+        raise typer.Exit(1)
+
+
+def _show(lines: list[str], as_json: bool) -> None:
+    """Print lines as they are; on a terminal, findings and what is not there stand out."""
+    from rich.console import Console
+    from rich.text import Text
+
+    if as_json or not lines:
+        return
+    console, loud = Console(), False
+    for line in lines:
+        loud = line.startswith(("! ", "refused", "missing")) or (loud and line.startswith("  "))
+        console.print(Text(line, style="yellow" if loud else ""), soft_wrap=True)
 
 
 @app.command("ingest-dataset")
@@ -136,8 +208,19 @@ def loop(
         return
     before = _deadlines(key)
     made = tasks.register_loop(key, **given, again=again)
+    resumed = _resume(made)
     wake()
-    say(plain(made) or key, as_json, _registered(scan, made, before))
+    say(plain(made) or key, as_json, _registered(scan, made, before) + resumed)
+
+
+def _resume(loop: dict[str, Any]) -> str:
+    """Go on with a loop that somebody has stopped; say so."""
+    from schemas import closed_loop
+    from workers.steering import loops
+
+    if not closed_loop.StoppedLoop & {name: loop[name] for name in loops.KEY}:
+        return ""
+    return f"; it was stopped and goes on, {loops.resume(loop)} jobs wait"
 
 
 def _deadlines(key: dict[str, int]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from workers.commands.common import (
     Json,
     Prefix,
     Source,
+    Yes,
+    confirm,
     open_as_it_is,
     open_existing,
     plain,
@@ -29,6 +31,7 @@ app = typer.Typer()
 def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Remove what was found.")] = False,
     age_hours: Annotated[float, typer.Option(min=0.0, help="Keep younger files.")] = 24.0,
+    yes: Yes = False,
     home: Home = None,
     prefix: Prefix = PREFIX,
     source: Source = SOURCE,
@@ -38,7 +41,11 @@ def gc(
     _, ledger = open_existing(prefix, source)
     from workers.database.collect import collect
 
-    found = collect(ledger, age_s=3600.0 * age_hours, delete=delete)
+    found = collect(ledger, age_s=3600.0 * age_hours)
+    if delete and found["orphans"]:
+        what = f"Remove {len(found['orphans'])} files, {found['orphan_bytes'] / 1e6:.1f} MB,"
+        confirm(f"{what} such as {found['orphans'][0]}?", yes)
+        found = collect(ledger, age_s=3600.0 * age_hours, delete=True)
     if not as_json:
         for path in found["orphans"]:
             print(path)
@@ -53,6 +60,9 @@ def gc(
 @app.command()
 def backup(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    despite_damage: Annotated[
+        bool, typer.Option("--despite-damage", help="Save what is whole, if not all is.")
+    ] = False,
     home: Home = None,
     prefix: Prefix = PREFIX,
     source: Source = SOURCE,
@@ -62,7 +72,7 @@ def backup(
     ledger = open_as_it_is(prefix, source)
     from workers.database.backup import backup
 
-    made = backup(ledger, folder)
+    made = backup(ledger, folder, despite_damage=despite_damage)
     _say_backup(made, as_json, f"saved to {folder}")
 
 
@@ -70,6 +80,9 @@ def backup(
 def restore(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Of `backup`.")],
     check: Annotated[bool, typer.Option("--check", help="Only check the folder.")] = False,
+    despite_missing: Annotated[
+        bool, typer.Option("--despite-missing", help="Go on without files that rows refer to.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +93,8 @@ def restore(
     if check:
         _say_backup(verify(folder), as_json, "whole and unchanged")
     else:
-        _say_backup(restore(embedded.connect(), folder), as_json, "restored and verified")
+        done = restore(embedded.connect(), folder, despite_missing=despite_missing)
+        _say_backup(done, as_json, f"restored to {embedded.home_path()} and verified")
 
 
 def _say_backup(manifest: dict[str, Any], as_json: bool, outcome: str) -> None:
@@ -94,7 +108,67 @@ def _say_backup(manifest: dict[str, Any], as_json: bool, outcome: str) -> None:
         f"{counts['rows']} rows of {counts['tables']} tables and {counts['files']} files "
         f"({counts['bytes'] / 1e6:.1f} MB), made {manifest['made']}: {outcome}"
     )
-    say(counts, as_json, text)
+    if lost := manifest.get("lost"):
+        text += f", but for {len(lost)} lost files, such as {lost[0]}"
+    say({**counts, "lost": lost or []}, as_json, text)
+
+
+@app.command()
+def verify(
+    raw: Annotated[bool, typer.Option(help="Read the recordings, too.")] = True,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write digests into rows that have none.")
+    ] = False,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    source: Source = SOURCE,
+    as_json: Json = False,
+) -> None:
+    """Read all that is stored, and all recordings, and compare them with the rows."""
+    _, ledger = open_existing(prefix, source)
+    from workers.deployment.verify import verify
+
+    found = verify(
+        ledger,
+        raw=raw and source == SOURCE,
+        record=record,
+        say=(lambda line: None) if as_json else (lambda line: print(line, flush=True)),
+    )
+    text = (
+        f"{found['objects']} stored objects: {len(found['missing'])} missing, "
+        f"{len(found['damaged'])} damaged, {found['without_digest']} without a digest; "
+        f"{len(found['orphans'])} files of no row; "
+        f"{found['raw_files']} raw files: {len(found['raw_problems'])} missing or changed"
+    )
+    text += f"; {found['recorded']} digests written" if record else ""
+    say(plain(found), as_json, text)
+    if found["missing"] or found["damaged"] or found["raw_problems"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def relocate(
+    old: Annotated[Path, typer.Argument(help="Folder or file, as rows have it.")],
+    new: Annotated[Path, typer.Argument(help="Where it is now.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what.")] = False,
+    yes: Yes = False,
+    home: Home = None,
+    prefix: Prefix = PREFIX,
+    as_json: Json = False,
+) -> None:
+    """Tell the database where recordings lie that were moved; contents are compared first."""
+    open_existing(prefix)
+    from workers.deployment.relocate import plan, relocate
+
+    moves = plan(old, new)
+    lines = [f"{move.old} -> {move.new}" for move in moves]
+    if not as_json:
+        print("\n".join(lines), flush=True)
+    if not dry_run:
+        confirm(f"Change {len(moves)} paths?", yes)
+        relocate(moves)
+    text = f"{len(moves)} paths {'would change' if dry_run else 'changed'}"
+    say({"paths": lines, "changed": not dry_run}, as_json, text)
 
 
 @app.command()
@@ -149,6 +223,7 @@ def migrate(
     despite_workers: Annotated[
         bool, typer.Option("--despite-workers", help="Workers seen lately are known to be gone.")
     ] = False,
+    yes: Yes = False,
     home: Home = None,
     prefix: Prefix = PREFIX,
     source: Source = SOURCE,
@@ -161,6 +236,11 @@ def migrate(
     if dry_run:
         found = migration.look(connection, prefix, source)
     else:
+        found = migration.look(connection, prefix, source)
+        if not found["problems"] and (found["tables"] or found["columns"] or found["steps"]):
+            if not (yes or as_json):
+                print("\n".join(migration_lines(found)), flush=True)
+            confirm("Change the tables? There is no way back but a backup.", yes)
         found = migration.migrate(connection, prefix, source, despite_workers=despite_workers)
     say(plain(found), as_json, "\n".join(migration_lines(found)))
     if found["problems"]:

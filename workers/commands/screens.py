@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Group
 
+_LOOPS = 10  # plans whose next step is shown, the newest
 _COUNTS = ("done", "due", "running", "error", "ignore")
 
 
@@ -30,15 +31,33 @@ def status_pane(found: dict[str, Any], by_stage: bool = False) -> Group:
     ]
     lines += [] if lines else ["no workers"]
     lines += ahead_lines(found["ahead"])
+    lines += next_lines(found["next"])
     if found["jobs_error"]:
         lines.append(f"{found['jobs_error']} jobs set aside: see `inception errors`")
+    if found["jobs_handed_back"]:
+        lines.append(
+            f"{found['jobs_handed_back']} jobs handed back by a worker whose machine cannot do "
+            f"them: {found['machine_fault']}"
+        )
     if found["jobs_late"]:
         lines.append(
-            f"{found['jobs_late']} jobs ignored: their plan was made without them at its deadline"
+            f"{found['jobs_late']} jobs ignored: their plan was made without them at its deadline, "
+            "or their loop is stopped"
         )
     counts = _stages(found) if by_stage else _tables(found)
     running = [_running(found["running"])] if found["running"] else []
     return Group(counts, *running, *(Text(line) for line in lines))
+
+
+def next_lines(steps: list[dict[str, Any]]) -> list[str]:
+    """Say what comes next of loops whose plan is made (`insight.next_step.next_steps`)."""
+    shown = steps[-_LOOPS:]
+    lines = [
+        f"loop {step['scan']}, plan {step['plan_id']}: {step['state']}"
+        + (f"; next: {step['next']}" if step["next"] else "")
+        for step in shown
+    ]
+    return [f"{len(steps) - len(shown)} older plans"] * (len(steps) > len(shown)) + lines
 
 
 def _grid(*names: str) -> Any:
@@ -91,6 +110,12 @@ def ahead_lines(ahead: dict[str, Any]) -> list[str]:
     for loop in ahead["loops"]:
         name = f"loop {loop['scan']}"
         deadline = f", deadline {_clock(loop['deadline'])}" if loop["deadline"] else ""
+        if loop["stopped"] is not None:
+            resume = f"`inception resume {loop['plan_id']}` goes on"
+            lines.append(
+                f"{name}: stopped by {loop['stopped']}, {loop['jobs']} jobs left; {resume}"
+            )
+            continue
         if loop["stuck"]:
             until = (
                 f"no package before {_clock(loop['deadline'])}, then of what is ready,"

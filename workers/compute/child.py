@@ -1,7 +1,7 @@
 """The process that computes: started by a slot, takes jobs over a socket, dies with its parent.
 
-Run as `python -m workers.compute.child FD`. A segmentation fault, an endless loop or eaten memory
-ends this process and no other.
+`workers.compute.slot` starts it with the number of the socket as first argument. A segmentation
+fault, an endless loop or eaten memory ends this process and no other.
 """
 
 from __future__ import annotations
@@ -69,18 +69,23 @@ def _listen(link: Connection, orders: queue.SimpleQueue) -> None:
 
 
 def _open(setup: dict[str, Any]) -> dict[str, Any]:
-    from workers.database import server
+    from schemas.catalog import read_at_once
+    from schemas.stored import identity
+    from workers.database import opening, server
     from workers.queue import order, tables
 
-    server.wait_for_server(setup["home"])
-    loaded = order.load(setup["source"], setup["prefix"])
-    tables.activate(setup["prefix"])
+    connection = server.wait_for_server(setup["home"])
+    with read_at_once(connection, opening.databases(setup["prefix"])):
+        loaded = order.load(setup["source"], setup["prefix"])
+        tables.activate(setup["prefix"])
+    identity.learn(connection, setup["prefix"])
     return loaded.tasks
 
 
 def _work(task: Any, claim: Any, setup: dict[str, Any]) -> tuple:
     from workers.compute import environment
-    from workers.compute.make import classify, make
+    from workers.compute.faults.classes import classify
+    from workers.compute.make import make
     from workers.database import server
     from workers.queue import claims
 
@@ -103,7 +108,3 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, DataError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-if __name__ == "__main__":
-    main()

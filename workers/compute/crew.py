@@ -10,6 +10,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from workers.compute import gpu
+from workers.compute.faults.pauses import Pauses
 from workers.compute.gpu import Gpu
 from workers.compute.lookout import Lookout
 from workers.compute.options import Options, Summary
@@ -17,7 +18,7 @@ from workers.compute.schedule import Schedule
 from workers.compute.slot import Slot
 from workers.database import server
 from workers.queue.claims import Claim
-from workers.queue.lease import Ledger
+from workers.queue.lease import MACHINE, Ledger
 from workers.queue.order import Task
 
 log = logging.getLogger("inception.worker")
@@ -66,12 +67,15 @@ class Crew:
         self._slots: list[Slot] = []
         self._stolen: set[int] = set()  # tokens of claims that others hold by now
         self._born_dead = 0
+        self.pauses = Pauses()
 
-    def start(self, setup: dict[str, Any], variables: dict[str, str], memory: int) -> None:
+    def start(
+        self, setup: dict[str, Any], variables: dict[str, str], paths: list[str], memory: int
+    ) -> None:
         """Start the processes, each with its share of the GPUs; see `Slot`."""
         gpus = gpu.names() or [None]
         shared = itertools.islice(itertools.cycle(gpus), self._options.processes)
-        self._slots = [Slot(setup, variables, memory, name and Gpu(name)) for name in shared]
+        self._slots = [Slot(setup, variables, paths, memory, name and Gpu(name)) for name in shared]
 
     def claims(self) -> list[Claim]:
         """Return the jobs in the slots."""
@@ -122,6 +126,7 @@ class Crew:
             slot.replace()
             return
         if kind == "done":
+            self.pauses.succeeded(claim.table_name)
             self._lookout.row_made(claim.table_name)
             self._count("done" if rest[0] else "present", claim, seconds, "")
         elif kind == "fenced":
@@ -138,6 +143,9 @@ class Crew:
         self._schedule.job_ended()
 
     def _failed(self, claim: Claim, kind: str, message: str, stack: str, seconds: float) -> None:
+        if kind == MACHINE:
+            self._left_to_others(claim, message, seconds)
+            return
         became = self._ledger.fail(claim, kind, message, stack)
         if became == "fenced":
             kind = "fenced"
@@ -149,6 +157,13 @@ class Crew:
             verdict = "set aside" if became == "error" else "will be tried again"
             log.log(level, "%s %s: %s (%s)", claim.table_name, claim.key, message, verdict)
 
+    def _left_to_others(self, claim: Claim, reason: str, seconds: float) -> None:
+        """Hand back what this machine cannot do; nothing is set aside for it."""
+        back = self._ledger.hand_back(claim, reason)
+        self.pauses.failed(claim.table_name, claim.job_id, reason)
+        self._count("returned" if back else "fenced", claim, seconds, reason)
+        log.warning("%s %s: %s (handed back: %s)", claim.table_name, claim.key, reason, MACHINE)
+
     def _count(self, outcome: str, claim: Claim, seconds: float, message: str) -> None:
         self._summary.outcomes[outcome] += 1
         self._tell(outcome, claim.table_name, claim.key, seconds, message)
@@ -158,11 +173,12 @@ class Crew:
     def fill(self, free: list[Slot]) -> bool:
         """Give jobs to free slots; False if there were fewer jobs than slots."""
         found_none = False
+        avoid = self.pauses.avoided()
         for slot in free:
             if not slot.free:  # the caller's list is older than its last call
                 continue
             reconnects = self._ledger.reconnects
-            claim = self._ledger.claim(self._names(slot))
+            claim = self._ledger.claim(self._names(slot), avoid)
             if self._ledger.reconnects != reconnects:
                 self._ledger.adopt_strays(self.claims() + [claim] * (claim is not None))
             if claim is None:
@@ -180,9 +196,10 @@ class Crew:
 
     def _names(self, slot: Slot) -> list[str]:
         """Return the tables a slot may work on: those of the queue `gpu` if its GPU is free."""
+        names = [name for name in self._tasks if self.pauses.allows(name)]
         if slot.gpu is None or slot.gpu.acquire():
-            return list(self._tasks)
-        return [name for name, task in self._tasks.items() if task.queue != "gpu"]
+            return names
+        return [name for name in names if self._tasks[name].queue != "gpu"]
 
     # ---- the end
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import tempfile
 from pathlib import Path
-from typing import IO
 
 _DEVICES = Path("/dev")
+log = logging.getLogger("inception.worker")
 
 
 def names() -> list[str]:
@@ -39,23 +40,41 @@ class Gpu:
         self.name = name
         safe = re.sub(r"[^A-Za-z0-9-]", "_", name)
         self._file = (folder or Path(tempfile.gettempdir())) / f"inception-gpu-{safe}.lock"
-        self._held: IO | None = None
+        self._held: int | None = None
+        self._told = False
 
     def acquire(self) -> bool:
         """Take the GPU unless another job has it; True if it is ours now."""
         if self._held is not None:
             return True
-        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = self._open()
+        if descriptor is None:
+            return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return False
-        self._held = os.fdopen(descriptor)
+        self._held = descriptor
         return True
+
+    def _open(self) -> int | None:
+        """Open the lock file, also one of another account, which can be locked but not written.
+
+        A GPU whose lock cannot be opened at all is left alone: jobs of the CPU go on.
+        """
+        for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+            try:
+                return os.open(self._file, flags | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                failure = error
+        if not self._told:
+            self._told = True
+            log.warning("%s: GPU %s is not used: %s", self._file, self.name, failure.strerror)
+        return None
 
     def release(self) -> None:
         """Let others use the GPU."""
         if self._held is not None:
-            self._held.close()
+            os.close(self._held)
             self._held = None

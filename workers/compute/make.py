@@ -6,7 +6,6 @@ connection, so that a restart of the database in the last second does not cost h
 
 from __future__ import annotations
 
-import errno
 import inspect
 import time
 from typing import Any
@@ -113,7 +112,8 @@ def _again(connection: dj.Connection, action: Any) -> Any:
             return action()
         except Exception as error:
             lost = server.is_connection_error(error)
-            if not (lost or server.is_contention(error)) or attempt == _TRIES - 1:
+            passing = lost or server.is_contention(error) or server.refuses_writing(error)
+            if not passing or attempt == _TRIES - 1:
                 raise
         time.sleep(0.1 * 2**attempt)
         if lost:
@@ -123,22 +123,3 @@ def _again(connection: dj.Connection, action: Any) -> Any:
 
 def _reconnect(connection: dj.Connection) -> None:
     server.persist(connection, lambda: server.revive(connection), patience_s=60.0)
-
-
-def classify(error: BaseException) -> str:
-    """Sort an exception from `make`: `data`, `error`, `transient` or `memory`.
-
-    `data` is wrong input and `error` anything else that will fail again: neither is retried.
-    """
-    if isinstance(error, MemoryError):
-        return "memory"
-    if server.is_connection_error(error) or server.is_contention(error):
-        return "transient"
-    if isinstance(error, (dj.errors.IntegrityError, dj.errors.DuplicateError)):
-        return "transient"  # something upstream or beside changed meanwhile
-    if isinstance(error, OSError):
-        lasting = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-        return "data" if isinstance(error, lasting) or error.errno == errno.EINVAL else "transient"
-    if isinstance(error, ValueError):  # DataError among them
-        return "data"
-    return "error"

@@ -60,12 +60,14 @@ class Options:
 class Summary:
     """What a worker did: outcomes by name, and jobs it put into quarantine.
 
-    `plans_due`: if it ended since nothing was left, the deadlines to come (UTC) of plans.
+    `plans_due`: if it ended since nothing was left, the deadlines to come (UTC) of plans. `fault`:
+    if it ended since its machine could do nothing that is left, what the machine lacks.
     """
 
     outcomes: Counter = field(default_factory=Counter)
     quarantined: int = 0
     plans_due: list[datetime.datetime] = field(default_factory=list)
+    fault: str | None = None
 
     @property
     def done(self) -> int:

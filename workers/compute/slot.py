@@ -18,6 +18,17 @@ import psutil
 from workers.compute.gpu import Gpu
 from workers.queue.claims import Claim
 
+# Python's own modules first, then this program, then its packages, then whatever else its parent
+# can import: no file of the working folder, of PYTHONPATH or of a lab's project comes before them
+_BEGIN = """
+import sys
+ours, *others = sys.argv[2:]
+first = next((i for i, p in enumerate(sys.path) if p.endswith("-packages")), len(sys.path))
+sys.path.insert(first, ours)
+sys.path += [path for path in others if path not in sys.path]
+from workers.compute.child import main
+main()
+"""
 _START_S = 300.0  # longest time for a process to import everything and connect (s)
 
 
@@ -30,6 +41,8 @@ class Slot:
         `source, prefix, home, worker, environment, log_level`, see `workers.compute.child`.
     environment : dict
         Environment of the process.
+    paths : list of str
+        Where it finds modules: this program's folder, then others.
     memory : int
         Most resident memory of the process and its children (bytes).
     gpu : Gpu, optional
@@ -40,6 +53,7 @@ class Slot:
         self,
         setup: dict[str, Any],
         environment: dict[str, str],
+        paths: list[str],
         memory: int,
         gpu: Gpu | None = None,
     ) -> None:
@@ -52,6 +66,7 @@ class Slot:
         if gpu is not None:
             environment = {**environment, "CUDA_VISIBLE_DEVICES": gpu.name}
         self._setup, self._environment, self._memory = setup, environment, memory
+        self._paths = paths
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the slot
         self._start()
 
@@ -60,7 +75,7 @@ class Slot:
         self._errors.seek(0)
         self._errors.truncate()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "workers.compute.child", str(theirs.fileno())],
+            [sys.executable, "-I", "-c", _BEGIN, str(theirs.fileno()), *self._paths],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._errors,
@@ -108,6 +123,8 @@ class Slot:
         stack = self.tail()
         if self.cause is not None:
             return self.cause.split(":")[0], self.cause.split(":", 1)[1].strip(), stack
+        if code == -signal.SIGILL:
+            return "machine", "the processor lacks an instruction that a library uses", stack
         if code < 0:
             name = signal.Signals(-code).name
             hint = "; the system was perhaps out of memory" if name == "SIGKILL" else ""

@@ -73,6 +73,7 @@ class Worker:
             "jobs": [claim.table_name for claim in self._crew.claims()] if self._crew else [],
             "draining": self.stopping,
             "outcomes": dict(self.summary.outcomes),
+            "fault": self._crew.pauses.reason if self._crew else None,
         }
 
     def stop(self, grace_s: float | None = None) -> None:
@@ -159,7 +160,7 @@ class Worker:
             stop=stop,
         )
 
-    def _slot_arguments(self) -> tuple[dict[str, Any], dict[str, str], int]:
+    def _slot_arguments(self) -> tuple[dict[str, Any], dict[str, str], list[str], int]:
         options = self.options
         setup = {
             "source": options.source,
@@ -175,11 +176,10 @@ class Worker:
             **os.environ,
             **limits.thread_environment(threads),
             **limits.memory_environment(),
-            "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),  # what this process can import
         }
         share = 0.9 * limits.usable_memory() / options.processes
         memory = int(options.memory_gb * 2**30 if options.memory_gb else share)
-        return setup, variables, memory
+        return setup, variables, list(dict.fromkeys(paths)), memory
 
     def _catch_signals(self) -> dict[int, Any]:
         if threading.current_thread() is not threading.main_thread():
@@ -242,6 +242,10 @@ class Worker:
             return True
         if self.options.exit_when_idle and self._schedule.idle and self._lookout.is_drained():
             self.summary.plans_due = forecast.coming(self._ledger, self._plan)
+            return True
+        pauses = self._crew.pauses
+        if self.options.exit_when_idle and pauses.hopeless and not self._crew.busy:
+            self.summary.fault = pauses.reason
             return True
         return False
 

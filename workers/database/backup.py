@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,8 +23,20 @@ import datajoint as dj
 
 from pipeline.errors import DataError
 from pipeline.files import sha256_of
+from schemas.stored import identity as known_store
+from schemas.stored.digests import Hasher
 from workers.database import collect, dumps, server
 from workers.database.datajoint_internals import backend, store, store_folders
+from workers.deployment import identity
+from workers.deployment.folders import (
+    check_files,
+    check_place,
+    is_digest,
+    is_entry,
+    is_plain,
+    read_document,
+)
+from workers.queue import tables
 from workers.queue.lease import Ledger
 from workers.version import code_version
 
@@ -33,7 +45,7 @@ MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 
 
-def backup(ledger: Ledger, folder: Path) -> dict[str, Any]:
+def backup(ledger: Ledger, folder: Path, *, despite_damage: bool = False) -> dict[str, Any]:
     """Save all schemas of the active pipeline and their files; workers may go on.
 
     Parameters
@@ -42,39 +54,62 @@ def backup(ledger: Ledger, folder: Path) -> dict[str, Any]:
         On the pipeline's connection.
     folder : Path
         Must not exist; it appears when everything is in it.
+    despite_damage : bool
+        Save what is whole although stored files are missing or damaged.
 
     Returns
     -------
     dict
-        The manifest: `databases`, `tables` (rows and digest), `files` (size and SHA-256), and
-        where and when it was made.
+        The manifest: `databases`, `tables` (rows and digest), `files` (size and SHA-256), `lost`
+        (files that rows refer to and that are missing or damaged), where and when it was made.
+
+    Raises
+    ------
+    DataError
+        If there are no tables, or a file that a row refers to is missing or damaged.
     """
     if folder.exists():
         raise DataError("exists already", file=folder, remedy="name a new folder")
+    databases = collect.pipeline_databases(ledger.connection)
+    if not databases:
+        raise DataError("has no tables to save", field=tables_of_jobs(), remedy="check --prefix")
+    kind = backend(ledger.connection)
+    digests = {entry.path: entry.digest for entry in collect.objects(ledger, databases)}
+    lost = dict.fromkeys(_missing(digests), "missing")
+    _refuse_losses(lost, despite_damage)
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "store").mkdir(parents=True)
-    databases = collect.pipeline_databases(ledger.connection)
-    kind = backend(ledger.connection)
     own = server.new_connection()
     try:
-        tables = dumps.of(kind).dump(own, databases, part)
+        saved = dumps.of(kind).dump(own, databases, part)
     finally:
         own.close()
     files = {}
     for name in databases:
         for path, (size, _) in collect.list_files(name):
-            if not path.endswith(".saving"):  # being written at this moment
-                files[path] = {"size": size, "sha256": copy_out(path, part / "store" / path)}
+            if path.endswith(".saving"):  # being written at this moment
+                continue
+            sha256, digest = copy_out(path, part / "store" / path)
+            if digests.get(path) in (None, digest):
+                files[path] = {"size": size, "sha256": sha256}
+            else:
+                lost[path] = "damaged"
+                (part / "store" / path).unlink()
+    if lost and not despite_damage:
+        shutil.rmtree(part)
+    _refuse_losses(lost, despite_damage)
     dumps.of(kind).check(part, databases)  # what it refuses could not be restored
     manifest = {
         "format": FORMAT,
         "backend": kind,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "version": code_version(),
+        "deployment": identity.id_of(ledger.connection, databases),
         "databases": databases,
-        "tables": tables,
+        "tables": saved,
         "files": files,
+        "lost": sorted(lost),
         "dump": {
             file.name: sha256_of(file) for file in sorted(part.iterdir()) if file.name != "store"
         },
@@ -84,7 +119,31 @@ def backup(ledger: Ledger, folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
+def _refuse_losses(lost: Mapping[str, str], despite: bool) -> None:
+    if lost and not despite:
+        raise DataError(
+            f"{len(lost)} files that rows refer to are missing or damaged; nothing was saved",
+            file=known_store.place(),
+            found=", ".join(f"{path} ({why})" for path, why in sorted(lost.items())[:3]),
+            remedy="`inception verify` lists them; restore them, delete their rows, or save the "
+            "rest: --despite-damage",
+        )
+
+
+def tables_of_jobs() -> str:
+    """Return the name of the schema of the job tables, for messages."""
+    return str(tables.schema.database)
+
+
+def _missing(paths: Iterable[str]) -> list[str]:
+    """Return those of some store paths at which there is neither file nor folder."""
+    place = store(collect.STORE)
+    return sorted(path for path in paths if not (place.exists(path) or place.isdir(path)))
+
+
+def restore(
+    connection: dj.Connection, folder: Path, *, despite_missing: bool = False
+) -> dict[str, Any]:
     """Make a saved deployment again on a server that holds none of its schemas.
 
     Parameters
@@ -93,11 +152,13 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
         To a server of the same kind.
     folder : Path
         What `backup` wrote.
+    despite_missing : bool
+        Go on although rows refer to files that the backup lacks.
 
     Returns
     -------
     dict
-        The manifest.
+        The manifest; `lost` has all files that rows refer to and that the backup lacks.
 
     Raises
     ------
@@ -108,6 +169,8 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
     """
     manifest = verify(folder)
     kind = backend(connection)
+    prefix = _prefix(manifest)
+    identity.expect_room(prefix, manifest.get("deployment"))
     tops = tuple(top for name in manifest["databases"] for top in store_folders(name))
     for path in manifest["files"]:
         if not path.startswith(tops):
@@ -134,7 +197,7 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
         try:
             found = dumps.of(kind).digests(own, manifest["databases"])
             _same("tables", folder, manifest["tables"], found)
-            used = collect.references(Ledger(connection), manifest["databases"])
+            used = sorted(set(collect.references(Ledger(connection), manifest["databases"])))
             strange = next((path for path in used if not is_plain(path)), None)
             if strange is not None:
                 raise DataError(
@@ -142,6 +205,14 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
                     file=folder,
                     found=ascii(strange[:200]),
                     remedy="use a backup that you trust",
+                )
+            absent = _not_among(used, manifest["files"])
+            if (new := set(absent) - set(manifest.get("lost", ()))) and not despite_missing:
+                raise DataError(
+                    f"rows refer to {len(new)} files that are not in the backup",
+                    file=folder,
+                    found=", ".join(sorted(new)[:3]),
+                    remedy="use another backup, or go on without them: --despite-missing",
                 )
         except BaseException:
             dumps.of(kind).remove(own, manifest["databases"])
@@ -154,17 +225,25 @@ def restore(connection: dj.Connection, folder: Path) -> dict[str, Any]:
     stored = {path: {"size": place.size(path)} for path in manifest["files"]}
     sizes = {path: {"size": entry["size"]} for path, entry in manifest["files"].items()}
     _same("files", folder, sizes, stored)
-    missing = dangling(Ledger(connection), manifest["databases"])
-    if missing:
-        raise DataError("rows without their files", file=folder, found=", ".join(missing[:3]))
-    return manifest
+    identity.mark_restored(connection, prefix)
+    return {**manifest, "lost": absent} if absent else manifest
+
+
+def _not_among(used: list[str], files: Mapping[str, Any]) -> list[str]:
+    """Return the paths that are neither files nor folders of some files."""
+    folders = {str(above) for path in files for above in PurePosixPath(path).parents}
+    return [path for path in used if path not in files and path not in folders]
+
+
+def _prefix(manifest: dict[str, Any]) -> str:
+    """Return what the names of a backup's schemas begin with."""
+    ends = [name for name in manifest["databases"] if name.endswith("_workers")]
+    return min(ends, key=len, default="_workers").removesuffix("_workers")
 
 
 def dangling(ledger: Ledger, databases: list[str]) -> list[str]:
     """Return the store paths that rows refer to and that are not there."""
-    place = store(collect.STORE)
-    used = set(collect.references(ledger, databases))
-    return sorted(path for path in used if not (place.exists(path) or place.isdir(path)))
+    return _missing(set(collect.references(ledger, databases)))
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -235,17 +314,6 @@ def _outside(file: Path, path: str, problem: str) -> DataError:
     )
 
 
-def _is_digest(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-def is_entry(value: object) -> bool:
-    """Tell whether a manifest's word on a file is one: its size and SHA-256."""
-    sized = isinstance(value, dict) and type(value.get("size")) is int
-    return sized and _is_digest(value.get("sha256"))
-
-
-_LARGEST = 1 << 30
 _DATABASE = re.compile("[A-Za-z0-9_$-]{1,64}")
 _FIELDS = {
     "backend": lambda value: value in ("mysql", "postgresql"),
@@ -265,59 +333,8 @@ _FIELDS = {
         )
     ),
     "files": lambda value: isinstance(value, dict) and all(map(is_entry, value.values())),
-    "dump": lambda value: isinstance(value, dict) and all(map(_is_digest, value.values())),
+    "dump": lambda value: isinstance(value, dict) and all(map(is_digest, value.values())),
 }
-
-
-def is_plain(path: str) -> bool:
-    """Tell whether a path stays below the folder that it is taken from, on any system."""
-    parts = path.split("/")
-    strange = any(ord(letter) < 32 or letter in "\\\x7f" for letter in path)
-    return not strange and all(part not in ("", ".", "..") for part in parts) and len(path) < 4096
-
-
-def read_document(file: Path) -> Any:
-    """Return what a JSON file of somebody's folder holds; DataError if it is none, or huge."""
-    try:
-        if not file.is_file() or file.stat().st_size > _LARGEST:
-            raise ValueError("no file, or one that is too large")
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError("cannot be read", file=file, found=str(error)[:200]) from error
-
-
-def check_files(folder: Path, wanted: Mapping[str, Mapping[str, Any]], remedy: str) -> None:
-    """Refuse a folder unless its files are those of a manifest: `sha256`, and `size` if given."""
-    for name in wanted:
-        check_place(folder, name)
-    for name, entry in wanted.items():
-        file, found = folder / name, None
-        if not file.is_file():
-            found = "missing"
-        elif "size" in entry and file.stat().st_size != entry["size"]:
-            found = f"{file.stat().st_size} bytes"
-        elif sha256_of(file) != entry["sha256"]:
-            found = "other content"
-        if found:
-            raise DataError(
-                "is damaged",
-                file=file,
-                found=found,
-                expected=f"SHA-256 {entry['sha256'][:16]}...",
-                remedy=remedy,
-            )
-
-
-def check_place(folder: Path, name: str) -> None:
-    """Refuse a link on the way to a file: what it leads to is no part of the backup."""
-    for place in [PurePosixPath(name), *PurePosixPath(name).parents][:-1]:
-        if (folder / place).is_symlink():
-            raise DataError(
-                "is a link",
-                file=folder / place,
-                expected="files and folders",
-                remedy="use a backup that you trust",
-            )
 
 
 def _same(what: str, folder: Path, saved: dict, restored: dict) -> None:
@@ -331,12 +348,13 @@ def _same(what: str, folder: Path, saved: dict, restored: dict) -> None:
         )
 
 
-def copy_out(path: str, target: Path) -> str:
-    """Copy a file out of the store; return its SHA-256."""
+def copy_out(path: str, target: Path) -> tuple[str, str]:
+    """Copy a file out of the store; return its SHA-256, and the digest that rows hold."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
+    digest, own = hashlib.sha256(), Hasher()
     with store(collect.STORE).open(path) as source, target.open("wb") as copy:
         while block := source.read(_BLOCK):
             digest.update(block)
+            own.write(block)
             copy.write(block)
-    return digest.hexdigest()
+    return digest.hexdigest(), own.text()

@@ -9,11 +9,14 @@ be read ends the collection before anything is removed.
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import datajoint as dj
 
+from schemas.stored import identity
 from workers.database.datajoint_internals import (
     ForeignKeys,
     store,
@@ -45,11 +48,12 @@ def collect(ledger: Ledger, *, age_s: float = 24 * 3600.0, delete: bool = False)
         `referenced` and `stored`, numbers of files; `orphans` (paths) and `orphan_bytes`; `young`,
         orphans that are kept because of their age; `deleted`.
     """
+    identity.check_store(tables.schema.database.removesuffix("_workers"))
     databases = pipeline_databases(ledger.connection)
     stored = {name: entry for db in databases for name, entry in list_files(db)}
     limit = _oldest_claim(ledger, age_s)
     used = set(references(ledger, databases))
-    free = [path for path in stored if not _covered(path, used)]
+    free = [path for path in stored if not is_covered(path, used)]
     old = sorted(path for path in free if stored[path][1] < limit)
     place = store(STORE)
     deleted = 0
@@ -67,7 +71,7 @@ def collect(ledger: Ledger, *, age_s: float = 24 * 3600.0, delete: bool = False)
     }
 
 
-def _covered(path: str, used: set[str]) -> bool:
+def is_covered(path: str, used: set[str]) -> bool:
     """Tell whether a file, or a folder above it, is what a row refers to."""
     path = path.removesuffix(".manifest.json")  # beside every object that is a folder
     while path:
@@ -85,7 +89,9 @@ def pipeline_databases(connection: dj.Connection) -> list[str]:
     tables_there = ForeignKeys(connection).in_order()
     names = {name.split(".")[0].strip('`"') for name in tables_there}
     prefix = tables.schema.database.removesuffix("workers")
-    return sorted(name for name in names if name.startswith(prefix))
+    own = sorted(name for name in names if name.startswith(prefix))
+    # a server that writes all names in small letters
+    return own or sorted(name for name in names if name.startswith(prefix.lower()))
 
 
 def list_files(database: str) -> Iterator[tuple[str, tuple[int, datetime.datetime]]]:
@@ -105,8 +111,24 @@ def _written(info: dict[str, Any]) -> datetime.datetime:
     raise ValueError(f"the store does not say when {info['name']} was written")
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A file of the store that a row refers to."""
+
+    path: str
+    digest: str | None  # None in rows from before there were digests
+    table: str
+    column: str
+    key: dict[str, Any]
+
+
 def references(ledger: Ledger, databases: list[str]) -> Iterator[str]:
-    """Yield the store path of every file that a row refers to.
+    """Yield the store path of every file that a row refers to; see `objects`."""
+    return (entry.path for entry in objects(ledger, databases))
+
+
+def objects(ledger: Ledger, databases: list[str]) -> Iterator[Stored]:
+    """Yield every file of the store that a row refers to.
 
     Raises
     ------
@@ -123,7 +145,11 @@ def references(ledger: Ledger, databases: list[str]) -> Iterator[str]:
                 for row in rows:
                     for path, kept_in in paths_of(row[column]):
                         if kept_in in (None, STORE):
-                            yield path
+                            value = row[column]
+                            said = json.loads(value) if isinstance(value, str) else value
+                            key = {part: row[part] for part in table.primary_key}
+                            digest = said.get("digest")
+                            yield Stored(path, digest, table.full_table_name, column, key)
 
 
 def _oldest_claim(ledger: Ledger, age_s: float) -> datetime.datetime:

@@ -19,7 +19,7 @@ from datajoint.declare import prepare_declare
 from datajoint.dependencies import extract_master
 from datajoint.hash_registry import get_store_backend
 
-from schemas.datajoint_internals import backend
+from schemas.datajoint_internals import backend, quoter, store
 
 __all__ = [
     "Address",
@@ -35,6 +35,7 @@ __all__ = [
     "driver",
     "due",
     "forget_transaction",
+    "free_table",
     "inside_populate",
     "is_stored_file",
     "json_columns",
@@ -87,11 +88,6 @@ def lost_in_transaction(error: BaseException) -> bool:
     return isinstance(error, dj.errors.DataJointError) and "during a transaction" in str(error)
 
 
-def quoter(connection: dj.Connection) -> Callable[[str], str]:
-    """Return the function that quotes a name as the server wants it."""
-    return connection.adapter.quote_identifier
-
-
 def column_comment_sql(
     connection: dj.Connection, table: str, column: str, comment: str
 ) -> str | None:
@@ -141,6 +137,18 @@ def master_of(table: str) -> str | None:
 
 
 # ---- tables
+
+_KNOWN = "_inception_free_tables"  # attribute of a connection, which cannot be hashed
+
+
+def free_table(connection: dj.Connection, name: str) -> dj.FreeTable:
+    """Return a table by its full name; a connection reads its columns once."""
+    known = vars(connection).setdefault(_KNOWN, {})
+    if name not in known:
+        table = dj.FreeTable(connection, name)
+        _ = table.heading.names
+        known[name] = table
+    return known[name]
 
 
 def due(table: dj.Table) -> Any:
@@ -235,17 +243,6 @@ def stored_columns(
 
 
 # ---- store
-
-
-def store(name: str | None = "main") -> Any:
-    """Return the storage backend: `put_file`, `put_buffer`, `get_buffer`, `open`, `size` and so on.
-
-    Parameters
-    ----------
-    name : str or None
-        Name in the configuration; None for its default.
-    """
-    return get_store_backend(name)
 
 
 def store_folders(database: str, name: str = "main") -> list[str]:

@@ -179,6 +179,11 @@ def _not_of_file(dj: Any, folder: Path) -> bool:
 def _datajoint() -> Any:
     import datajoint
 
+    from schemas.datajoint_internals import let_forks_connect
+    from schemas.stored.digests import watch
+
+    let_forks_connect()
+    watch()
     if "DJ_LOG_LEVEL" not in os.environ:
         datajoint.logger.setLevel("WARNING")  # one line per connection says nothing new
     return datajoint

@@ -17,6 +17,7 @@ import datajoint as dj
 
 from pipeline.errors import DataError
 from schemas.clock import to_utc
+from schemas.stored import identity
 from workers.database import opening, schema_version, server, table_content, variant_keys
 from workers.database.datajoint_internals import (
     backend,
@@ -92,7 +93,10 @@ STEPS = (
         frozenset({"closed_loop.loop.deadline"}),
     ),
     Step(6, "keep what was found in the files of a scan, and why the eye was not seen"),
-    Step(7, "keep why no cell of a field is found again"),
+    Step(7, "keep what people decide about cells as targets, and which loops are stopped"),
+    Step(8, "keep why no cell of a field is found again"),
+    Step(9, "keep what is expected of a target without noise, and how well its contrast is known"),
+    Step(10, "let database, store and home know each other, and keep digests of raw files"),
 )
 
 
@@ -218,6 +222,7 @@ def bind(connection: dj.Connection, prefix: str, source: str) -> None:
     with opening.without_declaring():
         order.load(source, prefix)
         tables.activate(prefix, connection)
+    identity.learn(connection, prefix)
 
 
 def _present(connection: dj.Connection, prefix: str) -> schema_version.Installed:

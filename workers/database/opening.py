@@ -7,26 +7,45 @@ from collections.abc import Iterator
 
 import datajoint as dj
 
+from pipeline.stages import STAGES
+from schemas.catalog import read_at_once
+from schemas.stored import identity as known_store
 from schemas.whole import declared_whole
 from workers.database import datajoint_internals, schema_version, server
+from workers.deployment import identity
 from workers.queue import order, tables
 from workers.queue.order import TaskOrder
 
 
-def open_tables(connection: dj.Connection, source: str, prefix: str) -> TaskOrder:
+def open_tables(
+    connection: dj.Connection, source: str, prefix: str, *, adopt_store: bool = False
+) -> TaskOrder:
     """Bind all tables, making what a new deployment lacks; one process at a time.
+
+    Parameters
+    ----------
+    connection : dj.Connection
+        To the server.
+    source, prefix : str
+        Module of the tables and prefix of their schemas.
+    adopt_store : bool
+        Take the store for this database's although it does not bear its mark.
 
     Raises
     ------
     SchemaVersionError
         If the database holds another version of the tables; nothing was changed then.
+    DataError
+        If the store is not mounted or another database's; nothing was changed then.
     """
     with server.exclusive(connection, f"{prefix}_declare"):  # creation races otherwise
         schema_version.check(connection, prefix)
-        with declared_whole(connection):
+        identity.refuse_strangers(connection, prefix, adopt=adopt_store)
+        with declared_whole(connection), read_at_once(connection, databases(prefix)):
             loaded = order.load(source, prefix)
             tables.activate(prefix)
             tables.declare()
+        identity.establish(connection, prefix, adopt=adopt_store)
     return loaded
 
 
@@ -66,11 +85,17 @@ def look(
             f"{where(connection)}: no tables have the prefix {prefix}; `inception declare` makes "
             "them"
         )
-    with without_declaring():
+    with without_declaring(), read_at_once(connection, databases(prefix)):
         loaded = order.load(source, prefix)
         tables.activate(prefix)
+        known_store.learn(connection, prefix)
         everything = [*(task.table for task in loaded), *tables.ALL]
         return loaded, [table for table in everything if not table().is_declared]
+
+
+def databases(prefix: str) -> list[str]:
+    """Return the names of a deployment's schemas."""
+    return [f"{prefix}_{name}" for name in (*STAGES, "workers")]
 
 
 def where(connection: dj.Connection) -> str:

@@ -16,7 +16,7 @@ from workers.database import server
 from workers.database.datajoint_internals import quoter
 from workers.version import code_version
 
-SCHEMA_VERSION = 7  # 0 is a database from before versions were written down
+SCHEMA_VERSION = 10  # 0 is a database from before versions were written down
 
 
 class SchemaVersionError(DataError):

@@ -20,6 +20,9 @@ log = logging.getLogger("inception.database")
 # MySQL: no connection, too many, gone, lost, read timeout, shutdown; deadlock, lock wait timeout
 _MYSQL_LOST = {0, 1040, 1053, 2002, 2003, 2006, 2013, 2055, 4031}
 _MYSQL_CONTENTION = {1205, 1213}
+# disk full, table full, read-only: option, transaction, server
+_MYSQL_REFUSING = {1021, 1114, 1290, 1792, 1836}
+_POSTGRES_REFUSING = {"25006", "53100", "58030"}  # read-only, disk full, input and output
 _POSTGRES_CONTENTION = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock
 
 
@@ -53,6 +56,19 @@ def is_contention(error: BaseException) -> bool:
     if type(error).__module__.split(".")[0] == "psycopg2":
         return getattr(error, "pgcode", None) in _POSTGRES_CONTENTION
     return type(error).__module__.startswith("pymysql") and _code(error) in _MYSQL_CONTENTION
+
+
+def refuses_writing(error: BaseException) -> bool:
+    """Tell whether the server answers but takes no rows: it is read-only, or its disk is full."""
+    if type(error).__module__.split(".")[0] == "psycopg2":
+        return getattr(error, "pgcode", None) in _POSTGRES_REFUSING
+    if not type(error).__module__.startswith("pymysql"):
+        cause = error.__cause__ or error.__context__
+        wrapped = isinstance(error, dj.errors.DataJointError) and cause is not None
+        return wrapped and refuses_writing(cause)
+    # 1290 is said of any option of the server
+    asked = _code(error) != 1290 or "read-only" in str(error) or "read_only" in str(error)
+    return _code(error) in _MYSQL_REFUSING and asked
 
 
 def _code(error: BaseException) -> object:
@@ -162,6 +178,8 @@ def persist(
 ) -> T:
     """Do something in the database, again after deadlocks and after it comes back.
 
+    A server that answers and takes no rows (read-only, disk full) is waited for, too.
+
     `action` must be safe to repeat: a commit whose answer was lost may have happened.
 
     Parameters
@@ -173,22 +191,31 @@ def persist(
     stop : callable
         Asked between tries; True raises `Stopped`.
     on_reconnect : callable
-        Called after every revival, before `action` is tried again.
+        Called after every revival, and when a server takes rows again.
     patience_s : float
         How long to wait for a server that does not answer (s) before its error is raised.
     """
-    pause, deadline, lost = 0.05, time.monotonic() + patience_s, False
+    pause, deadline, lost, refusing = 0.05, time.monotonic() + patience_s, False, False
     while True:
         try:
             if lost:
                 revive(connection)
                 lost = False
                 on_reconnect()
-            return action()
+            result = action()
+            if refusing:
+                log.warning("the database takes rows again")
+                on_reconnect()
+            return result
         except Exception as error:
             lost = is_connection_error(error) or isinstance(error, embedded.ServerError) or lost
-            if not (lost or is_contention(error)) or time.monotonic() > deadline:
+            refused = refuses_writing(error)
+            passing = lost or refused or is_contention(error)
+            if not passing or time.monotonic() > deadline:
                 raise
+            if refused and not refusing:
+                log.warning("the database takes no rows: %s", " ".join(str(error).split()))
+            refusing = refusing or refused
         if stop():
             raise Stopped
         time.sleep(pause * random.uniform(0.5, 1.5))

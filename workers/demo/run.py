@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import schemas
@@ -27,13 +27,17 @@ from pipeline.simulate import Mouse
 from pipeline.simulate.photographs import natural_images
 from schemas.decisions import other_day, tasks
 from schemas.decisions.ingest import ingest_bundle
+from workers.database import embedded
+from workers.demo.progress import Steps, duration
 from workers.demo.score import score_demo, truth_section
 from workers.insight import status
 from workers.package import write
 from workers.report import text_of, write_report
 
 CORES = 2  # jobs at a time; each computes on one core
-POLL_S = 2.0
+POLL_S = 1.0
+END_S = 10.0  # for a worker to hand its jobs back
+SIMULATED_FAULTS = "The simulated rig drops, delays and repeats some images, as real ones do:"
 OTHER_IMAGES, OTHER_SEEDS = 5000, [1]  # of the third day: seed of its images, and of its model
 
 # seconds of work per table until the end of each day, on one core of the reference machine:
@@ -77,8 +81,12 @@ class Scale:
         Length of the second day.
     other_day : bool
         Record natural images on a third day too (extracted traces), and compare the MEIs.
-    recipe : str
-        Name of the recipe in `schemas.closed_loop.RECIPES`.
+    like : str
+        What the cells are like; see `pipeline.simulate.Population`.
+    oracle : float
+        Median oracle correlation of the cells.
+    recipe : str or dict
+        Name of the recipe in `schemas.closed_loop.RECIPES`, or what differs from the default.
     """
 
     cells: int = 60
@@ -88,7 +96,31 @@ class Scale:
     targets: int = 12
     minutes: float = 60.0
     other_day: bool = True
-    recipe: str = "demo"
+    like: str = "v1"
+    oracle: float = 0.35
+    recipe: str | dict[str, Any] = "demo"
+
+
+QUICK = Scale(
+    cells=24,
+    singles=400,
+    repeated=20,
+    repeats=6,
+    targets=5,
+    minutes=6.0,
+    other_day=False,
+    oracle=0.5,
+    recipe={
+        "model": {
+            "cnn": {"training": {"epochs": 8, "min_steps": 60}},
+            "ln": {"core": {"name": "linear"}, "training": {"epochs": 6, "min_steps": 60}},
+            "cnn_seeds": [1],
+            "ln_seeds": [1],
+        },
+        "plan": {"n_natural": 6},
+    },
+)
+"""Everything once in two and a half minutes, for teaching and tests; little noise, few images."""
 
 
 def run_demo(
@@ -126,56 +158,65 @@ def run_demo(
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    scale, console = scale or Scale(), console or Console()
+    scale, steps = scale or Scale(), Steps(console)
     os.environ["INCEPTION_HOME"] = str(Path(home).resolve() if home else folder / "home")
     _same_demo(folder, {"seed": seed, **scale.__dict__})
     clock = _Clock(folder / "seconds.json")
-    bundles = {day: folder / f"day{day}" for day in (1, 2)}
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        with clock("simulate day 1"):
-            once(
-                bundles[1],
-                lambda part: simulate_day1(part, seed, scale, _frames(progress, "simulate day 1")),
-            )
-        _open_database()
-        with clock("day 1 to package"):
-            _ingest_day1(bundles[1], scale)
-            _work(folder, progress, 1, "scan to package")
-            key = {"animal_id": 1, "session": 1, "scan_idx": 1}
-            once(folder / "package", lambda part: _write_package(key, part))
-        with clock("simulate day 2"):
-            once(
-                bundles[2],
-                lambda part: _simulate_day2(part, folder / "package", seed, scale, progress),
-            )
-            if scale.other_day:
-                once(folder / "day3", lambda part: _simulate_day3(part, seed, scale))
-        with clock("day 2 to outcome"):
-            _ingest(bundles[2])
-            if scale.other_day:
-                _ingest_day3(folder / "day3")
-            _work(folder, progress, 2, "scan to outcome")
-        with clock("report"):
-            task = progress.add_task("report", total=1, note="")
-            report, mouse = folder / "report", _mouse(seed, scale)
-            report.mkdir(exist_ok=True)
-            result = score_demo(bundles, mouse, seconds=clock.total)
-            chapters = [truth_section(bundles[1], report)]
-            write_report(report, extra=chapters, headline=result)
-            progress.update(task, completed=1, total=1, note="done")
+    ours = embedded.is_embedded() and not embedded.status()["running"]
+    try:
+        with steps:
+            result, report = _run(folder, seed, scale, clock, steps)
+    except KeyboardInterrupt:
+        steps.say(f"stopped after {duration(clock.total)} in all; the same command goes on")
+        if ours:
+            embedded.stop()
+        raise
     result["seconds"] = round(clock.total, 1)
     text = json.dumps(result, indent=2)
     (report / "result.json").write_text(text + "\n", encoding="utf-8")
-    console.print(_result_table(result))
-    console.print(f"report: {folder / 'report' / 'index.html'}")
+    steps.console.print(_result_table(result))
+    steps.say(f"report: {folder / 'report' / 'index.html'}")
+    steps.say(f"look at it in a browser: inception open --home {os.environ['INCEPTION_HOME']}")
     return result
+
+
+def _run(
+    folder: Path, seed: int, scale: Scale, clock: _Clock, steps: Steps
+) -> tuple[dict[str, Any], Path]:
+    """Take all steps that are not done yet; return the score and the folder of the report."""
+    bundles = {day: folder / f"day{day}" for day in (1, 2)}
+    key = {"animal_id": 1, "session": 1, "scan_idx": 1}
+    with clock("simulate day 1"), steps.step("simulate day 1"):
+        once(bundles[1], lambda part: simulate_day1(part, seed, scale, steps.frames()))
+    with clock("day 1 to package"), steps.step("day 1: scan to package"):
+        steps.note("starting the database")
+        schemas.activate()
+        _ingest_day1(bundles[1], scale)
+        _work(folder, steps, 1)
+        once(folder / "package", lambda part: write(key, part))
+    with clock("simulate day 2"):
+        with steps.step("simulate day 2"):
+            once(
+                bundles[2],
+                lambda part: _mouse(seed, scale).record(
+                    folder / "package", part, day=2, progress=steps.frames()
+                ),
+            )
+        if scale.other_day:
+            with steps.step("simulate day 3"):
+                once(folder / "day3", lambda part: _simulate_day3(part, seed, scale))
+    with clock("day 2 to outcome"), steps.step("day 2: scan to outcome"):
+        steps.say(SIMULATED_FAULTS)
+        ingest_bundle(bundles[2])
+        if scale.other_day:
+            _ingest_day3(folder / "day3")
+        _work(folder, steps, 2)
+    with clock("report"), steps.step("report"):
+        report, mouse = folder / "report", _mouse(seed, scale)
+        report.mkdir(exist_ok=True)
+        result = score_demo(bundles, mouse, seconds=clock.total)
+        write_report(report, extra=[truth_section(bundles[1], report)], headline=result)
+    return result, report
 
 
 class _Clock:
@@ -230,7 +271,7 @@ def once(target: Path, make: Callable[[Path], Any]) -> None:
 
 
 def _mouse(seed: int, scale: Scale) -> Any:
-    return Mouse(seed, n_cells=scale.cells)
+    return Mouse(seed, n_cells=scale.cells, like=scale.like, oracle=scale.oracle)
 
 
 def simulate_day1(
@@ -254,10 +295,6 @@ def simulate_day1(
     )
 
 
-def _simulate_day2(part: Path, package: Path, seed: int, scale: Scale, progress: Progress) -> None:
-    _mouse(seed, scale).record(package, part, day=2, progress=_frames(progress, "simulate day 2"))
-
-
 def _simulate_day3(part: Path, seed: int, scale: Scale) -> None:
     """Record other natural images of the same cells, extracted elsewhere."""
     mouse = _mouse(seed, scale)
@@ -274,81 +311,62 @@ def _simulate_day3(part: Path, seed: int, scale: Scale) -> None:
     )
 
 
-def _frames(progress: Progress, name: str) -> Callable[[int, int], None]:
-    task = progress.add_task(name, total=None, note="")
-    start = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        left = (time.monotonic() - start) * (total - done) / max(done, 1)
-        note = f"{done}/{total} frames, {_minutes(left)} left"
-        progress.update(task, completed=done, total=total, note=note)
-
-    return show
-
-
-def _open_database() -> None:
-    schemas.activate()
-
-
-def _ingest(bundle: Path) -> dict[str, Any]:
-    return ingest_bundle(bundle)
-
-
 def _ingest_day1(bundle: Path, scale: Scale) -> None:
-    key = _ingest(bundle)
+    key = ingest_bundle(bundle)
     tasks.register_loop(key, recipe=scale.recipe, targets=scale.targets, minutes=scale.minutes)
 
 
 def _ingest_day3(bundle: Path) -> None:
     source = {"animal_id": 1, "session": 1, "scan_idx": 1}
-    other_day.register_other_day(_ingest(bundle), source, seeds=OTHER_SEEDS)
+    other_day.register_other_day(ingest_bundle(bundle), source, seeds=OTHER_SEEDS)
 
 
-def _write_package(key: dict[str, int], part: Path) -> None:
-    write(key, part)
-
-
-def _work(folder: Path, progress: Progress, day: int, title: str) -> None:
+def _work(folder: Path, steps: Steps, day: int) -> None:
     """Run a worker until it is idle, and show what it does."""
     command = [sys.executable, "-m", "workers.cli", "worker", "--exit-when-idle"]
     command += ["--processes", str(CORES), "--sleep-duration", "0.5"]
-    overall = progress.add_task(f"day {day}: {title}", total=None, note="starting")
     with (folder / "worker.log").open("a", encoding="utf-8") as log:
         # a session of its own: Ctrl-C reaches this process only, which then asks the worker to end
         worker = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
             while worker.poll() is None:
-                _show_jobs(progress, overall, day)
+                _show_jobs(steps, day)
                 time.sleep(POLL_S)
-        except BaseException:
-            worker.terminate()
-            worker.wait(timeout=60)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                steps.say("stopping: jobs under way are handed back")
+            _end(worker)
             raise
-    _show_jobs(progress, overall, day, finished=True)
     if worker.returncode != 0:
         raise RuntimeError(
             f"the worker ended with exit code {worker.returncode}; see {folder / 'worker.log'} "
             f"and `inception errors --home {os.environ['INCEPTION_HOME']}`"
         )
+    done, _, _ = status.tally()
+    steps.note(f"{sum(count for count, _ in done.values())} jobs done")
 
 
-def _show_jobs(progress: Progress, overall: int, day: int, *, finished: bool = False) -> None:
+def _end(worker: subprocess.Popen) -> None:
+    """End a worker now: the second signal is that of somebody who does not wait for jobs."""
+    for _ in range(2):
+        worker.terminate()
+        time.sleep(0.3)  # two at once would be one
+    try:
+        worker.wait(timeout=END_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(worker.pid, signal.SIGKILL)  # its leases run out
+        worker.wait()
+
+
+def _show_jobs(steps: Steps, day: int) -> None:
     done, waiting, running = status.tally()
     jobs = sum(count for count, _ in done.values())
-    if finished:
-        progress.update(overall, total=1, completed=1, note=f"{jobs} jobs done")
-        return
     expected = TYPICAL_S[day]
     spent = sum(min(done.get(table, (0, 0.0))[1], most) for table, most in expected.items())
     total = sum(expected.values())
-    names = ", ".join(sorted(set(running))) or "looking for work"
-    left = _minutes((total - spent) / CORES)
-    note = f"{jobs} jobs done, {waiting} waiting, about {left} left; {names}"
-    progress.update(overall, total=total, completed=spent, note=note)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    names = ", ".join(sorted({name.split(".")[-1] for name in running})) or "looking"
+    left = duration((total - spent) / CORES)
+    steps.note(f"{jobs}/{jobs + waiting + len(running)} jobs, {left}: {names}", spent, total)
 
 
 def _result_table(result: dict[str, Any]) -> Table:

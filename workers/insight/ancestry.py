@@ -9,7 +9,12 @@ from typing import Any
 
 import datajoint as dj
 
-from workers.database.datajoint_internals import ForeignKeys, master_of, plain_columns
+from workers.database.datajoint_internals import (
+    ForeignKeys,
+    free_table,
+    master_of,
+    plain_columns,
+)
 from workers.queue import tables
 from workers.queue.claims import canonical, job_id
 from workers.queue.lease import Ledger
@@ -93,7 +98,7 @@ def ancestry(
     nodes = {name.lower(): node for node, name in names.items()}
     if table.lower() not in nodes:
         raise LookupError(f"no table {table!r}; name one like {next(iter(plan.tasks), 'a.B')}")
-    known = dj.FreeTable(ledger.connection, nodes[table.lower()]).heading.names
+    known = free_table(ledger.connection, nodes[table.lower()]).heading.names
     for name in key:
         if name not in known:
             raise LookupError(f"{table} has no column {name!r}; it has {sorted(known)}")
@@ -166,7 +171,7 @@ class Walk:
             self._visit(*self._open.popleft())
 
     def _visit(self, node: str, restrictions: list[dict[str, Any]]) -> None:
-        table = dj.FreeTable(self._ledger.connection, node)
+        table = free_table(self._ledger.connection, node)
         heading = table.heading
         plain = plain_columns(table)
         query = (table & restrictions).proj(*plain)
@@ -219,9 +224,9 @@ class Walk:
                 target = master_of(parent) or parent
                 if target == node or not is_computed(target):
                     continue
-                wanted = set(dj.FreeTable(self._ledger.connection, target).primary_key)
+                wanted = set(free_table(self._ledger.connection, target).primary_key)
                 columns = {ours: up for ours, up in pairs.items() if up in wanted}
-                part = dj.FreeTable(self._ledger.connection, child) & mine
+                part = free_table(self._ledger.connection, child) & mine
                 found = self._ledger.persist(
                     lambda part=part, columns=columns: (dj.U(*columns) & part).to_dicts()
                 )

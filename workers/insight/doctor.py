@@ -60,7 +60,11 @@ def doctor(
             lambda: _tables(home, prefix, source),
             "run `inception declare` with this version of the code",
         ),
-        ("store", lambda: _store(home), "check the location of store 'main' and its permissions"),
+        (
+            "store",
+            lambda: _store(home, prefix),
+            "check the location of store 'main' and its permissions",
+        ),
         ("disk", lambda: _disk(home), f"free at least {_FREE_GB:g} GB, or use another --home"),
         ("device", _device, "install the torch build for this GPU, or set INCEPTION_DEVICE=cpu"),
         ("cores and memory", _machine, "4 GB are enough for the demo"),
@@ -186,10 +190,12 @@ def _tables(home: str | os.PathLike | None, prefix: str, source: str) -> str:
     return f"{len(loaded.tasks) + len(tables.ALL)} declared, prefix {prefix}"
 
 
-def _store(home: str | os.PathLike | None) -> str:
+def _store(home: str | os.PathLike | None, prefix: str) -> str:
+    from schemas.stored import identity
     from workers.database import datajoint_internals
 
-    embedded.connect(home)
+    identity.learn(embedded.connect(home), prefix)
+    identity.check_store(prefix)  # before anything is written there
     store, backend = dj.config.stores["main"], datajoint_internals.store("main")
     name, content = f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(64)
     backend.put_buffer(content, name)

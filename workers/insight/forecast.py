@@ -189,6 +189,13 @@ def _open_loops(ledger: Ledger) -> list[dict[str, Any]]:
 
     waiting = (closed_loop.PlanTask - closed_loop.Plan.proj()) * closed_loop.Loop
     rows = ledger.persist(lambda: waiting.to_dicts(order_by=("registered", "plan_id")))
+    names = closed_loop.Loop.primary_key
+    stopped = {
+        tuple(row[name] for name in names): row["who"]
+        for row in ledger.persist(closed_loop.StoppedLoop().to_dicts)
+    }
+    for row in rows:
+        row["stopped"] = stopped.get(tuple(row[name] for name in names))
     return sorted(rows, key=lambda row: row["deadline_utc"] or datetime.datetime.max)
 
 
@@ -197,7 +204,8 @@ def coming(ledger: Ledger, plan: TaskOrder) -> list[datetime.datetime]:
     if plan.source != "schemas":
         return []
     now = ledger.rows(f"SELECT {ledger.now()}")[0][0]
-    due = {loop["deadline_utc"] for loop in _open_loops(ledger)} - {None}
+    loops = [loop for loop in _open_loops(ledger) if loop["stopped"] is None]
+    due = {loop["deadline_utc"] for loop in loops} - {None}
     return sorted(moment for moment in due if moment > now)
 
 
@@ -209,7 +217,7 @@ def _loop(
     `ready_at`, when all that was asked for is displayed, and `deadline`, when the plan is made of
     what is displayed by then, are local times with their offset from UTC; `unmeasured` names tables
     that never ran, whose time is missing; `stuck` lists jobs set aside, without which the plan is
-    not whole.
+    not whole; `stopped` is who stopped it, or None.
     """
     left, stuck = remaining(ledger, plan, {"plan_id": loop["plan_id"]})
     works = [Work(task, jobs, seconds.get(task.name)) for task, jobs in left]
@@ -228,5 +236,6 @@ def _loop(
         "in_time": ready <= deadline if ready and deadline else None,
         "unmeasured": [work.task.name for work in works if work.jobs and work.seconds is None],
         "stuck": stuck,
+        "stopped": loop["stopped"],
     }
-    return entry, after if possible else places
+    return entry, after if possible and loop["stopped"] is None else places

@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import datajoint as dj
-
-from workers.database.datajoint_internals import ForeignKeys, master_of
+from workers.database.datajoint_internals import ForeignKeys, free_table, master_of
 from workers.insight import ancestry
 from workers.queue import tables
 from workers.queue.lease import Ledger
 from workers.queue.order import Task, TaskOrder
 from workers.queue.refresh import LEFT_BEHIND
+from workers.queue.stopped import STOPPED
 
 
 def remaining(
     ledger: Ledger, plan: TaskOrder, plan_key: dict[str, Any]
 ) -> tuple[list[tuple[Task, int]], list[str]]:
-    """Count the jobs that a plan still needs, table by table, and name those set aside.
+    """Count the jobs that a plan still needs, table by table, and name those set aside."""
+    counted, stuck = progress(ledger, plan, plan_key)
+    return [(task, jobs - done) for task, jobs, done in counted], stuck
+
+
+def progress(
+    ledger: Ledger, plan: TaskOrder, plan_key: dict[str, Any]
+) -> tuple[list[tuple[Task, int, int]], list[str]]:
+    """Count the jobs of a plan and those that are done, table by table; name those set aside.
 
     Tables with a task row need one job for each; tables that follow from others alone (the
     fields of a scan) as many as these, times the parts where the foreign key leads to a part.
@@ -34,15 +41,15 @@ def remaining(
     tasked = {task.name for task in plan if counter.decided(task)}
     above = plan.upstream()
     needed = tasked.union(*(above[name] for name in tasked))
-    left, stuck = [], []
+    counted, stuck = [], []
     for task in plan:
         if task.name not in needed:
             continue
         jobs, keys = counter.expected(task)
         done = ledger.persist(lambda task=task, keys=keys: len(task.table & keys)) if keys else 0
-        left.append((task, max(jobs - done, 0)))
+        counted.append((task, max(jobs, done), done))
         stuck += counter.set_aside(task, keys)
-    return left, stuck
+    return counted, stuck
 
 
 class _Counter:
@@ -56,8 +63,9 @@ class _Counter:
         self._foreign_keys = foreign_keys
         aside = ledger.rows(
             f"SELECT table_name, job_key FROM {tables.Job.full_table_name} "
-            "WHERE status IN ('error', 'ignore') AND (error_class IS NULL OR error_class <> %s)",
-            (LEFT_BEHIND,),
+            "WHERE status IN ('error', 'ignore') "
+            "AND (error_class IS NULL OR error_class NOT IN (%s, %s))",
+            (LEFT_BEHIND, STOPPED),
         )
         self._aside: dict[str, list[str]] = {}
         for name, text in aside:
@@ -103,8 +111,8 @@ class _Counter:
 
     def _parts(self, master: str, part: str, keys: list[dict]) -> int:
         """Return how many parts a row of the master has, or usually has."""
-        parts = dj.FreeTable(self._ledger.connection, part)
-        masters = dj.FreeTable(self._ledger.connection, master)
+        parts = free_table(self._ledger.connection, part)
+        masters = free_table(self._ledger.connection, master)
         for restriction in (keys, {}):
             rows = len(masters & restriction)
             if rows:

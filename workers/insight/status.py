@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.catalog import read_at_once
 from workers.database import datajoint_internals, schema_version
 from workers.database.server import exclusive
-from workers.insight import forecast
+from workers.insight import forecast, next_step
 from workers.queue import refresh, tables
-from workers.queue.lease import Ledger
-from workers.queue.order import TaskOrder
+from workers.queue.lease import MACHINE, Ledger
+from workers.queue.order import Task, TaskOrder, tables_of
+from workers.queue.stopped import STOPPED
 
 _COLUMNS = ("pending", "running", "error", "ignore")
 _ALIVE_S = 120.0  # a worker not seen for so long is gone (s)
@@ -31,8 +33,11 @@ def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
         `tables`: one dict each with `table, done, due, pending, running, error, ignore,
         seconds` (median duration of a job); `stages`: the same summed, by `stage`; `running`:
         jobs under way, see `forecast.running`; `workers`: those seen in the last two minutes;
-        `jobs_error`: those set aside; `jobs_late`: those that nobody waits for any more, since
-        their plan was made without them at its deadline; `ahead`: see `forecast.forecast`.
+        `jobs_error`: those set aside; `jobs_handed_back`: those that a machine could not do, and
+        `machine_fault`, why; `jobs_late`: those that nobody waits for any more, since
+        their plan was made without them at its deadline, or their loop is stopped;
+        `ahead`: see `forecast.forecast`; `next`: of loops whose plan is made, see
+        `next_step.next_steps`.
     """
     counts: dict[str, dict[str, int]] = {}
     for name, state, n in ledger.rows(
@@ -41,23 +46,18 @@ def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
     ):
         counts.setdefault(name, {})[state] = int(n)
     seconds = forecast.durations(ledger)
-    listed = []
-    for task in plan:
-        own = counts.get(task.name, {})
-        listed.append(
-            {
-                "table": task.name,
-                "done": ledger.persist(lambda task=task: len(task.table())),
-                "due": ledger.persist(lambda task=task: len(datajoint_internals.due(task.table()))),
-                **{state: own.get(state, 0) for state in _COLUMNS},
-                "seconds": seconds.get(task.name),
-            }
-        )
+    with read_at_once(ledger.connection, sorted({t.database for _, t in tables_of(plan.source)})):
+        listed = [_row(ledger, task, counts.get(task.name, {}), seconds) for task in plan]
     alive = workers(ledger)
+    waiting = ledger.rows(
+        f"SELECT COUNT(*), MIN(error_message) FROM {tables.Job.full_table_name} "
+        "WHERE status='pending' AND error_class=%s",
+        (MACHINE,),
+    )
     late = ledger.rows(
         f"SELECT COUNT(*) FROM {tables.Job.full_table_name} "
-        "WHERE status='ignore' AND error_class=%s",
-        (refresh.LEFT_BEHIND,),
+        "WHERE status='ignore' AND error_class IN (%s, %s)",
+        (refresh.LEFT_BEHIND, STOPPED),
     )
     return {
         "tables": listed,
@@ -66,7 +66,23 @@ def status(ledger: Ledger, plan: TaskOrder) -> dict[str, Any]:
         "workers": alive,
         "jobs_error": sum(row["error"] for row in listed),
         "jobs_late": int(late[0][0]),
+        "jobs_handed_back": int(waiting[0][0]),
+        "machine_fault": waiting[0][1],
         "ahead": forecast.forecast(ledger, plan, alive),
+        "next": next_step.next_steps(ledger, plan),
+    }
+
+
+def _row(
+    ledger: Ledger, task: Task, jobs: dict[str, int], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Count the rows and the jobs of one table."""
+    return {
+        "table": task.name,
+        "done": ledger.persist(lambda: len(task.table())),
+        "due": ledger.persist(lambda: len(datajoint_internals.due(task.table()))),
+        **{state: jobs.get(state, 0) for state in _COLUMNS},
+        "seconds": seconds.get(task.name),
     }
 
 

@@ -18,6 +18,7 @@ from workers.queue import lease, tables
 from workers.queue.lease import Ledger
 from workers.queue.order import TaskOrder
 from workers.queue.refresh import LEFT_BEHIND
+from workers.queue.stopped import STOPPED
 
 _ADVICE = {
     "data": "repair or replace the input and `inception retry`, or `inception ignore` the key",
@@ -37,9 +38,15 @@ _ADVICE = {
 
 
 def errors(
-    ledger: Ledger, plan: TaskOrder, table: str | None = None, key: dict[str, Any] | None = None
+    ledger: Ledger,
+    plan: TaskOrder,
+    table: str | None = None,
+    key: dict[str, Any] | None = None,
+    *,
+    most: int | None = None,
+    skip: int = 0,
 ) -> list[dict[str, Any]]:
-    """List quarantined jobs, the newest last.
+    """List quarantined jobs, the newest last; one page of them the newest first.
 
     Parameters
     ----------
@@ -51,6 +58,8 @@ def errors(
         Readable name of a table.
     key : dict, optional
         Part of a key.
+    most, skip : int
+        Size of a page, and how many newer jobs to leave out; by default all are listed.
 
     Returns
     -------
@@ -59,10 +68,13 @@ def errors(
         the job hangs on; and `advice`.
     """
     where, args = ("AND table_name=%s", (table,)) if table else ("", ())
+    order, page = "", ""
+    if most is not None:
+        order, page = " DESC", f" LIMIT {int(most)} OFFSET {int(skip)}"
     rows = ledger.rows(
         "SELECT job_id, table_name, job_key, error_class, error_message, attempts, error_stack "
         f"FROM {tables.Job.full_table_name} WHERE status='error' {where} "
-        "ORDER BY not_before, job_id",
+        f"ORDER BY not_before{order}, job_id{order}{page}",
         args,
     )
     names = ("job_id", "table", "key", "class", "message", "attempts", "stack")
@@ -97,7 +109,8 @@ def _input(ledger: Ledger, plan: TaskOrder, row: dict[str, Any]) -> list[str]:
 def retry(ledger: Ledger, table: str | None = None, key: dict[str, Any] | None = None) -> int:
     """Put quarantined, ignored and cancelled jobs back into the queue; return their number.
 
-    Those that a plan left behind at its deadline only if a table or key is named.
+    Those that a plan left behind at its deadline, or of a stopped loop, only if a table or key is
+    named.
     """
     left = table is not None or key is not None
     changed = _change(
@@ -119,11 +132,12 @@ def cancel(ledger: Ledger, table: str | None = None, key: dict[str, Any] | None 
     job is no longer its own, and kills the process. A job that has just ended is not counted.
     """
     chosen = _choose(ledger, ("running",), table, key)
-    return sum(ledger.persist(lambda job=job: _stop(ledger, *job)) for job in chosen)
+    return sum(ledger.persist(lambda job=job: stop_one(ledger, *job)) for job in chosen)
 
 
-def _stop(ledger: Ledger, job: str, token: int) -> bool:
-    who = f"cancelled by {_user()} on {socket.gethostname()}"
+def stop_one(ledger: Ledger, job: str, token: int) -> bool:
+    """Stop one running job; return False if it has just ended or has another owner."""
+    who = f"cancelled by {user_name()} on {socket.gethostname()}"
     with server.transaction(ledger.connection):
         ended = ledger.connection.query(
             f"UPDATE {tables.Job.full_table_name} SET status='ignore', worker=NULL, "
@@ -141,7 +155,8 @@ def _stop(ledger: Ledger, job: str, token: int) -> bool:
     return True
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the login of whoever runs this process, or the number of an account without one."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's account without a name
@@ -178,8 +193,8 @@ def _choose(
     marks = ",".join(["%s"] * len(states))
     where, args = ("AND table_name=%s", [table]) if table else ("", [])
     if not left_behind:
-        where += " AND (error_class IS NULL OR error_class <> %s)"
-        args.append(LEFT_BEHIND)
+        where += " AND (error_class IS NULL OR error_class NOT IN (%s, %s))"
+        args += [LEFT_BEHIND, STOPPED]
     rows = ledger.rows(
         f"SELECT job_id, token, job_key FROM {tables.Job.full_table_name} "
         f"WHERE status IN ({marks}) {where}",

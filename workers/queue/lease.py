@@ -22,6 +22,7 @@ MAX_CRASHES = 3  # attempts that took their process with them, then the job is q
 MAX_RETRIES = 8  # attempts lost to something that may pass
 CRASHES = ("crash", "timeout", "memory")
 PASSING = ("transient", "lost")
+MACHINE = "machine"  # the fault of the place where it ran: no attempt, and never set aside
 _WINDOW = 32  # candidates that a claim looks at
 _RACES = 4  # of them, those it tries before it looks again
 _LOOKS = 8  # looks in a row at which others were quicker every time, then the queue is left alone
@@ -98,8 +99,15 @@ class Ledger(Duties):
 
     # ---- claims
 
-    def claim(self, names: Sequence[str]) -> Claim | None:
+    def claim(self, names: Sequence[str], avoid: Sequence[str] = ()) -> Claim | None:
         """Take the first due job of some tables, or None if there is none.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Tables.
+        avoid : sequence of str
+            Ids of jobs to leave to other workers.
 
         Looks at a few candidates and takes one by a conditional update: whoever changes the row
         first has it, nobody waits for a lock. Of those that are equally urgent any one is taken,
@@ -107,7 +115,7 @@ class Ledger(Duties):
         transaction, before any work.
         """
         for _ in range(_LOOKS if names else 0):
-            candidates = self._candidates(names)
+            candidates = self._candidates(names, avoid)
             if not candidates:
                 return None
             equal = [pair for rank, *pair in candidates if rank == candidates[0][0]]
@@ -117,7 +125,9 @@ class Ledger(Duties):
                     return claim
         return None
 
-    def _candidates(self, names: Sequence[str]) -> list[tuple[tuple[int, int], Claim, int]]:
+    def _candidates(
+        self, names: Sequence[str], avoid: Sequence[str]
+    ) -> list[tuple[tuple[int, int], Claim, int]]:
         """Return rank, claim to be and present token of the first due jobs, in their order."""
         epoch_ms = (
             "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
@@ -125,11 +135,13 @@ class Ledger(Duties):
             else "CAST(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(3)) * 1000 AS SIGNED)"
         )
         marks = ",".join(["%s"] * len(names))
+        others = f"AND job_id NOT IN ({','.join(['%s'] * len(avoid))}) " if avoid else ""
         rows = self.rows(
             "SELECT priority, stage_order, job_id, token, table_name, job_key, crashes, retries, "
             f"{epoch_ms} FROM {self._job} WHERE status='pending' AND not_before <= {self.now()} "
-            f"AND table_name IN ({marks}) ORDER BY priority, stage_order, job_id LIMIT {_WINDOW}",
-            names,
+            f"AND table_name IN ({marks}) {others}"
+            f"ORDER BY priority, stage_order, job_id LIMIT {_WINDOW}",
+            [*names, *avoid],
         )
         found = []
         for priority, order, job, token, table, key, crashes, retries, server_ms in rows:
@@ -172,17 +184,23 @@ class Ledger(Duties):
         )
         return cursor.fetchone() is not None
 
-    def hand_back(self, claim: Claim) -> bool:
-        """Return an unfinished job without having burned an attempt; False if it was not ours."""
-        return self.persist(
-            lambda: self._settle(
-                claim,
-                "status='pending', worker=NULL, lease_until=NULL, attempts=attempts-1",
-                (),
-                "returned",
-                None,
-            )
-        )
+    def hand_back(self, claim: Claim, reason: str | None = None) -> bool:
+        """Return an unfinished job without having burned an attempt; False if it was not ours.
+
+        Parameters
+        ----------
+        claim : Claim
+            The job.
+        reason : str, optional
+            What this worker's machine lacks; whoever looks at the job reads it.
+        """
+        change = "status='pending', worker=NULL, lease_until=NULL, attempts=attempts-1"
+        values: tuple = ()
+        if reason is not None:
+            reason = _clean(reason)[:2000]
+            change += ", error_class=%s, error_message=%s, error_stack=''"
+            values = (MACHINE, reason)
+        return self.persist(lambda: self._settle(claim, change, values, "returned", reason))
 
     def fail(self, claim: Claim, kind: str, message: str, stack: str = "") -> str:
         """Record a failed attempt.

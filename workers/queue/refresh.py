@@ -18,7 +18,7 @@ log = logging.getLogger("inception.refresh")
 ORDINARY = 5  # priority; lower runs first
 LEFT_BEHIND = "late"  # error_class of jobs set aside since nobody waits for them any more
 _CHUNK = 1000  # rows in one INSERT
-_WHY = "the plan that asked for this was made without it, at its deadline"
+_WHY = "its plan was made without it at its deadline, or its loop is stopped"
 
 
 class Priority(Protocol):

@@ -123,7 +123,18 @@ class SchemaVersion(dj.Manual):
     """
 
 
-ALL = (Job, Attempt, Environment, Provenance, Worker, Duty, SchemaVersion)
+@schema
+class Deployment(dj.Manual):
+    definition = """
+    # Identity of this database; its store and its home bear the same id
+    deployment_id  : char(32)      # random
+    ---
+    made_at        : datetime(3)   # (UTC, server time)
+    marked_at=null : datetime(3)   # (UTC, server time) when store and home bore it
+    """
+
+
+ALL = (Job, Attempt, Environment, Provenance, Worker, Duty, SchemaVersion, Deployment)
 
 
 def activate(prefix: str = "inception", connection: dj.Connection | None = None) -> None:

@@ -1,4 +1,7 @@
-"""Jobs of a loop with a deadline run before all others; those that it left behind do not run."""
+"""Jobs of a loop with a deadline run before all others.
+
+Those that it left behind do not run, nor do those that only stopped loops wait for.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 from workers.queue.claims import canonical
 from workers.queue.order import Task, TaskOrder
 from workers.queue.refresh import ORDINARY, Priority
+from workers.queue.stopped import Stopped, stopped
 
 URGENT = 1
 _LOOK_S = 10.0  # how long the list of urgent loops is believed (s)
@@ -19,7 +23,8 @@ class Urgency(Priority):
     """Gives jobs their priority: call it with a table and its keys.
 
     A job belongs to a loop by its scan, or by the hash of a data set, ensemble or plan made of it.
-    None instead of a priority says that nobody waits for the job: its plan was made without it.
+    None instead of a priority says that nobody waits for the job: its plan was made without it,
+    or its loop is stopped.
 
     Parameters
     ----------
@@ -33,6 +38,7 @@ class Urgency(Priority):
         self._looked = float("-inf")
         self._urgent: dict[str, set] = {}
         self._left: dict[str, set[str]] = {}
+        self._stopped = Stopped()
 
     def __call__(self, task: Task, keys: list[dict[str, Any]], /) -> Sequence[int | None]:
         """Return the priority of every key."""
@@ -43,7 +49,9 @@ class Urgency(Priority):
         left = self._left.get(task.name, ())
         return [None if left and canonical(key) in left else self._rank(key) for key in keys]
 
-    def _rank(self, key: dict[str, Any]) -> int:
+    def _rank(self, key: dict[str, Any]) -> int | None:
+        if self._stopped.holds(key):
+            return None
         return URGENT if _belongs(key, self._urgent) else ORDINARY
 
     def forget(self) -> None:
@@ -54,14 +62,14 @@ class Urgency(Priority):
         """Look now; tell whether any job may have another priority than when it was last asked."""
         if not self._has_loops:
             return False
-        before = (self._urgent, self._left)
+        before = (self._urgent, self._left, self._stopped)
         self._look()
-        return before != (self._urgent, self._left)
+        return before != (self._urgent, self._left, self._stopped)
 
     def _look(self) -> None:
         from schemas.closed_loop import left_behind
 
-        self._urgent = _urgent()
+        self._urgent, self._stopped = _urgent(), stopped()
         self._left = {
             name: {canonical(key) for key in keys} for name, keys in left_behind().items()
         }

@@ -9,8 +9,10 @@ import pandas as pd
 
 from pipeline import plotting
 from pipeline.dataset.moments import correlate
+from pipeline.dataset.names import unit_name
 from pipeline.model.evaluate import mean_responses
 from schemas import behavior, closed_loop, dataset, experiment, imaging, mei, model
+from schemas.clock import written
 from workers.report.context import LoopPage
 from workers.report.page import Picture, Section
 
@@ -187,6 +189,7 @@ def selection(page: LoopPage) -> Section | None:
     page.csv(rows, "selection")
     left = rows.reason[~rows.kept.astype(bool)]
     left = left.str.replace(r"better (unit|output) .*", "a better unit", regex=True)
+    left = left.str.replace(r"^excluded by hand: .*", "excluded by hand", regex=True)
     figure = plotting.selection_figure(
         rows.cnn_validation, rows.ln_validation, rows.kept, left.value_counts().to_dict()
     )
@@ -200,9 +203,35 @@ def selection(page: LoopPage) -> Section | None:
             f" Their oracle is {chosen.oracle.astype(float).median():.3f} on the half of the "
             f"repeats that selection saw and {held.median():.3f} on the other half (medians)."
         )
+    if chosen.expected.notna().any():
+        was, will = (chosen[n].astype(float).mean() for n in ("measured", "expected"))
+        remark += (
+            f" Their validation correlation at mean behavior is {was:.3f}; {will:.3f} is expected "
+            "without the luck of being chosen (means)."
+        )
     caption = "Scores on validation images; test images took no part but for half of the repeats."
     picture = page.picture(figure, "selection", "Selection of target neurons", caption)
-    return Section("Targets", [picture], remarks=[remark])
+    return Section("Targets", [picture], _decided(page.scan, task), [remark])
+
+
+def _decided(scan: dict[str, Any], task: dict[str, Any]) -> list[tuple[str, pd.DataFrame]]:
+    """Return the table of the decisions by hand that a selection followed; none without any."""
+    sets = mei.DecisionSet.Member & (mei.TargetRule.Decided & {"target_hash": task["target_hash"]})
+    rows = (mei.TargetDecision & sets).to_dicts(order_by="KEY")
+    if not rows:
+        return []
+    several = max((imaging.ScanInfo & scan).to_arrays("n_fields"), default=1) > 1
+    shown = [
+        {
+            "unit": unit_name(row["unit_id"], row["field"] if several else None),
+            "decision": "included" if row["included"] else "excluded",
+            "why": row["why"],
+            "who": row["who"],
+            "when": written(row["decided_at"]),
+        }
+        for row in rows
+    ]
+    return [("Decided by hand, before the rule", pd.DataFrame(shown))]
 
 
 def models(page: LoopPage) -> Section | None:

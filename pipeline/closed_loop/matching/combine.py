@@ -10,9 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.closed_loop.matching.assignment import Candidates, assign
 
-THROUGH = ("field", "stack", "combined")
-"""Whose pairs a verdict reads: those of the fields themselves, of the stacks, or of both."""
-
 
 @dataclass(frozen=True)
 class Combined:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.closed_loop.package.flips import find_steps, is_trace, lags, nearest
 from pipeline.csvfile import read_columns
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 
 LEVELS = {"blank": 0, "image_of_even_trial": 255, "image_of_odd_trial": 128}
 BRIGHT = 0.75  # of the range: above is white; a gamma of 2.2 puts gray 128 at 0.22
@@ -42,7 +42,7 @@ class Flips:
         Flips to an image's level that belong to no trial.
     lag_s : float
         By how much the flips are later than the logged onsets, all of them together.
-    notes : list of str
+    findings : list of Finding
         What was found beside that: a diode of the other polarity, another clock.
     """
 
@@ -50,7 +50,7 @@ class Flips:
     delay_s: NDArray[np.float64]
     n_unexplained: int
     lag_s: float = 0.0
-    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     @property
     def middle_s(self) -> float:
@@ -129,14 +129,15 @@ def check_flips(
             most = max(one.seen.sum() for one in found)
             first = next(one for one in found if one.seen.sum() == most)
             if note and most:
-                first.notes.append(note)
+                first.findings.append(Finding("photodiode-inverted", note))
             best = first if best is None else best
             rivals = (one for one in found if one.seen.sum() == most)
             apart = any(abs(one.middle_s - first.middle_s) > 2 * tolerance_s for one in rivals)
             if wide and most <= _by_chance(at[height > height.min()], onset[known], tolerance_s):
                 continue
             if wide and most >= enough and apart:
-                best.notes.append("the photodiode fits the trials at several offsets of its clock")
+                text = "the photodiode fits the trials at several offsets of its clock"
+                best.findings.append(Finding("photodiode-ambiguous", text))
             elif most >= enough:
                 return first
             elif not wide and most > best.seen.sum():
@@ -190,7 +191,7 @@ def _match(
             expected = onset + start + slope * (onset - middle)
     row = nearest(time, np.nan_to_num(expected))
     close = np.abs(time[row] - expected) <= tolerance_s
-    kind, notes = _levels(value, row, close, number, trace)
+    kind, findings = _levels(value, row, close, number, trace)
     image, white = kind > 0, kind == 2
     flips = np.flatnonzero(image)
     seen, delay = none.seen, none.delay_s
@@ -207,15 +208,14 @@ def _match(
             one = near[np.argmin(np.abs(at[near] - expected[trial]))]
             taken[one], seen[trial], delay[trial] = True, True, at[one] - onset[trial]
     if wide and seen.any():
-        notes.append(
-            f"the photodiode's clock is {np.nanmedian(delay):+.3f} s off that of the trials"
-        )
-    return Flips(seen, delay, int((~taken).sum()), lag, notes)
+        text = f"the photodiode's clock is {np.nanmedian(delay):+.3f} s off that of the trials"
+        findings.append(Finding("photodiode-clock", text))
+    return Flips(seen, delay, int((~taken).sum()), lag, findings)
 
 
 def _levels(
     value: NDArray, row: NDArray, close: NDArray, number: NDArray, trace: bool
-) -> tuple[NDArray[np.int64], list[str]]:
+) -> tuple[NDArray[np.int64], list[Finding]]:
     """Return what every flip went to, 0 black, 1 gray or 2 white, and what is odd about it.
 
     Gray and white are the medians at the onsets of odd and even trials, black that of all other
@@ -235,9 +235,10 @@ def _levels(
         if DARK < share < BRIGHT:
             place = (value - black) / (white - black)
             kind = np.digitize(place, [share / 2, (1 + share) / 2])
-            inverted = ["white is the smallest level of the photodiode"] if white < black else []
-            return kind, inverted
+            text = "white is the smallest level of the photodiode"
+            return kind, [Finding("photodiode-inverted", text)] if white < black else []
     if trace:
-        return (value > 0).astype(np.int64), ["the square has one level: trials are not told apart"]
+        text = "the square has one level: trials are not told apart"
+        return (value > 0).astype(np.int64), [Finding("photodiode-one-level", text)]
     share = (value - value.min()) / np.ptp(value)
     return np.digitize(share, [DARK, BRIGHT]), []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.closed_loop.names import LUMINANCE
 from pipeline.errors import DataError
 from pipeline.stimulus.kinds import MEI, NATURAL, name_of, names_of, stimulus_columns
 from pipeline.stimulus.monitor import MonitorCurve
@@ -23,7 +24,6 @@ Row = Mapping[str, Any]
 Unit = tuple[str, int]  # dataset_hash, unit_index
 Stimulus = tuple[Unit, str]  # of a unit, by its name
 
-LUMINANCE = ("mean_cd_m2", "sd_cd_m2", "clipped_fraction")
 TARGET = (
     "dataset_hash",
     "unit_index",

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.closed_loop.package.files import Package
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.stimulus.monitor import MonitorCurve
 
 
@@ -38,7 +38,7 @@ def check_answer(
     curve: MonitorCurve | None = None,
     player: Mapping[str, Any] | None = None,
     luminance_tolerance: float = 0.05,
-) -> list[str]:
+) -> list[Finding]:
     """Check that a day-2 recording answers this package; return what to be warned of.
 
     Parameters
@@ -56,8 +56,8 @@ def check_answer(
 
     Returns
     -------
-    list of str
-        One line per flaw that the audit will count: a truncated log, images never shown; and
+    list of Finding
+        One per flaw that the audit will count: a truncated log, images never shown; and
         per thing that the player had to do worse than planned.
 
     Raises
@@ -95,18 +95,21 @@ def check_answer(
             found=sorted(names)[:1],
             expected=f"{len(planned)} content hashes",
         )
-    warnings = []
+    findings = []
     if never := len(planned - names):
-        warnings.append(f"{never} of {len(planned)} planned images were never shown")
+        text = f"{never} of {len(planned)} planned images were never shown"
+        findings.append(Finding("plan-not-shown", f"trials.csv: {text}"))
     if foreign := len(names - planned):
-        warnings.append(f"{foreign} images were shown that the plan does not have")
+        text = f"{foreign} images were shown that the plan does not have"
+        findings.append(Finding("plan-foreign", f"trials.csv: {text}"))
     if (short := len(asked.trials) - len(shown)) > 0:
-        warnings.append(f"the log has {short} of {len(asked.trials)} planned trials too few")
-    return warnings + worse_than_planned(player or {})
+        text = f"the log has {short} of {len(asked.trials)} planned trials too few"
+        findings.append(Finding("plan-not-shown", f"trials.csv: {text}"))
+    return findings + worse_than_planned(player or {})
 
 
-def worse_than_planned(player: Mapping[str, Any]) -> list[str]:
-    """Return what a player noted that makes a recording worse than planned, a line each."""
+def worse_than_planned(player: Mapping[str, Any]) -> list[Finding]:
+    """Return what a player noted that makes a recording worse than planned."""
 
     def lines(name: str) -> list[str]:
         found = player.get(name) or []
@@ -118,7 +121,7 @@ def worse_than_planned(player: Mapping[str, Any]) -> list[str]:
         found.append("it was a dry run: nothing was on the screen")
     elif backend == "opencv" and "vsync" not in player:  # of an earlier player
         found.append("opencv has no vertical synchronisation")
-    return [f"player: {line}" for line in found]
+    return [Finding("player-worse", f"player.json: {line}") for line in found]
 
 
 def _asked(package: Package | Asked) -> Asked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.closed_loop.package.photodiode import check_flips
 from pipeline.closed_loop.presentation.alignment import align
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 
 STATUSES = ("ok", "dropped", "late", "short", "long", "unseen", "repeated", "wrong", "extra")
 NEEDED = {"planned": ("trial_idx", "image"), "shown": ("trial_idx", "image", "onset_s", "offset_s")}
@@ -38,10 +38,13 @@ class Audit:
         (median), `duration_median_s, duration_sd_s, duration_histogram` ({edges_s, counts}),
         `clock_ratio` (rig seconds per planned second on the screen) and `truncated_after`
         (trial_idx of the last planned trial shown, if the log ends early).
+    findings : list of Finding
+        Of the photodiode.
     """
 
     per_trial: pd.DataFrame
     summary: dict
+    findings: list[Finding] = field(default_factory=list)
 
 
 def audit_presentation(
@@ -174,9 +177,9 @@ def audit_presentation(
         summary |= {
             "photodiode_delay_s": float(np.median(known)) if len(known) else None,
             "photodiode_unexplained": seen.n_unexplained,
-            "photodiode_notes": seen.notes,
+            "photodiode_notes": [finding.text for finding in seen.findings],
         }
-    return Audit(table, summary)
+    return Audit(table, summary, [] if seen is None else seen.findings)
 
 
 def _read_log(shown: pd.DataFrame, names: Mapping[str, str]) -> dict[str, NDArray]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.imaging.importers.extracted import ExtractedScan, open_extracted
 from pipeline.imaging.segmentation.mask_files import MOST_PIXELS, as_lists, normalized
 from pipeline.imaging.segmentation.masks import PixelStack
@@ -41,8 +41,8 @@ class ImportedScan:
         Row of the unit in the program's own tables, from 0.
     raw, neuropil, activity : array float32, shape (units, frames), or None
     um_per_px : tuple (y, x) or None
-    notes : list of str
-        What was left out or assumed, a line each.
+    findings : list of Finding
+        What was left out or assumed.
     """
 
     corrected: NDArray[np.float32]
@@ -56,7 +56,7 @@ class ImportedScan:
     neuropil: NDArray[np.float32] | None = None
     activity: NDArray[np.float32] | None = None
     um_per_px: tuple[float, float] | None = None
-    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -110,7 +110,7 @@ def assemble(
     keep: NDArray | None = None,
     soma_probability: NDArray | None = None,
     um_per_px: tuple[float, float] | None = None,
-    notes: list[str] | None = None,
+    findings: list[Finding] | None = None,
     **optional: Any,
 ) -> ImportedScan:
     """Check that all parts fit each other and fill in what is missing.
@@ -168,14 +168,17 @@ def assemble(
             )
     keep = np.ones(units, bool) if keep is None else np.asarray(keep, bool)
     probability = np.asarray(keep if soma_probability is None else soma_probability, np.float32)
-    notes = list(notes or ())
+    findings = list(findings or ())
     gone = {"pixel": weights.counts == 0, "number in their traces": ~np.isfinite(corrected).any(1)}
     rows = np.flatnonzero(~np.any(list(gone.values()), axis=0))
     for name, units_without in gone.items():
         if len(lost := np.flatnonzero(units_without)):
-            notes.append(f"{len(lost)} units without a {name} are left out, the first is {lost[0]}")
+            text = f"{len(lost)} units without a {name} are left out, the first is {lost[0]}"
+            findings.append(Finding("units-left-out", f"{file.name}: {text}"))
     if not len(rows):
-        raise DataError("no unit can be used", file=file, found="; ".join(notes))
+        raise DataError(
+            "no unit can be used", file=file, found="; ".join(finding.text for finding in findings)
+        )
     if len(rows) < units:
         weights, corrected = weights.select(rows), corrected[rows]
         keep, probability = keep[rows], probability[rows]
@@ -192,7 +195,7 @@ def assemble(
         soma_probability=probability,
         source_row=rows.astype(np.int64),
         um_per_px=um_per_px,
-        notes=notes,
+        findings=findings,
         **{n: None if v is None else np.asarray(v, np.float32) for n, v in optional.items()},
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.imaging.adapters.hdf5 import open_hdf5, whole
 from pipeline.imaging.segmentation.masks import PixelStack
 
@@ -93,7 +93,9 @@ def caiman(
         soma_probability=probability,
         activity=spikes,
         um_per_px=um_per_px,
-        notes=["the file lacks YrA: traces are the smooth C"] if residual is None else [],
+        findings=[Finding("units-smoothed", f"{path.name}: lacks YrA: traces are the smooth C")]
+        if residual is None
+        else [],
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.imaging.adapters.hdf5 import open_hdf5, whole
 from pipeline.imaging.segmentation.masks import PixelStack
 
@@ -82,7 +82,9 @@ def extract(
         mean_image=image if fits else None,
         keep=None if bad is None else ~bad,
         um_per_px=um_per_px,
-        notes=["traces are scaled as EXTRACT leaves them"],
+        findings=[
+            Finding("units-scaled", f"{path.name}: traces are scaled as EXTRACT leaves them")
+        ],
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.imaging.extraction import FluorescenceResult, fluorescence_methods, trace_snr
 from pipeline.imaging.motion import MotionResult, motion_methods
 from pipeline.imaging.movie import Movie, MovieBase
@@ -58,16 +58,19 @@ class ExtractedScan:
     ----------
     time_s : array, shape (frames,)
         Start of every frame (s).
-    notes : list of str
-        What was left out, a line each.
+    findings : list of Finding
+        What was left out.
     n_frames, n_fields, n_channels, fps, bidirectional, fields, channel_numbers, header
         As of `pipeline.imaging.tiff.scan.Scan`.
     """
 
     def __init__(
-        self, movie: ExtractedMovie, time_s: NDArray[np.float64], notes: list[str] | None = None
+        self,
+        movie: ExtractedMovie,
+        time_s: NDArray[np.float64],
+        findings: list[Finding] | None = None,
     ) -> None:
-        self._movie, self.time_s, self.notes = movie, time_s, notes or []
+        self._movie, self.time_s, self.findings = movie, time_s, findings or []
         self.n_frames, height, width = movie.shape
         self.n_fields = self.n_channels = 1
         self.channel_numbers = [1]
@@ -174,17 +177,18 @@ def open_extracted(
                 found=given[name].shape,
                 expected=expected,
             )
-    notes, rows = [], np.flatnonzero(weights.counts > 0)
+    findings, rows = [], np.flatnonzero(weights.counts > 0)
     if not len(rows):
         raise DataError("no mask has a pixel", file=masks, found=f"{len(weights)} masks")
     if len(rows) < len(weights):
         empty = np.flatnonzero(weights.counts == 0)
-        notes.append(f"{len(empty)} units without a pixel are left out, the first is {empty[0]}")
+        text = f"{len(empty)} units without a pixel are left out, the first is {empty[0]}"
+        findings.append(Finding("units-left-out", f"{masks.name}: {text}"))
         weights, fluorescence = weights.select(rows), fluorescence[rows]
         given = {name: v if name == "timing" else v[rows] for name, v in given.items()}
     fps = 1 / float(np.median(np.diff(time)))
     movie = ExtractedMovie(weights, mean, fluorescence, fps, um_per_px, given)
-    return ExtractedScan(movie, time, notes)
+    return ExtractedScan(movie, time, findings)
 
 
 def _arrays(

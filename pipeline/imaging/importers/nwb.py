@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.imaging.adapters.hdf5 import of_type, open_hdf5, spacing_of, times_of, whole
 
 from .base import ImportedScan, assemble, even_times, importers, reading
@@ -61,7 +61,7 @@ def nwb(
     """
     path = Path(path)
     with open_hdf5(path) as file, reading(path, "NWB"):
-        notes: list[str] = []
+        findings: list[Finding] = []
         table = _one(of_type(file, "PlaneSegmentation"), plane, "PlaneSegmentation", path)
         items = [item for item in of_type(file, "RoiResponseSeries") if "data" in item]
         chosen = _series(file, items, table, series, path)
@@ -78,7 +78,7 @@ def nwb(
         raw = _traces(chosen, len(rows), path)
         if rows_first is None:
             rows_first, reason = rows_come_first(table)
-            notes.append(reason)
+            findings.append(Finding("masks-turned", f"{path.name}: {reason}"))
         weights = weights_of(table, mean_image_of(file, table, None), rows_first, path)
         if len(weights) != units:
             raise DataError(
@@ -91,7 +91,8 @@ def nwb(
         mean = mean_image_of(file, table, weights.shape[1:] if rows_first else weights.shape[:0:-1])
         keep, probability = decisions(table, units, path)
         if "image_mask" not in table and mean is None:
-            notes.append("the size of the field is unknown: it is drawn as far as masks reach")
+            text = "the size of the field is unknown: it is drawn as far as masks reach"
+            findings.append(Finding("field-size-unknown", f"{path.name}: {text}"))
         others = {
             role: _aligned(
                 [one for one in items if one.name != chosen.name and _role(one) == role],
@@ -112,9 +113,10 @@ def nwb(
     if mean is not None and not rows_first:
         mean = mean.T
     if keep is None:
-        notes.append("no column says which units were rejected: all are kept")
+        text = "no column says which units were rejected: all are kept"
+        findings.append(Finding("units-all-kept", f"{path.name}: {text}"))
     if size is None:
-        notes.append("the file gives no size of a pixel")
+        findings.append(Finding("pixel-size-unknown", f"{path.name}: gives no size of a pixel"))
     return assemble(
         path,
         corrected=corrected,
@@ -125,7 +127,7 @@ def nwb(
         soma_probability=None if probability is None else probability[rows],
         raw=raw,
         um_per_px=size,
-        notes=notes,
+        findings=findings,
         **others,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import os
 import re
@@ -30,8 +29,6 @@ from pipeline.imaging.tiff.scanimage import ScanLayout, scan_layout, unsubtracte
 from pipeline.imaging.tiff.stamps import ACQUISITION, NUMBER, Arrangement, numbered, page_rate
 from pipeline.imaging.tiff.walker import read_pages
 
-log = logging.getLogger("inception.imaging")
-_SAID: set[Finding] = set()
 _RATE = 0.01  # by which a header's rate may differ from that of the time stamps
 
 
@@ -63,7 +60,7 @@ def open_scan(
     Returns
     -------
     Scan
-        Its `findings` say what was left out or corrected; each is logged as a warning, once.
+        Its `findings` say what was left out or corrected.
 
     Raises
     ------
@@ -86,10 +83,6 @@ def open_scan(
         scan = scan.at_rate(fps)
     if um_per_px is not None:
         scan = scan.with_scale((float(um_per_px[0]), float(um_per_px[1])))
-    for finding in scan.findings:
-        if finding not in _SAID:  # a worker opens a scan for every step
-            _SAID.add(finding)
-            log.warning("%s", finding)
     return scan
 
 

@@ -15,6 +15,7 @@ from pipeline.mei.ascent import PARTS, ascent_methods
 from pipeline.mei.objectives import objectives
 from pipeline.mei.search import own_responses
 from pipeline.mei.synthesize import default_norm
+from pipeline.parameters import check_indices
 from pipeline.registry import Registry
 from pipeline.stimulus.kinds import check_kind
 
@@ -64,7 +65,7 @@ class ControlContext:
 
     cnn: nn.Module
     ln: nn.Module
-    units: NDArray[np.integer]
+    units: NDArray[np.int64]
     mei_images: NDArray
     mei_masks: NDArray | None
     image_mean: float
@@ -72,6 +73,10 @@ class ControlContext:
     natural: NDArray | None
     norm: float | None
     seed: int
+
+    def __post_init__(self) -> None:
+        n_units = getattr(self.cnn, "n_units", np.iinfo(np.int64).max)
+        object.__setattr__(self, "units", check_indices(self.units, n_units))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -97,7 +102,7 @@ class ControlContext:
 
     def pick(self) -> torch.Tensor:
         """Return the units as a tensor on the model's device."""
-        return torch.as_tensor(np.asarray(self.units, np.int64), device=self.device)
+        return torch.as_tensor(self.units, device=self.device)
 
     def grey(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Return z-scored images (n, 1, h, w) as gray levels (n, h, w)."""

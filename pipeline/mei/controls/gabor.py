@@ -81,7 +81,7 @@ def best_gabor(
         n_dx=n_dx,
         max_shift=max_shift,
     )
-    units = np.asarray(context.units, np.int64)
+    units = context.units
     count = max(refine, 1)
     if shortlist is None:
         top = TopK(len(units), count)
@@ -141,7 +141,8 @@ def _refined(
     flat = torch.as_tensor(start.reshape(-1, 6), dtype=torch.float32, device=context.device)
     out = flat.clone()
     size = torch.tensor([1.0, 1.0, 0.15, 0.15, 0.15, 0.4], device=context.device)
-    for index, view in views(context.cnn, units, (1, *context.shape)):
+    crop = getattr(objectives[objective], "own_unit", False)
+    for index, view in views(context.cnn, units, (1, *context.shape), crop):
         # log sigma and log wavelength; every coordinate in units of a fair step
         free = flat[index].clone()
         free[:, 2:4] = free[:, 2:4].log()

@@ -34,7 +34,7 @@ def best_full_image(context: ControlContext, *, top_k: int = 5, bins: int = 64) 
         Of the histogram of responses to the pool in `info`.
     """
     natural = _natural(context)
-    units = np.asarray(context.units, np.int64)
+    units = context.units
     top = TopK(len(units), top_k)
     spread = Histogram(len(units), bins)
     for start in range(0, len(natural), POOL_CHUNK):

@@ -2,7 +2,9 @@
 
 `view` reads image i by its own unit: `view.rates(images)` (n,), `view.members(images)`
 (members, n), `view.all_units(images)` (n, units). The attribute `rough` of an objective is a
-cheaper one without parameters, which candidates and scouts follow in its place.
+cheaper one without parameters, which candidates and scouts follow in its place. The attribute
+`own_unit` = True says that an objective reads no other unit than the image's own, so that only the
+receptive field of that unit need be ascended; without it `images` are whole frames.
 """
 
 from .activation import activation

@@ -13,3 +13,6 @@ from .objectives import objectives
 def activation(view: View, images: torch.Tensor) -> torch.Tensor:
     """Response of the unit, the mean over the members of an ensemble."""
     return view.rates(images)
+
+
+activation.own_unit = True  # type: ignore[attr-defined]  # functions have attributes

@@ -19,3 +19,6 @@ def cautious(view: View, images: torch.Tensor, *, weight: float = 0.5) -> torch.
     mean, shares = view.combine(members), view.shares()
     variance = members.var(0, unbiased=True) if shares is None else spread(members, mean, shares)
     return mean - weight * (variance + 1e-12).sqrt()
+
+
+cautious.own_unit = True  # type: ignore[attr-defined]  # functions have attributes

@@ -11,7 +11,7 @@ from pipeline.mei.view import View
 from .objectives import objectives
 
 
-@objectives.register("contrast")
+@objectives.register("contrast", revision=2)
 def contrast(
     view: View,
     images: torch.Tensor,

@@ -13,3 +13,6 @@ from .objectives import objectives
 def inhibition(view: View, images: torch.Tensor) -> torch.Tensor:
     """Minus the response of the unit."""
     return -view.rates(images)
+
+
+inhibition.own_unit = True  # type: ignore[attr-defined]  # functions have attributes

@@ -28,3 +28,4 @@ def over_gaze(view: View, images: torch.Tensor) -> torch.Tensor:
 
 
 over_gaze.rough = activation  # type: ignore[attr-defined]  # functions have attributes
+over_gaze.own_unit = True  # type: ignore[attr-defined]

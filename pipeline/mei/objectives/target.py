@@ -19,3 +19,6 @@ def target(view: View, images: torch.Tensor, *, level: float) -> torch.Tensor:
         Response that is wanted (response units).
     """
     return -((view.rates(images) - level) ** 2)
+
+
+target.own_unit = True  # type: ignore[attr-defined]  # functions have attributes

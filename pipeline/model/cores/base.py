@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline.device import evaluating
 from pipeline.registry import Registry
 
 from .contrast import LocalContrast, scale_channels
@@ -167,11 +168,57 @@ class Core(nn.Module):
 
     def output_size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the features of an image."""
-        with torch.no_grad():
-            training = self.training
-            weight = next(self.parameters())
-            size = self.eval()(torch.zeros(1, 1, *shape, device=weight.device)).shape[2:]
-            self.train(training)
+        weight = next(self.parameters())
+        with torch.no_grad(), evaluating(self):
+            size = self(torch.zeros(1, 1, *shape, device=weight.device)).shape[2:]
+        return size[0], size[1]
+
+
+class PlainCore(Core):
+    """Any module as a core: where its features lie follows from their number.
+
+    Parameters
+    ----------
+    module : Module
+        Images (n, 1, h, w) to features (n, channels, h', w'). Its `regulariser`, if it has one, is
+        added to the loss.
+    shape : (int, int)
+        Height and width of the images.
+
+    Raises
+    ------
+    ValueError
+        If it gives something else.
+    """
+
+    def __init__(self, module: nn.Module, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.module = module
+        with torch.no_grad(), evaluating(module):
+            out = module(torch.zeros(2, 1, *shape))
+        if not isinstance(out, torch.Tensor) or out.ndim != 4 or len(out) != 2:
+            got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+            raise ValueError(
+                f"a core gives features (n, channels, h, w), {type(module).__name__} gave {got}"
+            )
+        self.channels = out.shape[1]
+        self.stride = max(1, round(shape[0] / out.shape[2]))
+        self.offset = (shape[0] - 1 - self.stride * (out.shape[2] - 1)) / 2
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features of images."""
+        return self.module(images)
+
+    def regulariser(self) -> torch.Tensor:
+        """Penalty of the module, 0 if it has none."""
+        own = getattr(self.module, "regulariser", None)
+        return torch.zeros(()) if own is None else own()
+
+    def output_size(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the features of an image."""
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        with torch.no_grad(), evaluating(self):
+            size = self(torch.zeros(1, 1, *shape, device=device)).shape[2:]
         return size[0], size[1]
 
 

@@ -1,4 +1,4 @@
-"""The recommended core: a bank of large strided filters, then small kernels, then contrast."""
+"""Cores that begin with a bank of large strided filters: the recommended one, and simpler ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,60 @@ from .contrast import LocalContrast
 from .pooled import PooledCore, blob_weights, random_gabors
 
 
-@cores.register("divisive", default=True)
+@cores.register("deep", default=True)
+def deep(
+    *,
+    channels: int = 48,
+    input_kernel: int = 13,
+    input_padding: int = 4,
+    stride: int = 2,
+    widen: float = 1.333,
+    hidden_kernels: Sequence[int] = (3, 3),
+    narrow: float = 0.5,
+    contrast_sigma_px: float = 3.0,
+    contrast_floor: float = 0.3,
+    gabor_start: bool = True,
+    gamma_input: float = 1.0,
+    gamma_hidden: float = 0.0,
+) -> PooledCore:
+    """Build the recommended core: `divisive` with a narrow hidden layer before the wide one.
+
+    Corners, curves and crossings are combinations of combinations of oriented filters, and larger
+    than what one hidden layer sees (with the readout `square`, 4 px more for each). A layer of few
+    channels pays for the second one.
+
+    Parameters
+    ----------
+    channels, input_kernel, input_padding, stride, widen, hidden_kernels
+        As for `strided`; `widen` tells the channels of the last hidden layer.
+    narrow : float
+        How many times as many channels as the last hidden layer the hidden ones before it have.
+    contrast_sigma_px, contrast_floor
+        As for `divisive`.
+    gabor_start, gamma_input, gamma_hidden
+        As for `strided`.
+
+    Examples
+    --------
+    >>> [block.conv.out_channels for block in deep(channels=6).blocks]
+    [6, 4, 8]
+    """
+    blocks = _blocks(
+        channels,
+        input_kernel,
+        input_padding,
+        stride,
+        widen,
+        hidden_kernels,
+        gabor_start,
+        True,
+        narrow,
+    )
+    contrast = LocalContrast(input_kernel, stride, input_padding, contrast_sigma_px, contrast_floor)
+    return PooledCore(blocks, gamma_input, gamma_hidden, contrast)
+
+
+@cores.register("divisive")
 def divisive(
     *,
     channels: int = 48,
@@ -26,7 +79,7 @@ def divisive(
     gamma_input: float = 1.0,
     gamma_hidden: float = 0.0,
 ) -> PooledCore:
-    """Build the recommended core: `strided`, its last channels divided by the local contrast.
+    """Build `strided`, its last channels divided by the local contrast.
 
     How strongly is learned for every channel, and half of them start undivided. Cells that
     normalize are common, and layers of weighted sums need many channels to divide.
@@ -104,9 +157,12 @@ def _blocks(
     hidden_kernels: Sequence[int],
     gabor_start: bool,
     controlled: bool,
+    narrow: float = 1.0,
 ) -> list[ConvBlock]:
     """Return the blocks, the last of them controlled by contrast if asked."""
-    widths = [channels, *[round(widen * channels)] * len(hidden_kernels)]
+    wide = round(widen * channels)
+    before = max(1, round(narrow * wide))
+    widths = [channels, *[before] * (len(hidden_kernels) - 1), wide][: len(hidden_kernels) + 1]
     last = len(hidden_kernels) if controlled else -1
     first = ConvBlock(
         1, channels, input_kernel, stride=stride, padding=padding, controlled=last == 0

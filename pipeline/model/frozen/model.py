@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from pipeline.model.encoder import Encoder
+from pipeline.parameters import check_indices
 
 from .alike import Alike, group_alike
 from .crop_reader import CropReader
@@ -71,11 +72,11 @@ class FrozenModel(nn.Module):
     ) -> None:
         super().__init__()
         first = encoders[0]
-        chosen = np.arange(first.n_units) if units is None else np.asarray(units)
-        if chosen.dtype == bool:
-            chosen = np.flatnonzero(chosen)
+        chosen = np.arange(first.n_units)
+        if units is not None:
+            chosen = check_indices(units, first.n_units)
         device = first.response_scale.device
-        columns = torch.as_tensor(chosen.astype(np.int64)).to(device)
+        columns = torch.as_tensor(chosen).to(device)
         self.models = nn.ModuleList(
             FrozenEncoder(encoder, behavior, pupil_center, columns) for encoder in encoders
         )

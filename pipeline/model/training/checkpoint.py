@@ -23,6 +23,10 @@ from .averaging import WeightAverage
 from .state import State
 
 
+class DamagedCheckpointError(DataError):
+    """A checkpoint is not what was written: the training starts anew."""
+
+
 def dataset_fingerprint(dataset: Dataset | Sequence[Dataset]) -> str:
     """Return a hash of what a training sees of a data set, or of several."""
     digest = hashlib.sha256()
@@ -70,6 +74,7 @@ def write_checkpoint(
     if average is not None:
         tensors |= {f"mean.{name}": tensor for name, tensor in average.mean.items()}
         metadata["averaged"] = str(average.steps)
+    metadata["digest"] = _digest(tensors, metadata)
     save_atomically(tensors, path, metadata)
 
 
@@ -85,17 +90,12 @@ def read_checkpoint(
 
     Raises
     ------
+    DamagedCheckpointError
+        If the file is not what was written; encoder, weights and optimizer are as before.
     DataError
-        If the file is damaged, or of another model, data set or seed.
+        If it is of another model, data set or seed.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise DataError(
-            f"not a readable checkpoint ({error})", file=path, remedy="delete it to start anew"
-        ) from error
+    tensors, metadata = _read_whole(path)
     found = json.loads(metadata.get("identity", "{}"))
     if found != identity:
         raise DataError(
@@ -113,15 +113,6 @@ def read_checkpoint(
     for name, tensor in groups["best"].items():
         best[name].copy_(tensor)
     if average is not None:
-        if "averaged" not in metadata:
-            raise DataError(
-                "checkpoint without averaged weights",
-                file=path,
-                field="averaged",
-                found="none",
-                expected="the number of averaged steps",
-                remedy="delete it to start anew",
-            )
         average.steps = int(metadata["averaged"])
         for name, tensor in groups["mean"].items():
             average.mean[name].copy_(tensor)
@@ -135,3 +126,32 @@ def read_checkpoint(
         moments.setdefault(index, {})[moment] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     return State(**json.loads(metadata["state"]))
+
+
+def _read_whole(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return tensors and metadata of a checkpoint, after a check of its digest."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DamagedCheckpointError(
+            "the checkpoint cannot be read", file=path, found=str(error)[:200]
+        ) from error
+    expected = metadata.pop("digest", None)
+    if (found := _digest(tensors, metadata)) != expected:
+        raise DamagedCheckpointError(
+            "the checkpoint is damaged", file=path, found=found, expected=expected or "a digest"
+        )
+    return tensors, metadata
+
+
+def _digest(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """Return a digest of all that a checkpoint holds."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -21,12 +22,18 @@ from pipeline.model.encoder import Encoder, model_images
 from pipeline.rng import torch_generator
 
 from .averaging import WeightAverage
-from .checkpoint import dataset_fingerprint, read_checkpoint, write_checkpoint
+from .checkpoint import (
+    DamagedCheckpointError,
+    dataset_fingerprint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from .losses import losses
 from .state import State
 
 Progress = Callable[[int, dict[str, Any]], None]
 EVALUATION_BATCH = 256
+log = logging.getLogger("inception.model")
 
 
 class Tiers:
@@ -155,9 +162,8 @@ class Run:
         state, optimizer = self.state, _adam(parameters, weight_decay)
         average = WeightAverage(self.encoder, averaged) if averaged else None
         if self.checkpoint is not None and self.checkpoint.exists():
-            self.state = state = read_checkpoint(
-                self.checkpoint, self.identity, self.encoder, self.best_weights, optimizer, average
-            )
+            self.state = state = self._resume(self.checkpoint, optimizer, average)
+            state.done = state.done and not state.goes_on(limit, self.max_seconds)
         began = time.monotonic() - state.seconds
         while not state.done:
             horizon = self._epochs_in_time(limit)
@@ -182,7 +188,15 @@ class Run:
                 _restore(self.encoder, self.best_weights)
                 optimizer = _adam(parameters, weight_decay)
             late = self.max_seconds is not None and state.seconds >= self.max_seconds
-            state.done = late or state.stage >= schedule.stages or state.epoch >= horizon
+            if state.stage >= schedule.stages:
+                state.ended, state.bound = "plateau", state.epoch
+            elif late or limit > state.epoch >= horizon:
+                state.ended, state.bound = "time", float(self.max_seconds or 0)
+            elif state.epoch >= horizon:
+                state.ended, state.bound = "epochs", limit
+            else:
+                state.ended = ""
+            state.done = bool(state.ended)
             if self.checkpoint is not None:
                 write_checkpoint(
                     self.checkpoint,
@@ -198,6 +212,23 @@ class Run:
                 info = {**row, "best": state.best, "max_epochs": horizon, "eta_s": left}
                 self.progress(state.epoch, info)
         _restore(self.encoder, self.best_weights)
+
+    def _resume(
+        self, path: Path, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+    ) -> State:
+        """Go on from a checkpoint; one that is damaged is put aside, and the training starts anew.
+
+        A checkpoint saves time, and holds nothing that cannot be computed again.
+        """
+        try:
+            return read_checkpoint(
+                path, self.identity, self.encoder, self.best_weights, optimizer, average
+            )
+        except DamagedCheckpointError as error:
+            aside = path.with_name(f"{path.name}.damaged")
+            path.replace(aside)
+            log.warning("%s; put aside as %s, the training starts anew", error, aside.name)
+            return self.state
 
     def _epochs_in_time(self, limit: int) -> int:
         """Epochs that the deadline allows, so that a schedule ends with it and not before."""

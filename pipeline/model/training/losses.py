@@ -14,7 +14,7 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @losses.register("quasi_poisson", default=True)
-def quasi_poisson(*, floor: float = 0.1, gain_variance: float = 0.15) -> Loss:
+def quasi_poisson(*, floor: float = 0.1, gain_variance: float = 2.0) -> Loss:
     """Return squared errors divided by twice the variance that responses of that rate have.
 
     The variance is ``floor + rate + gain_variance rate^2``: noise of the measurement, of spikes,
@@ -27,7 +27,8 @@ def quasi_poisson(*, floor: float = 0.1, gain_variance: float = 0.15) -> Loss:
     floor : float
         Variance where the rate is 0.
     gain_variance : float
-        Variance of the gain.
+        Variance of the gain. Single trials of real neurons are heavy-tailed: their sd grows in
+        proportion to the rate, and more than the gain of the whole animal explains.
 
     References
     ----------

@@ -123,7 +123,7 @@ def annealed(
     *,
     learning_rate: float = 0.007,
     warm_epochs: int = 1,
-    epochs: int = 24,
+    epochs: int = 20,
     min_steps: int = 600,
     batch_size: int = 64,
     clip_norm: float | None = 5.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,6 @@ from pipeline.recording.nwb.timing import exact, rising, series_times
 if TYPE_CHECKING:
     import h5py
 
-log = logging.getLogger("inception.ingest")
-
 
 def read_rois(
     file: h5py.File, path: Path, choices: Mapping[str, Any], *, own: bool
@@ -38,8 +35,6 @@ def read_rois(
         return _own(file, path, choices)
     picked = {name: choices[name] for name in ("plane", "series", "rows_first") if name in choices}
     found = nwb(path, **picked)
-    for note in found.notes:
-        log.warning("%s: %s", path, note)
     columns = {
         "unit_id": Column("", found.source_row + 1),
         "keep": Column("", found.keep),
@@ -58,6 +53,7 @@ def read_rois(
             for name, data in traces.items()
             if data is not None
         },
+        findings=found.findings,
     )
     times = rising(found.time_s, {"file": path, "field": "timestamps"})
     return [plane], times

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import Finding
+
 RECORDING = "recording"  # table of the entries of recording.json, by which a file of ours is known
 MONITOR = "monitor_calibration"
 CLOCKS = "clocks"
@@ -111,6 +113,8 @@ class Plane:
         A row a mask: `unit_id`, `keep` where somebody decided, quality.
     traces : dict of name to Trace
         Names of `TRACES`; rows as those of `units`.
+    findings : list of Finding
+        What a reader left out or assumed.
     """
 
     index: int
@@ -129,6 +133,7 @@ class Plane:
     masks: tuple[NDArray, NDArray, NDArray] | None = None
     units: Table = field(default_factory=lambda: Table("units", "", {}))
     traces: dict[str, Trace] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass

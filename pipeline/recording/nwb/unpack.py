@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 from pipeline.imaging.adapters.hdf5 import open_hdf5
 from pipeline.imaging.segmentation.mask_files import as_lists
 from pipeline.imaging.segmentation.masks import PixelStack
@@ -23,8 +22,6 @@ from pipeline.jsonfile import read_object
 from pipeline.recording.nwb.read import read_session
 from pipeline.recording.nwb.session import Plane, Session, flat, nested
 from pipeline.stimulus.monitor import MonitorCurve
-
-log = logging.getLogger("inception.ingest")
 
 NEEDED = (
     "animal_id",
@@ -124,7 +121,8 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _write(session: Session, folder: Path, path: Path) -> None:
-    entries = {**session.entries, "format": "inception-recording/1", MARK: {"file": path.name}}
+    entries = {**session.entries, "format": "inception-recording/1"}
+    findings = list(session.planes[0].findings)
     if "scan_ts" not in entries:
         entries["scan_ts"] = session.start.isoformat()
     entries["imaging"] = dict(entries.get("imaging", {}))
@@ -137,7 +135,7 @@ def _write(session: Session, folder: Path, path: Path) -> None:
             {"frame": np.arange(len(session.frame_times)), "time_s": session.frame_times},
         )
     else:
-        _units(folder, session.planes[0], session.frame_times, path)
+        findings += _units(folder, session.planes[0], session.frame_times, path)
         entries["imaging"] |= {"traces": "traces.npz", "masks": "masks.npz"}
     entries["monitor"] = _monitor(folder, session, path)
     _trials(folder, session)
@@ -161,6 +159,9 @@ def _write(session: Session, folder: Path, path: Path) -> None:
         )
     if not (folder / "treadmill.csv").exists():
         entries.pop("treadmill", None)
+    entries[MARK] = {"file": path.name}
+    if findings:
+        entries[MARK]["findings"] = [[finding.name, finding.text] for finding in findings]
     text = json.dumps(nested(flat(entries)), indent=1, sort_keys=True)
     (folder / "recording.json").write_text(text + "\n", encoding="utf-8")
 
@@ -191,7 +192,7 @@ def _stack(images: list[NDArray], path: Path) -> NDArray:
     return np.stack(images)
 
 
-def _units(folder: Path, plane: Plane, times: NDArray, path: Path) -> None:
+def _units(folder: Path, plane: Plane, times: NDArray, path: Path) -> list[Finding]:
     """Write traces.npz and masks.npz, as `pipeline.imaging.importers.extracted` reads them.
 
     Who extracted vouches for the units; those that were not kept stay, and are no cells.
@@ -200,8 +201,10 @@ def _units(folder: Path, plane: Plane, times: NDArray, path: Path) -> None:
     keep = columns.get("keep", np.ones(len(plane.units))).astype(bool)
     if plane.masks is None or not keep.any():
         raise DataError("no unit was kept", file=path, found=f"{len(keep)} units", expected="some")
+    findings = []
     if not keep.all():
-        log.warning("%s: %d of %d units were kept", path, keep.sum(), len(keep))
+        text = f"{path.name}: {keep.sum()} of {len(keep)} units were kept"
+        findings.append(Finding("units-kept", text))
     traces: dict[str, Any] = {
         "fluorescence" if name == "corrected" else name: np.asarray(trace.load(), np.float32)
         for name, trace in plane.traces.items()
@@ -221,6 +224,7 @@ def _units(folder: Path, plane: Plane, times: NDArray, path: Path) -> None:
         timing=np.array([plane.delay_s, plane.line_period_s]),
         **given,
     )
+    return findings
 
 
 def _monitor(folder: Path, session: Session, path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 
 from pipeline.simulate.rig.schedule import Shown
 
-from .behavior import AnimalState
+from .behavior import AnimalState, slow_gain
 from .calcium import Indicator, draw_spikes, fluorescence
 from .population import Population
 
@@ -79,11 +79,14 @@ def simulate_activity(
     base = np.broadcast_to(table.base_hz.astype(np.float32), rates.shape)
     gain = np.exp(population.log_gain(state.behavior(shown.onset_s + 0.3), len(rates)))
     evoked = np.maximum(rates - base * gain, 0)
+    noise = rng.spawn(len(cells))  # a stream per cell: how they are grouped does not matter
+    if table.drift_sd.any():
+        evoked *= slow_gain(shown.onset_s, table.drift_sd, rng.spawn(1)[0])
+        rates = (evoked + base * gain).astype(np.float32)
     per_frame = int(np.ceil(1 / fps / BIN_S))
     bin_s = 1 / fps / per_frame
     n_frames, first = len(frame_times_s), frame_times_s[0]
     n_bins = n_frames * per_frame
-    noise = rng.spawn(len(cells))  # a stream per cell: how they are grouped does not matter
     spikes = np.empty((len(cells), n_frames), np.uint16)
     dff = np.empty((len(cells), n_frames), np.float32)
     frame_gain_state = state.behavior(frame_times_s)

@@ -12,6 +12,7 @@ from scipy.signal import lfilter
 from .population import PUPIL_RADIUS_PX
 
 STATE_HZ = 20.0  # at which the state of the animal is drawn
+DRIFT_S, DRIFT_STEP_S = 1500.0, 30.0  # time constant of a cell's own gain, and its samples
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,32 @@ def simulate_animal(
         lid=np.clip(gaussian_filter1d(lid, 0.8) * 1.3, 0, 1),
         speed_cm_s=speed,
     )
+
+
+def slow_gain(
+    time_s: NDArray, sd: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Draw the gain of mean 1 that wanders over a session, every cell its own.
+
+    Parameters
+    ----------
+    time_s : array, shape (times,)
+        Rising.
+    sd : array, shape (units,)
+        Of the log of the gain, over sessions.
+    rng : Generator
+
+    Returns
+    -------
+    array, shape (times, units)
+    """
+    steps = int(np.ceil((time_s[-1] - time_s[0]) / DRIFT_STEP_S)) + 2
+    keep = np.exp(-DRIFT_STEP_S / DRIFT_S)
+    noise = rng.normal(size=(steps, len(sd)))
+    noise[1:] *= np.sqrt(1 - keep**2)
+    walk = lfilter([1.0], [1.0, -keep], noise, axis=0)
+    place = (time_s - time_s[0]) / DRIFT_STEP_S
+    low = np.minimum(place.astype(int), steps - 2)
+    part = (place - low)[:, None]
+    log_gain = sd * ((1 - part) * walk[low] + part * walk[low + 1])
+    return np.exp(log_gain - sd**2 / 2).astype(np.float32)

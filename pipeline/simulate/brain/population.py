@@ -1,13 +1,13 @@
 """A primary visual cortex of known receptive fields.
 
-A cell looks for a corner or a bend: two Gabor patches side by side at an angle, so that its best
-image is no Gabor patch, as in mouse cortex (Walker et al. 2019). Four kinds, from the output ``l``
+What a cell looks for is drawn by one of `POPULATIONS`: *bends* are two Gabor patches side by side
+at an angle; *v1* are the forms of mouse layer 2/3 (`layer23`). How it sums, from the output ``l``
 of a linear filter and ``e``, ``o`` of a pair in quadrature, each in units of its standard deviation
 over natural images:
 
-- *simple*: ``u = l``, both patches in one filter
-- *complex*: ``u = sqrt(e^2 + o^2)``, the energy of both patches together
-- *mixed*: ``u = a l + (1 - a) sqrt(e^2 + o^2)``, linear in one patch and energy of the other
+- *simple*: ``u = l``, all of the form in one filter
+- *complex*: ``u = sqrt(e^2 + o^2)``, the energy of the whole form
+- *mixed*: ``u = a l + (1 - a) sqrt(e^2 + o^2)``, linear in one part and energy of the other
 - *normalized*: ``u = k v / (s + c)`` with ``v`` as of a complex or mixed cell and ``c`` the
   contrast (standard deviation of the image) around its receptive field.
 
@@ -19,8 +19,9 @@ pupil and running; gaze moves all receptive fields together.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,14 +31,16 @@ from torch import nn
 from pipeline.rng import generator
 from pipeline.simulate.photographs import natural_images
 
-from .cells import CellTable, draw_cells
-from .filters import gabors, shift_receptive_fields, to_model_pixels
+from .bends import draw_bends
+from .cells import Banks, CellTable
+from .filters import shift_receptive_fields, to_model_pixels
+from .layer23 import draw_v1, gain_variance
 
 IMAGE_MEAN = 110.0  # (gray levels) of the packaged photographs, fixed so that filters are too
 IMAGE_SD = 55.0
 PUPIL_RADIUS_PX = 15.0  # reference state of the animal, at which the gain is 1
 SPEED_CM_S = 2.0
-SATURATION = 5.0  # (natural sd) drive at which the rate is half of the unsaturated one
+FORM_NORM = 12.0  # of the image of a form, as MEIs have
 SHARPNESS = 8.0  # of the softplus that stands for the threshold
 
 
@@ -45,44 +48,6 @@ SHARPNESS = 8.0  # of the softplus that stands for the threshold
 def _calibration_images(shape: tuple[int, int]) -> NDArray[np.float32]:
     images = natural_images(800, (2 * shape[0], 2 * shape[1]), seed=17)
     return (to_model_pixels(images, shape) - IMAGE_MEAN) / IMAGE_SD
-
-
-def _filters(cells: CellTable, shape: tuple[int, int]) -> tuple[NDArray, NDArray, NDArray]:
-    """Draw the linear filters and the pairs in quadrature, each (units, height * width)."""
-    n = len(cells.kind)
-    # the second patch continues the stripes of the first and bends away
-    along_y = np.cos(cells.orientation_rad) * cells.reach_px / 2
-    along_x = -np.sin(cells.orientation_rad) * cells.reach_px / 2
-    size: dict[str, Any] = {
-        "sigma_px": cells.sigma_px,
-        "aspect": cells.aspect,
-        "wavelength_px": cells.wavelength_px,
-        "shape": shape,
-    }
-
-    def patch(which: int, quadrature: float) -> NDArray:
-        sign = 2 * which - 1
-        phase = (cells.phase_rad, cells.second_phase_rad)[which]
-        return gabors(
-            y_px=cells.y_px + sign * along_y,
-            x_px=cells.x_px + sign * along_x,
-            orientation_rad=cells.orientation_rad + which * cells.bend_rad,
-            phase_rad=phase + quadrature,
-            **size,
-        ).reshape(n, -1)
-
-    weight = cells.second_weight[:, None].astype(np.float32)
-    apart = ((cells.phase_weight > 0) & (cells.phase_weight < 1))[:, None]
-    linear = np.zeros(0)
-    banks = []
-    for quadrature in (0.0, -np.pi / 2):
-        first, second = patch(0, quadrature), patch(1, quadrature)
-        both = first + weight * second
-        banks.append(np.where(apart, second, both))
-        if quadrature == 0:
-            linear = np.where(apart, first, both)
-    even, odd = banks
-    return linear, even, odd
 
 
 class TrueResponse(nn.Module):
@@ -97,17 +62,19 @@ class TrueResponse(nn.Module):
     pool: torch.Tensor
     weight: torch.Tensor
     normalisation: torch.Tensor
+    inhibition: torch.Tensor
     threshold: torch.Tensor
     power: torch.Tensor
+    saturation: torch.Tensor
     base: torch.Tensor
     drive_scale: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, cells: CellTable, shape: tuple[int, int]) -> None:
+    def __init__(self, cells: CellTable, banks: Banks, shape: tuple[int, int]) -> None:
         super().__init__()
         self.shape = (shape[0], shape[1])
         n = len(cells.kind)
-        linear, even, odd = _filters(cells, self.shape)
+        linear, even, odd = banks.linear, banks.even, banks.odd
         yy, xx = np.mgrid[: shape[0], : shape[1]]
         spread = 1.3 * cells.sigma_px[:, None, None] * np.sqrt(cells.aspect)[:, None, None]
         pool = np.exp(
@@ -117,7 +84,8 @@ class TrueResponse(nn.Module):
         pool /= pool.sum(1, keepdims=True)
         natural = _calibration_images(self.shape).reshape(-1, shape[0] * shape[1])
         for bank in (linear, even, odd):
-            bank /= (natural @ bank.T).std(0)[:, None]
+            sd = (natural @ bank.T).std(0)[:, None]
+            bank /= np.where(sd > 0, sd, 1)  # a form without a partner has an empty filter
         for name, array in (
             ("linear", linear),
             ("even", even),
@@ -127,21 +95,39 @@ class TrueResponse(nn.Module):
             ("normalisation", cells.normalisation),
             ("threshold", cells.threshold),
             ("power", cells.power),
+            ("saturation", cells.saturation),
             ("base", cells.base_hz),
             ("drive_scale", np.ones(n)),
             ("scale", np.ones(n)),
         ):
             self.register_buffer(name, torch.as_tensor(np.asarray(array, np.float32)))
+        self.register_buffer("inhibition", torch.zeros(n))
         with torch.no_grad():
+            self.inhibition.copy_(self._inhibition(cells))
             drive = self._drive(torch.as_tensor(natural))
+            if cells.threshold_from_mean:
+                self.threshold += drive.mean(0) / drive.std(0)
             self.drive_scale.copy_(1 / drive.std(0))
             evoked = self._rate(drive * self.drive_scale) - self.base
             self.scale.copy_(torch.as_tensor(cells.mean_hz, dtype=torch.float32) / evoked.mean(0))
 
+    def _inhibition(self, cells: CellTable) -> torch.Tensor:
+        """Return the weight of contrast with which the form keeps its share of the drive."""
+        share = torch.as_tensor(cells.inhibition, dtype=torch.float32)
+        if not share.any():
+            return share
+        weight = self.weight[:, None]
+        form = weight * self.linear + (1 - weight) * self.even
+        form = FORM_NORM * form / form.norm(dim=1, keepdim=True)
+        linear, even, odd = ((form * b).sum(1) for b in (self.linear, self.even, self.odd))
+        drive = self.weight * linear + (1 - self.weight) * (even**2 + odd**2).sqrt()
+        contrast = ((form**2 * self.pool).sum(1) - (form * self.pool).sum(1) ** 2).sqrt()
+        return share * drive / contrast
+
     def _mix(self, linear, even, odd, contrast, units=slice(None)):
         energy = (even**2 + odd**2 + 1e-6).sqrt()
         weight = self.weight[units]
-        mixed = weight * linear + (1 - weight) * energy
+        mixed = weight * linear + (1 - weight) * energy - self.inhibition[units] * contrast
         divisor = 0.25 + contrast
         return torch.where(self.normalisation[units] > 0, mixed / divisor, mixed)
 
@@ -154,7 +140,7 @@ class TrueResponse(nn.Module):
     def _rate(self, drive: torch.Tensor, units=slice(None)) -> torch.Tensor:
         above = drive - self.threshold[units]
         above = nn.functional.softplus(above * SHARPNESS) / SHARPNESS
-        raised = above ** self.power[units] / (1 + above / SATURATION)
+        raised = above ** self.power[units] / (1 + above / self.saturation[units])
         return self.base[units] + self.scale[units] * raised
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -173,6 +159,13 @@ class TrueResponse(nn.Module):
         return self._rate(drive, units)
 
 
+POPULATIONS: dict[str, Callable[..., tuple[CellTable, Banks]]] = {
+    "bends": draw_bends,
+    "v1": draw_v1,
+}
+"""What a population may be like. A changed draw gets a new name: the old one can be drawn again."""
+
+
 class Population:
     """Cells of known tuning, gain and noise, without any movie around them.
 
@@ -186,6 +179,15 @@ class Population:
         Model pixels, height and width.
     kinds : dict, optional
         Fractions of simple, complex, mixed and normalized cells.
+    like : str
+        What the cells look for, and how noisy they are: one of `POPULATIONS`.
+    oracle : float, optional
+        Median oracle correlation that the noise of *v1* cells is made for; see `layer23`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such population, or it has no oracle to choose.
     """
 
     def __init__(
@@ -194,11 +196,24 @@ class Population:
         n_cells: int = 200,
         shape: tuple[int, int] = (36, 64),
         kinds: dict[str, float] | None = None,
+        *,
+        like: str = "bends",
+        oracle: float | None = None,
     ) -> None:
+        if like not in POPULATIONS:
+            raise ValueError(f"no population {like!r}; there are {sorted(POPULATIONS)}")
         self.seed, self.n_cells, self.shape = int(seed), int(n_cells), (shape[0], shape[1])
         self.image_mean, self.image_sd = IMAGE_MEAN, IMAGE_SD
-        self.cells = draw_cells(n_cells, seed, self.shape, kinds)
-        self.module = TrueResponse(self.cells, self.shape).eval()
+        given = {} if oracle is None else {"oracle": oracle}
+        if given and like == "bends":
+            raise ValueError("the noise of 'bends' is drawn, not made for an oracle; like='v1' is")
+        self.cells, banks = POPULATIONS[like](n_cells, seed, self.shape, kinds, **given)
+        self.module = TrueResponse(self.cells, banks, self.shape).eval()
+        if np.isfinite(self.cells.oracle).all():
+            natural = torch.as_tensor(_calibration_images(self.shape))
+            with torch.no_grad():
+                rates = self.module(natural).numpy()
+            self.cells = replace(self.cells, noise_gain_var=gain_variance(rates, self.cells))
         rng = generator(seed, "gaze map")
         scale = shape[0] / 36
         self.gaze_map = scale * (
@@ -305,7 +320,7 @@ class Population:
         for even, odd in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
             z = module.weight[chosen, None] * module.linear[chosen]
             z = z + even * module.even[chosen] + odd * module.odd[chosen]
-            z = size * z / z.norm(dim=1, keepdim=True)
+            z = size * z / z.norm(dim=1, keepdim=True).clamp_min(1e-12)
             for step in range(steps + 1):
                 z.requires_grad_(True)
                 rate = module.forward_units(z, chosen)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.rng import generator
 from pipeline.simulate.photographs import natural_images
 
-from .behavior import simulate_animal
+from .behavior import simulate_animal, slow_gain
 from .population import Population
 
 
@@ -121,6 +121,9 @@ def simulate_dataset(
     for start in range(0, len(index), 1024):
         part = slice(start, start + 1024)
         rates[part] = population.drive(stack[index[part]], behavior=behavior[part], gaze=gaze[part])
+    if population.cells.drift_sd.any():
+        slow = generator(seed, "drift", population.seed)
+        rates *= slow_gain(onset, population.cells.drift_sd, slow)
     mean = rates * duration_s
     noise = generator(seed, "noise", population.seed)
     counts = gamma_poisson(

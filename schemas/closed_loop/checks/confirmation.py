@@ -8,7 +8,6 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 
-from pipeline.closed_loop.checks.confirmation import confirm, day_gain, predicted_measured
 from schemas import dataset, stimulus
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.matching import UnitMatch, source_of
@@ -84,6 +83,8 @@ class CellMatchOracleCorrelation(dj.Computed):
         return [(row["source_unit_id"], row["unit_id"]) for row in pairs], days, joined
 
     def make_compute(self, key, pairs, days, joined):
+        from pipeline.closed_loop.checks.confirmation import confirm, day_gain
+
         pairs = [p for p in pairs if all(u in d["columns"] for u, d in zip(p, days, strict=True))]
         values = [
             day["responses"].load()[:, [day["columns"][pair[side]] for pair in pairs]]
@@ -150,6 +151,8 @@ class Prediction(dj.Computed):
         """
 
     def make(self, key):
+        from pipeline.closed_loop.checks.confirmation import predicted_measured
+
         rows = (Outcome.Unit & key).to_dicts(order_by=["unit_index", "kind", "variant"])
         found = (CellMatchOracleCorrelation.Unit & key).to_dicts()
         gain = {row["unit_id"]: row["gain"] for row in found}

@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 import datajoint as dj
 
-from pipeline.closed_loop.checks.drift import slow_drift
 from schemas import imaging
 from schemas.closed_loop.binding import schema
 from schemas.store import number
@@ -33,6 +32,8 @@ class Drift(dj.Computed):
         )
 
     def make_compute(self, key, motion, um_per_px, fps):
+        from pipeline.closed_loop.checks.drift import slow_drift
+
         shifts, rms = motion
         if rms is None:
             return ({"y_um_h": None, "x_um_h": None, "range_um": None, "n_chunks": 0},)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 import numpy as np
-import pandas as pd
 
-from pipeline.closed_loop.checks.arousal import arousal_matched
-from pipeline.closed_loop.verdict.outcome import outcome_methods, sensitivity, takes_gain
-from pipeline.closed_loop.verdict.outcome_file import load_outcome
-from pipeline.stimulus.kinds import stimulus_columns
 from schemas import dataset
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.planning import PlanTask
@@ -20,6 +15,9 @@ from schemas.closed_loop.presentation import Presentation
 from schemas.closed_loop.stacks import matched_pairs
 from schemas.closed_loop.verdict import Outcome, OutcomeMethod, fetch_scored, known_gain, own_images
 from schemas.store import local_file, number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PERCENT = (50, 60, 70, 80, 90, 95, 99)
 MEASURES = ("fraction", "fraction_significant", "median_difference", "wilcoxon_p")
@@ -63,6 +61,9 @@ class Sensitivity(dj.Computed):
         DataFrame
             `kind, threshold, n` and the measures of `Threshold`.
         """
+        from pipeline.closed_loop.verdict.outcome import sensitivity
+        from pipeline.closed_loop.verdict.outcome_file import load_outcome
+
         neurons = (Outcome.Neuron & key).to_dicts(order_by="neuron")
         sure = {row["unit_id"]: row["probability"] for row in matched_pairs(key)}
         score = np.array([sure.get(row["matched_unit_id"], 0.0) for row in neurons])
@@ -70,6 +71,8 @@ class Sensitivity(dj.Computed):
             return sensitivity(load_outcome(path), score, list(thresholds))
 
     def make(self, key):
+        from pipeline.stimulus.kinds import stimulus_columns
+
         table = self.at(key, [p / 100 for p in PERCENT])
         self.insert1(key)
         self.Threshold.insert(
@@ -85,6 +88,8 @@ class Sensitivity(dj.Computed):
 
 
 def _kind_rows(key: Mapping[str, Any], populations: Any) -> list[dict[str, Any]]:
+    from pipeline.stimulus.kinds import stimulus_columns
+
     return [
         {
             **key,
@@ -128,6 +133,9 @@ class ArousalControl(dj.Computed):
         return fetch_scored(key), state, *OutcomeMethod.fetch_method(key)
 
     def make_compute(self, key, scored, state, method, params):
+        from pipeline.closed_loop.checks.arousal import arousal_matched
+        from pipeline.closed_loop.verdict.outcome import outcome_methods
+
         responses, own = own_images(scored)
         rows, images = np.array(scored["rows"]), np.array(scored["images"])
         behavior = state.load()[rows]
@@ -188,6 +196,8 @@ class PooledOutcome(dj.Computed):
         return [fetch_scored(row) for row in earlier], days, *OutcomeMethod.fetch_method(key)
 
     def make_compute(self, key, scored, days, method, params):
+        from pipeline.closed_loop.verdict.outcome import outcome_methods, takes_gain
+
         neurons = sorted({unit for day in scored for unit in day["neurons"]})
         kinds = list(dict.fromkeys(kind for day in scored for kind in day["kinds"]))
         own = {kind: [None] * len(neurons) for kind in kinds}

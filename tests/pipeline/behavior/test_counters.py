@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.behavior import camera_seconds, lost_frames, single_rows, treadmill_methods
+from pipeline.behavior import (
+    camera_seconds,
+    lost_frames,
+    single_rows,
+    treadmill_methods,
+    unwrapped,
+)
+from pipeline.behavior.counters import wrap_of
 from pipeline.errors import DataError
 
 ABOVE = Path(__file__).resolve().parents
@@ -89,3 +96,16 @@ def test_real_events_never_go_back():
     assert len(ms) == 816
     time, _ = single_rows(np.array(ms) / 1000, np.zeros(len(ms)))
     assert (time[0], time[-1]) == (5.432, 4082.696)
+
+
+def test_counters_that_wrap_are_unwrapped_and_known():
+    micros = np.cumsum(np.full(90_000, 50_000.0)) % 2**32  # 75 minutes
+    np.testing.assert_allclose(np.diff(unwrapped(micros)), 50_000)
+    with pytest.raises(DataError, match=r"microseconds of 32 bits that wrapped"):
+        single_rows(micros / 1e6, micros)
+    second = 1 << 25
+    assert "counter of a camera" in wrap_of([126 * second, 127 * second, 0, second])
+    for plain in (np.arange(0, 100, 0.1), [0, 1, 2, 0.5], [1e6, 2e6, 3e6], [], [1.0]):
+        assert wrap_of(plain) == ""
+    with pytest.raises(DataError, match="does not fit into 32 bits"):
+        unwrapped([0, 2**33])

@@ -94,3 +94,26 @@ def test_the_radius_follows_the_diameter_that_the_laboratory_published(side, end
 def test_a_table_without_a_pupil_is_one_line():
     with pytest.raises(ValueError, match=r"SL18\.csv: bodyparts: too few points on the pupil"):
         pupil_trackers["deeplabcut"](REAL / "pose" / "dlc_no_eye_SL18.csv")
+
+
+@pytest.mark.parametrize(("name", "frame"), [("left", 0), ("left", 1), ("right", 0)])
+def test_a_still_whose_pupil_cannot_be_told_or_is_shut_gives_none(tmp_path, name, frame):
+    """The eye is 3 % of the frame: a whisker over it, shut, or a pupil of 8 px."""
+    still = np.load(REAL / "eye" / f"ibl_frames_{name}.npy")[frame]
+    size = still.shape[1], still.shape[0]
+    writer = cv2.VideoWriter(
+        str(tmp_path / "still.mkv"), cv2.VideoWriter_fourcc(*"FFV1"), 25.0, size, False
+    )
+    for _ in range(2):
+        writer.write(still)
+    writer.release()
+    with pytest.raises(NoPupil, match=r"still\.mkv: shows nothing like a pupil"):
+        track(tmp_path / "still.mkv")
+
+
+def test_points_of_another_animal_are_as_many_as_their_frames():
+    found = pupil_trackers["deeplabcut"](REAL / "pose" / "mousegoggles_m2_left_dlc.h5")
+    seen = np.isfinite(found.radius_px)
+    assert len(seen) > 4000
+    assert seen.mean() > 0.5
+    assert 25 < np.nanmedian(found.radius_px) < 60

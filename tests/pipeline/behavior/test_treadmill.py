@@ -101,3 +101,22 @@ def test_running_periods_join_pauses_but_not_gaps():
     periods = running_periods(time, speed)
     np.testing.assert_allclose(periods, [[2, 8.9], [20, 23.9], [25, 27.9]], atol=0.11)
     assert running_periods(time, np.zeros(len(time))).shape == (0, 2)
+
+
+def test_a_wheel_that_is_logged_only_while_it_moves_stands_still_between(tmp_path):
+    """A row for every count: nothing is missing in a pause, however long."""
+    time = np.concatenate([1 + np.arange(100) * 0.02, 64 + np.arange(100) * 0.02])
+    result = speed_of(time, np.arange(200), DIAMETER_CM, COUNTS)
+    pause = (result.time_s > 3.5) & (result.time_s < 63.5)
+    assert np.isfinite(result.speed_cm_s).all()
+    assert np.abs(result.speed_cm_s[pause]).max() < 0.01
+    assert np.diff(result.time_s).max() < 0.1  # so that interpolation bridges nothing
+    moving = (result.time_s > 1.5) & (result.time_s < 2.5)
+    turn = np.pi * DIAMETER_CM / COUNTS
+    np.testing.assert_allclose(result.speed_cm_s[moving], turn / 0.02, rtol=0.05)
+    reset = np.concatenate([np.arange(100), np.arange(100)])  # between trials: unknown
+    speed = speed_of(time, reset, DIAMETER_CM, COUNTS).speed_cm_s
+    assert np.isnan(speed).sum() == 1
+    lone = speed_of([0, 1, 1.1, 1.2, 9, 30], [0, 0, 5, 9, 9, 9], DIAMETER_CM, COUNTS)
+    assert np.isfinite(lone.speed_cm_s).all()
+    assert abs(lone.speed_cm_s[-1]) < 1e-9

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.dataset import load
 from pipeline.dataset.names import unit_numbers
-from pipeline.errors import DataError
+from pipeline.errors import DataError, Finding
 
 TRIALS = 40
 
@@ -84,11 +84,13 @@ def test_tiers_without_public_responses_are_left_out_and_counted(tmp_path):
     fields["tiers"][:3] = "final_test"
     data = load(folder(tmp_path / "a", fields, skip=range(3)))
     assert data.n_trials == TRIALS - 3
-    assert data.notes == ("3 trials of tier 'final_test' are left out",)
+    assert data.findings == (
+        Finding("trials-left-out", "3 trials of tier 'final_test' are left out"),
+    )
     fields["tiers"][:3] = "train"
     hidden = load(folder(tmp_path / "b", fields, skip=range(TRIALS - 8, TRIALS)))
     assert set(hidden.tiers) == {"train", "validation"}
-    assert "8 trials of tier 'test' have no responses" in hidden.notes[0]
+    assert "8 trials of tier 'test' have no responses" in hidden.findings[0].text
 
 
 def change(fields, **values):
@@ -162,7 +164,7 @@ def test_a_wild_value_costs_its_trial_and_no_other_unit(tmp_path):
     for value in (np.nan, np.inf, -np.inf, 1e9):
         data, dropped = load_complete(tmp_path, change(dict(fields), responses=((3, 1), value)))
         assert dropped == 1
-        assert any("1 of 40 trials have" in note for note in data.notes)
+        assert any("1 of 40 trials have" in finding.text for finding in data.findings)
         np.testing.assert_array_equal(data.responses, np.delete(before.responses, 3, axis=0))
 
 

@@ -117,7 +117,7 @@ def test_model_size_keeps_the_aspect_ratio():
 
 @pytest.mark.parametrize("readout", ["square", "point", "factorised", "pyramid"])
 @pytest.mark.parametrize(
-    "core", ["divisive", "strided", "pooled", "linear", "separable", "gaussian_laplace"]
+    "core", ["deep", "divisive", "strided", "pooled", "linear", "separable", "gaussian_laplace"]
 )
 def test_every_core_with_every_readout_gives_a_finite_gradient(small, core, readout):
     dataset = small[2]

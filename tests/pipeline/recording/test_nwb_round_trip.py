@@ -78,7 +78,7 @@ def test_images_trials_monitor_and_behavior_come_back_to_the_last_bit(session, w
     assert (said.treadmill.diameter_cm, said.monitor.width_px) == (20.0, 64)
 
 
-def test_units_of_a_file_without_movie_come_back_to_the_last_bit(session, write, caplog):
+def test_units_of_a_file_without_movie_come_back_to_the_last_bit(session, write):
     from pipeline.imaging.importers.extracted import open_extracted
     from pipeline.imaging.segmentation import segmenters
     from pipeline.imaging.segmentation.masks import PixelStack
@@ -96,7 +96,8 @@ def test_units_of_a_file_without_movie_come_back_to_the_last_bit(session, write,
     np.testing.assert_array_equal(movie.mean_image, plane.images["mean_image"])
     times = scan.fields[0].delay_s, scan.fields[0].line_period_s
     assert times == pytest.approx((plane.delay_s, plane.line_period_s), rel=1e-6)
-    assert "2 of 3 units were kept" in caplog.text
+    (said,) = [f.text for f in bundle.findings if f.name == "units-kept"]
+    assert "2 of 3 units were kept" in said
     soma = segmenters["extracted"](movie).soma_probability
     np.testing.assert_allclose(soma, [0.9, 0.2, 0.5])  # kept, though nobody gave a probability
 

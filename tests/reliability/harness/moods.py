@@ -1,6 +1,7 @@
 """Rows that follow from their keys, and keys that misbehave on request: toy and storm tables."""
 
 import ctypes
+import errno
 import hashlib
 import os
 import time
@@ -52,6 +53,8 @@ def misbehave(mood, number):
         while True:
             hoard.append(np.ones(2**22))  # the limit comes before the job's time is up
             time.sleep(0.02)
+    if mood == "share" and not Path(os.environ["SHARE"]).exists():
+        raise OSError(errno.ESTALE, "Stale file handle", os.environ["SHARE"])
     if mood == "exit":
         os._exit(3)
     if mood == "bad":

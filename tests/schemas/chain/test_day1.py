@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from known_neurons import RECIPE, SHAPE, UNITS, drive, filters
 
+from pipeline.errors import DataError
+
 pytestmark = pytest.mark.tables
 
 
@@ -17,7 +19,6 @@ def test_registering_again_changes_nothing(database, loop):
 
 
 def test_a_loop_on_no_scan_is_refused(database):
-    from pipeline.errors import DataError
     from schemas.decisions import tasks
 
     with pytest.raises(DataError, match="no such scan"):
@@ -64,6 +65,18 @@ def test_meis_look_like_the_true_filters(database, loop):
         cosine = (deviation * truth[labels[row["unit_index"]] - 1]).sum()
         similarity.append(cosine / np.linalg.norm(deviation))
     assert np.median(similarity) > 0.6
+
+
+def test_targets_say_what_is_expected_of_them_and_how_well_it_is_known(database, loop):
+    from schemas import dataset, mei
+
+    here = dataset.Dataset.Unit & (dataset.DatasetSpec.Scan & loop["day1"])
+    rows = (mei.Targets.Unit & here & {"kept": True}).to_dicts()
+    measured, expected = (np.array([r[n] for r in rows]) for n in ("measured", "expected"))
+    assert np.abs(measured - expected).max() < 0.2
+    assert expected.min() > 0.1
+    assert all(0 < r["expected_se"] < 0.2 and 0 < r["contrast_se"] < 0.2 for r in rows)
+    assert all(r["contrast"] is not None for r in rows)
 
 
 def test_meis_are_made_from_both_kinds_of_models_combined(database, loop):
@@ -157,6 +170,39 @@ def test_a_gallery_of_any_query_is_one_call(database, loop):
     assert len(gallery_figure(**shown).axes) == 12
     with pytest.raises(ValueError, match="no unit"):
         mei.gallery("unit_index = 9999")
+
+
+def test_a_notebook_gets_a_loops_images_and_a_scans_data_in_one_call(database, loop):
+    import schemas
+    from schemas import dataset, mei
+
+    made = schemas.meis(loop["day1"])
+    assert made.equals(schemas.meis(loop["plan"]))
+    assert made["target_rank"].tolist() == sorted(made["target_rank"])
+    assert made["unit"].str.startswith("unit ").all()
+    key = {"unit_index": made.index[0][1], "dataset_hash": made.index[0][0]}
+    row = (mei.MEI.Unit * mei.MEI & key).to_dicts()[0]
+    np.testing.assert_array_equal(made["image"].iloc[0], row["images"].load()[row["image_row"]])
+    with pytest.raises(DataError, match="no such loop"):
+        schemas.meis({"animal_id": 999_999})
+    here = dataset.Dataset & (dataset.DatasetSpec.Scan & loop["day1"]).proj()
+    named = dataset.load_dataset(here.fetch1("dataset_file"))
+    data = schemas.dataset(loop["day1"])
+    np.testing.assert_array_equal(data.responses, named.responses)
+    assert schemas.dataset(here.fetch1("KEY")).n_units == data.n_units
+    with pytest.raises(DataError, match="no data set"):
+        schemas.dataset({"animal_id": 999_999})
+
+
+def test_tables_of_images_show_them(database, loop):
+    from schemas import imaging, mei, stimulus
+
+    shown = [mei.MEI.Unit, mei.Display.Image, stimulus.Image, imaging.SummaryImages]
+    for table in shown:
+        html = (table() & "TRUE")._repr_html_()
+        assert 1 <= html.count('src="data:image/png;base64,') <= 8, table
+        assert "<table" in html
+    assert "base64" not in (mei.MEI.Unit & "unit_index < 0")._repr_html_()
 
 
 def test_shown_images_are_named_by_their_pixels_and_matched_in_luminance(database, loop):

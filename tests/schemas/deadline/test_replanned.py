@@ -34,9 +34,11 @@ def test_a_registered_scan_is_planned_again_as_the_message_says(database, scan):
 
     chosen = recipe()
     first = tasks.register_loop(scan, chosen, targets=TARGETS, minutes=8)
-    with pytest.raises(DataError, match=r"other numbers.*found 6, 8; expected 6, 4; add --again"):
+    with pytest.raises(
+        DataError, match=r"other numbers.*found 6, 8; expected 6, 4; run `inception replan`"
+    ):
         tasks.register_loop(scan, chosen, minutes=4)
-    with pytest.raises(DataError, match="add --again"):
+    with pytest.raises(DataError, match="inception replan"):
         tasks.register_loop(scan, chosen, targets=4)
     counts = len(mei.MEITask()), len(mei.DisplayTask())
     second = tasks.register_loop(scan, chosen, minutes=4, again=True)

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 SHAPE, UNITS, FPS, DECAY_S = (36, 64), 8, 10.0, 0.3
+# of the masks; on a lattice the field would fit at other places as well
+CORNERS = ((8, 6), (30, 9), (11, 24), (39, 25), (18, 40), (45, 44), (6, 50), (48, 8))
 RECIPE = {
     "imaging": {"deconvolution": {"method": "derivative", "params": {}}},
     "model": {
@@ -78,8 +80,8 @@ def record(folder, animal, session, images, names, trials, plan=None, scan_idx=1
         calcium[:, frame] = calcium[:, frame - 1] * np.exp(-1 / FPS / DECAY_S) + spikes[:, frame]
     calcium += np.random.default_rng(9).normal(0, 0.05, calcium.shape)
     masks = np.zeros((UNITS, 64, 64), bool)
-    for unit in range(UNITS):  # every day is shifted by another (2, -1) pixels
-        top, left = 8 + 24 * (unit % 2) + 2 * (session - 1), 6 + 13 * (unit // 2) - (session - 1)
+    for unit, (top, left) in enumerate(CORNERS):  # every day is shifted by another (2, -1) pixels
+        top, left = top + 2 * (session - 1), left - (session - 1)
         masks[unit, top : top + 6, left : left + 6] = True
     texture = np.random.default_rng(4).random((68, 66))
     mean = texture[6 - 2 * session :, session - 1 :][:64, :64] + 2 * masks.sum(0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import pandas as pd
-from known_neurons import RECIPE
+from known_neurons import RECIPE, populate, record, shown_trials, smooth_images
 
 KINDS = ("mei", "rf", "mni")
 TARGETS = 6
@@ -31,6 +31,19 @@ CHEAP = {
 }
 CONTRASTS = itertools.count(1)
 ROOT = Path(__file__).parents[3]
+
+
+def computed_scan(database, folder, animal):
+    """Ingest day 1 of an animal and compute a loop of CHEAP up to its plan; return the key."""
+    from schemas.decisions import tasks
+    from schemas.decisions.ingest import ingest_bundle
+
+    names, trials = shown_trials(count=120, repeated=8)
+    images = smooth_images(len(names), seed=1)
+    key = ingest_bundle(record(folder / "day1", animal, 1, images, names, trials))
+    tasks.register_loop(key, CHEAP, targets=TARGETS, minutes=8)
+    populate(database, animal)
+    return key
 
 
 def recipe(**parts):

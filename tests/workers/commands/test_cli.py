@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[3]
 VERBS = ("demo", "doctor", "ingest", "ingest-dataset", "loop", "worker", "status", "errors")
 VERBS += ("retry", "ignore", "cancel", "package", "report", "export", "db", "declare", "forecast")
 VERBS += ("explain", "gc", "backup", "restore", "import", "migrate", "recompute", "metrics")
+VERBS += ("verify", "relocate", "check")
 
 
 def run(*arguments, home=None):

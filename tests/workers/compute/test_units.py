@@ -12,10 +12,12 @@ import psycopg2
 import pymysql
 import pytest
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, MachineError
 from workers.commands import computing
-from workers.compute import gpu, limits
-from workers.compute.make import NoRowError, classify
+from workers.compute import gpu, limits, slot
+from workers.compute.faults.classes import classify
+from workers.compute.faults.pauses import Pauses
+from workers.compute.make import NoRowError
 from workers.database import server
 from workers.queue import claims
 
@@ -26,7 +28,23 @@ from workers.queue import claims
         (DataError("bad"), "data"),
         (ValueError("bad"), "data"),
         (FileNotFoundError("scan.tif"), "data"),
-        (OSError(errno.ENOSPC, "disk full"), "transient"),
+        (OSError(errno.ENOSPC, "disk full"), "machine"),
+        (OSError(errno.EDQUOT, "quota"), "machine"),
+        (OSError(errno.EROFS, "read-only"), "machine"),
+        (OSError(errno.ESTALE, "stale file handle"), "machine"),
+        (OSError(errno.EIO, "input/output"), "transient"),
+        (MachineError("not mounted"), "machine"),
+        (ModuleNotFoundError("No module named 'cv2'"), "machine"),
+        (ImportError("libGL.so.1: cannot open shared object file"), "machine"),
+        (RuntimeError("Found no NVIDIA driver on your system."), "machine"),
+        (RuntimeError("CUDA error: no kernel image is available for execution"), "machine"),
+        (RuntimeError("shapes do not fit"), "error"),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/x']"), "machine"),
+        (pymysql.err.OperationalError(1290, "running with the --read-only option"), "machine"),
+        (pymysql.err.OperationalError(1290, "the --secure-file-priv option"), "error"),
+        (pymysql.err.OperationalError(1792, "in a READ ONLY transaction"), "machine"),
+        (pymysql.err.OperationalError(1836, "Running in read-only mode"), "machine"),
+        (pymysql.err.OperationalError(1114, "The table is full"), "machine"),
         (psycopg2.OperationalError("server closed the connection"), "transient"),
         (psycopg2.InterfaceError("connection already closed"), "transient"),
         (pymysql.err.OperationalError(2013, "lost"), "transient"),
@@ -111,16 +129,125 @@ def test_a_persons_own_settings_of_memory_win(monkeypatch):
     assert limits.memory_environment()["MALLOC_TRIM_THRESHOLD_"] == "12345"
 
 
-def test_a_container_quota_limits_cores_and_memory(tmp_path, monkeypatch):
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    (tmp_path / "memory.max").write_text(f"{2**30}\n")
-    monkeypatch.setattr(limits, "_CGROUP", tmp_path)
-    assert limits.usable_cores() == 1
-    assert limits.usable_memory() == 2**30
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert limits.usable_cores() >= 1
+def test_a_full_disk_behind_a_readers_words_is_the_machines():
+    said = DataError("cannot be read", file="scan.tif")
+    said.__cause__ = OSError(errno.ESTALE, "stale file handle")
+    assert classify(said) == "machine"
+    said.__cause__ = OSError(errno.EINVAL, "invalid")
+    assert classify(said) == "data"
+
+
+def test_a_processor_without_an_instruction_is_no_fault_of_the_job():
+    dead = slot.Slot.__new__(slot.Slot)
+    dead.cause, dead.tail = None, lambda: "here"
+    dead.process = subprocess.Popen(["sh", "-c", f"kill -{int(signal.SIGILL)} $$"])
+    dead.process.wait()
+    kind, said, stack = dead._post_mortem()
+    assert (kind, stack) == ("machine", "here")
+    assert "lacks an instruction" in said
+
+
+def groups(tmp_path, monkeypatch, cgroup, mounts):
+    """Have this process be in cgroups of a made-up machine; return the folder of its mounts."""
+    for name in ("SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "SLURM_MEM_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "cgroup").write_text(cgroup)
+    lines = [
+        f"3{i} 25 0:2{i} {top} {tmp_path / mount} rw,nosuid shared:9 - {kind} cgroup rw,{options}"
+        for i, (top, mount, kind, options) in enumerate(mounts)
+    ]
+    (tmp_path / "mountinfo").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(limits, "_PROC", tmp_path)
+
+    def limit(file, text):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text + "\n")
+
+    return limit
+
+
+V2 = [("/", "fs", "cgroup2", "nsdelegate")]
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "folder"),
+    [
+        ("0::/", "fs"),  # a container's own
+        ("0::/system.slice/inception.service", "fs/system.slice/inception.service"),
+        ("0::/system.slice/slurmstepd.scope/job_7/step_0/task_0", "fs/system.slice"),
+        ("0::/../../host", "fs"),  # a group that is not seen from here
+    ],
+)
+def test_limits_are_those_of_ones_own_group_and_of_all_above(tmp_path, monkeypatch, cgroup, folder):
+    limit = groups(tmp_path, monkeypatch, cgroup, V2)
+    limit("fs/other/memory.max", "1")
     assert limits.usable_memory() > 2**30
+    limit(f"{folder}/memory.max", str(2**30))
+    limit(f"{folder}/cpu.max", "150000 100000")
+    assert (limits.usable_cores(), limits.usable_memory()) == (1, 2**30)
+    limit(f"{folder}/memory.max", "max")
+    limit(f"{folder}/cpu.max", "max 100000")
+    assert limits.usable_memory() > 2**30
+    assert limits.usable_cores() >= 1
+
+
+def test_limits_of_version_1_are_found_where_each_controller_is_mounted(tmp_path, monkeypatch):
+    own = "11:memory:/slurm/uid_0/job_7/step_0\n4:cpu,cpuacct:/docker/abc\n0::/init.scope\n"
+    mounts = [
+        ("/", "fs/memory", "cgroup", "memory"),
+        ("/docker/abc", "fs/cpu,cpuacct", "cgroup", "cpu,cpuacct"),  # as a container sees it
+        ("/", "fs/unified", "cgroup2", "nsdelegate"),
+    ]
+    limit = groups(tmp_path, monkeypatch, own, mounts)
+    limit("fs/memory/slurm/uid_0/job_7/memory.limit_in_bytes", str(2**30))
+    limit("fs/memory/slurm/uid_0/job_7/step_0/memory.limit_in_bytes", str(2**63 - 4096))
+    limit("fs/cpu,cpuacct/cpu.cfs_quota_us", "150000")
+    limit("fs/cpu,cpuacct/cpu.cfs_period_us", "100000")
+    assert (limits.usable_cores(), limits.usable_memory()) == (1, 2**30)
+
+
+def test_a_slurm_job_keeps_to_what_it_asked_for(tmp_path, monkeypatch):
+    groups(tmp_path, monkeypatch, "0::/", V2)
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1024")
+    assert limits.usable_memory() > 2**30  # left over from a shell that is no job
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert (limits.usable_cores(), limits.usable_memory()) == (1, 2**30)
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")  # all of it
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "1024")
+    assert limits.usable_memory() == 2**30
+
+
+def test_a_machine_that_fails_one_job_after_another_takes_none_until_one_succeeds():
+    now = [100.0]
+    pauses = Pauses(lambda: now[0])
+    pauses.failed("A", "1", "not mounted")
+    assert (pauses.allows("A"), pauses.avoided(), pauses.reason) == (True, ["1"], "not mounted")
+    now[0] += 1.5
+    assert pauses.avoided() == []
+    for job in "11":
+        pauses.failed("A", job, "not mounted")
+    assert pauses.allows("A")  # one job says little of a machine
+    for job in "23":
+        pauses.failed("A", job, "not mounted")
+    assert not pauses.allows("A")
+    assert pauses.allows("B")
+    assert not pauses.hopeless
+    pauses.succeeded("B")  # says nothing of A
+    assert not pauses.allows("A")
+    now[0] += 2.0**2 + 0.1
+    assert pauses.allows("A")  # tries again
+    for table, job in ("A4", "B1", "B2"):
+        pauses.failed(table, job, "not mounted")
+    assert not pauses.allows("C")  # several tables: nothing works here
+    for _ in range(50):
+        pauses.failed("A", "5", "not mounted")
+    assert pauses.hopeless
+    now[0] += 61.0
+    assert pauses.allows("A")  # a minute at most
+    pauses.failed("A", "5", "not mounted")
+    pauses.succeeded("A")
+    assert (pauses.allows("A"), pauses.hopeless, pauses.reason) == (True, False, None)
 
 
 def test_a_gpu_has_one_holder_and_is_free_when_the_holder_dies(tmp_path):
@@ -140,6 +267,21 @@ def test_a_gpu_has_one_holder_and_is_free_when_the_holder_dies(tmp_path):
     other.mkdir()
     subprocess.run([sys.executable, "-c", code, str(other)], check=False)
     assert gpu.Gpu("0", other).acquire()
+
+
+def test_a_lock_that_another_account_made_can_be_held_and_one_that_cannot_leaves_the_cpu(
+    tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "inception-gpu-0.lock").mkdir()  # cannot be written, as another account's file
+    ours, also_ours = gpu.Gpu("0", tmp_path), gpu.Gpu("0", tmp_path)
+    assert ours.acquire()
+    assert not also_ours.acquire()
+    ours.release()
+    assert also_ours.acquire()
+    nowhere = gpu.Gpu("1", tmp_path / "missing")
+    assert not nowhere.acquire()
+    assert not nowhere.acquire()
+    assert caplog.text.count("GPU 1 is not used: No such file or directory") == 1
 
 
 def test_gpus_are_those_that_cuda_may_use(monkeypatch, tmp_path):

@@ -40,8 +40,11 @@ def test_gc_removes_old_orphans_only_and_nothing_in_a_dry_run(bench):
     assert len(bench.store_files()) == 6
     code, said = bench.inception("gc", "--age-hours", 0.1)
     assert (code, "2 orphans" in said) == (0, True)
-    code, said = bench.inception("gc", "--age-hours", 0.1, "--delete")
-    assert code == 0
+    code, said = bench.inception("gc", "--age-hours", 0.1, "--delete")  # nobody is there to ask
+    assert (code, "Nothing was changed" in said) == (1, True)
+    assert len(bench.store_files()) == 6
+    code, said = bench.inception("gc", "--age-hours", 0.1, "--delete", "--yes")
+    assert (code, "2 removed" in said) == (0, True)
     assert bench.store_files() == sorted([*kept, young])
     assert all((bench.toy.Value & {"number": n}).fetch1("array").load().size for n in range(3))
 
@@ -166,3 +169,78 @@ def test_a_damaged_backup_is_refused_before_anything_is_touched(bench, tmp_path)
         backup.verify(tmp_path)
     with pytest.raises(DataError, match="exists already"):
         backup.backup(ledger, tmp_path / "saved")
+
+
+def test_a_backup_with_a_lost_or_damaged_file_is_none_unless_asked_for(bench, tmp_path):
+    bench.seeds(3)
+    bench.work()
+    ledger, _ = bench.opened()
+    gone, damaged, _ = bench.store_files()
+    kept = gone.read_bytes()
+    gone.unlink()
+    code, said = bench.inception("backup", tmp_path / "saved")
+    assert code == 1
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match=r"1 files that rows refer to .*\(missing\)"):
+        backup.backup(ledger, tmp_path / "saved")
+    gone.write_bytes(kept)
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"1 files that rows refer to .*\(damaged\)"):
+        backup.backup(ledger, tmp_path / "saved")
+    gone.unlink()
+    code, said = bench.inception("backup", tmp_path / "saved", "--despite-damage")
+    assert (code, "but for 2 lost files" in said) == (0, True)
+    assert len(list((tmp_path / "saved" / "store").rglob("*.npy"))) == 1
+    code, said = bench.inception("verify", "--json")
+    found = json.loads(said.splitlines()[-1])
+    assert (code, found["objects"], found["without_digest"]) == (1, 3, 0)
+    assert [len(found[name]) for name in ("missing", "damaged", "orphans")] == [1, 1, 0]
+    assert f"{bench.prefix}_toy.value number=" in found["missing"][0]
+    lose_everything(bench)
+    restored = backup.restore(bench.connection, tmp_path / "saved")
+    assert len(restored["lost"]) == 2
+    bench.activate()
+    assert len(bench.toy.Value()) == 3
+
+
+def test_a_backup_whose_rows_lack_their_files_is_refused_before_it_is_loaded(bench, tmp_path):
+    bench.seeds(2)
+    bench.work()
+    ledger, _ = bench.opened()
+    saved = backup.backup(ledger, tmp_path / "saved")
+    lost = min(saved["files"])
+    del saved["files"][lost]
+    (tmp_path / "saved" / "store" / lost).unlink()
+    (tmp_path / "saved" / "manifest.json").write_text(json.dumps(saved))
+    lose_everything(bench)
+    with pytest.raises(DataError, match="rows refer to 1 files that are not in the backup"):
+        backup.restore(bench.connection, tmp_path / "saved")
+    assert not bench.connection.query(
+        "SELECT 1 FROM information_schema.schemata WHERE schema_name=%s", (f"{bench.prefix}_toy",)
+    ).fetchall()
+    restored = backup.restore(bench.connection, tmp_path / "saved", despite_missing=True)
+    assert restored["lost"] == [lost]
+    bench.activate()
+
+
+def test_digests_are_written_into_rows_of_before_there_were_any(bench):
+    from schemas.datajoint_internals import backend
+
+    bench.seeds(2)
+    bench.work()
+    without = """"array" = "array" - 'digest'"""
+    if backend(bench.connection) == "mysql":
+        without = "`array` = JSON_REMOVE(`array`, '$.digest')"
+    bench.connection.query(f"UPDATE {bench.toy.Value.full_table_name} SET {without}")
+    code, said = bench.inception("verify")
+    assert (code, "2 without a digest" in said) == (0, True)
+    code, said = bench.inception("verify", "--record")
+    assert (code, "2 digests written" in said) == (0, True)
+    (file, _) = bench.store_files()
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code, said = bench.inception("verify")
+    assert (code, "0 missing, 1 damaged, 0 without a digest" in said) == (1, True)
+    with pytest.raises(DataError, match="is damaged"):
+        [row["array"].load() for row in bench.toy.Value.to_dicts()]

@@ -8,6 +8,8 @@ from pathlib import Path
 import datajoint as dj
 import pytest
 from datajoint import autopopulate, connection, declare, dependencies, provenance, settings
+from datajoint.builtin_codecs import npy
+from datajoint.builtin_codecs import object as object_codec
 
 from schemas import datajoint_internals as of_tables
 from workers.database import datajoint_internals as internals
@@ -109,6 +111,10 @@ def test_a_planted_use_is_found(tmp_path, code):
         (dj.storage.StorageBackend, "_full_path fs put_file put_buffer get_buffer open"),
         (dj.storage.StorageBackend, "exists isdir size remove"),
         (dj.user_tables.TableMeta, "__getattribute__"),
+        (npy.NpyCodec, "encode _extract_context"),
+        (npy.NpyRef, "load path _meta _backend _cached"),
+        (object_codec.ObjectCodec, "encode decode _extract_context"),
+        (dj.ObjectRef, "read download from_json"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -251,7 +251,7 @@ def test_a_database_of_version_2_gets_variants_and_loses_nothing(deployment):
         assert keys["imaging.Motion"] == ({"animal_id": 1}, True)
         made_older(connection, prefix)
     run_first(connection, prefix, 0.4)
-    code, said = inception(home, prefix, "migrate")
+    code, said = inception(home, prefix, "migrate", "--yes")
     assert code == 0, said
     assert "are unchanged" in said
     assert differences(described(connection, prefix), fresh) == {}

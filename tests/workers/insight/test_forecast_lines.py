@@ -16,6 +16,7 @@ def lines(seconds: float, unmeasured: list[str]) -> str:
         "in_time": None,
         "unmeasured": unmeasured,
         "stuck": [],
+        "stopped": None,
     }
     return "\n".join(ahead_lines({"loops": [loop], "slots": 2, "queue_s": 0.0}))
 

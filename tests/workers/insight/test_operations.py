@@ -148,7 +148,7 @@ def test_doctor_finds_what_is_there_and_changes_nothing(bench):
     checks = {c["check"]: c for c in doctor.doctor(bench.home, bench.prefix, "toy_tables")}
     failed = [name for name, check in checks.items() if not check["ok"]]
     assert failed in ([], ["disk"])
-    assert checks["tables"]["found"].startswith("11 declared")
+    assert checks["tables"]["found"].startswith("12 declared")
     fresh = {c["check"]: c for c in doctor.doctor(bench.home, bench.prefix + "x", "toy_tables")}
     assert "at first use" in fresh["tables"]["found"]
     bench.toy.schema.database = bench.toy.schema.connection = None
@@ -207,8 +207,8 @@ def test_a_lost_race_to_cancel_leaves_the_newer_claim_alone(bench):
     first = ledger.claim(["toy_tables.Value"])
     ledger.hand_back(first)
     second = Ledger(bench.connection, "w2").claim(["toy_tables.Value"])
-    assert not jobs._stop(ledger, first.job_id, first.token)
-    assert jobs._stop(ledger, second.job_id, second.token)
+    assert not jobs.stop_one(ledger, first.job_id, first.token)
+    assert jobs.stop_one(ledger, second.job_id, second.token)
     with pytest.raises(claims.Fenced):
         claims.fence(bench.connection, second, "w2", 0.0)
 

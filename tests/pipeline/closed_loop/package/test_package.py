@@ -283,7 +283,7 @@ def test_refuses_an_answer_to_something_else_and_warns_of_gaps(package, contents
     with pytest.raises(DataError, match="no image of the plan"):
         check_answer(read, good, shown.assign(image="f" * 64))
     cut = check_answer(read, good, shown[:10])
-    assert any("22 of 32 planned trials" in line for line in cut)
+    assert any("22 of 32 planned trials" in finding.text for finding in cut)
 
 
 def test_a_zip_that_holds_far_more_than_its_size_is_not_unpacked(tmp_path, contents, monkeypatch):

@@ -121,8 +121,10 @@ def test_a_back_end_that_fails_is_said_recorded_and_read_at_ingest(short, tmp_pa
     package = read_package(folder)
     recording = {"plan": package.plan_id, "animal_id": 7}
     warnings = check_answer(package, recording, package.trials, player=told)
-    assert warnings[0] == "player: psychopy: Gamma ramp is 0."
-    assert f"player: the blank is 90, the package's is {package.monitor['blank_pixel']}" in warnings
+    blank = f"the blank is 90, the package's is {package.monitor['blank_pixel']}"
+    assert {finding.name for finding in warnings} == {"player-worse"}
+    assert warnings[0].text == "player.json: psychopy: Gamma ramp is 0."
+    assert f"player.json: {blank}" in [finding.text for finding in warnings]
 
 
 @pytest.mark.parametrize(
@@ -136,4 +138,4 @@ def test_a_back_end_that_fails_is_said_recorded_and_read_at_ingest(short, tmp_pa
 )
 def test_what_any_player_noted_is_a_warning(player, line):
     found = worse_than_planned(player)
-    assert [line in one for one in found] == [True] if line else found == []
+    assert [line in one.text for one in found] == [True] if line else found == []

@@ -79,7 +79,7 @@ def test_rejected_units_of_an_nwb_file_are_not_kept(tmp_path, columns, kept):
     found = import_results(write_nwb(tmp_path / "a.nwb", columns=columns))
     assert found.keep.tolist() == [bool(k) for k in kept]
     assert ((found.soma_probability >= 0.5) == found.keep).all()
-    assert bool(columns) != any("all are kept" in note for note in found.notes)
+    assert bool(columns) != any(finding.name == "units-all-kept" for finding in found.findings)
 
 
 def test_a_plane_and_a_series_are_chosen_by_name_on_the_command_line(tmp_path, capsys):

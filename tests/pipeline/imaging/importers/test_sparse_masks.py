@@ -83,7 +83,9 @@ def test_an_empty_footprint_costs_itself_only(tmp_path, kind):
     found = import_results(path)
     assert found.source_row.tolist() == [0, 1, 3]
     np.testing.assert_allclose(found.corrected, traces[[0, 1, 3]], rtol=1e-6)
-    assert any("1 units without a pixel are left out, the first is 2" in n for n in found.notes)
+    assert any(
+        "1 units without a pixel are left out, the first is 2" in f.text for f in found.findings
+    )
 
 
 def test_a_trace_without_a_number_costs_its_unit_only(tmp_path):
@@ -93,7 +95,10 @@ def test_a_trace_without_a_number_costs_its_unit_only(tmp_path):
     np.save(path / "F.npy", traces)
     found = import_results(path)
     assert found.source_row.tolist() == [0, 2, 3]
-    assert found.notes == ["1 units without a number in their traces are left out, the first is 1"]
+    (finding,) = found.findings
+    assert finding.name == "units-left-out"
+    text = "1 units without a number in their traces are left out, the first is 1"
+    assert finding.text.endswith(text)
     np.save(path / "F.npy", traces * np.nan)
     with pytest.raises(DataError, match="no unit can be used"):
         import_results(path)
@@ -112,7 +117,9 @@ def test_dense_masks_of_a_bundle_are_read_in_blocks_and_an_empty_one_is_left_out
     np.testing.assert_array_equal(cells.masks, masks[left])
     np.testing.assert_allclose(np.asarray(cells.weights).sum((1, 2)), 1, rtol=1e-5)
     np.testing.assert_allclose(scan.movie().fluorescence, traces[left], rtol=1e-6)
-    assert scan.notes == ["1 units without a pixel are left out, the first is 7"]
+    assert [str(finding) for finding in scan.findings] == [
+        "units-left-out: m.npz: 1 units without a pixel are left out, the first is 7"
+    ]
     start, pixel, _ = pack_masks(cells.masks, cells.weights)
     expected = pack_masks(masks[left], masks[left])
     np.testing.assert_array_equal(start, expected[0])

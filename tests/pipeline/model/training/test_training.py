@@ -147,9 +147,29 @@ def test_a_checkpoint_of_another_training_is_refused(tiny, tmp_path):
     _train(tiny, max_epochs=1, checkpoint=path)
     with pytest.raises(DataError, match="another training"):
         _train(tiny, seed=1, max_epochs=1, checkpoint=path)
-    path.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="checkpoint"):
-        _train(tiny, max_epochs=1, checkpoint=path)
+    assert path.exists()
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_training_starts_anew(tiny, tmp_path, caplog):
+    path = tmp_path / "c.safetensors"
+    whole, _ = _train(tiny, max_epochs=2)
+    _train(tiny, max_epochs=1, checkpoint=path)
+    kept = path.read_bytes()
+    flipped = bytearray(kept)
+    flipped[-len(kept) // 4] ^= 1
+    for content in (b"nothing", kept[: len(kept) // 2], bytes(flipped)):
+        path.write_bytes(content)
+        caplog.clear()
+        anew, result = _train(tiny, max_epochs=2, checkpoint=path)
+        assert "the training starts anew" in caplog.text
+        assert (tmp_path / "c.safetensors.damaged").read_bytes() == content
+        assert result.epochs == 2
+        for name, tensor in whole.state_dict().items():
+            torch.testing.assert_close(anew.state_dict()[name], tensor, rtol=0, atol=0)
+    caplog.clear()
+    path.write_bytes(kept)
+    _train(tiny, max_epochs=2, checkpoint=path)
+    assert "anew" not in caplog.text
 
 
 def test_training_ends_in_time_and_reports_progress(tiny):

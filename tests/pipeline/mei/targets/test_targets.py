@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from pipeline.mei.targets import TargetData, fraction_of, half_oracles, target_rules
+from pipeline.mei.targets import (
+    ByHand,
+    TargetData,
+    TargetResult,
+    choose_targets,
+    fraction_of,
+    half_oracles,
+    target_rules,
+)
 
 
 def data(n=10, **changes):
@@ -141,7 +149,7 @@ def test_too_few_repeats_have_no_halves():
     assert np.isnan(half_oracles(np.ones((6, 3)), np.repeat([0, 1], 3))).all()
 
 
-@pytest.mark.parametrize("rule", ["walker2019", "successor", "validation"])
+@pytest.mark.parametrize("rule", ["walker2019", "successor", "validation", "expected"])
 def test_every_rule_keeps_the_best_units_when_half_of_the_repeats_tell_the_oracle(rule):
     rng = np.random.default_rng(3)
     n, image = 60, np.tile(np.arange(40), 8)
@@ -168,3 +176,65 @@ def test_every_rule_keeps_the_best_units_when_half_of_the_repeats_tell_the_oracl
     assert oracle[result.kept].min() > 0.1
     assert oracle[result.kept].mean() > np.median(oracle)
     assert [text.startswith("kept") for text in result.explained()] == result.kept.tolist()
+
+
+OUT, IN = ByHand(False, "a vessel"), ByHand(True, "of interest")
+
+
+@pytest.mark.parametrize("rule", ["validation", "walker2019", "successor"])
+def test_units_decided_by_hand_come_before_every_rule(rule):
+    wide = {
+        "x_px": 20.0 + 30 * np.arange(40),
+        "field_size_px": (100, 1240),
+        "oracle": np.linspace(0.95, 0.55, 40),
+        "cnn_fraction": np.linspace(1.0, 0.4, 40),
+        "ln_fraction": np.linspace(0.6, 0.3, 40),
+    }
+    plain = choose_targets(rule, data(40, **wide), {"n_targets": 5})
+    best, worst = int(np.argmin(np.where(plain.kept, plain.rank, 99))), 39
+    assert plain.kept[best]
+    assert not plain.kept[worst]
+    decided = data(40, **wide, by_hand={best: OUT, worst: IN})
+    found = choose_targets(rule, decided, {"n_targets": 5})
+    assert not found.kept[best]
+    assert found.rank[worst] == 0
+    assert found.kept.sum() == 5
+    explained = found.explained()
+    assert explained[best] == "excluded by hand: a vessel"
+    assert explained[worst] == "kept: included by hand: of interest"
+    others = [unit for unit in np.argsort(plain.rank) if plain.kept[unit] and unit != best]
+    rest = [unit for unit in np.argsort(found.rank) if found.kept[unit] and unit != worst]
+    assert rest[: len(others)] == others  # who is kept beside them is up to the rule, in its order
+
+
+def test_an_excluded_unit_sets_no_limit_and_spares_no_neighbor():
+    close = np.where(np.arange(10) == 1, 22.0, 20.0 + 30 * np.arange(10))  # 1 beside 0
+    found = choose_targets("validation", data(x_px=close, by_hand={0: OUT}), {"edge_um": 0.0})
+    assert found.kept[1]
+    both = choose_targets("validation", data(x_px=close, by_hand={0: IN, 1: IN}), {"edge_um": 0.0})
+    assert both.kept[:2].all()  # the rule's distance is not for those chosen by hand
+    one = choose_targets("validation", data(x_px=close, by_hand={1: IN}), {"edge_um": 0.0})
+    assert one.rank[1] == 0
+    assert "of better output 1" in one.reason[0]
+    outlier = data(cnn_score=np.r_[5.0, np.linspace(0.8, 0.5, 9)])
+    assert choose_targets("validation", outlier, {}).kept.sum() == 1
+    outlier = data(cnn_score=np.r_[5.0, np.linspace(0.8, 0.5, 9)], by_hand={0: OUT})
+    assert choose_targets("validation", outlier, {}).kept.sum() > 5
+
+
+def test_a_rule_that_knows_nothing_of_decisions_is_corrected(monkeypatch):
+    def first_units(given, *, n_targets=3):
+        rank = np.where(np.arange(10) < n_targets, np.arange(10), -1)
+        reason = ["" if kept else "late" for kept in rank >= 0]
+        return TargetResult(rank >= 0, rank, reason, given.cnn_score)
+
+    monkeypatch.setitem(target_rules._functions, "first_units", first_units)
+    by_hand = {1: OUT, 7: IN, 8: IN}
+    found = choose_targets("first_units", data(by_hand=by_hand), {"n_targets": 3})
+    assert np.flatnonzero(found.kept).tolist() == [0, 7, 8]
+    assert found.rank[[7, 8, 0]].tolist() == [0, 1, 2]
+    explained = found.explained()
+    assert explained[2] == "not among the best 3"
+    assert explained[1].startswith("excluded by hand")
+    assert explained[8].startswith("kept: included by hand")
+    assert choose_targets("first_units", data(), {"n_targets": 3}).kept.sum() == 3

@@ -1,0 +1,1 @@
+"""What lies in the store: whose it is, and whether it is what was written."""

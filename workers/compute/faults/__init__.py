@@ -1,0 +1,1 @@
+"""What went wrong with a job: its data, the program, or the machine that it ran on."""

@@ -1,0 +1,1 @@
+"""What a person does to a running loop; verbs and pages call the same functions."""

@@ -1,0 +1,1 @@
+"""What the page answers: addresses, and the templates that they fill."""
