@@ -126,7 +126,8 @@ def test_a_method_that_takes_gains_scores_the_same_neurons(database, loop):
         for table in (closed_loop.Outcome, closed_loop.Comparison, closed_loop.Population):
             table.populate(loop["day2"], method)
         rows = (closed_loop.Population.Kind & loop["day2"] & method).to_dicts()
-        welch = closed_loop.Population.Kind & loop["day2"] - (closed_loop.OutcomeMethod & method)
+        every = closed_loop.Population.Kind & loop["day2"]
+        welch = every - (closed_loop.OutcomeMethod & method)
         before = {row["kind"]: row for row in welch.to_dicts()}
         assert {row["kind"] for row in rows} == set(before)
         for row in rows:
