@@ -92,7 +92,7 @@ def fetch_planes(key: Mapping[str, int], recipe: Mapping[str, Any], movie: str) 
         if files["tiff"] and movie == "raw":
             plane.movie = imaging.field_movie(files, plane.index)
         elif files["tiff"] and movie == "link":
-            plane.linked = _links([Path(path) for path, _ in files["tiff"]], info[0]["n_frames"])
+            plane.linked = _links([Path(path) for path, *_ in files["tiff"]], info[0]["n_frames"])
         of_field = {**{name: key[name] for name in key}, "field": plane.index}
         steps = {name: recipe[name] for name in recipe if name.endswith("_hash")}
         _fill(plane, {**of_field, **steps}, extracted=not files["tiff"])
