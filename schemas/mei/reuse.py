@@ -42,13 +42,13 @@ def made_before(
     if table & key:
         return {}
     names = (*table.primary_key, "unit_index")
-    known, chosen = getattr(table, "_made_before", (None, []))
+    known, chosen = getattr(table, "made_once", (None, []))
     if not table.connection.in_transaction or known != dict(key):
         first: dict[int, dict[str, Any]] = {}
         for row in parts.proj().to_dicts(order_by=names):
             first.setdefault(row["unit_index"], {name: row[name] for name in names})
         chosen = [first[unit] for unit in sorted(first)]
-        table._made_before = (dict(key), chosen)
+        table.made_once = (dict(key), chosen)
     if not chosen:
         return {}
     sources = [{name: row[name] for name in table.primary_key} for row in chosen]

@@ -109,7 +109,7 @@ def heading_of(table):
 
 @pytest.mark.tables
 def test_what_is_read_at_once_is_what_the_server_says_of_every_table(database):
-    prefix, connection = schemas.active_prefix(), dj.conn()
+    prefix, connection = schemas.active_prefix(), database.experiment.schema.connection
     databases = [f"{prefix}_{name}" for name in schemas.MODULES]
     several = list(every_table())
     asked = [heading_of(table) for table in several[::3]]

@@ -242,7 +242,7 @@ def test_methods_are_complete_json_with_their_parts():
 
 
 def test_unknown_units_are_refused(toys, linear):
-    with pytest.raises(ValueError, match="units must be in"):
+    with pytest.raises(ValueError, match="units must be whole numbers in"):
         run(toys, linear[0], [12])
 
 

@@ -47,6 +47,7 @@ def uses(path):
         if isinstance(node, ast.Attribute):
             owner = node.value.id if isinstance(node.value, ast.Name) else None
             private = re.match(r"_[a-z]", node.attr) and owner not in ("self", "cls", "os")
+            private = private and node.attr != "_repr_html_"  # IPython's, for every object
             outside = owner in ("dj", "datajoint") and node.attr not in DOCUMENTED
             if private or outside or node.attr in INTERNAL:
                 found = node.attr
