@@ -41,8 +41,13 @@ def database(_bound):
     """The package `schemas`, bound; configuration and store are this home's again."""
     from workers.database import embedded
 
+    import datajoint.instance
+
     schemas, home, _ = _bound
     embedded.connect(home)  # tests of the workers point DataJoint to homes of their own
+    # `dj.conn()` is the connection that the tables are bound to, not one to the same server
+    datajoint.instance._singleton_connection = schemas.experiment.schema.connection
+    embedded.connect(home)
     return schemas
 
 

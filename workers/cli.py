@@ -77,7 +77,7 @@ def main() -> None:
         raise
     except KeyboardInterrupt:
         print("inception: stopped; the same command continues", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(130)  # as shells and typer call it
     except (DataError, ValueError, LookupError, OSError, RuntimeError) as error:
         if os.environ.get("INCEPTION_TRACEBACK"):
             raise
