@@ -39,9 +39,9 @@ def _bound(tmp_path_factory):
 @pytest.fixture
 def database(_bound):
     """The package `schemas`, bound; configuration and store are this home's again."""
-    from workers.database import embedded
-
     import datajoint.instance
+
+    from workers.database import embedded
 
     schemas, home, _ = _bound
     embedded.connect(home)  # tests of the workers point DataJoint to homes of their own
