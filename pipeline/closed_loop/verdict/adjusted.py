@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -94,7 +94,8 @@ def _gains(
     if gain is None:
         return [np.ones(day.shape) for day in days]
     several = isinstance(gain, (list, tuple)) and np.ndim(gain[0]) == 2
-    given = [np.asarray(g, np.float64) for g in (gain if several else [gain])]
+    days_of: Any = gain if several else [gain]
+    given = [np.asarray(g, np.float64) for g in days_of]
     if [g.shape for g in given] != [day.shape for day in days]:
         raise ValueError(
             f"gains {[g.shape for g in given]} do not fit responses {[d.shape for d in days]}"
