@@ -83,3 +83,14 @@ def test_every_verb_and_option_exists(path):
             if found := unknown(call.split(), command):
                 wrong[call.strip()] = found
     assert wrong == {}
+
+
+def test_the_readmes_example_runs(monkeypatch, capsys):
+    """With fewer images and one epoch: what it prints is not what is tested."""
+    from pipeline import model
+
+    code = re.search(r"```python\n(import numpy.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    whole = model.train_ensemble
+    monkeypatch.setattr(model, "train_ensemble", lambda *a, **k: whole(*a, **k, max_epochs=1))
+    exec(compile(code.replace("800", "120"), "README.md", "exec"), {})
+    assert "most exciting input: [" in capsys.readouterr().out
