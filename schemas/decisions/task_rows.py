@@ -21,6 +21,27 @@ def transaction() -> Any:
     return nullcontext() if connection.in_transaction else connection.transaction
 
 
+def insert_decision(table: Any, row: Mapping[str, Any], field: str) -> None:
+    """Insert a task, or find it as it is wanted.
+
+    Raises
+    ------
+    DataError
+        If the same task was decided with other numbers: its results would be taken for these.
+    """
+    table.insert1(row, skip_duplicates=True)
+    found = (table & {name: row[name] for name in table.primary_key}).fetch1()
+    others = {name: found[name] for name in row if found[name] != row[name]}
+    if others:
+        raise DataError(
+            f"these tasks of {table.__module__.split('.')[1]}.{table.__name__} were decided before",
+            field=field,
+            found=others,
+            expected={name: row[name] for name in others},
+            remedy="keep the former numbers, or change the method's parameters as well",
+        )
+
+
 def scan_tasks(scan: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Insert the tasks of one scan up to its responses and return their keys together."""
     images = imaging.ImagingRecipe.add(_imaging_methods(scan, recipe["imaging"]))
@@ -122,9 +143,8 @@ def model_tasks(
         task = {**target, **ascent, "batch": batch}
         settings = {name: chosen[name] for name in ("starts", "seed", "norm")}
         last = min(first + size, targets) - 1
-        mei.MEITask.insert1(
-            {**task, "first_rank": first, "last_rank": last, **settings}, skip_duplicates=True
-        )
+        ranks = {"first_rank": first, "last_rank": last}
+        insert_decision(mei.MEITask, {**task, **ranks, **settings}, "recipe.mei")
         masks.append({**task, **mask})
         mei.MaskTask.insert1(masks[-1], skip_duplicates=True)
     for wanted in recipe["analyses"]:
@@ -196,7 +216,8 @@ def stimulus_tasks(
         control = {**mei.ControlMethod.add(**named(kind)), "variant": variant}
         for mask in masks:
             task = {**mask, **control}
-            mei.ControlTask.insert1({**task, "seed": recipe["control_seed"]}, skip_duplicates=True)
+            seed = {"seed": recipe["control_seed"]}
+            insert_decision(mei.ControlTask, {**task, **seed}, "recipe.control_seed")
             if recipe["pool"]:
                 sets = ({**task, **pool} for pool in pools.keys())  # noqa: SIM118
                 mei.ControlTask.Pool.insert(sets, skip_duplicates=True)

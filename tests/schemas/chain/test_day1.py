@@ -18,6 +18,20 @@ def test_registering_again_changes_nothing(database, loop):
     assert (len(mei.DisplayTask()), len(closed_loop.PlanTask())) == before
 
 
+def test_other_numbers_of_a_task_that_exists_are_refused(database, loop):
+    """Their results would be the former ones."""
+    from schemas import closed_loop
+    from schemas.decisions import tasks
+
+    before = len(closed_loop.Loop()), len(closed_loop.PlanTask())
+    for other in ({"mei": {**RECIPE.get("mei", {}), "seed": 99}}, {"control_seed": 99}):
+        with pytest.raises(DataError, match=r"tasks of mei.* were decided before.*found .*seed"):
+            tasks.register_loop(
+                loop["day1"], {**RECIPE, **other}, targets=10, minutes=8, again=True
+            )
+    assert (len(closed_loop.Loop()), len(closed_loop.PlanTask())) == before
+
+
 def test_a_loop_on_no_scan_is_refused(database):
     from schemas.decisions import tasks
 
