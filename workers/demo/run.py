@@ -83,8 +83,8 @@ class Scale:
         Record natural images on a third day too (extracted traces), and compare the MEIs.
     like : str
         What the cells are like; see `pipeline.simulate.Population`.
-    oracle : float
-        Median oracle correlation of the cells.
+    oracle : float, optional
+        Median oracle correlation of the cells, of kinds that can be told.
     recipe : str or dict
         Name of the recipe in `schemas.closed_loop.RECIPES`, or what differs from the default.
     """
@@ -96,8 +96,8 @@ class Scale:
     targets: int = 12
     minutes: float = 60.0
     other_day: bool = True
-    like: str = "v1"
-    oracle: float = 0.35
+    like: str = "bends"
+    oracle: float | None = None
     recipe: str | dict[str, Any] = "demo"
 
 
@@ -109,7 +109,6 @@ QUICK = Scale(
     targets=5,
     minutes=6.0,
     other_day=False,
-    oracle=0.5,
     recipe={
         "model": {
             "cnn": {"training": {"epochs": 8, "min_steps": 60}},
