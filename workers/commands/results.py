@@ -172,7 +172,7 @@ def import_(
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Take an archive of loops into this database, all or nothing."""
+    """Import an archive of loops into this database, all of it or nothing."""
     from workers.archive.load import load_archive, verify_archive
 
     if check:

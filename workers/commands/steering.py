@@ -152,7 +152,7 @@ def stop(
     prefix: Prefix = PREFIX,
     as_json: Json = False,
 ) -> None:
-    """Have no job of a loop taken any more, unless another loop waits for it (`resume` goes on)."""
+    """Stop a loop: its waiting jobs are not started, unless another loop needs them."""
     open_existing(prefix)
     from workers.queue.jobs import user_name
     from workers.steering import loops
@@ -168,7 +168,7 @@ def stop(
 def resume(
     loop: LoopName, home: Home = None, prefix: Prefix = PREFIX, as_json: Json = False
 ) -> None:
-    """Go on with a loop that was stopped."""
+    """Resume a stopped loop."""
     open_existing(prefix)
     from workers.steering import loops
 
