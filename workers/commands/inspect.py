@@ -64,7 +64,7 @@ def status(
 def forecast(
     home: Home = None, prefix: Prefix = PREFIX, source: Source = SOURCE, as_json: Json = False
 ) -> None:
-    """Estimate when the packages will be ready, from measured durations and the workers there are."""
+    """Estimate when the packages will be ready, from measured durations and the present workers."""
     plan, ledger = open_existing(prefix, source)
     from workers.insight import forecast
     from workers.insight import status as health
