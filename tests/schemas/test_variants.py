@@ -197,7 +197,8 @@ def test_every_image_of_every_kind_is_planned(database, loop):
     assert {(row["unit_index"], name_of(row)) for row in rows} == wanted - out
     assert names(closed_loop.Plan.Target & loop["plan"]) == NAMES
     levels = {}
-    for row in (mei.ControlTask * mei.ControlMethod & {"control_method": "accentuated"}).to_dicts():
+    own = mei.ControlTask & (closed_loop.PlanTask.Display & loop["plan"]).proj()
+    for row in (own * mei.ControlMethod & {"control_method": "accentuated"}).to_dicts():
         levels[row["variant"]] = row["control_params"]["level"]
     assert levels == {0: 0.25, 1: 0.75}
 

@@ -16,6 +16,11 @@ def pending(refresh, scan, ledger, compute):
 
     compute()
     first = tasks.register_loop(scan)
+    _, book = refresh()  # what other tests of this process have left is set aside
+    book.execute(
+        f"UPDATE {ledger.Job.full_table_name} SET status='ignore' "
+        "WHERE status IN ('pending', 'running', 'error')"
+    )
     second = replan(scan, targets=next(TARGETS))
     refresh()
     yield first, second
@@ -23,9 +28,9 @@ def pending(refresh, scan, ledger, compute):
 
 
 def states(ledger):
-    """Count the jobs by table and state."""
+    """Count the jobs by table and state; those that were set aside before have no class."""
     found = {}
-    for row in ledger.Job().to_dicts():
+    for row in (ledger.Job & "NOT (status='ignore' AND error_class IS NULL)").to_dicts():
         place = row["table_name"], row["status"]
         found[place] = found.get(place, 0) + 1
     return found

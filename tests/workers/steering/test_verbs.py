@@ -114,7 +114,7 @@ WRONG = {
     "no field": (("replan", "56/1/1", "--exclude-field", "4"), 1, "no such field"),
     "nothing to plan": (("replan", "99/1/1"), 1, "no such scan"),
     "no loop": (("stop", "99/1/1"), 1, "no such scan"),
-    "no plan": (("remove", "0" * 16), 1, "no such plan"),
+    "no plan": (("remove", "0badf00d" * 2), 1, "no such plan"),
     "no name": (("resume", "loop"), 1, "names no loop"),
     "no trace": (("trace", "56/1/1/99", "out.csv"), 1, "no such unit"),
     "no file": (("trace", "56/1/1/1", "out.txt"), 2, "unknown suffix"),
