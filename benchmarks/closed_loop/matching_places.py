@@ -85,7 +85,7 @@ def _cropped(field: FieldView, px: int) -> FieldView:
 
 def suite2p_days(folder: Path, seed: int, n_days: int = 5) -> list[FootprintDay]:
     """Put real regions on days: three quarters a day, displaced, resized, the field bent."""
-    found = suite2p(folder)
+    found = suite2p(folder, fps=10.0)  # of which nothing is used here
     size, um = 640, 1.2
     days = []
     for day in range(n_days):

@@ -23,7 +23,7 @@ DISPLACED_UM = 20.0 * np.array([[0, 1], [1, 0], [0, -1], [-1, 0]])  # placements
 ROUNDS = 3  # of matching and refitting
 
 
-@match_methods.register("field_to_field", default=True, revision=2)
+@match_methods.register("field_to_field", default=True, revision=3)
 def field_to_field(
     source: FieldView,
     target: FieldView,

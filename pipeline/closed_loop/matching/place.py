@@ -15,10 +15,11 @@ from pipeline.closed_loop.matching.registration import (
     Search,
 )
 
-# Registered fields of one place have a rival below 0.4 and fields of two places one above 0.6,
-# in simulated fields and crowded apertures (benchmarks/closed_loop/matching_places.py)
-RIVAL_MIDDLE, RIVAL_WIDTH = 0.55, 0.035
-RIVAL_VETO, VETO_WIDTH = 0.8, 0.02  # images that fit elsewhere as well speak against units
+# Fields of one place exceed their rival by 7 standard errors and more, fields of two places by 2 at
+# most: simulated fields and crowded apertures (benchmarks/closed_loop/matching_places.py)
+MARGIN_MIDDLE, MARGIN_WIDTH = 4.5, 0.4
+VETO_MIDDLE, VETO_WIDTH = 2.8, 0.2  # images that fit elsewhere as well speak against units
+CONVINCING = 0.55  # of the correlation at a better place, where nothing matched
 HIT_UM = 3.0  # centroids this close coincide
 PLACEMENTS = 1e5  # shifts x angles x affines that the search may choose from, generously
 RINGS_UM = (12.0, 18.0, 25.0, 33.0)  # displacements at which strangers are counted
@@ -45,8 +46,8 @@ def same_field(found: Registration, coincidences: float) -> float:
     """
     if found.score <= 0:
         return 0.0
-    image = float(expit((RIVAL_MIDDLE - found.rival) / RIVAL_WIDTH))
-    veto = float(expit((found.rival - RIVAL_VETO) / VETO_WIDTH))
+    image = float(expit((found.margin - MARGIN_MIDDLE) / MARGIN_WIDTH))
+    veto = float(expit((VETO_MIDDLE - found.margin) / VETO_WIDTH))
     return (1 - (1 - image) * coincidences) * (1 - veto)
 
 
@@ -101,7 +102,7 @@ def why_nothing(
         Range of the match.
     """
     look = Search(source, target)
-    least = found.score / RIVAL_MIDDLE  # what convinces beside what was found
+    least = found.score / CONVINCING  # what convinces beside what was found
     for name, flip in {**MIRRORED, **TURNED}.items():
         score = look.places(max_shift_um, max_rotation_deg, 1, flip)[0][1]
         if score > least:
@@ -114,7 +115,7 @@ def why_nothing(
     warp, score = wide[0]
     offset = look.offset_um(warp)
     turn = float(np.rad2deg(np.arctan2(warp[1, 0] - warp[0, 1], warp[0, 0] + warp[1, 1])))
-    if score > 0 and max([0.0, *look.rivals(wide)]) < RIVAL_MIDDLE * score:
+    if score > 0 and max([0.0, *look.rivals(wide)]) < CONVINCING * score:
         place = f"y {offset[0]:.0f} um, x {offset[1]:.0f} um, {turn:.1f} degrees"
         if np.hypot(*offset) > max_shift_um:
             return (

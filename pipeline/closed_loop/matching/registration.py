@@ -43,6 +43,8 @@ class Registration:
         `score`: near 1 if the best place is no better than a chance one.
     overlap : float
         Share of the source field inside of the target.
+    area_um2 : float
+        Area of the overlap.
     mirrored : dict of str to float
         Correlation at the best place of the source mirrored or turned around, where it cannot be.
     """
@@ -51,7 +53,18 @@ class Registration:
     score: float
     rival: float
     overlap: float
+    area_um2: float
     mirrored: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def margin(self) -> float:
+        """How far the correlation lies above the rival's, in standard errors (Fisher's z).
+
+        Locally normalized images are taken to be independent `NORMALIZE_UM` apart.
+        """
+        score = float(np.clip(self.score, 0, 0.999))
+        samples = max(self.area_um2 / NORMALIZE_UM**2, 4.0)
+        return float((np.arctanh(score) - np.arctanh(score * self.rival)) * np.sqrt(samples - 3))
 
 
 def align(
@@ -93,11 +106,13 @@ def align(
         for name, flip in MIRRORED.items()
     }
     transform = _to_pixels(warp, look.grid_um, source.pixel_um, target.pixel_um)
+    overlap = _overlap(transform, source.shape, target.shape)
     return Registration(
         transform=transform,
         score=float(score),
         rival=float(np.clip(max([0.0, *rivals, *other.values()]) / max(score, 1e-6), 0.0, 1.0)),
-        overlap=_overlap(transform, source.shape, target.shape),
+        overlap=overlap,
+        area_um2=overlap * float(np.prod(np.array(source.shape) * source.pixel_um)),
         mirrored=other,
     )
 

@@ -189,6 +189,7 @@ def match_through_stack(
         score=min(one.score, two.score),
         rival=max(one.rival, two.rival),
         overlap=1.0,
+        area_um2=float(np.prod(np.array(source.shape) * source.pixel_um)),
     )
     return match_registered(
         source,
