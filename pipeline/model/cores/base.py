@@ -168,9 +168,9 @@ class Core(nn.Module):
 
     def output_size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the features of an image."""
-        weight = next(self.parameters())
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
         with torch.no_grad(), evaluating(self):
-            size = self(torch.zeros(1, 1, *shape, device=weight.device)).shape[2:]
+            size = self(torch.zeros(1, 1, *shape, device=device)).shape[2:]
         return size[0], size[1]
 
 
@@ -213,13 +213,6 @@ class PlainCore(Core):
         """Penalty of the module, 0 if it has none."""
         own = getattr(self.module, "regulariser", None)
         return torch.zeros(()) if own is None else own()
-
-    def output_size(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the features of an image."""
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        with torch.no_grad(), evaluating(self):
-            size = self(torch.zeros(1, 1, *shape, device=device)).shape[2:]
-        return size[0], size[1]
 
 
 def chain_geometry(chain: list[ConvBlock]) -> tuple[int, float]:
