@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from pipeline.closed_loop.verdict.statistics import Comparison, benjamini_hochberg, population
-from pipeline.closed_loop.verdict.trials import Outcome, Trials, outcome_methods
+from pipeline.closed_loop.verdict.trials import Outcome, Trials, by_day, outcome_methods
 from pipeline.rng import generator
 
 GAINS = (0.25, 4.0)  # a gain beyond is no gain: what a model says at the edge of its data
@@ -93,9 +93,7 @@ def _gains(
 ) -> list[NDArray[np.float64]]:
     if gain is None:
         return [np.ones(day.shape) for day in days]
-    several = isinstance(gain, (list, tuple)) and np.ndim(gain[0]) == 2
-    days_of: Any = gain if several else [gain]
-    given = [np.asarray(g, np.float64) for g in days_of]
+    given, _ = by_day(gain)
     if [g.shape for g in given] != [day.shape for day in days]:
         raise ValueError(
             f"gains {[g.shape for g in given]} do not fit responses {[d.shape for d in days]}"

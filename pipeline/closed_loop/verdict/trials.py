@@ -145,9 +145,14 @@ class Trials:
         )
 
 
+def by_day(values: Any) -> tuple[list[NDArray[np.float64]], bool]:
+    """Return one array (trials, neurons) a day, and whether several days were given."""
+    several = isinstance(values, (list, tuple)) and np.ndim(values[0]) == 2
+    return [np.asarray(v, np.float64) for v in (values if several else [values])], several
+
+
 def _split(responses: Any, image: Any) -> tuple[list[NDArray], list[NDArray]]:
-    several = isinstance(responses, (list, tuple)) and np.ndim(responses[0]) == 2
-    days = [np.asarray(r, np.float64) for r in (responses if several else [responses])]
+    days, several = by_day(responses)
     names = [np.asarray(i).astype(str) for i in (image if several else [image])]
     if len(days) != len(names) or any(
         d.ndim != 2 or len(d) != len(i) for d, i in zip(days, names, strict=False)
