@@ -40,14 +40,11 @@ def meis(loop: Any) -> pd.DataFrame:
     plans = closed_loop.PlanTask * closed_loop.Loop & loop
     if not plans:
         raise DataError("no such loop", field="loop", found=loop)
-    tasks = (closed_loop.PlanTask.Display & plans.proj()).to_dicts()
-    made = mei.MEI.primary_key
-    keys = {tuple(task[name] for name in made if name in task) for task in tasks}
-    given = [name for name in made if tasks and name in tasks[0]]
-    batches = mei.MEI & [dict(zip(given, key, strict=True)) for key in sorted(keys)]
+    batches = mei.MEI & (closed_loop.PlanTask.Display & plans.proj()).proj()
     rows = (mei.MEI.Unit * mei.Targets.Unit.proj("target_rank") & batches.proj()).to_dicts()
     if not rows:
         raise DataError("no MEI of this loop is made yet", field="loop", found=loop)
+    made = mei.MEI.primary_key
     arrays = {
         tuple(batch[name] for name in made): batch["images"].load(mmap_mode="r")
         for batch in batches.to_dicts()

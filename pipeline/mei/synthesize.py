@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -172,15 +172,12 @@ def synthesize(
         raise ValueError(f"starts must be a whole number >= 1, got {starts!r}")
     if norm is not None and not (np.isfinite(norm) and norm > 0):
         raise ValueError(f"norm must be > 0 in z-scored pixels, got {norm}")
-    given, own, params = as_module(model), _own(objective, params), dict(params or {})
+    given = as_module(model)
     shape, mean, sd = known_of(given).settle(shape, mean, sd)
     where = pick_device(device)
     scene = Scene(shape, mean, sd, default_norm(shape) if norm is None else float(norm))
     name = method or ascent_methods.default
-    if callable(params.get("objective")):
-        params.pop("objective")
-    if objective is not None and own is None:
-        params = _with_objective(name, params, cast(Choice, objective))
+    own, params = _settle_objective(name, objective, dict(params or {}))
     complete = ascent_methods.complete(name, params)
     module = _on_device(given, where)
     with evaluating(module):
@@ -225,22 +222,37 @@ def synthesize(
     return replace(made, held_out=answer)
 
 
-def _own(objective: Choice | Objective, params: Mapping[str, Any] | None) -> Objective | None:
-    """Return the objective that is given as a function, if one is."""
-    named = (params or {}).get("objective")
+def _settle_objective(
+    method: str, objective: Choice | Objective, params: dict[str, Any]
+) -> tuple[Objective | None, dict[str, Any]]:
+    """Return the objective if it is a function, and parameters with the one that is named."""
+    named = params.get("objective")
     if objective is not None and named is not None:
         raise ValueError("give the objective once: by objective=, or in params")
-    found = objective if objective is not None else named
-    if not callable(found):
-        return None
-    function: Objective = found
+    if callable(named):
+        objective = params.pop("objective")
+    if callable(objective):
+        return _checked(objective), params
+    if objective is None:
+        return None, params
+    known = ascent_methods.defaults(method)
+    if "objective" in known or "ascent" not in known:
+        return None, {**params, "objective": objective}
+    first = params.get("ascent", known["ascent"])
+    first = {"name": first} if isinstance(first, str) else dict(first)
+    return None, {**params, "ascent": {**first, "objective": objective}}
+
+
+def _checked(function: Objective) -> Objective:
+    """Return an objective that raises ValueError unless it gives one number an image."""
 
     def checked(view: View, images: torch.Tensor) -> torch.Tensor:
         value = function(view, images)
         if not isinstance(value, torch.Tensor) or value.shape != (len(images),):
             got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            called = getattr(function, "__name__", type(function).__name__)
             raise ValueError(
-                f"objective {_called(function)} must give one number an image, a tensor of shape "
+                f"objective {called} must give one number an image, a tensor of shape "
                 f"({len(images)},), got {got}"
             )
         return value
@@ -250,20 +262,6 @@ def _own(objective: Choice | Objective, params: Mapping[str, Any] | None) -> Obj
             setattr(checked, mark, getattr(function, mark))
     checked.__wrapped__ = function  # type: ignore[attr-defined]  # what a checkpoint is named after
     return checked
-
-
-def _called(function: Callable) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def _with_objective(method: str, params: Mapping[str, Any], objective: Choice) -> dict[str, Any]:
-    """Return parameters of a method with an objective that is named in its place."""
-    known = ascent_methods.defaults(method)
-    if "objective" in known or "ascent" not in known:
-        return {**params, "objective": objective}
-    first = params.get("ascent", known["ascent"])
-    first = {"name": first} if isinstance(first, str) else dict(first)
-    return {**params, "ascent": {**first, "objective": objective}}
 
 
 def _on_device(model: nn.Module, device: torch.device) -> nn.Module:

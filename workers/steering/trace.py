@@ -92,8 +92,9 @@ def trace(unit: Mapping[str, Any], *, imaging_hash: str | None = None) -> Trace:
         }
     )
     on = np.full(frames, -1, np.int32)
-    for item in trials.itertuples():
-        on[(time_s >= item.on_s) & (time_s < item.off_s)] = item.trial_idx
+    begins, ends = (np.searchsorted(time_s, trials[name]) for name in ("on_s", "off_s"))
+    for trial, begin, end in zip(trials["trial_idx"], begins, ends, strict=True):
+        on[begin:end] = trial
     return Trace(
         time_s,
         np.asarray(fluorescence[:frames], np.float32),
