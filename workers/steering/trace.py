@@ -29,6 +29,8 @@ class Trace:
         When the cell's rows were scanned (s, rig clock).
     fluorescence : float32 array
         Without neuropil (gray levels).
+    denoised : float32 array
+        What the activity explains of it, in its units.
     activity : float32 array
         Deconvolved, in `activity_unit`.
     trial : int32 array
@@ -41,6 +43,7 @@ class Trace:
 
     time_s: NDArray[np.float64]
     fluorescence: NDArray[np.float32]
+    denoised: NDArray[np.float32]
     activity: NDArray[np.float32]
     trial: NDArray[np.int32]
     trials: pd.DataFrame
@@ -67,8 +70,10 @@ def trace(unit: Mapping[str, Any], *, imaging_hash: str | None = None) -> Trace:
     row = (imaging.Segmentation.Unit & found).to_arrays("unit_id", order_by="unit_id").tolist()
     place = row.index(cell["unit_id"])
     fluorescence = (imaging.Fluorescence & found).fetch1("corrected").load(mmap_mode="r")[place]
-    activity, activity_unit = (imaging.Activity & found).fetch1("activity", "activity_unit")
-    activity = activity.load(mmap_mode="r")[place]
+    stored = (imaging.Activity & found).fetch1()
+    denoised, activity = (
+        stored[name].load(mmap_mode="r")[place] for name in ("denoised", "activity")
+    )
     times = (behavior.Sync & cell).to_dicts()
     if not times:
         raise DataError(
@@ -98,10 +103,11 @@ def trace(unit: Mapping[str, Any], *, imaging_hash: str | None = None) -> Trace:
     return Trace(
         time_s,
         np.asarray(fluorescence[:frames], np.float32),
+        np.asarray(denoised[:frames], np.float32),
         np.asarray(activity[:frames], np.float32),
         on,
         trials,
-        activity_unit,
+        stored["activity_unit"],
     )
 
 

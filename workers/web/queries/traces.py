@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from schemas import behavior, imaging, stimulus
 from workers.report.context import LoopPage
+from workers.steering import trace as steering
 from workers.web.queries.cells import unit_key
 
 POINTS = 1500  # of a line, at most: more than a screen has columns
@@ -24,7 +25,7 @@ def trace(page: LoopPage, unit_id: int, start_s: float, span_s: float) -> dict[s
     page : LoopPage
     unit_id : int
     start_s, span_s : float
-        Where it begins, after the first frame, and how long it is (s).
+        Where it begins, after the cell's first frame, and how long it is (s).
 
     Returns
     -------
@@ -38,35 +39,23 @@ def trace(page: LoopPage, unit_id: int, start_s: float, span_s: float) -> dict[s
     DataError
         If there are no traces or times yet.
     """
-    key = unit_key(page, unit_id)
-    segmentation = {name: key[name] for name in imaging.Segmentation.primary_key}
-    recipe = imaging.ImagingRecipe & page.imaging
-    rows = (imaging.Activity & segmentation & recipe).to_dicts()
-    times = (behavior.Sync & page.scan).to_dicts()
-    if not rows or not times:
+    if page.imaging is None:
         raise DataError("traces are not computed yet", field="unit", found=unit_id)
-    row = imaging.Segmentation.fetch_units(segmentation).index(unit_id)
-    frame_times = times[0]["frame_times"].load(mmap_mode="r")
-    corrected = (imaging.Fluorescence & segmentation & recipe).fetch1("corrected")
-    lines = {
-        "fluorescence": corrected.load(mmap_mode="r")[row],
-        "denoised": rows[0]["denoised"].load(mmap_mode="r")[row],
-        "activity": rows[0]["activity"].load(mmap_mode="r")[row],
-    }
-    count = min(len(frame_times), *(len(line) for line in lines.values()))
-    zero = float(frame_times[0])
-    duration = float(frame_times[count - 1]) - zero
+    found = steering.trace(unit_key(page, unit_id), imaging_hash=page.imaging["imaging_hash"])
+    count, zero = len(found.time_s), float(found.time_s[0])
+    duration = float(found.time_s[-1]) - zero
     span = float(np.clip(span_s, 1, max(duration, 1)))
     start = float(np.clip(start_s, 0, max(duration - span, 0)))
-    first, last = np.searchsorted(frame_times[:count], [zero + start, zero + start + span])
+    first, last = np.searchsorted(found.time_s, [zero + start, zero + start + span])
     chosen = spread(int(first), int(min(last + 1, count)))
-    shown = images(page, times[0], zero, start, start + span)
+    shown = images(found.trials, zero, start, start + span)
+    lines = {name: getattr(found, name) for name in ("fluorescence", "denoised", "activity")}
     return {
         "start_s": round(start, 2),
         "span_s": round(span, 2),
         "duration_s": round(duration, 2),
-        "unit": rows[0]["activity_unit"],
-        "time": numbers(np.asarray(frame_times)[chosen] - zero),
+        "unit": found.activity_unit,
+        "time": numbers(found.time_s[chosen] - zero),
         **{name: numbers(peaks(line, chosen, count)) for name, line in lines.items()},
         "images": shown[:IMAGES],
         "more": max(0, len(shown) - IMAGES),
@@ -91,23 +80,11 @@ def numbers(values: NDArray) -> list[float | None]:
     return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values.tolist()]
 
 
-def images(
-    page: LoopPage, sync: dict[str, Any], zero: float, start: float, stop: float
-) -> list[list[Any]]:
+def images(trials: pd.DataFrame, zero: float, start: float, stop: float) -> list[list[Any]]:
     """Return when which image was on between two times (s after the first frame)."""
-    times = sync["trial_times"].load()
-    index = (stimulus.Trial & page.scan).to_arrays("trial_idx", order_by="trial_idx")
-    on, off = times[:, 0] - zero, times[:, 1] - zero
-    rows = np.flatnonzero((off > start) & (on < stop))
-    if not len(rows):
-        return []
-    wanted = [int(index[row]) for row in rows]
-    between = f"trial_idx >= {min(wanted)} AND trial_idx <= {max(wanted)}"
-    names = {
-        row["trial_idx"]: row["image_hash"]
-        for row in (stimulus.Trial & page.scan & between).to_dicts()
-    }
+    on, off = trials["on_s"] - zero, trials["off_s"] - zero
+    here = (off > start) & (on < stop)
     return [
-        [round(float(on[row]), 2), round(float(off[row]), 2), names[number]]
-        for row, number in zip(rows, wanted, strict=True)
+        [round(float(begin), 2), round(float(end), 2), name]
+        for begin, end, name in zip(on[here], off[here], trials["image_hash"][here], strict=True)
     ]
