@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -136,6 +137,11 @@ class RawFile(NamedTuple):
     size_bytes: int
     digest: str | None = None
     modified_ns: int | None = None
+
+
+def scan_name(key: Mapping[str, Any]) -> str:
+    """Return what a person calls a scan: animal, session and number, such as `1/1/1`."""
+    return "/".join(str(key[name]) for name in Scan.primary_key)
 
 
 def raw_digest(path: Path) -> str:

@@ -106,7 +106,7 @@ def choices(scan: Mapping[str, int]) -> list[dict[str, Any]]:
     DataError
         If there is no loop on the scan, or the plan of the newest one is not computed yet.
     """
-    name = _slashed(scan)
+    name = experiment.scan_name(scan)
     loops = (Loop & scan).to_dicts(order_by="registered DESC")
     if not loops:
         raise DataError(f"no loop is registered on {name}", remedy=f"run `inception loop {name}`")
@@ -195,7 +195,7 @@ def verify(scan: Mapping[str, int], folder: str | PathLike, plan_id: str | None 
 
 def _task(scan: Mapping[str, int], plan_id: str | None) -> dict[str, Any]:
     """Return the plan task, with a computed plan, that is named or the only one on a scan."""
-    name = _slashed(scan)
+    name = experiment.scan_name(scan)
     tasks = {task["plan_id"]: task for task in (PlanTask & scan).to_dicts(order_by="plan_id")}
     if plan_id is not None and tasks:
         if plan_id not in tasks:
@@ -218,10 +218,6 @@ def _task(scan: Mapping[str, int], plan_id: str | None) -> dict[str, Any]:
             remedy="name it with --plan",
         )
     return tasks[known[0]["plan"]]
-
-
-def _slashed(scan: Mapping[str, int]) -> str:
-    return "/".join(str(scan[part]) for part in ("animal_id", "session", "scan_idx"))
 
 
 def _refuse_uncomputed(asked: Any, name: str) -> None:

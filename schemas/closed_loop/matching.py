@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.closed_loop.names import THROUGH
 from pipeline.errors import DataError
 from pipeline.registry import config_hash
-from schemas import imaging
+from schemas import experiment, imaging
 from schemas.closed_loop.binding import schema
 from schemas.closed_loop.presentation import Presentation  # noqa: F401  in a foreign key
 from schemas.method import Methods, MethodTable
@@ -157,7 +157,7 @@ class UnitMatch(dj.Computed):
         fields, pairs = [], {}
         for result, source, target in found.values():
             if result.finding:
-                place = f"{_scan_name(key)} field {target['key']['field']}"
+                place = f"{experiment.scan_name(key)} field {target['key']['field']}"
                 log.warning("nothing-matches: %s: %s", place, result.finding)
             fields.append(
                 {
@@ -189,10 +189,6 @@ class UnitMatch(dj.Computed):
         self.insert1({**key, **row})
         self.Field.insert({**key, **field} for field in fields)
         self.Pair.insert({**key, **pair} for pair in pairs)
-
-
-def _scan_name(key: Mapping[str, Any]) -> str:
-    return "/".join(str(key[name]) for name in ("animal_id", "session", "scan_idx"))
 
 
 def source_of(key: Mapping[str, Any]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def insert_bundle(bundle: Bundle) -> dict[str, int]:
             "another recording has this key",
             file=bundle.folder / "recording.json",
             field="animal_id, session, scan_idx",
-            found="/".join(str(v) for v in key.values()),
+            found=experiment.scan_name(key),
             expected=f"a free key; {known.fetch1('folder')} has this one",
             remedy="correct recording.json (of an NWB file: --entries), or delete the earlier scan",
         )

@@ -49,7 +49,7 @@ def register_other_day(
         {name: int(key[name]) for name in experiment.Scan.primary_key}
         for key in (scan_key, source_key)
     )
-    texts = ["/".join(map(str, key.values())) for key in (scan, source)]
+    texts = [experiment.scan_name(key) for key in (scan, source)]
     if not experiment.Scan & scan:
         raise DataError(
             "no such scan", field="scan", found=texts[0], remedy="ingest its recording first"

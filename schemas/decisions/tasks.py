@@ -76,7 +76,7 @@ def register_loop(
         raise DataError(
             "no such scan",
             field="scan",
-            found="/".join(map(str, scan.values())),
+            found=experiment.scan_name(scan),
             remedy="ingest its recording first",
         )
     if (targets is not None and targets < 1) or (minutes is not None and minutes <= 0):
@@ -280,7 +280,7 @@ def register_presentation(scan_key: Mapping[str, Any], plan_id: str) -> None:
             "scan %s: the recipe scores matches through %r and the animal has no structural "
             "stack; the verdict waits for one: `inception ingest FOLDER` of a folder with "
             "stack.json",
-            "/".join(map(str, scan.values())),
+            experiment.scan_name(scan),
             through,
         )
     closed_loop.MatchTask.insert1(

@@ -46,7 +46,7 @@ def fetch_session(
     if movie not in MOVIES:
         raise DataError("unknown way to take the movie", found=movie, expected=f"one of {MOVIES}")
     key = {name: scan[name] for name in experiment.Scan.primary_key}
-    slashed = "/".join(str(value) for value in key.values())
+    slashed = experiment.scan_name(key)
     if not experiment.Scan & key:
         raise DataError(
             "no such scan", field="SCAN", found=slashed, remedy="see `inception status`"

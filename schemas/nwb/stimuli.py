@@ -104,7 +104,7 @@ def _targets(key: Mapping[str, int]) -> list[dict[str, Any]]:
     rows = []
     for plan in _plans(key):
         task = (closed_loop.PlanTask & plan).fetch1()
-        source = "/".join(str(task[name]) for name in experiment.Scan.primary_key)
+        source = experiment.scan_name(task)
         displayed = {
             (row["unit_index"], row["kind"], row["variant"], row["image_hash"]): row
             for row in (mei.Display.Image & (closed_loop.Plan.Source & plan)).to_dicts(

@@ -124,7 +124,7 @@ def rows_of(ledger: Ledger, scan: Mapping[str, int]) -> tuple[Closure, list[dict
     """
     primary = list(experiment.Scan.primary_key)
     if not experiment.Scan & scan:
-        slashed = "/".join(str(scan[name]) for name in primary)
+        slashed = experiment.scan_name(scan)
         raise DataError(
             "no such scan", field="SCAN", found=slashed, remedy="see `inception status`"
         )
@@ -171,9 +171,9 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _readme(manifest: Mapping[str, Any]) -> str:
-    scans = ", ".join("/".join(str(value) for value in scan.values()) for scan in manifest["scans"])
+    scans = ", ".join(experiment.scan_name(scan) for scan in manifest["scans"])
     listed = "\n".join(f"| {name} | {t['rows']} |" for name, t in manifest["tables"].items())
-    return f"""# Archive of the loops on scan {"/".join(map(str, manifest["scan"].values()))}
+    return f"""# Archive of the loops on scan {experiment.scan_name(manifest["scan"])}
 
 Made {manifest["made"]} by inception {manifest["version"]}, Python {manifest["python"]}.
 Scans in it: {scans}.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from workers.queue.lease import Ledger
@@ -30,20 +31,18 @@ def next_steps(ledger: Ledger, plan: TaskOrder) -> list[dict[str, Any]]:
 
 
 def _steps() -> list[dict[str, Any]]:
-    from schemas import closed_loop
+    from schemas import closed_loop, experiment
 
     made = closed_loop.PlanTask * closed_loop.Loop.proj("registered") & closed_loop.Plan.proj()
     rows = made.to_dicts(order_by=("registered", "plan_id"))
-    plans: dict[tuple, int] = {}
-    for row in rows:
-        plans[_scan(row)] = plans.get(_scan(row), 0) + 1
+    plans = Counter(experiment.scan_name(row) for row in rows)
     packed = set(closed_loop.Package().to_arrays("plan_id").tolist())
     shown = set(closed_loop.Presentation().to_arrays("plan_id").tolist())
     waiting = closed_loop.Presentation - closed_loop.Outcome.proj()
     unscored = set(waiting.to_arrays("plan_id").tolist())
     found = []
     for row in rows:
-        plan, scan = row["plan_id"], "/".join(map(str, _scan(row)))
+        plan, scan = row["plan_id"], experiment.scan_name(row)
         if plan in unscored:
             state, command = "day 2 is being scored", None
         elif plan in shown:
@@ -51,11 +50,7 @@ def _steps() -> list[dict[str, Any]]:
         elif plan in packed:
             state, command = "its package is written; show it, then", "inception ingest DAY2"
         else:
-            which = f" --plan {plan}" if plans[_scan(row)] > 1 else ""
+            which = f" --plan {plan}" if plans[scan] > 1 else ""
             state, command = "planned", f"inception package {scan} FOLDER{which}"
         found.append({"scan": scan, "plan_id": plan, "state": state, "next": command})
     return found
-
-
-def _scan(row: dict[str, Any]) -> tuple:
-    return tuple(row[name] for name in ("animal_id", "session", "scan_idx"))

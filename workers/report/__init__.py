@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline import plotting
 from pipeline.errors import DataError
-from schemas import MODULES, closed_loop
+from schemas import MODULES, closed_loop, experiment
 from workers.insight import status
 from workers.report import day1, day2, methods, recording, stimuli, together
 from workers.report.context import LoopPage
@@ -63,7 +63,9 @@ def write_report(
     chosen = closed_loop.Loop & [dict(scan) for scan in scans] if scans else closed_loop.Loop()
     loops = chosen.to_dicts(order_by=["registered", "recipe_hash"])
     if not loops:
-        where = "" if not scans else f" on {' or '.join(_slashed(scan) for scan in scans)}"
+        where = (
+            "" if not scans else f" on {' or '.join(experiment.scan_name(scan) for scan in scans)}"
+        )
         raise DataError(f"no loop is registered{where}", remedy="run `inception loop SCAN` first")
     pages = [
         LoopPage(loop, out, f"loop{number}", f"Loop {number}")
@@ -91,10 +93,6 @@ def write_report(
         write_numbers(out / "numbers")
     figures = [picture.file for section in sections for picture in section.pictures]
     return {"folder": str(out), "loops": found, "figures": figures, "missing": missing}
-
-
-def _slashed(scan: Mapping[str, int]) -> str:
-    return "/".join(str(value) for value in scan.values())
 
 
 def _say_whose(chapter: Section, page: LoopPage) -> None:

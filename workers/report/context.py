@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline import plotting
 from pipeline.dataset.names import unit_name
-from schemas import closed_loop, dataset, imaging, model
+from schemas import closed_loop, dataset, experiment, imaging, model
 from workers.report.naming import NAMES, with_names
 from workers.report.page import Picture
 
@@ -37,7 +37,7 @@ class LoopPage:
     def __init__(self, loop: dict[str, Any], out: Path, stem: str, label: str = "") -> None:
         self.loop, self.out, self.stem, self.label = loop, out, stem, label
         self.scan = {name: loop[name] for name in ("animal_id", "session", "scan_idx")}
-        self.name = "/".join(str(value) for value in self.scan.values())
+        self.name = experiment.scan_name(loop)
         self.recipe = (closed_loop.Recipe & loop).fetch1("recipe")
         plans = (closed_loop.PlanTask & loop).to_dicts(order_by="plan_id")
         ids = [{"plan_id": plan["plan_id"]} for plan in plans]

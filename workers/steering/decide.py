@@ -125,7 +125,7 @@ def scan_of(scan: Mapping[str, Any]) -> dict[str, int]:
     """Return the key of a scan that exists, or raise DataError."""
     key = {name: int(scan[name]) for name in experiment.Scan.primary_key}
     if not experiment.Scan & key:
-        raise DataError("no such scan", field="scan", found="/".join(map(str, key.values())))
+        raise DataError("no such scan", field="scan", found=experiment.scan_name(key))
     return key
 
 
@@ -140,7 +140,7 @@ def newest_loop(scan: Mapping[str, Any]) -> dict[str, Any]:
     key = scan_of(scan)
     rows = (closed_loop.Loop & key).to_dicts(order_by=("registered DESC", "recipe_hash"), limit=1)
     if not rows:
-        name = "/".join(map(str, key.values()))
+        name = experiment.scan_name(key)
         raise DataError(f"no loop is registered on {name}", remedy=f"run `inception loop {name}`")
     return rows[0]
 
@@ -207,7 +207,7 @@ def targets(scan: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise DataError(
             "the data set of the loop is not computed, so that no unit is known",
             field="scan",
-            found="/".join(map(str, scan_of(scan).values())),
+            found=experiment.scan_name(scan_of(scan)),
             remedy="run `inception worker` first",
         )
     cells = (dataset.Dataset.Unit * dataset.Responses.Unit & spec).to_dicts(order_by="unit_index")

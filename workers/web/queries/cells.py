@@ -9,9 +9,9 @@ from pipeline.errors import DataError
 from pipeline.mei.controls import in_order
 from pipeline.plotting.style import color_of, name_of
 from pipeline.stimulus.kinds import stimulus_name
-from schemas import closed_loop, dataset, imaging, mei, model
+from schemas import closed_loop, dataset, experiment, imaging, mei, model
 from workers.report.context import LoopPage
-from workers.web.queries.fields import SCAN, rounded, target_task
+from workers.web.queries.fields import rounded, target_task
 
 MEASURES = (
     "oracle",
@@ -186,7 +186,7 @@ def stimuli(page: LoopPage, index: int) -> list[dict[str, Any]]:
     for row in measured(page, own):
         responses.setdefault(stimulus_name(row["kind"], row["variant"]), []).append(
             {
-                "scan": "/".join(str(row[name]) for name in SCAN),
+                "scan": experiment.scan_name(row),
                 "mean": rounded(row["raw_mean"], 4),
                 "sem": rounded(row["raw_sem"], 4),
                 "normalized": rounded(row["mean_response"], 4),
@@ -228,6 +228,6 @@ def days(page: LoopPage, index: int) -> list[dict[str, Any]]:
     rows = closed_loop.Outcome.Neuron * closed_loop.Presentation.proj("plan_id") & plans & own
     seen = {}
     for row in rows.to_dicts(order_by="KEY"):
-        scan = "/".join(str(row[name]) for name in SCAN)
+        scan = experiment.scan_name(row)
         seen[scan] = {"scan": scan, "unit_id": row["matched_unit_id"]}
     return list(seen.values())

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.errors import DataError
 from pipeline.plotting.style import color_of, name_of
-from schemas import closed_loop, imaging, mei
+from schemas import closed_loop, experiment, imaging, mei
 from workers.report.context import LoopPage
 from workers.report.naming import shown_order, with_direction
 from workers.web.queries.fields import SCAN, fields, rounded
@@ -36,7 +36,7 @@ def recordings(page: LoopPage) -> list[dict[str, Any]]:
         found.append(
             {
                 **scan,
-                "scan": "/".join(str(value) for value in scan.values()),
+                "scan": experiment.scan_name(scan),
                 "plan_id": row["plan_id"],
                 "audit": audit(scan),
                 "matches": [match(key) for key in keys],
@@ -176,7 +176,7 @@ def matches(page: LoopPage, scan: dict[str, Any], match_hash: str) -> dict[str, 
 
 def _side(scan: dict[str, Any], imaging_hash: str) -> dict[str, Any]:
     return {
-        "scan": "/".join(str(scan[name]) for name in SCAN),
+        "scan": experiment.scan_name(scan),
         "imaging_hash": imaging_hash,
         "fields": fields(scan, imaging_hash),
     }

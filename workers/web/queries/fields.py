@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError
-from schemas import dataset, imaging, mei
+from schemas import dataset, experiment, imaging, mei
 from workers.report.context import LoopPage
 
 SCAN = ("animal_id", "session", "scan_idx")
@@ -24,7 +24,7 @@ def segmentation(scan: dict[str, Any], imaging_hash: str, field: int) -> dict[st
         raise DataError(
             "is not segmented yet",
             field="field",
-            found="/".join(str(scan[name]) for name in SCAN) + f", field {field}",
+            found=f"{experiment.scan_name(scan)}, field {field}",
         )
     return keys[0]
 

@@ -6,7 +6,7 @@ import datetime
 from typing import Any
 
 from pipeline.errors import DataError
-from schemas import closed_loop, imaging
+from schemas import closed_loop, experiment, imaging
 from schemas.clock import to_local
 from workers.insight import forecast, status
 from workers.insight.remaining import progress
@@ -18,16 +18,11 @@ LOOP_KEY = ("animal_id", "session", "scan_idx", "recipe_hash")
 MOST_ERRORS = 50  # on one page
 
 
-def scan_name(row: dict[str, Any]) -> str:
-    """Return animal, session and scan as `1/1/1`."""
-    return f"{row['animal_id']}/{row['session']}/{row['scan_idx']}"
-
-
 def loop_row(key: dict[str, Any]) -> dict[str, Any]:
     """Return the row of a loop, or raise DataError."""
     rows = (closed_loop.Loop & {name: key[name] for name in LOOP_KEY}).to_dicts()
     if not rows:
-        raise DataError("no such loop", field="loop", found=f"{scan_name(key)} {key!r}")
+        raise DataError("no such loop", field="loop", found=f"{experiment.scan_name(key)} {key!r}")
     return rows[0]
 
 
@@ -56,7 +51,7 @@ def all_loops(ledger: Ledger, plan: TaskOrder) -> list[dict[str, Any]]:
         plans = tasks.get(tuple(loop[name] for name in LOOP_KEY), [])
         open_ = [ahead[plan_id] for plan_id in plans if plan_id in ahead]
         loop |= {
-            "scan": scan_name(loop),
+            "scan": experiment.scan_name(loop),
             "name": loop["recipe_name"] or loop["recipe_hash"],
             "plans": plans,
             "ahead": open_[0] if open_ else None,
@@ -156,7 +151,7 @@ def answers(loop: dict[str, Any]) -> list[dict[str, Any]]:
         found.append(
             {
                 **scan,
-                "scan": scan_name(scan),
+                "scan": experiment.scan_name(scan),
                 "plan_id": row["plan_id"],
                 "steps": [(name, bool(len(query))) for name, query in steps],
             }
