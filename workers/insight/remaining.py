@@ -91,6 +91,7 @@ class _Counter:
 
     def _count(self, task: Task) -> tuple[int, list[dict]]:
         best: tuple[int, list[dict]] = (0, [])  # of as many jobs, what says more of their rows
+        own = set(task.table.primary_key)
         for parent, columns in self._parents(task):
             master = master_of(parent)
             if parent in self._walk.found and parent not in self._tasks:
@@ -98,6 +99,8 @@ class _Counter:
                 keys = [
                     {ours: row["key"][theirs] for ours, theirs in columns.items()} for row in rows
                 ]
+                if self._by_hand(parent) and own <= set(columns):
+                    return len(keys), keys  # the rows of the task are the jobs, one each
                 if not ancestry.is_decision(parent) and master is None:
                     continue  # a method among others
                 found = (len(keys), keys)

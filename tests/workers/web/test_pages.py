@@ -84,6 +84,8 @@ def test_the_steps_of_a_computed_plan_are_all_done(site, loop):
     tables = {row["table"]: row for stage in steps["stages"] for row in stage["tables"]}
     for name in ("imaging.Activity", "dataset.Dataset", "mei.Display", "closed_loop.Plan"):
         assert tables[name]["done"] == tables[name]["jobs"] > 0
+    assert (tables["mei.Targets"]["done"], tables["mei.Targets"]["jobs"]) == (1, 1)
+    assert [name for name, row in tables.items() if row["done"] != row["jobs"]] == []
     assert steps["stuck"] == []
     rows = loops.all_loops(desk.ledger, desk.plan)
     mine = next(row for row in rows if loop["plan"]["plan_id"] in row["plans"])
